@@ -1,0 +1,37 @@
+# Two commands do everything on a machine that has python3 (3.11 or newer) and make:
+#   make demo    the main job: real networks, every matrix, a table and a figure
+#   make test    style, types and the whole test suite
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test bench clean
+
+help:
+	@sed -n '2,3s/^#   //p' Makefile
+	@echo "make bench   speed against other libraries, memory, agreement, size"
+	@echo "make clean   remove the virtual environment and what the commands wrote"
+
+demo: .venv/installed
+	$(BIN)/python -m ekfac_ref.demo
+
+test: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2
+
+bench: .venv/benchable
+	$(BIN)/python -m ekfac_ref.bench
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[pytest,report,demo,dev]'
+	@touch $@
+
+.venv/benchable: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	@touch $@
+
+clean:
+	rm -rf .venv demo .hypothesis .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,132 @@
+"""The problem's data as a stream of checked batches, and a stream that leaves the RNG alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Shaped
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.problem import Problem
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some consecutive samples.
+
+    Attributes:
+        inputs: a tensor, tuple or dict of tensors, axis 0 = samples.
+        targets: axis 0 = samples.
+        mask: which positions count, or None.
+        first: number of the first sample in the data.
+    """
+
+    inputs: Any
+    targets: Shaped[Tensor, "N *labels"]
+    mask: Bool[Tensor, "N *positions"] | None
+    first: int
+
+    @property
+    def size(self) -> int:
+        """N of this batch."""
+        return len(self.targets)
+
+    def samples(self, start: int, stop: int) -> "Batch":
+        """Samples start to stop - 1 of this batch."""
+        return Batch(
+            tree_map(lambda x: x[start:stop], self.inputs),
+            self.targets[start:stop],
+            None if self.mask is None else self.mask[start:stop],
+            self.first + start,
+        )
+
+    def chunks(self, bytes_per_sample: int, budget: int) -> Iterator["Batch"]:
+        """Pieces of the batch that need at most ``budget`` bytes, or hold one sample, each."""
+        size = max(1, budget // max(1, bytes_per_sample))
+        for start in range(0, self.size, size):
+            yield self.samples(start, min(start + size, self.size))
+
+
+def read(problem: Problem) -> Iterator[Batch]:
+    """One pass over the data.
+
+    Each pass begins at the RNG state that it finds and puts that state back after every batch, so
+    the caller's RNG does not move, and a shuffling DataLoader shuffles alike in every pass.
+    """
+    inside = torch.get_rng_state()
+    iterator: Iterator[Any] | None = None
+    first = 0
+    while True:
+        outside = torch.get_rng_state()
+        torch.set_rng_state(inside)
+        try:
+            iterator = iter(problem.batches) if iterator is None else iterator
+            item = next(iterator, None)
+        finally:
+            inside = torch.get_rng_state()
+            torch.set_rng_state(outside)
+        if item is None:
+            break
+        batch = _checked(problem, item, first)
+        first += batch.size
+        yield batch
+    if first == 0:
+        raise ProblemError("batches: there are none; pass at least one (inputs, targets).")
+
+
+def _checked(problem: Problem, item: Any, first: int) -> Batch:
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise ProblemError(
+            f"batches: each is to be a pair (inputs, targets), but one is a {type(item).__name__}"
+            f"{f' of {len(item)}' if isinstance(item, (tuple, list)) else ''}; several inputs go "
+            "into one tuple or dict."
+        )
+    inputs, targets = item
+    if isinstance(inputs, list):
+        inputs = tuple(inputs)
+    tensors = [*tree_leaves(inputs), targets]
+    for x in tensors:
+        if not isinstance(x, Tensor):
+            raise ProblemError(
+                f"batches: inputs and targets are to be tensors, but one is a {type(x).__name__}; "
+                "convert it with torch.as_tensor."
+            )
+    sizes = [len(x) if x.dim() else 0 for x in tensors]
+    if len(set(sizes)) != 1 or sizes[0] == 0:
+        raise ProblemError(
+            f"batches: axis 0 counts the samples and must be the same, and not 0, for inputs and "
+            f"targets; the batch at sample {first} has {sizes}. Drop empty batches, add the axis."
+        )
+    for name, x in [*(("inputs", x) for x in tensors[:-1]), ("targets", targets)]:
+        _check_finite_and_in_place(problem, name, x, first)
+    mask = None if problem.mask is None else _checked_mask(problem.mask(inputs), sizes[0])
+    return Batch(inputs, targets, mask, first)
+
+
+def _check_finite_and_in_place(problem: Problem, name: str, x: Tensor, first: int) -> None:
+    parameter = next(problem.model.parameters(), None)
+    if parameter is not None and x.device != parameter.device:
+        raise ProblemError(
+            f"{name}: on {x.device}, but the model is on {parameter.device}; move them together "
+            f"with .to({str(parameter.device)!r})."
+        )
+    if x.dtype.is_floating_point and not bool(torch.isfinite(x).all()):
+        raise ProblemError(
+            f"{name}: NaN or infinity in the batch at sample {first}; clean the data, curvature "
+            "would be NaN everywhere."
+        )
+
+
+def _checked_mask(mask: Any, size: int) -> Tensor:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape[:1] != (size,):
+        got = (
+            f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        )
+        raise ProblemError(
+            f"mask: it is to return booleans [N, *positions] with N = {size}, not {got}; convert "
+            "it with .bool(), True where the position counts."
+        )
+    return mask

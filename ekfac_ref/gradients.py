@@ -1,0 +1,54 @@
+r"""One gradient per sample and per column: ``vmap(grad(functional_call))``.
+
+G_nc is the gradient of <f_n, s_nc> with respect to [W | b], s_nc held constant. This is the
+definition; ``taps.py`` is the fast way to the same numbers, without ever forming G.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+from ekfac_ref.batches import Batch
+from ekfac_ref.forward import forward_one, in_algebra_dtype, teaching_errors
+from ekfac_ref.session import Session
+
+Gradients = dict[str, Float[Tensor, "N C d_out d_in"]]
+
+
+def gradients(session: Session, budget: int) -> Iterator[Gradients]:
+    """The G_nc of every layer, run after run of consecutive samples, in the order of the data.
+
+    A run is as long as ``budget`` bytes allow. Rows of a grouped layer follow one another group by
+    group. No factor of N.
+    """
+    values: dict[str, Tensor] = dict(session.model.named_parameters())
+    wanted = {name: values[name] for layer in session.layers for name in layer.parameters}
+    numbers = sum(value.numel() for value in wanted.values())
+    for batch in session.batches():
+        size = 2 * numbers * session.column_count(batch) * next(iter(wanted.values())).itemsize
+        for chunk in batch.chunks(size, budget):
+            yield _gradients(session, wanted, chunk)
+
+
+def _gradients(session: Session, parameters: dict[str, Tensor], batch: Batch) -> Gradients:
+    def output(values: dict[str, Tensor], inputs: Any) -> Tensor:
+        def model(*args: Tensor, **kwargs: Tensor) -> Any:
+            return functional_call(session.model, values, args, kwargs)
+
+        return forward_one(model, inputs)
+
+    def loss(values: dict[str, Tensor], inputs: Any, s: Tensor) -> Tensor:
+        return (output(values, inputs) * s).sum()
+
+    def matrices(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {layer.name: layer.to_matrix(tensors) for layer in session.layers}
+
+    with teaching_errors():
+        f = vmap(output, in_dims=(None, 0))(parameters, batch.inputs)
+    S = session.columns(f, batch)
+    per_column = vmap(grad(loss), in_dims=(None, None, 0))
+    G = vmap(per_column, in_dims=(None, 0, 0))(parameters, batch.inputs, S)
+    return {name: in_algebra_dtype(G_l) for name, G_l in vmap(vmap(matrices))(G).items()}

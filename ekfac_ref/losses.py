@@ -1,0 +1,111 @@
+r"""From a torch loss module to its likelihood, and the one scalar between the two.
+
+A torch loss over N samples is  r sum_n c l_n  with l_n the unit likelihood of ``likelihoods.py``,
+r = 1/N for ``reduction='mean'`` and 1 for ``'sum'``, and
+
+=================  ==============================  ==============
+module             c for 'mean'                    c for 'sum'
+=================  ==============================  ==============
+MSELoss            2 N / (number of loss terms)    2
+BCEWithLogitsLoss  N / (number of loss terms)      1
+PoissonNLLLoss     N / (number of loss terms)      1
+CrossEntropyLoss   N / (number of counted labels)  1
+=================  ==============================  ==============
+
+Terms and labels are counted over the **whole problem**: a mean over one batch divides by that
+batch's count, so with ``ignore_index`` or uneven lengths it is no sum of per-sample losses at all.
+With K outputs for every sample, N / terms is the familiar 1/K.
+"""
+
+from functools import singledispatch
+
+from torch import Tensor, nn
+
+from ekfac_ref.columns import Empirical
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
+from ekfac_ref.problem import Problem
+
+
+@singledispatch
+def likelihood_of(loss: nn.Module) -> Likelihood:
+    """The likelihood whose negative logarithm a torch loss module is, up to a scalar.
+
+    MSELoss -> Gaussian, CrossEntropyLoss -> Categorical in torch's own layout (class axis 1),
+    BCEWithLogitsLoss -> Bernoulli, PoissonNLLLoss -> Poisson. Options under which the loss is not
+    a likelihood times a scalar are refused by name.
+    """
+    raise ProblemError(
+        f"loss: {type(loss).__name__} is not a likelihood known here; use MSELoss, "
+        "CrossEntropyLoss, BCEWithLogitsLoss or PoissonNLLLoss, or a likelihood directly."
+    )
+
+
+@likelihood_of.register
+def _(loss: nn.MSELoss) -> Likelihood:
+    _refuse_unreduced(loss)
+    return Gaussian()
+
+
+@likelihood_of.register
+def _(loss: nn.CrossEntropyLoss) -> Likelihood:
+    _refuse_unreduced(loss)
+    _refuse(loss, "weight", loss.weight is not None)
+    _refuse(loss, "label_smoothing", loss.label_smoothing != 0)
+    return Categorical(class_axis=1, ignore_index=loss.ignore_index)
+
+
+@likelihood_of.register
+def _(loss: nn.BCEWithLogitsLoss) -> Likelihood:
+    _refuse_unreduced(loss)
+    _refuse(loss, "weight", loss.weight is not None)
+    _refuse(loss, "pos_weight", loss.pos_weight is not None)
+    return Bernoulli()
+
+
+@likelihood_of.register
+def _(loss: nn.PoissonNLLLoss) -> Likelihood:
+    _refuse_unreduced(loss)
+    _refuse(loss, "log_input=False", not loss.log_input)
+    return Poisson()
+
+
+def loss_scale(loss: nn.Module, problem: Problem) -> float:
+    """The scalar that turns the problem's operators into those of the loss module.
+
+    r N c for the exact and sampled Fisher (curvature is linear in c), r N c^2 for the empirical
+    one (outer products of the loss's own per-sample gradients). Multiply a finished operator by
+    it with ``operators.scaled``; add damping after that. Reads the targets once.
+    """
+    likelihood = likelihood_of(loss)
+    if type(likelihood) is not type(problem.likelihood):
+        raise ProblemError(
+            f"loss: {type(loss).__name__} is a {type(likelihood).__name__} likelihood, but the "
+            f"problem has {type(problem.likelihood).__name__}; build it with "
+            "likelihood=likelihood_of(loss)."
+        )
+    targets = [y for _, y in problem.batches]
+    N = sum(len(y) for y in targets)
+    c = 2.0 if isinstance(likelihood, Gaussian) else 1.0
+    if loss.reduction == "mean":
+        c *= N / sum(_terms(problem.likelihood, y) for y in targets)
+    rN = 1 if loss.reduction == "mean" else N
+    return rN * c**2 if isinstance(problem.fisher, Empirical) else rN * c
+
+
+def _terms(likelihood: Likelihood, y: Tensor) -> int:
+    if isinstance(likelihood, Categorical):
+        return int((y != likelihood.ignore_index).sum())
+    return y.numel()
+
+
+def _refuse_unreduced(loss: nn.Module) -> None:
+    _refuse(loss, f"reduction={loss.reduction!r}", loss.reduction not in ("mean", "sum"))
+
+
+def _refuse(loss: nn.Module, option: str, given: bool) -> None:
+    if given:
+        raise ProblemError(
+            f"loss: {type(loss).__name__} with {option} is not one likelihood times one scalar, so "
+            f"it has no Fisher of this form; leave {option} out."
+        )
