@@ -19,7 +19,8 @@ from ekfac_ref.kfac import Factors, add, chunk_factors, kronecker
 from ekfac_ref.operators import Block, BlockDiagonal, Dense, EigenKronecker, Kronecker
 from ekfac_ref.problem import Problem
 from ekfac_ref.session import Session, open_session
-from ekfac_ref.taps import Tap, Use, tap, uses
+from ekfac_ref.taps import Tap, tap
+from ekfac_ref.uses import Use, uses
 
 CHUNK_BYTES = 256 * 2**20
 

@@ -13,7 +13,7 @@ from ekfac_ref.errors import ProblemError
 from ekfac_ref.forward import call, forward_one, teaching_errors
 from ekfac_ref.layers import Layer, find_layers
 from ekfac_ref.problem import Problem
-from ekfac_ref.taps import uses
+from ekfac_ref.uses import uses
 
 
 @dataclass(frozen=True, eq=False)
