@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ekfac_ref.eigen import eigh
 from ekfac_ref.kfac import Gram, Stack
 
 
@@ -25,7 +26,7 @@ def eigenbasis(sum_of_rows: Stack | Gram) -> Float[Tensor, "d r"]:
     component in the others, so Lambda is zero there.
     """
     if isinstance(sum_of_rows, Gram):
-        return torch.linalg.eigh(sum_of_rows.matrix).eigenvectors
+        return eigh(sum_of_rows.matrix)[1]
     return torch.linalg.svd(sum_of_rows.rows, full_matrices=False).Vh.T
 
 

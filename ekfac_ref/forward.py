@@ -50,8 +50,7 @@ def call(model: Callable[..., Any], inputs: Any) -> Any:
 
 def forward_one(model: Callable[..., Any], inputs: Any) -> Tensor:
     """f_n, shape ``*out``, from the inputs of one sample, without a sample axis."""
-    with _BilinearAsEinsum():
-        f = call(model, tree_map(lambda x: x[None], inputs))
+    f = call(model, tree_map(lambda x: x[None], inputs))
     if not isinstance(f, Tensor):
         raise ProblemError(
             f"model: it returned a {type(f).__name__}; it has to return one tensor of outputs, "
@@ -66,10 +65,11 @@ def forward_one(model: Callable[..., Any], inputs: Any) -> Tensor:
 
 
 @contextmanager
-def teaching_errors() -> Iterator[None]:
-    """Turn what torch.vmap says about a model into what its owner can do."""
+def batchable() -> Iterator[None]:
+    """Around ``vmap`` of a model: what torch cannot batch is rewritten, or explained."""
     try:
-        yield
+        with _BilinearAsEinsum():
+            yield
     except RuntimeError as error:
         said = str(error).strip().partition("\n")[0]
         known = (advice for sign, advice in _REASONS.items() if sign in said)

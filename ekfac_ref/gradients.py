@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from ekfac_ref.batches import Batch
-from ekfac_ref.forward import forward_one, in_algebra_dtype, teaching_errors
+from ekfac_ref.forward import batchable, forward_one, in_algebra_dtype
 from ekfac_ref.session import Session
 
 Gradients = dict[str, Float[Tensor, "N C d_out d_in"]]
@@ -46,7 +46,7 @@ def _gradients(session: Session, parameters: dict[str, Tensor], batch: Batch) ->
     def matrices(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return {layer.name: layer.to_matrix(tensors) for layer in session.layers}
 
-    with teaching_errors():
+    with batchable():
         f = vmap(output, in_dims=(None, 0))(parameters, batch.inputs)
     S = session.columns(f, batch)
     per_column = vmap(grad(loss), in_dims=(None, None, 0))

@@ -1,4 +1,4 @@
-"""What a position mask means to one layer: which of its positions count, and that others are mute."""
+"""What a position mask means to one layer: which positions count, and that the others are mute."""
 
 import torch
 from jaxtyping import Bool, Float

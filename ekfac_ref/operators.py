@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ekfac_ref.eigen import eigh
 from ekfac_ref.errors import ProblemError
 
 Matrix = Float[Tensor, "d_out d_in"]
@@ -49,7 +50,7 @@ class Dense:
 
     def solve(self, V: Matrix, *, damping: float) -> Matrix:
         _check(self, V)
-        w, Q = torch.linalg.eigh(self.matrix)
+        w, Q = eigh(self.matrix)
         w = _damped(_without_noise(w), damping, null_space=False)
         return (Q @ ((Q.T @ V.reshape(-1)) / w)).reshape(V.shape)
 
@@ -57,7 +58,7 @@ class Dense:
         return self.matrix.trace()
 
     def logdet(self, *, damping: float) -> Scalar:
-        w = _without_noise(torch.linalg.eigvalsh(self.matrix))
+        w = _without_noise(eigh(self.matrix)[0])
         return _damped(w, damping, null_space=False).log().sum()
 
 
@@ -74,8 +75,8 @@ class Kronecker:
 
     def diagonalized(self) -> "EigenKronecker":
         """The same matrix by its eigenvectors; its eigenvalues are the products of the factors'."""
-        b, Q_B = torch.linalg.eigh(self.B)
-        a, Q_A = torch.linalg.eigh(self.A)
+        b, Q_B = eigh(self.B)
+        a, Q_A = eigh(self.A)
         return EigenKronecker(Q_B, Q_A, torch.outer(_without_noise(b), _without_noise(a)))
 
     def dense(self) -> Float[Tensor, "P P"]:

@@ -10,7 +10,7 @@ from torch.func import vmap
 
 from ekfac_ref.batches import Batch, read
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.forward import call, forward_one, teaching_errors
+from ekfac_ref.forward import batchable, call, forward_one
 from ekfac_ref.layers import Layer, find_layers
 from ekfac_ref.problem import Problem
 from ekfac_ref.uses import uses
@@ -98,7 +98,7 @@ def _check_samples_apart(model: nn.Module, batch: Batch) -> None:
     """Together and one by one must be the same function; rounding alone may differ."""
     few = batch.samples(0, min(4, batch.size))
     together = call(model, few.inputs)
-    with teaching_errors():
+    with batchable():
         alone = vmap(lambda x: forward_one(model, x))(few.inputs)
     if together.shape != alone.shape:
         raise ProblemError(

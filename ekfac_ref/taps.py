@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import vjp, vmap
 
 from ekfac_ref.batches import Batch
-from ekfac_ref.forward import forward_one, in_algebra_dtype, teaching_errors
+from ekfac_ref.forward import batchable, forward_one, in_algebra_dtype
 from ekfac_ref.layers import Layer
 from ekfac_ref.linear_form import positions
 from ekfac_ref.masks import check_mute, counted_positions
@@ -62,7 +62,7 @@ def tap(
             f = forward_one(model, inputs)
         return f, recorder.inputs
 
-    with teaching_errors():
+    with batchable():
         run = vjp(lambda s: vmap(one)(batch.inputs, s), zeros, has_aux=True)
     f, pullback, a = run  # type: ignore[misc]  # torch declares two results, with aux it is three
     S = columns(f, batch)

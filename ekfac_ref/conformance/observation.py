@@ -1,0 +1,94 @@
+r"""The raw material of every verdict: a, g and G of one layer (one group), sample by sample.
+
+Taken in float64 from a float64 copy of the problem, whatever dtype the subject computes in, and
+kept as lists over samples, because T and C may differ between them. The a and g come by ``taps``
+and the G by ``gradients``, two ways that share nothing but the model; that they agree, sum_t g a^T
+= G, is a law like the others.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from ekfac_ref.gradients import gradients
+from ekfac_ref.problem import Problem
+from ekfac_ref.session import open_session
+from ekfac_ref.sharing import Sharing
+from ekfac_ref.taps import tap
+from ekfac_ref.uses import uses
+
+BUDGET = 2**24  # bytes; observed problems are small
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What one layer (group) saw of every sample n.
+
+    Attributes:
+        a: [T_n, d_in] each, inputs with the homogeneous 1 last.
+        g: [C_n, T_n, d_out] each, output gradients of <f_n, s_nc>.
+        counted: [T_n] each, which positions count.
+        G: [C_n, d_out, d_in] each, gradients with respect to [W | b].
+        sharing: the problem's.
+        dtype: that the subject computes in.
+    """
+
+    a: list[Float[Tensor, "T d_in"]]
+    g: list[Float[Tensor, "C T d_out"]]
+    counted: list[Bool[Tensor, " T"]]
+    G: list[Float[Tensor, "C d_out d_in"]]
+    sharing: Sharing
+    dtype: torch.dtype
+
+
+@torch.no_grad()
+def observe(problem: Problem) -> dict[str, list[Observation]]:
+    """{layer: one Observation per group}."""
+    dtype = next(problem.model.parameters()).dtype
+    session = open_session(in_float64(problem))
+    seen: dict[str, list[Observation]] = {}
+    for layer in session.layers:
+        empty = [Observation([], [], [], [], problem.sharing, dtype) for _ in range(layer.groups)]
+        seen[layer.name] = empty
+    for batch in session.batches():
+        calls = uses(session.model, session.layers, batch)
+        for name, taps in tap(session.model, session.layers, calls, batch, session.columns).items():
+            for group, observation in zip(taps, seen[name], strict=True):
+                everything = torch.ones(group.a.shape[:2], dtype=torch.bool)
+                counted = everything if group.counted is None else group.counted
+                observation.a.extend(group.a)
+                observation.g.extend(group.g)
+                observation.counted.extend(counted)
+    for G in gradients(session, BUDGET):
+        for layer in session.layers:
+            by_group = G[layer.name].chunk(layer.groups, 2)
+            for G_k, observation in zip(by_group, seen[layer.name], strict=True):
+                observation.G.extend(G_k)
+    return seen
+
+
+def in_float64(problem: Problem) -> Problem:
+    """The same problem with every floating-point number in float64."""
+    model = copy.deepcopy(problem.model).double()
+    return replace(problem, model=model, batches=_Float64(problem))
+
+
+class _Float64:
+    """The problem's batches, iterable again and again."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._problem.batches:
+            yield tree_map(_double, tuple(batch))
+
+
+def _double(x: Tensor) -> Tensor:
+    return x.double() if x.dtype.is_floating_point else x

@@ -1,0 +1,54 @@
+r"""When is a residual rounding? A ratio against a running-error scale, never against the result.
+
+A sum of n products computed with unit roundoff u is off by at most about n u times the sum of the
+*absolute values* of its terms. So every law hands in a residual, the scale built from absolute
+values, and the summed lengths n; the ratio residual / (scale n u) must not exceed LIMIT. The scale
+of the result itself would not do: where terms cancel, a correct float32 result can be any number of
+result-sized tolerances off.
+"""
+
+import torch
+from torch import Tensor
+
+from ekfac_ref.conformance.observation import Observation
+
+LIMIT = 3.0
+
+
+class LawBroken(AssertionError):
+    """A law does not hold: which, by how much, on what."""
+
+
+def check(law: str, residual: Tensor, scale: float, length: int, dtype: torch.dtype) -> float:
+    """Raise LawBroken unless the Frobenius norm of the residual is rounding. Returns the ratio."""
+    size = float(torch.linalg.vector_norm(residual.double()))
+    unit = length * torch.finfo(dtype).eps
+    if size == 0.0:
+        return 0.0
+    ratio = size / (scale * unit) if scale > 0 else float("inf")
+    if not ratio <= LIMIT:  # a NaN breaks every law
+        raise LawBroken(
+            f"{law}: residual {size:.3g} is {ratio:.3g} times rounding (limit {LIMIT:g}); "
+            f"scale {scale:.3g}, {length} summands, {dtype}"
+        )
+    return ratio
+
+
+def length(seen: Observation) -> int:
+    """Summed lengths: samples, columns and positions, and the contractions over d_out and d_in."""
+    return sum(g.shape[0] * g.shape[1] for g in seen.g) + sum(seen.G[0].shape[1:])
+
+
+def fisher_scale(seen: Observation) -> float:
+    """(1/N) sum_nc (sum_t |g_nct| |a_nt|)^2, which bounds ||F||, ||E|| and every part of them."""
+    total = sum(
+        ((g.norm(dim=2) @ a.norm(dim=1)) ** 2).sum() for a, g in zip(seen.a, seen.g, strict=True)
+    )
+    return float(total) / len(seen.g)
+
+
+def factor_scales(seen: Observation) -> tuple[float, float]:
+    """Bounds on ||B|| and ||A|| under either sharing, from the norms of all g and a."""
+    b = sum((g.norm(dim=2).sum(1) ** 2).sum() for g in seen.g)
+    a = max(a.norm(dim=1).amax() ** 2 for a in seen.a)
+    return float(b) / len(seen.g), float(a)
