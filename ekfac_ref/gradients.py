@@ -46,9 +46,9 @@ def _gradients(session: Session, parameters: dict[str, Tensor], batch: Batch) ->
     def matrices(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return {layer.name: layer.to_matrix(tensors) for layer in session.layers}
 
+    per_column = vmap(grad(loss), in_dims=(None, None, 0))
     with batchable():
         f = vmap(output, in_dims=(None, 0))(parameters, batch.inputs)
-    S = session.columns(f, batch)
-    per_column = vmap(grad(loss), in_dims=(None, None, 0))
-    G = vmap(per_column, in_dims=(None, 0, 0))(parameters, batch.inputs, S)
+        S = session.columns(f, batch)
+        G = vmap(per_column, in_dims=(None, 0, 0))(parameters, batch.inputs, S)
     return {name: in_algebra_dtype(G_l) for name, G_l in vmap(vmap(matrices))(G).items()}

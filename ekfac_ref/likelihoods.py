@@ -17,7 +17,7 @@ depends on y in one way only: a label that is ignored contributes no columns.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from torch import Tensor
 from ekfac_ref.errors import ProblemError
 
 
+@runtime_checkable
 class Likelihood(Protocol):
     """What the rest of the package asks of a likelihood."""
 

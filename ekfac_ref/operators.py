@@ -9,7 +9,7 @@ eigenvalues within rounding of zero count as zero there.
 
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ Matrix = Float[Tensor, "d_out d_in"]
 Scalar = Float[Tensor, ""]
 
 
+@runtime_checkable
 class Operator(Protocol):
     """What every block answers."""
 

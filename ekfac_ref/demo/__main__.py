@@ -1,0 +1,35 @@
+"""The order of the demo: train, measure, draw, and end with the notebook."""
+
+import argparse
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+EXTRA = {"matplotlib": "matplotlib", "sklearn": "scikit-learn"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m ekfac_ref.demo", description=__doc__)
+    folder = "folder of the figure (default: ./demo)"
+    parser.add_argument("--out", type=Path, default=Path("demo"), help=folder)
+    out = parser.parse_args(arguments).out
+    missing = [package for module, package in EXTRA.items() if find_spec(module) is None]
+    if missing:
+        what = " and ".join(missing)
+        print(f"{what} missing: install with pip install 'ekfac-ref[demo]'", file=sys.stderr)
+        return 1
+
+    # Only now: show imports what the extra installs.
+    from ekfac_ref.demo.show import digits, notebook
+
+    torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
+    digits(out / "layers.png")
+    notebook()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
