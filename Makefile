@@ -23,6 +23,7 @@ test: .venv/installed
 
 bench: .venv/benchable
 	$(BIN)/python -m ekfac_ref.bench
+	$(BIN)/python -m tests.agreement
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -7,7 +7,7 @@ from ekfac_ref.fisher import FullFisher
 from ekfac_ref.layers import Layer, find_layers
 from ekfac_ref.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from ekfac_ref.losses import likelihood_of, loss_scale
-from ekfac_ref.operators import BlockDiagonal, Dense, EigenKronecker, Kronecker, Operator, scaled
+from ekfac_ref.operators import BlockDiagonal, Dense, EigenKronecker, Kronecker, Operator
 from ekfac_ref.problem import Problem
 from ekfac_ref.sharing import Expand, Reduce
 
@@ -41,5 +41,4 @@ __all__ = [
     "likelihood_of",
     "loss_scale",
     "per_sample_gradients",
-    "scaled",
 ]

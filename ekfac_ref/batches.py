@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.problem import Problem
+from ekfac_ref.random_state import put_back, take
+
+_NO_MORE = object()
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,12 @@ class Batch:
         """N of this batch."""
         return len(self.targets)
 
+    @property
+    def form(self) -> tuple[object, ...]:
+        """Dtype and shape of one sample's inputs and mask."""
+        tensors = (x for x in tree_leaves((self.inputs, self.mask)) if x is not None)
+        return tuple((x.dtype, x.shape[1:]) for x in tensors)
+
     def samples(self, start: int, stop: int) -> "Batch":
         """Samples start to stop - 1 of this batch."""
         return Batch(
@@ -53,28 +63,41 @@ class Batch:
 def read(problem: Problem) -> Iterator[Batch]:
     """One pass over the data.
 
-    Each pass begins at the RNG state that it finds and puts that state back after every batch, so
-    the caller's RNG does not move, and a shuffling DataLoader shuffles alike in every pass.
+    Each pass begins at the random state that it finds and puts that state back after every batch,
+    so the caller's does not move, and a shuffling DataLoader shuffles alike in every pass.
     """
-    inside = torch.get_rng_state()
+    own = _generators(problem.batches)
+    inside = take(*own)
     iterator: Iterator[Any] | None = None
     first = 0
     while True:
-        outside = torch.get_rng_state()
-        torch.set_rng_state(inside)
+        outside = take(*own)
+        put_back(inside)
         try:
             iterator = iter(problem.batches) if iterator is None else iterator
-            item = next(iterator, None)
+            item = next(iterator, _NO_MORE)
         finally:
-            inside = torch.get_rng_state()
-            torch.set_rng_state(outside)
-        if item is None:
+            inside = take(*own)
+            put_back(outside)
+        if item is _NO_MORE:
             break
         batch = _checked(problem, item, first)
         first += batch.size
         yield batch
     if first == 0:
-        raise ProblemError("batches: there are none; pass at least one (inputs, targets).")
+        raise ProblemError(
+            "batches: there are none; pass at least one (inputs, targets). If an earlier pass has "
+            "used them up, pass a list: list(batches)."
+        )
+
+
+def _generators(batches: Any) -> list[torch.Generator]:
+    """Those that a DataLoader or its samplers own."""
+    batch_sampler = getattr(batches, "batch_sampler", None)
+    samplers = (getattr(batches, "sampler", None), getattr(batch_sampler, "sampler", None))
+    owners = (batches, batch_sampler, *samplers)
+    found = (getattr(owner, "generator", None) for owner in owners)
+    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
 
 
 def _checked(problem: Problem, item: Any, first: int) -> Batch:
@@ -82,7 +105,7 @@ def _checked(problem: Problem, item: Any, first: int) -> Batch:
         raise ProblemError(
             f"batches: each is to be a pair (inputs, targets), but one is a {type(item).__name__}"
             f"{f' of {len(item)}' if isinstance(item, (tuple, list)) else ''}; several inputs go "
-            "into one tuple or dict."
+            "into one tuple or dict, one batch into a list: [(inputs, targets)]."
         )
     inputs, targets = item
     if isinstance(inputs, list):
@@ -94,6 +117,11 @@ def _checked(problem: Problem, item: Any, first: int) -> Batch:
                 f"batches: inputs and targets are to be tensors, but one is a {type(x).__name__}; "
                 "convert it with torch.as_tensor."
             )
+    if len(tensors) == 1:
+        raise ProblemError(
+            f"inputs: there is no tensor among them in the batch at sample {first}; pass a tensor, "
+            "a tuple or a dict of tensors."
+        )
     sizes = [len(x) if x.dim() else 0 for x in tensors]
     if len(set(sizes)) != 1 or sizes[0] == 0:
         raise ProblemError(
@@ -102,7 +130,10 @@ def _checked(problem: Problem, item: Any, first: int) -> Batch:
         )
     for name, x in [*(("inputs", x) for x in tensors[:-1]), ("targets", targets)]:
         _check_finite_and_in_place(problem, name, x, first)
-    mask = None if problem.mask is None else _checked_mask(problem.mask(inputs), sizes[0])
+    mask = None
+    if problem.mask is not None:
+        mask = _checked_mask(problem.mask(inputs), sizes[0])
+        _check_finite_and_in_place(problem, "mask", mask, first)
     return Batch(inputs, targets, mask, first)
 
 
@@ -113,7 +144,11 @@ def _check_finite_and_in_place(problem: Problem, name: str, x: Tensor, first: in
             f"{name}: on {x.device}, but the model is on {parameter.device}; move them together "
             f"with .to({str(parameter.device)!r})."
         )
-    if x.dtype.is_floating_point and not bool(torch.isfinite(x).all()):
+    if (
+        x.dtype.is_floating_point
+        and x.numel()
+        and not all(map(isfinite, torch.aminmax(x.detach())))
+    ):
         raise ProblemError(
             f"{name}: NaN or infinity in the batch at sample {first}; clean the data, curvature "
             "would be NaN everywhere."

@@ -18,9 +18,8 @@ from ekfac_ref.gradients import Gradients, gradients
 from ekfac_ref.kfac import Factors, add, chunk_factors, kronecker
 from ekfac_ref.operators import Block, BlockDiagonal, Dense, EigenKronecker, Kronecker
 from ekfac_ref.problem import Problem
-from ekfac_ref.session import Session, open_session
+from ekfac_ref.session import Seen, Session, open_session
 from ekfac_ref.taps import Tap, tap
-from ekfac_ref.uses import Use, uses
 
 CHUNK_BYTES = 256 * 2**20
 
@@ -28,6 +27,7 @@ Value = TypeVar("Value")
 ByGroup = dict[str, list[Value]]
 
 
+@torch.inference_mode(False)  # its tensors could not be differentiated
 @torch.no_grad()
 def per_sample_gradients(problem: Problem) -> Iterator[Gradients]:
     """G_nc of every layer, one chunk of consecutive samples after another.
@@ -39,6 +39,7 @@ def per_sample_gradients(problem: Problem) -> Iterator[Gradients]:
     yield from gradients(open_session(problem), CHUNK_BYTES)
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def exact_fisher(problem: Problem) -> dict[str, Dense | BlockDiagonal]:
     """F = (1/N) sum_nc vec(G_nc) vec(G_nc)^T of every layer, from explicit gradients.
@@ -61,6 +62,7 @@ def exact_fisher(problem: Problem) -> dict[str, Dense | BlockDiagonal]:
     }
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def full_fisher(problem: Problem) -> FullFisher:
     """The Fisher of all layers together, cross-layer and cross-group blocks included.
@@ -78,6 +80,7 @@ def full_fisher(problem: Problem) -> FullFisher:
     return FullFisher(total / N, shapes)
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def kfac(problem: Problem) -> dict[str, Kronecker | BlockDiagonal]:
     """B (x) A of every layer, under the problem's sharing."""
@@ -85,6 +88,7 @@ def kfac(problem: Problem) -> dict[str, Kronecker | BlockDiagonal]:
     return {name: _direct_sum([kronecker(f) for f in fs]) for name, fs in factors.items()}
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def ekfac(problem: Problem) -> dict[str, EigenKronecker | BlockDiagonal]:
     """KFAC's eigenbasis of every layer, with Lambda the diagonal of F read in it.
@@ -131,17 +135,15 @@ def _factors(session: Session) -> ByGroup[Factors]:
 
 def _taps(session: Session) -> Iterator[tuple[Batch, dict[str, tuple[Tap, ...]]]]:
     """Every layer's taps, one chunk of samples after another."""
-    for batch in session.batches():
-        seen = uses(session.model, session.layers, batch)
-        size = _bytes_per_sample(session, seen, session.column_count(batch))
-        for chunk in batch.chunks(size, CHUNK_BYTES):
-            yield chunk, tap(session.model, session.layers, seen, chunk, session.columns)
+    for batch, seen in session.batches():
+        for chunk in batch.chunks(_bytes_per_sample(session, seen), CHUNK_BYTES):
+            yield chunk, tap(session.model, session.layers, seen.uses, chunk, session.columns)
 
 
-def _bytes_per_sample(session: Session, seen: dict[str, list[Use]], C: int) -> int:
-    numbers = 0
+def _bytes_per_sample(session: Session, seen: Seen) -> int:
+    numbers, C = 0, seen.columns
     for layer in session.layers:
-        T = sum(use.axes.numel() for use in seen[layer.name])
+        T = sum(use.axes.numel() for use in seen.uses[layer.name])
         d_out, d_in = layer.shape
         inputs_and_gradients = T * (layer.groups * d_in + C * d_out)
         numbers += inputs_and_gradients + (C * d_out * d_in if T > 1 else 0)
@@ -156,7 +158,7 @@ def _accumulate(
 
 
 def _plus(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return x + y
+    return x.add_(y)  # x is a sum of this file's own
 
 
 def _direct_sum(blocks: list[Block]) -> Block | BlockDiagonal:

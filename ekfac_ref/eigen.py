@@ -13,7 +13,7 @@ def eigh(matrix: Float[Tensor, "d d"]) -> tuple[Float[Tensor, " d"], Float[Tenso
     """
     try:
         w, Q = torch.linalg.eigh(matrix)
-    except torch.linalg.LinAlgError:
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # it is documented there
         if matrix.dtype == torch.float64:
             raise
         w, Q = torch.linalg.eigh(matrix.double())

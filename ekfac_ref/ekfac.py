@@ -22,12 +22,14 @@ from ekfac_ref.kfac import Gram, Stack
 def eigenbasis(sum_of_rows: Stack | Gram) -> Float[Tensor, "d r"]:
     """Eigenvectors of A or B as columns. Scale plays no part, so none is asked for.
 
-    From fewer than d rows come only the r directions that the rows span: no gradient has any
-    component in the others, so Lambda is zero there.
+    From r < d rows come only r directions that contain the rows: no gradient has any component in
+    the others, so Lambda is zero there. (QR, then an r x r eigendecomposition: faster than the SVD
+    of the rows, and the eigenvectors that it gives are closer to diagonalizing A.)
     """
     if isinstance(sum_of_rows, Gram):
-        return eigh(sum_of_rows.matrix)[1]
-    return torch.linalg.svd(sum_of_rows.rows, full_matrices=False).Vh.T
+        return eigh(sum_of_rows.gram())[1]
+    Q, R = torch.linalg.qr(sum_of_rows.rows.T)
+    return Q @ eigh(R @ R.T)[1]
 
 
 def squares_from_gradients(
@@ -53,8 +55,8 @@ def squares_from_taps(
     """
     T = a.shape[1]
     if T == 1:
-        b = (g[:, :, 0] @ Q_B).square().sum(1)
-        return b.T @ (a[:, 0] @ Q_A).square()
+        b = (g[:, :, 0] @ Q_B).square_().sum(1)
+        return b.T @ (a[:, 0] @ Q_A).square_()
     if _rotating_first_is_cheaper(T, g.shape[1], Q_B, Q_A):
         return _sum_over_positions(a @ Q_A, g @ Q_B).square_().sum((0, 1))
     return squares_from_gradients(_sum_over_positions(a, g), Q_B, Q_A)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from ekfac_ref.errors import ProblemError
+
 
 def sum_of_outer_products(G: Float[Tensor, "N C d_out d_in"]) -> Float[Tensor, "P P"]:
     """sum_nc vec(G_nc) vec(G_nc)^T: N F, so that chunks of samples can be added."""
@@ -32,6 +34,11 @@ class FullFisher:
         return self.matrix[self._span(row_layer), self._span(column_layer)]
 
     def _span(self, name: str) -> slice:
+        if name not in self.shapes:
+            raise ProblemError(
+                f"layer {name!r}: the full Fisher has no such layer; choose among "
+                f"{list(self.shapes)}."
+            )
         sizes = {layer: d_out * d_in for layer, (d_out, d_in) in self.shapes.items()}
         start = sum(size for layer, size in list(sizes.items())[: list(sizes).index(name)])
         return slice(start, start + sizes[name])

@@ -5,9 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from ekfac_ref.errors import ProblemError
@@ -25,27 +24,33 @@ _REASONS = {
 }
 
 
-class _BilinearAsEinsum(TorchFunctionMode):
-    """torch has no batching rule for ``bilinear``, and loops with a warning."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func is not F.bilinear:
-            return func(*args, **(kwargs or {}))
-        return _bilinear(*args, **(kwargs or {}))
-
-
-def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    y = torch.einsum("...i,oij,...j->...o", input1, weight, input2)
-    return y if bias is None else y + bias
-
-
 def call(model: Callable[..., Any], inputs: Any) -> Any:
-    """The model on inputs of any of the three structures."""
+    """The model on a copy of the inputs (it may write to them), of any of the three structures."""
+    inputs = tree_map(torch.clone, inputs)
     if isinstance(inputs, dict):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+def with_parameters(model: nn.Module, values: dict[str, Tensor]) -> Callable[..., Any]:
+    """The model as a function that takes these values instead of its Parameters' own.
+
+    A Parameter goes by its name in ``model.named_parameters()`` and is replaced wherever it is
+    used. Each owner is told once: ``functional_call`` given one module under two names leaves
+    plain tensors behind in it (torch 2.13).
+    """
+    given = {id(p): values[name] for name, p in model.named_parameters() if name in values}
+    once = {
+        f"{owner}.{name}".lstrip("."): given[id(p)]
+        for owner, module in model.named_modules()
+        for name, p in module._parameters.items()
+        if id(p) in given
+    }
+
+    def call_with_values(*args: Tensor, **kwargs: Tensor) -> Any:
+        return functional_call(model, once, args, kwargs, tie_weights=False)
+
+    return call_with_values
 
 
 def forward_one(model: Callable[..., Any], inputs: Any) -> Tensor:
@@ -59,24 +64,36 @@ def forward_one(model: Callable[..., Any], inputs: Any) -> Tensor:
     if f.dim() == 0 or f.shape[0] != 1:
         raise ProblemError(
             f"model: for one sample it returned shape {list(f.shape)}, but axis 0 has to be the "
-            "samples, here 1; keep the samples apart until the end (no mean over the batch)."
+            "samples, here 1; keep the samples apart until the end (no mean over the batch, no "
+            "squeeze() of all axes)."
         )
     return f[0]
 
 
 @contextmanager
 def batchable() -> Iterator[None]:
-    """Around ``vmap`` of a model: what torch cannot batch is rewritten, or explained."""
+    """Around ``vmap`` of a model: turn what torch says into what the model's owner can do."""
     try:
-        with _BilinearAsEinsum():
-            yield
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except IndexError as error:
+        raise ProblemError(
+            f"model: an index is out of range ({first_line(error)}); the ids in the inputs have to "
+            "be below the num_embeddings of the Embedding that looks them up."
+        ) from error
     except RuntimeError as error:
-        said = str(error).strip().partition("\n")[0]
+        said = first_line(error)
         known = (advice for sign, advice in _REASONS.items() if sign in said)
-        advice = next(known, "torch.vmap cannot run its forward one sample at a time")
+        advice = next(known, "torch.vmap cannot run its forward one sample at a time, change that")
         raise ProblemError(
             f"model: per-sample gradients are not defined: {advice}. (torch: {said})"
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the advice that torch adds in further lines."""
+    return f"{type(error).__name__}: {error}".strip().partition("\n")[0]
 
 
 def in_algebra_dtype(x: Tensor) -> Tensor:

@@ -9,10 +9,11 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
 from ekfac_ref.batches import Batch
-from ekfac_ref.forward import batchable, forward_one, in_algebra_dtype
+from ekfac_ref.forward import batchable, forward_one, in_algebra_dtype, with_parameters
+from ekfac_ref.rewritten import Rewriting
 from ekfac_ref.session import Session
 
 Gradients = dict[str, Float[Tensor, "N C d_out d_in"]]
@@ -27,18 +28,15 @@ def gradients(session: Session, budget: int) -> Iterator[Gradients]:
     values: dict[str, Tensor] = dict(session.model.named_parameters())
     wanted = {name: values[name] for layer in session.layers for name in layer.parameters}
     numbers = sum(value.numel() for value in wanted.values())
-    for batch in session.batches():
-        size = 2 * numbers * session.column_count(batch) * next(iter(wanted.values())).itemsize
+    for batch, seen in session.batches():
+        size = 2 * numbers * seen.columns * next(iter(wanted.values())).itemsize
         for chunk in batch.chunks(size, budget):
             yield _gradients(session, wanted, chunk)
 
 
 def _gradients(session: Session, parameters: dict[str, Tensor], batch: Batch) -> Gradients:
     def output(values: dict[str, Tensor], inputs: Any) -> Tensor:
-        def model(*args: Tensor, **kwargs: Tensor) -> Any:
-            return functional_call(session.model, values, args, kwargs)
-
-        return forward_one(model, inputs)
+        return forward_one(with_parameters(session.model, values), inputs)
 
     def loss(values: dict[str, Tensor], inputs: Any, s: Tensor) -> Tensor:
         return (output(values, inputs) * s).sum()
@@ -47,7 +45,7 @@ def _gradients(session: Session, parameters: dict[str, Tensor], batch: Batch) ->
         return {layer.name: layer.to_matrix(tensors) for layer in session.layers}
 
     per_column = vmap(grad(loss), in_dims=(None, None, 0))
-    with batchable():
+    with batchable(), Rewriting():
         f = vmap(output, in_dims=(None, 0))(parameters, batch.inputs)
         S = session.columns(f, batch)
         G = vmap(per_column, in_dims=(None, 0, 0))(parameters, batch.inputs, S)

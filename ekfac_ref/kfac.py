@@ -1,9 +1,9 @@
 r"""The mean of products replaced by the product of means: F ~ B (x) A.
 
 A and B are mean outer products of rows; ``sharing.py`` says which rows and which means. Rows come
-in chunks. As long as there are fewer than d of them they are kept as they are, since their SVD is
-cheaper and more accurate than the eigenvectors of their d x d sum (``ekfac.eigenbasis``); beyond
-that only the sum is kept. So memory does not grow with N.
+in chunks. As long as there are fewer than d of them they are kept as they are, since they span the
+few directions that matter, found at less cost than the eigenvectors of their d x d sum
+(``ekfac.eigenbasis``); beyond that only the sum is kept. So memory does not grow with N.
 
 Sources: Martens & Grosse 2015 (1503.05671), Grosse & Martens 2016 (1602.01407).
 """
@@ -67,12 +67,8 @@ def chunk_factors(rows: Rows, samples: int) -> Factors:
 
 def add(one: Factors, two: Factors) -> Factors:
     """The sums over two chunks together."""
-    return Factors(
-        _join(one.a, two.a),
-        _join(one.g, two.g),
-        one.rows_a + two.rows_a,
-        one.samples + two.samples,
-    )
+    a, g = _join(one.a, two.a), _join(one.g, two.g)
+    return Factors(a, g, one.rows_a + two.rows_a, one.samples + two.samples)
 
 
 def kronecker(factors: Factors) -> Kronecker:
@@ -83,6 +79,8 @@ def kronecker(factors: Factors) -> Kronecker:
 def _join(one: Stack | Gram, two: Stack | Gram) -> Stack | Gram:
     if isinstance(one, Stack) and isinstance(two, Stack):
         return _compact(Stack(torch.cat([one.rows, two.rows])))
+    if isinstance(one, Gram) and isinstance(two, Stack):
+        return Gram(one.matrix.addmm_(two.rows.T, two.rows))  # a sum of this file's own
     return Gram(one.gram() + two.gram())
 
 

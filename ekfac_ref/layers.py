@@ -65,7 +65,7 @@ class Layer:
         return dict(zip(self.parameters, tensors, strict=True))
 
 
-def find_layers(model: nn.Module, names: tuple[str, ...] | None) -> tuple[Layer, ...]:
+def find_layers(model: nn.Module, names: tuple[str, ...] | None = None) -> tuple[Layer, ...]:
     """The layers of the model with a trainable weight, in the order of ``named_modules``.
 
     With names given, those alone; without, all of them, and every trainable parameter must belong
@@ -108,8 +108,9 @@ def _layer(
         if _op(other) is not _op(first) or _groups(other) != _groups(first):
             raise ProblemError(
                 f"layer {name!r}: its weight is tied to {other_name!r}, a {type(other).__name__}, "
-                f"which reads it in another orientation than a {type(first).__name__}; untie them, "
-                "or leave the weight out by naming the other layers in Problem(layers=...)."
+                f"which reads it in another orientation (or other groups) than {name!r}, a "
+                f"{type(first).__name__}; untie them, or leave the weight out by naming the other "
+                "layers in Problem(layers=...)."
             )
     biases = [bias for _, module in uses if (bias := _trainable_bias(module)) is not None]
     if any(bias is not biases[0] for bias in biases):
@@ -146,14 +147,24 @@ def _refuse_options(name: str, module: nn.Module) -> None:
 def _check_names(
     model: nn.Module, modules: dict[str, nn.Module], names: tuple[str, ...] | None
 ) -> None:
+    supported = [n for n, m in modules.items() if _op(m) is not None]
+    if names is not None and not names:
+        raise ProblemError(
+            f"layers: no name is given; choose among {supported}, or leave layers=None."
+        )
     for name in names if names is not None else ():
-        supported = [n for n, m in modules.items() if _op(m) is not None]
         if name not in modules:
             raise ProblemError(f"layers: there is no module {name!r}; choose among {supported}.")
         if _op(modules[name]) is None:
             raise ProblemError(
                 f"layers: {name!r} is a {type(modules[name]).__name__}, which is not linear in one "
                 f"weight; choose among {supported}."
+            )
+        if not isinstance(modules[name].weight, nn.Parameter):
+            raise ProblemError(
+                f"layers: the weight of {name!r} is computed from other parameters, not one "
+                "itself; undo that (parametrize.remove_parametrizations, prune.remove), or leave "
+                "the name out."
             )
         if not modules[name].weight.requires_grad:
             raise ProblemError(

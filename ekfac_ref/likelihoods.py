@@ -21,7 +21,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
@@ -139,18 +139,14 @@ class Categorical:
             )
         classes = f.shape[self.class_axis]
         expected = list(f.movedim(self.class_axis, -1).shape[:-1])
-        if y.dtype.is_floating_point or y.dtype == torch.bool or y.dtype.is_complex:
-            raise ProblemError(
-                f"targets: Categorical takes integer class labels, not {y.dtype}; soft targets "
-                "(class probabilities) are not supported, pass y.argmax(...) or labels."
-            )
+        check_labels(y)
         if list(y.shape) != expected:
             raise ProblemError(
                 f"targets: shape {list(y.shape)}, but outputs of shape {list(f.shape)} with "
                 f"class_axis={self.class_axis} call for labels of shape {expected}; reshape the "
                 "targets, or set class_axis (-1: classes last, 1: torch's layout)."
             )
-        wrong = (y != self.ignore_index) & ((y < 0) | (y >= classes))
+        wrong = self.counted(y) & ((y < 0) | (y.long() >= classes))
         if bool(wrong.any()):
             raise ProblemError(
                 f"targets: label {y[wrong][0].item()} is out of range: the output has {classes} "
@@ -158,8 +154,12 @@ class Categorical:
                 "outside. Correct the label or set Categorical(ignore_index=...)."
             )
 
+    def counted(self, y: Tensor) -> Bool[Tensor, "*labels"]:
+        """Which labels are not ignored. As 64-bit integers: in 8 bits, -100 is 156."""
+        return y.long() != self.ignore_index
+
     def score(self, f: Tensor, y: Tensor) -> Tensor:
-        valid = y != self.ignore_index
+        valid = self.counted(y)
         p = torch.softmax(f.movedim(self.class_axis, -1), -1)
         onehot = torch.nn.functional.one_hot(y.where(valid, 0).long(), p.shape[-1])
         return ((p - onehot) * valid[..., None]).movedim(-1, self.class_axis)
@@ -167,7 +167,7 @@ class Categorical:
     def square_root(self, f: Tensor, y: Tensor) -> Tensor:
         logits = f.movedim(self.class_axis, -1)
         p = torch.softmax(logits.flatten(1, -2) if logits.dim() > 2 else logits[:, None], -1)
-        valid = (y != self.ignore_index).reshape(p.shape[:2])
+        valid = self.counted(y).reshape(p.shape[:2])
         eye = torch.eye(p.shape[-1]).to(p)
         # The column of class k at one position: sqrt(p_k) (e_k - p).
         root_ntkj = p.sqrt()[..., None] * (eye - p[..., None, :]) * valid[..., None, None]
@@ -180,12 +180,21 @@ class Categorical:
         p = torch.softmax(f[None].movedim(self.class_axis, -1)[0].double(), -1)
         uniform = torch.as_tensor(rng.random(tuple(p.shape[:-1]))).to(p)
         drawn = (uniform[..., None] > p.cumsum(-1)).sum(-1).clamp(max=p.shape[-1] - 1)
-        return torch.where(y == self.ignore_index, y, drawn.to(y))
+        return torch.where(self.counted(y), drawn.to(y), y)
+
+
+def check_labels(y: Tensor) -> None:
+    """Raise a ProblemError where y cannot be class labels, whatever the outputs."""
+    if y.dtype.is_floating_point or y.dtype == torch.bool or y.dtype.is_complex:
+        raise ProblemError(
+            f"targets: Categorical takes integer class labels, not {y.dtype}; soft targets "
+            "(class probabilities) are not supported, pass y.argmax(...) or labels."
+        )
 
 
 def _diagonal_columns(root: Float[Tensor, "N *out"]) -> Float[Tensor, "N C *out"]:
     """One column per output: root_k times the k-th unit vector."""
-    return torch.diag_embed(root.flatten(1)).reshape(len(root), -1, *root.shape[1:])
+    return torch.diag_embed(root.reshape(len(root), -1)).reshape(len(root), -1, *root.shape[1:])
 
 
 def _check_like_outputs(likelihood: Likelihood, f: Tensor, y: Tensor) -> None:

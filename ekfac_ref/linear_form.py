@@ -28,30 +28,27 @@ import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor
 
+from ekfac_ref.rewritten import rewritten
+
 Op = Callable[..., Tensor]
 
+CONVOLUTIONS: tuple[Op, ...] = (F.conv1d, F.conv2d, F.conv3d)
+TRANSPOSED_CONVOLUTIONS: tuple[Op, ...] = (
+    F.conv_transpose1d,
+    F.conv_transpose2d,
+    F.conv_transpose3d,
+)
 _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _TRANSPOSED = (*_CONV[:5], "output_padding", "groups", "dilation")
-_ARGUMENTS: dict[Op, tuple[str, ...]] = {
+# op: names of its arguments, in order
+LINEAR_IN_WEIGHT: dict[Op, tuple[str, ...]] = {
     F.linear: ("input", "weight", "bias"),
     F.bilinear: ("input1", "input2", "weight", "bias"),
-    F.conv1d: _CONV,
-    F.conv2d: _CONV,
-    F.conv3d: _CONV,
-    F.conv_transpose1d: _TRANSPOSED,
-    F.conv_transpose2d: _TRANSPOSED,
-    F.conv_transpose3d: _TRANSPOSED,
     F.embedding: ("input", "weight", "padding_idx"),
+    **dict.fromkeys(CONVOLUTIONS, _CONV),
+    **dict.fromkeys(TRANSPOSED_CONVOLUTIONS, _TRANSPOSED),
 }
-_SPATIAL_AXES: dict[Op, int] = {
-    F.conv1d: 1,
-    F.conv2d: 2,
-    F.conv3d: 3,
-    F.conv_transpose1d: 1,
-    F.conv_transpose2d: 2,
-    F.conv_transpose3d: 3,
-}
-TRANSPOSED_CONVOLUTIONS = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+_SPATIAL_AXES = dict(zip(CONVOLUTIONS + TRANSPOSED_CONVOLUTIONS, 2 * (1, 2, 3), strict=True))
 
 
 @dataclass(frozen=True)
@@ -64,26 +61,19 @@ class Call:
     @staticmethod
     def bind(op: Op, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Call":
         """Name the positional arguments, which builtins cannot do themselves."""
-        return Call(op, dict(zip(_ARGUMENTS[op], args, strict=False)) | kwargs)
+        return Call(op, dict(zip(LINEAR_IN_WEIGHT[op], args, strict=False)) | kwargs)
 
 
-def is_linear_in_weight(op: Op) -> bool:
-    """Whether the op is one of those that this file knows."""
-    return op in _ARGUMENTS
-
-
-def positions(call: Call, y: Shaped[Tensor, "..."]) -> tuple[Shaped[Tensor, "T d"], torch.Size]:
-    """An output of the call as one row per position, and the axes the positions came from."""
-    channel = -1 - _SPATIAL_AXES.get(call.op, 0)
-    y = y.movedim(channel, -1)
-    return y.reshape(-1, y.shape[-1]), y.shape[:-1]
+def channels_last(call: Call, y: Shaped[Tensor, "..."]) -> Shaped[Tensor, "... d"]:
+    """An output of the call, its channel axis moved behind those that count positions."""
+    return y.movedim(-1 - _SPATIAL_AXES.get(call.op, 0), -1)
 
 
 def layer_inputs(call: Call, groups: int) -> Shaped[Tensor, "T groups d_weight"]:
     """The a_t of one call, without the homogeneous coordinate of a bias."""
     weight = call.arguments["weight"]
     if call.op is F.linear:  # the identity weight would return the input itself
-        return call.arguments["input"].reshape(-1, 1, weight.shape[1]).clone()
+        return call.arguments["input"].reshape(-1, 1, weight.shape[1])
     d = to_matrix(call.op, weight, groups).shape[1]
     eye = torch.eye(d, dtype=weight.dtype, device=weight.device).repeat(groups, 1)
     identity = from_matrix(call.op, eye, weight.shape, groups)
@@ -91,7 +81,7 @@ def layer_inputs(call: Call, groups: int) -> Shaped[Tensor, "T groups d_weight"]
         identity[call.arguments["padding_idx"]] = 0  # the row that autograd never trains
     at_identity = {**call.arguments, "weight": identity}
     at_identity.pop("bias", None)
-    return positions(call, call.op(**at_identity))[0].reshape(-1, groups, d)
+    return channels_last(call, rewritten(call.op)(**at_identity)).reshape(-1, groups, d)
 
 
 def to_matrix(

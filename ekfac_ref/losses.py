@@ -21,9 +21,17 @@ from functools import singledispatch
 
 from torch import Tensor, nn
 
+from ekfac_ref.batches import read
 from ekfac_ref.columns import Empirical
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
+from ekfac_ref.likelihoods import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    Likelihood,
+    Poisson,
+    check_labels,
+)
 from ekfac_ref.problem import Problem
 
 
@@ -35,21 +43,22 @@ def likelihood_of(loss: nn.Module) -> Likelihood:
     BCEWithLogitsLoss -> Bernoulli, PoissonNLLLoss -> Poisson. Options under which the loss is not
     a likelihood times a scalar are refused by name.
     """
+    name = type(loss).__name__ if isinstance(loss, nn.Module) else repr(loss)
     raise ProblemError(
-        f"loss: {type(loss).__name__} is not a likelihood known here; use MSELoss, "
+        f"loss: {name} is not a likelihood known here; use an instance of MSELoss, "
         "CrossEntropyLoss, BCEWithLogitsLoss or PoissonNLLLoss, or a likelihood directly."
     )
 
 
 @likelihood_of.register
 def _(loss: nn.MSELoss) -> Likelihood:
-    _refuse_unreduced(loss)
+    _refuse_another_loss(loss, nn.MSELoss)
     return Gaussian()
 
 
 @likelihood_of.register
 def _(loss: nn.CrossEntropyLoss) -> Likelihood:
-    _refuse_unreduced(loss)
+    _refuse_another_loss(loss, nn.CrossEntropyLoss)
     _refuse(loss, "weight", loss.weight is not None)
     _refuse(loss, "label_smoothing", loss.label_smoothing != 0)
     return Categorical(class_axis=1, ignore_index=loss.ignore_index)
@@ -57,7 +66,7 @@ def _(loss: nn.CrossEntropyLoss) -> Likelihood:
 
 @likelihood_of.register
 def _(loss: nn.BCEWithLogitsLoss) -> Likelihood:
-    _refuse_unreduced(loss)
+    _refuse_another_loss(loss, nn.BCEWithLogitsLoss)
     _refuse(loss, "weight", loss.weight is not None)
     _refuse(loss, "pos_weight", loss.pos_weight is not None)
     return Bernoulli()
@@ -65,7 +74,7 @@ def _(loss: nn.BCEWithLogitsLoss) -> Likelihood:
 
 @likelihood_of.register
 def _(loss: nn.PoissonNLLLoss) -> Likelihood:
-    _refuse_unreduced(loss)
+    _refuse_another_loss(loss, nn.PoissonNLLLoss)
     _refuse(loss, "log_input=False", not loss.log_input)
     return Poisson()
 
@@ -75,7 +84,7 @@ def loss_scale(loss: nn.Module, problem: Problem) -> float:
 
     r N c for the exact and sampled Fisher (curvature is linear in c), r N c^2 for the empirical
     one (outer products of the loss's own per-sample gradients). Multiply a finished operator by
-    it with ``operators.scaled``; add damping after that. Reads the targets once.
+    it with its ``scaled``; add damping after that. Reads the data once.
     """
     likelihood = likelihood_of(loss)
     if type(likelihood) is not type(problem.likelihood):
@@ -84,22 +93,41 @@ def loss_scale(loss: nn.Module, problem: Problem) -> float:
             f"problem has {type(problem.likelihood).__name__}; build it with "
             "likelihood=likelihood_of(loss)."
         )
-    targets = [y for _, y in problem.batches]
-    N = sum(len(y) for y in targets)
+    if isinstance(likelihood, Categorical) and isinstance(problem.likelihood, Categorical):
+        _check_same_ignored(likelihood, problem.likelihood)
+    N = terms = 0
+    for batch in read(problem):
+        N += batch.size
+        terms += _terms(problem.likelihood, batch.targets)
     c = 2.0 if isinstance(likelihood, Gaussian) else 1.0
     if loss.reduction == "mean":
-        c *= N / sum(_terms(problem.likelihood, y) for y in targets)
+        if terms == 0:
+            raise ProblemError(
+                "targets: every label is ignored, so the mean is over nothing; correct the labels "
+                "or ignore_index."
+            )
+        c *= N / terms
     rN = 1 if loss.reduction == "mean" else N
     return rN * c**2 if isinstance(problem.fisher, Empirical) else rN * c
 
 
 def _terms(likelihood: Likelihood, y: Tensor) -> int:
     if isinstance(likelihood, Categorical):
-        return int((y != likelihood.ignore_index).sum())
+        check_labels(y)
+        return int(likelihood.counted(y).sum())
     return y.numel()
 
 
-def _refuse_unreduced(loss: nn.Module) -> None:
+def _check_same_ignored(of_loss: Categorical, of_problem: Categorical) -> None:
+    if of_loss.ignore_index != of_problem.ignore_index:
+        raise ProblemError(
+            f"loss: it ignores the label {of_loss.ignore_index}, but the problem's likelihood "
+            f"{of_problem.ignore_index}; give both the same ignore_index."
+        )
+
+
+def _refuse_another_loss(loss: nn.Module, known: type[nn.Module]) -> None:
+    _refuse(loss, "a forward of its own", type(loss).forward is not known.forward)
     _refuse(loss, f"reduction={loss.reduction!r}", loss.reduction not in ("mean", "sum"))
 
 

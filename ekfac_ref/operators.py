@@ -2,14 +2,13 @@ r"""Matrices on [W | b], by what is known of them: Dense, Kronecker, EigenKronec
 
 All are symmetric and act on V of shape [d_out, d_in] as P x P matrices act on vec(V), rows stacked
 (``notation.py``). All answer ``dense()``, ``matvec(V)``, ``solve(V, damping=)`` = (M + damping
-I)^-1 V, ``trace()`` and ``logdet(damping=)`` = log det(M + damping I). Damping is added to the
-eigenvalues, once, in the units of the matrix. It must make the matrix positive definite;
-eigenvalues within rounding of zero count as zero there.
+I)^-1 V, ``trace()``, ``logdet(damping=)`` = log det(M + damping I) and ``scaled(factor)``. Damping
+is added to the eigenvalues, once, in the units of the matrix. It must make the matrix positive
+definite; eigenvalues within rounding of zero count as zero there.
 """
 
 from dataclasses import dataclass
-from functools import singledispatch
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -33,6 +32,7 @@ class Operator(Protocol):
     def solve(self, V: Matrix, *, damping: float) -> Matrix: ...
     def trace(self) -> Scalar: ...
     def logdet(self, *, damping: float) -> Scalar: ...
+    def scaled(self, factor: float) -> "Operator": ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,9 @@ class Dense:
         w, Q = eigh(self.matrix)
         w = _damped(_without_noise(w), damping, null_space=False)
         return (Q @ ((Q.T @ V.reshape(-1)) / w)).reshape(V.shape)
+
+    def scaled(self, factor: float) -> "Dense":
+        return Dense(self.matrix * factor, self.shape)
 
     def trace(self) -> Scalar:
         return self.matrix.trace()
@@ -90,6 +93,9 @@ class Kronecker:
     def solve(self, V: Matrix, *, damping: float) -> Matrix:
         return self.diagonalized().solve(V, damping=damping)
 
+    def scaled(self, factor: float) -> "Kronecker":
+        return Kronecker(self.B * factor, self.A)
+
     def trace(self) -> Scalar:
         return self.B.trace() * self.A.trace()
 
@@ -113,7 +119,7 @@ class EigenKronecker:
         return len(self.Q_B), len(self.Q_A)
 
     def dense(self) -> Float[Tensor, "P P"]:
-        Q = torch.kron(self.Q_B.contiguous(), self.Q_A.contiguous())
+        Q = torch.kron(self.Q_B.contiguous(), self.Q_A.contiguous())  # it refuses some strides
         return (Q * self.eigenvalues.reshape(-1)) @ Q.T
 
     def matvec(self, V: Matrix) -> Matrix:
@@ -131,6 +137,9 @@ class EigenKronecker:
         rest = V - self._from_basis(coordinates)
         rest = rest - self._from_basis(self._to_basis(rest))
         return rest / damping + inside
+
+    def scaled(self, factor: float) -> "EigenKronecker":
+        return EigenKronecker(self.Q_B, self.Q_A, self.eigenvalues * factor)
 
     def trace(self) -> Scalar:
         return self.eigenvalues.sum()
@@ -173,6 +182,9 @@ class BlockDiagonal:
     def solve(self, V: Matrix, *, damping: float) -> Matrix:
         return torch.cat([block.solve(rows, damping=damping) for block, rows in self._split(V)])
 
+    def scaled(self, factor: float) -> "BlockDiagonal":
+        return BlockDiagonal(tuple(block.scaled(factor) for block in self.blocks))
+
     def trace(self) -> Scalar:
         return torch.stack([block.trace() for block in self.blocks]).sum()
 
@@ -183,32 +195,6 @@ class BlockDiagonal:
         _check(self, V)
         rows = V.split([block.shape[0] for block in self.blocks])
         return list(zip(self.blocks, rows, strict=True))
-
-
-@singledispatch
-def scaled(operator: Operator, factor: float) -> Any:
-    """The operator times a scalar (from ``loss_scale``, say), of the same kind."""
-    raise TypeError(f"{type(operator).__name__} is not one of this package's operators")
-
-
-@scaled.register
-def _(operator: Dense, factor: float) -> Dense:
-    return Dense(operator.matrix * factor, operator.shape)
-
-
-@scaled.register
-def _(operator: Kronecker, factor: float) -> Kronecker:
-    return Kronecker(operator.B * factor, operator.A)
-
-
-@scaled.register
-def _(operator: EigenKronecker, factor: float) -> EigenKronecker:
-    return EigenKronecker(operator.Q_B, operator.Q_A, operator.eigenvalues * factor)
-
-
-@scaled.register
-def _(operator: BlockDiagonal, factor: float) -> BlockDiagonal:
-    return BlockDiagonal(tuple(scaled(block, factor) for block in operator.blocks))
 
 
 def _check(operator: Operator, V: Tensor) -> None:

@@ -1,6 +1,6 @@
 """One record that everything is asked about: a model, its data, and what "Fisher" means there."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +47,7 @@ class Problem:
         _check_type("model", self.model, nn.Module, "a torch.nn.Module")
         _check_type("fisher", self.fisher, (Exact, Sampled, Empirical), "Exact(), Sampled() ...")
         _check_type("sharing", self.sharing, (Expand, Reduce), "Expand() or Reduce()")
-        if not hasattr(self.likelihood, "square_root"):
+        if not hasattr(self.likelihood, "square_root") or isinstance(self.likelihood, type):
             raise ProblemError(
                 f"likelihood: {self.likelihood!r} is not a likelihood; pass Gaussian(), "
                 "Categorical(), Bernoulli(), Poisson(), or likelihood_of(torch_loss)."
@@ -55,6 +55,16 @@ class Problem:
         if isinstance(self.layers, str):
             raise ProblemError(
                 f"layers: {self.layers!r} is one string; pass a tuple of names, ({self.layers!r},)."
+            )
+        if self.layers is not None and not isinstance(self.layers, Collection):
+            raise ProblemError(
+                f"layers: {self.layers!r} is of type {type(self.layers).__name__}; pass a tuple of "
+                "names, as in model.named_modules(), or None for all of them."
+            )
+        if self.mask is not None and not callable(self.mask):
+            raise ProblemError(
+                f"mask: a {type(self.mask).__name__} cannot follow the batches; pass a function "
+                "from a batch's inputs to booleans [N, *positions]."
             )
         if isinstance(self.batches, Iterator) or not isinstance(self.batches, Iterable):
             raise ProblemError(

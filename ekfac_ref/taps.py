@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.func import vjp, vmap
+from torch.func import vmap
 
 from ekfac_ref.batches import Batch
 from ekfac_ref.forward import batchable, forward_one, in_algebra_dtype
 from ekfac_ref.layers import Layer
-from ekfac_ref.linear_form import positions
+from ekfac_ref.linear_form import channels_last
 from ekfac_ref.masks import check_mute, counted_positions
 from ekfac_ref.uses import Recorder, Use
 
@@ -51,9 +51,8 @@ def tap(
     columns: Columns,
 ) -> dict[str, tuple[Tap, ...]]:
     """The taps of every layer on one batch: {layer: one Tap per group}."""
-    N = batch.size
-    zeros = {
-        name: [use.output.new_zeros(N, *use.output.shape) for use in calls]
+    shifts = {
+        name: [use.output.new_zeros(()).expand(batch.size, *use.output.shape) for use in calls]
         for name, calls in seen.items()
     }
 
@@ -62,12 +61,23 @@ def tap(
             f = forward_one(model, inputs)
         return f, recorder.inputs
 
-    with batchable():
-        run = vjp(lambda s: vmap(one)(batch.inputs, s), zeros, has_aux=True)
-    f, pullback, a = run  # type: ignore[misc]  # torch declares two results, with aux it is three
-    S = columns(f, batch)
-    (g,) = vmap(pullback, in_dims=1, out_dims=1)(S)
+    with torch.enable_grad(), batchable():
+        leaves = [shift.requires_grad_() for uses in shifts.values() for shift in uses]
+        f, a = vmap(one)(batch.inputs, shifts)
+    S = columns(f.detach(), batch)
+    pulled = iter(_pull_back(f, leaves, S))
+    g = {name: [next(pulled) for _ in uses] for name, uses in shifts.items()}
     return {layer.name: _by_group(layer, seen, a, g, batch.mask) for layer in layers}
+
+
+def _pull_back(f: Tensor, leaves: list[Tensor], S: Float[Tensor, "N C *out"]) -> list[Tensor]:
+    """The gradients [N, C, *output] of all <f_n, s_nc> with respect to each leaf."""
+    if S.shape[1] == 1:  # what a batch of one column would cost is a few percent of EKFAC
+        plain = torch.autograd.grad(f, leaves, S[:, 0], materialize_grads=True)
+        return [g[:, None] for g in plain]
+    columns = S.movedim(1, 0)
+    batched = torch.autograd.grad(f, leaves, columns, is_grads_batched=True, materialize_grads=True)
+    return [g.movedim(0, 1) for g in batched]
 
 
 def _by_group(
@@ -79,17 +89,18 @@ def _by_group(
 ) -> tuple[Tap, ...]:
     """All uses of a layer side by side along T, its groups apart."""
     calls = seen[layer.name]
-    a_ntgi = in_algebra_dtype(torch.cat(a[layer.name], 1))
-    g_ncto = torch.cat(
-        [
-            vmap(vmap(lambda y, use=use: positions(use.call, y)[0]))(g_use)
-            for use, g_use in zip(calls, g[layer.name], strict=True)
-        ],
-        2,
+    uses_g = zip(calls, g[layer.name], strict=True)
+    a_ntgi = in_algebra_dtype(_side_by_side([a_k.detach() for a_k in a[layer.name]], 1))
+    g_ncto = in_algebra_dtype(
+        _side_by_side([channels_last(use.call, g_k).flatten(2, -2) for use, g_k in uses_g], 2)
     )
-    g_ncto = in_algebra_dtype(g_ncto)
     g_nctgo = g_ncto.unflatten(-1, (layer.groups, -1))
     counted = counted_positions(layer, calls, mask)
     if counted is not None:
         check_mute(layer, g_ncto, counted)
     return tuple(Tap(a_ntgi[:, :, k], g_nctgo[:, :, :, k], counted) for k in range(layer.groups))
+
+
+def _side_by_side(tensors: list[Tensor], axis: int) -> Tensor:
+    """``torch.cat``, which would copy even a single tensor."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, axis)

@@ -11,8 +11,10 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from ekfac_ref.batches import Batch
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.forward import call as call_model
+from ekfac_ref.forward import first_line
 from ekfac_ref.layers import Layer
-from ekfac_ref.linear_form import Call, is_linear_in_weight, layer_inputs, positions
+from ekfac_ref.linear_form import LINEAR_IN_WEIGHT, Call, channels_last, layer_inputs
+from ekfac_ref.rewritten import rewritten
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Recorder(TorchFunctionMode):
         self._owner |= {id(layer.bias): layer for layer in layers if layer.bias is not None}
         self.uses: dict[str, list[Use]] = {layer.name: [] for layer in layers}
         self.inputs: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+        self.calling: Layer | None = None  # whom an error inside of the op is about
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -49,15 +52,17 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         layer = self._layer_among((*args, *kwargs.values()))
         if layer is None:
-            return func(*args, **kwargs)
+            return rewritten(func)(*args, **kwargs)
         if func is not layer.op:
             return _pass_harmless(layer, func, func(*args, **kwargs))
         call = Call.bind(func, args, kwargs)
-        _check_call(layer, call)
+        self.calling = layer
+        _check_call(layer, call, self._owner.get(id(call.arguments.get("bias")), layer))
         self.inputs[layer.name].append(_with_homogeneous(layer, call))
-        y = func(*args, **kwargs)
+        y = rewritten(func)(*args, **kwargs)
         y = self._shift(layer.name, len(self.uses[layer.name]), y)
-        self.uses[layer.name].append(Use(call, y, positions(call, y)[1]))
+        self.uses[layer.name].append(Use(call, y, channels_last(call, y).shape[:-1]))
+        self.calling = None
         return y
 
     def _layer_among(self, values: tuple[Any, ...]) -> Layer | None:
@@ -72,7 +77,12 @@ class Recorder(TorchFunctionMode):
 def uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> dict[str, list[Use]]:
     """How the model uses each layer, seen on the first sample of the batch."""
     with Recorder(layers, lambda name, k, y: y) as recorder:
-        call_model(model, batch.samples(0, 1).inputs)
+        try:
+            call_model(model, batch.samples(0, 1).inputs)
+        except (ProblemError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise ProblemError(_why_it_failed(recorder, error)) from error
     for layer in layers:
         if not recorder.uses[layer.name]:
             raise ProblemError(
@@ -82,20 +92,32 @@ def uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> dict[str,
     return recorder.uses
 
 
+def _why_it_failed(recorder: Recorder, error: Exception) -> str:
+    if recorder.calling is None:
+        return (
+            f"model: its forward failed on one sample ({first_line(error)}); look at the error "
+            "above, and try model on the first sample of the batch alone."
+        )
+    return (
+        f"layer {recorder.calling.name!r}: it cannot take its input ({first_line(error)}); bring "
+        "the data into the shape, device and range of values that the layer was made for."
+    )
+
+
 def _with_homogeneous(layer: Layer, call: Call) -> Tensor:
     a = layer_inputs(call, layer.groups)
     if layer.bias is None:
-        return a
-    # A tied module without a bias uses [W | b] at the homogeneous coordinate 0.
-    one = 0.0 if call.arguments.get("bias") is None else 1.0
+        return a.clone()  # the forward may go on to write into its own input
+    # A tied module with no bias, or a frozen one, uses [W | b] at the homogeneous coordinate 0.
+    one = 1.0 if call.arguments.get("bias") is layer.bias else 0.0
     return torch.cat([a, torch.full_like(a[..., :1], one)], -1)
 
 
-def _check_call(layer: Layer, call: Call) -> None:
-    if call.arguments["weight"] is not layer.weight:
+def _check_call(layer: Layer, call: Call, owner_of_bias: Layer) -> None:
+    if call.arguments["weight"] is not layer.weight or owner_of_bias is not layer:
         raise ProblemError(
-            f"layer {layer.name!r}: its bias is used with another weight, so there is no one "
-            "matrix [W | b]; give the other weight a bias of its own."
+            f"layer {owner_of_bias.name!r}: its weight or bias is used together with another "
+            "weight, so there is no one matrix [W | b]; give the other weight a bias of its own."
         )
     for name in ("input", "input1", "input2"):
         x = call.arguments.get(name)
@@ -120,7 +142,7 @@ def _pass_harmless(layer: Layer, func: Any, result: Any) -> Any:
         return result
     what = (
         "in two orientations: it is tied between ops"
-        if is_linear_in_weight(func)
+        if func in LINEAR_IN_WEIGHT
         else "outside the layer's own op"
     )
     raise ProblemError(

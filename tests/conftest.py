@@ -1,7 +1,10 @@
 """Hypothesis profiles, set before any test is imported, and one thread per worker."""
 
 import os
+import random
 
+import numpy as np
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
@@ -12,6 +15,13 @@ COMMON = {
     "print_blob": True,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
-settings.register_profile("ci", max_examples=50, derandomize=True, **COMMON)
+settings.register_profile("ci", max_examples=30, derandomize=True, **COMMON)
 settings.register_profile("large", max_examples=2000, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(autouse=True)
+def _the_same_random_numbers_in_every_run() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)

@@ -21,7 +21,6 @@ from ekfac_ref.problem import Problem
 from ekfac_ref.session import open_session
 from ekfac_ref.sharing import Sharing
 from ekfac_ref.taps import tap
-from ekfac_ref.uses import uses
 
 BUDGET = 2**24  # bytes; observed problems are small
 
@@ -39,14 +38,15 @@ class Observation:
         dtype: that the subject computes in.
     """
 
-    a: list[Float[Tensor, "T d_in"]]
-    g: list[Float[Tensor, "C T d_out"]]
-    counted: list[Bool[Tensor, " T"]]
-    G: list[Float[Tensor, "C d_out d_in"]]
+    a: list[Float[Tensor, "_T d_in"]]
+    g: list[Float[Tensor, "_C _T d_out"]]
+    counted: list[Bool[Tensor, " _T"]]
+    G: list[Float[Tensor, "_C d_out d_in"]]
     sharing: Sharing
     dtype: torch.dtype
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def observe(problem: Problem) -> dict[str, list[Observation]]:
     """{layer: one Observation per group}."""
@@ -56,9 +56,9 @@ def observe(problem: Problem) -> dict[str, list[Observation]]:
     for layer in session.layers:
         empty = [Observation([], [], [], [], problem.sharing, dtype) for _ in range(layer.groups)]
         seen[layer.name] = empty
-    for batch in session.batches():
-        calls = uses(session.model, session.layers, batch)
-        for name, taps in tap(session.model, session.layers, calls, batch, session.columns).items():
+    for batch, form in session.batches():
+        tapped = tap(session.model, session.layers, form.uses, batch, session.columns)
+        for name, taps in tapped.items():
             for group, observation in zip(taps, seen[name], strict=True):
                 everything = torch.ones(group.a.shape[:2], dtype=torch.bool)
                 counted = everything if group.counted is None else group.counted

@@ -28,6 +28,7 @@ from ekfac_ref.sharing import Expand, Reduce, Sharing
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 small = st.integers(1, 3)
+seeds = st.integers(0, 2**16)
 
 _CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, type[nn.Module]] = {
@@ -66,7 +67,37 @@ class Drawn:
         return f"Drawn({self.model}, {self.likelihood}, batches of {sizes}, {sorted(self.corners)})"
 
 
+def _filler(lattice: bool, seed: int, dtype: torch.dtype) -> Callable[..., Tensor]:
+    """Numbers of any shape, one draw after another."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def fill(*shape: int) -> Tensor:
+        if lattice:
+            return (torch.randint(-2, 3, shape, generator=generator) / 2).to(dtype)
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    return fill
+
+
+fills = st.builds(_filler, st.booleans(), seeds, st.just(torch.float64))
 sharings = st.sampled_from([Expand(), Reduce()])
+bare_sizes = st.tuples(
+    st.integers(1, 5), st.integers(1, 3), st.integers(1, 3), st.tuples(st.integers(1, 4), small)
+)  # N, T, C, (d_out, d_in), as ``bare.generic`` takes them
+
+
+def orthogonal_matrix(d: int) -> st.SearchStrategy[Tensor]:
+    """A signed permutation, which can be read, or a generic orthogonal matrix."""
+
+    def signed(order: list[int], signs: list[int]) -> Tensor:
+        return torch.eye(d).double()[order] * torch.tensor(signs).double()
+
+    def generic(seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.linalg.qr(torch.randn(d, d, generator=generator).double())[0]
+
+    signs = st.lists(st.sampled_from([-1, 1]), min_size=d, max_size=d)
+    return st.builds(signed, st.permutations(range(d)), signs) | st.builds(generic, seeds)
 
 
 def _activation(draw: Draw) -> tuple[nn.Module, frozenset[str]]:
@@ -91,24 +122,47 @@ def _linears(draw: Draw, widths: list[int]) -> tuple[nn.Sequential, frozenset[st
     return nn.Sequential(*modules), frozenset(corners)
 
 
+def _head(draw: Draw, d: int, K: int) -> tuple[nn.Module, frozenset[str]]:
+    """From d features to K outputs, in a third of the draws by way of a weight that is shared."""
+    kind = draw(st.sampled_from(["plain", "called twice", "plain", "tied", "plain", "plain"]))
+    if kind == "plain":
+        return nn.Linear(d, K), frozenset()
+    h, bias = draw(st.integers(2, 3)), draw(st.booleans())
+    first, second = nn.Linear(h, h, bias=bias), nn.Linear(h, h, bias=bias)
+    corners = frozenset({kind, "T > 1"})
+    if kind == "called twice":
+        return nn.Sequential(
+            nn.Linear(d, h), CalledTwice(first, nn.Tanh(), nn.Linear(h, K))
+        ), corners
+    second.weight, second.bias = first.weight, first.bias
+    middle = (first, nn.Tanh(), second, nn.Sigmoid())
+    return nn.Sequential(nn.Linear(d, h), *middle, nn.Linear(h, K)), corners
+
+
 def _vectors(draw: Draw, K: int) -> Network:
-    widths = [*draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)), K]
+    depth = draw(st.sampled_from([3, 1, 2, 4, 3]))
+    widths = [*draw(st.tuples(*[st.integers(1, 4)] * depth)), K]
     model, corners = _linears(draw, widths)
     return Network(model, lambda n, fill: fill(n, widths[0]), (), corners | {"linear"})
 
 
-def _tokens(draw: Draw, K: int) -> Network:
+def _tokens(draw: Draw, K: int, pooled: bool = True) -> Network:
+    """Linear layers on every token, the mean over tokens, a head."""
     T, widths = draw(st.integers(2, 4)), draw(st.lists(small, min_size=2, max_size=3))
     body, corners = _linears(draw, widths)
-    pooled = draw(st.booleans())
-    head = nn.Linear(widths[-1], K)
+    head, more = _head(draw, widths[-1], K)
     middle = [TokenMean()] if pooled else []
     return Network(
         nn.Sequential(body, nn.Tanh(), *middle, head),
         lambda n, fill: fill(n, T, widths[0]),
         () if pooled else (T,),
-        corners | {"tokens", "T > 1"},
+        corners | more | {"tokens", "T > 1"},
     )
+
+
+def _tagger(draw: Draw, K: int) -> Network:
+    """The same with a loss term for every token."""
+    return _tokens(draw, K, pooled=False)
 
 
 def _masked_tokens(draw: Draw, K: int) -> Network:
@@ -129,9 +183,9 @@ def _masked_tokens(draw: Draw, K: int) -> Network:
     )
 
 
-def _images(draw: Draw, K: int) -> Network:
+def _convolutions(draw: Draw, K: int, transposed: bool = False) -> Network:
     """A convolution with every axis its own geometry, then a Linear on all that is left."""
-    transposed, axes = draw(st.booleans()), draw(st.integers(1, 3))
+    axes = draw(st.integers(1, 3))
     most = 2 if axes == 3 else 3
     per_axis = st.tuples(*[st.integers(1, most)] * axes)
     kernel, stride, dilation = draw(per_axis), draw(per_axis), draw(per_axis)
@@ -176,13 +230,18 @@ def _images(draw: Draw, K: int) -> Network:
     layer = (_TRANSPOSED if transposed else _CONV)[axes](c_in, c_out, kernel, **options)
     activation, more = _activation(draw)
     left_over = layer(torch.zeros(1, c_in, *size))
+    head, shared = _head(draw, left_over.numel(), K)
     corners |= {"T > 1"} if left_over[0, 0].numel() > 1 else set()
     return Network(
-        nn.Sequential(layer, activation, nn.Flatten(), nn.Linear(left_over.numel(), K)),
+        nn.Sequential(layer, activation, nn.Flatten(), head),
         lambda n, fill: fill(n, c_in, *size),
         (),
-        frozenset(corners) | more | {"images"},
+        frozenset(corners) | more | shared | {"images"},
     )
+
+
+def _transposed(draw: Draw, K: int) -> Network:
+    return _convolutions(draw, K, transposed=True)
 
 
 def _pairs(draw: Draw, K: int) -> Network:
@@ -198,73 +257,67 @@ def _pairs(draw: Draw, K: int) -> Network:
 
 def _words(draw: Draw, K: int) -> Network:
     V, T, d = draw(st.integers(2, 4)), draw(st.integers(1, 3)), draw(small)
-    padding_idx = draw(st.sampled_from([None, 0]))
+    padding_idx = draw(st.sampled_from([0, 0, 0, None]))
     seed = draw(st.integers(0, 99))
 
     def inputs(n: int, fill: Callable[..., Tensor]) -> Tensor:
         return torch.randint(V, (n, T), generator=torch.Generator().manual_seed(seed))
 
     corners = {"embedding"} | ({"padding_idx"} if padding_idx == 0 else set())
+    corners |= {"T > 1"} if T > 1 else set()
+    head, more = _head(draw, d, K)
     return Network(
-        nn.Sequential(nn.Embedding(V, d, padding_idx=padding_idx), TokenMean(), nn.Linear(d, K)),
+        nn.Sequential(nn.Embedding(V, d, padding_idx=padding_idx), TokenMean(), head),
         inputs,
         (),
-        frozenset(corners) | ({"T > 1"} if T > 1 else frozenset()),
+        frozenset(corners) | more,
     )
 
 
-def _shared(draw: Draw, K: int) -> Network:
-    d, tied, bias = draw(st.integers(2, 3)), draw(st.booleans()), draw(st.booleans())
-    head = nn.Linear(d, K)
-    first = nn.Linear(d, d, bias=bias)
-    if not tied:
-        model: nn.Module = CalledTwice(first, nn.Tanh(), head)
-        return Network(model, lambda n, fill: fill(n, d), (), frozenset({"called twice", "T > 1"}))
-    second = nn.Linear(d, d, bias=bias)
-    second.weight, second.bias = first.weight, first.bias
-    model = nn.Sequential(first, nn.Tanh(), second, nn.Sigmoid(), head)
-    return Network(model, lambda n, fill: fill(n, d), (), frozenset({"tied", "T > 1"}))
-
-
-FAMILIES = (_vectors, _tokens, _masked_tokens, _images, _images, _images, _pairs, _words, _shared)
+Family = Callable[[Draw, int], Network]
+FAMILIES: tuple[Family, ...] = (
+    *[_vectors] * 6,
+    *[_tokens] * 2,
+    *[_tagger] * 7,
+    *[_masked_tokens] * 3,
+    *[_convolutions] * 12,
+    *[_transposed] * 10,
+    *[_pairs] * 4,
+    *[_words] * 5,
+)  # as often as their corners are many
+one_position_families: tuple[Family, ...] = (_vectors, _pairs)
 
 
 @st.composite
-def problems(draw: Draw, families: tuple[Callable[[Draw, int], Network], ...] = FAMILIES) -> Drawn:
+def problems(
+    draw: Draw, families: tuple[Family, ...] = FAMILIES, one_sample: bool = False
+) -> Drawn:
     """A network of one of the families with data: uneven batches, any likelihood, two dtypes."""
     K = draw(st.integers(1, 3))
-    likelihood = draw(st.sampled_from([Gaussian(), Categorical(), Bernoulli(), Poisson()]))
     network = draw(st.sampled_from(families))(draw, K)
+    likelihoods = [Categorical(), Gaussian(), Bernoulli(), Poisson()]
+    if network.token_shape:  # where positions have labels, mostly classes
+        likelihoods = [Categorical(class_axis=1), Categorical()] * 4 + likelihoods[1:]
+    likelihood = draw(st.sampled_from(likelihoods))
     model, corners = network.model, network.corners | {type(likelihood).__name__}
-    if network.token_shape and isinstance(likelihood, Categorical) and draw(st.booleans()):
-        model, likelihood = nn.Sequential(model, ClassesFirst()), Categorical(class_axis=1)
-        corners |= {"classes first"}
-    sizes = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3).filter(lambda s: sum(s) <= 6))
+    if likelihood == Categorical(class_axis=1):
+        model, corners = nn.Sequential(model, ClassesFirst()), corners | {"classes first"}
+    cuts = st.lists(st.integers(1, 3), min_size=1, max_size=3).filter(lambda s: sum(s) <= 6)
+    sizes = [1] if one_sample else draw(cuts)
     corners |= {"N = 1"} if sum(sizes) == 1 else frozenset()
     corners |= {"uneven batches"} if len(set(sizes)) > 1 else frozenset()
     dtype = draw(st.sampled_from([torch.float64, torch.float64, torch.float32]))
     corners |= {str(dtype).removeprefix("torch.")}
-    fill = _filler(draw(st.booleans()), draw(st.integers(0, 2**16)), dtype)
+    fill = _filler(draw(st.booleans()), draw(seeds), dtype)
     model = _with_values(model, fill, dtype)
     inputs = network.inputs(sum(sizes), fill)
     targets = _targets(likelihood, (sum(sizes), *network.token_shape), K, fill)
-    ignored = isinstance(likelihood, Categorical) and draw(st.sampled_from([False, False, True]))
-    if ignored and network.token_shape:
+    labelled = network.token_shape and isinstance(likelihood, Categorical)
+    if labelled and draw(st.sampled_from([True, True, False])):
         targets[:, 0] = likelihood.ignore_index
         corners |= {"ignored labels"}
     batches = _cut(inputs, targets, sizes)
     return Drawn(model, batches, likelihood, network.mask, frozenset(corners))
-
-
-def _filler(lattice: bool, seed: int, dtype: torch.dtype) -> Callable[..., Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-
-    def fill(*shape: int) -> Tensor:
-        if lattice:
-            return (torch.randint(-2, 3, shape, generator=generator) / 2).to(dtype)
-        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
-
-    return fill
 
 
 def _with_values(model: nn.Module, fill: Callable[..., Tensor], dtype: torch.dtype) -> nn.Module:

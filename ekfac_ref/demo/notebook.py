@@ -50,7 +50,7 @@ def experiment(N: int) -> list[NotebookRow]:
 
     problem = ek.Problem(model, [(x, y)], ek.likelihood_of(loss), fisher=ek.Empirical())
     scale = ek.loss_scale(loss, problem)  # (2 / D_OUT)^2 = 4: the gradient is 2 (f - y), not f - y
-    ours = {name: ek.scaled(E, scale).dense() for name, E in ek.ekfac(problem).items()}
+    ours = {name: E.scaled(scale).dense() for name, E in ek.ekfac(problem).items()}
 
     rows = []
     for name, (h, delta) in zip(LAYERS, inputs_and_gradients(model, x, y, loss), strict=True):

@@ -1,0 +1,54 @@
+"""The exact Fisher by its two other names, which share neither columns nor square roots with it."""
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from torch import nn
+
+import ekfac_ref as ek
+from ekfac_ref.conformance.curvature import gauss_newton, loss_hessian
+from ekfac_ref.conformance.observation import in_float64
+from ekfac_ref.conformance.strategies import Drawn, problems
+from ekfac_ref.session import open_session
+
+
+def close(got: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12 * float(1 + expected.norm()))
+
+
+@settings(max_examples=30)
+@given(problems())
+def test_exact_is_gauss_newton(drawn: Drawn) -> None:
+    # Forward mode sees the row at padding_idx, which reverse mode and this package leave at zero.
+    assume("padding_idx" not in drawn.corners)
+    problem = in_float64(drawn.problem(ek.Exact()))
+    full = ek.full_fisher(problem)
+    for layer in full.shapes:
+        close(full.block(layer, layer), gauss_newton(problem, layer))
+
+
+@settings(max_examples=30)
+@given(problems())
+def test_exact_is_the_hessian_for_the_last_layer(drawn: Drawn) -> None:
+    problem = in_float64(drawn.problem(ek.Exact()))
+    last = open_session(problem).layers[-1].name
+    close(ek.full_fisher(problem).block(last, last), loss_hessian(problem, last))
+
+
+def test_a_hidden_layer_has_another_hessian() -> None:
+    """Or the law above would be about nothing."""
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+    x, y = torch.randn(4, 2, generator=generator).double(), torch.arange(4) % 2
+    problem = ek.Problem(model, [(x, y)], ek.Categorical())
+    F, H = ek.exact_fisher(problem)["0"].dense(), loss_hessian(problem, "0")
+    assert float((F - H).norm() / F.norm()) > 0.1
+
+
+@pytest.mark.parametrize("layer", ["0", "1", "2"])
+def test_exact_is_the_hessian_in_deep_linear_networks(layer: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3), nn.Linear(3, 2)).double()
+    x, y = (torch.randn(4, 2, generator=generator).double() for _ in range(2))
+    problem = ek.Problem(model, [(x[:3], y[:3]), (x[3:], y[3:])], ek.Gaussian())
+    close(ek.exact_fisher(problem)[layer].dense(), loss_hessian(problem, layer))

@@ -1,0 +1,32 @@
+"""The generator of networks reaches its corners; one that does not would make every law idle."""
+
+from collections import Counter
+
+from hypothesis import Phase, given, settings
+
+from ekfac_ref.conformance.strategies import Drawn, problems
+
+DRAWS = 2000
+CORNERS = (
+    *("linear", "tokens", "mask", "images", "bilinear", "embedding", "called twice", "tied"),
+    *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
+    *("groups", "depthwise", "even kernel", "padding same", "padding mode", "output padding"),
+    *("remainder", "stride != dilation != padding", "padding_idx", "depth >= 3"),
+    *("in-place activation", "bias", "no bias", "T > 1", "N = 1", "uneven batches"),
+    *("ignored labels", "classes first", "Gaussian", "Categorical", "Bernoulli", "Poisson"),
+    *("float32", "float64"),
+)
+
+
+def test_every_corner_is_reached_in_five_percent_of_draws() -> None:
+    reached: Counter[str] = Counter()
+
+    @settings(max_examples=DRAWS, phases=[Phase.generate], derandomize=True, database=None)
+    @given(problems())
+    def collect(drawn: Drawn) -> None:
+        reached.update({*drawn.corners, "draws"})
+
+    collect()
+    rare = {corner: reached[corner] / reached["draws"] for corner in CORNERS}
+    assert reached["draws"] == DRAWS
+    assert {corner: share for corner, share in rare.items() if share < 0.05} == {}
