@@ -1,4 +1,4 @@
-"""The problem's data as a stream of checked batches, and a stream that leaves the RNG alone."""
+"""The problem's data as a stream of checked batches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +12,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.problem import Problem
-from ekfac_ref.random_state import put_back, take
-
-_NO_MORE = object()
 
 
 @dataclass(frozen=True)
@@ -61,26 +58,9 @@ class Batch:
 
 
 def read(problem: Problem) -> Iterator[Batch]:
-    """One pass over the data.
-
-    Each pass begins at the random state that it finds and puts that state back after every batch,
-    so the caller's does not move, and a shuffling DataLoader shuffles alike in every pass.
-    """
-    own = _generators(problem.batches)
-    inside = take(*own)
-    iterator: Iterator[Any] | None = None
+    """One pass over the data."""
     first = 0
-    while True:
-        outside = take(*own)
-        put_back(inside)
-        try:
-            iterator = iter(problem.batches) if iterator is None else iterator
-            item = next(iterator, _NO_MORE)
-        finally:
-            inside = take(*own)
-            put_back(outside)
-        if item is _NO_MORE:
-            break
+    for item in problem.batches:
         batch = _checked(problem, item, first)
         first += batch.size
         yield batch
@@ -89,15 +69,6 @@ def read(problem: Problem) -> Iterator[Batch]:
             "batches: there are none; pass at least one (inputs, targets). If an earlier pass has "
             "used them up, pass a list: list(batches)."
         )
-
-
-def _generators(batches: Any) -> list[torch.Generator]:
-    """Those that a DataLoader or its samplers own."""
-    batch_sampler = getattr(batches, "batch_sampler", None)
-    samplers = (getattr(batches, "sampler", None), getattr(batch_sampler, "sampler", None))
-    owners = (batches, batch_sampler, *samplers)
-    found = (getattr(owner, "generator", None) for owner in owners)
-    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
 
 
 def _checked(problem: Problem, item: Any, first: int) -> Batch:

@@ -6,6 +6,7 @@ nothing of the caller's. A grouped layer gets a BlockDiagonal with one block per
 """
 
 from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,7 @@ from ekfac_ref.gradients import Gradients, gradients
 from ekfac_ref.kfac import Factors, add, chunk_factors, kronecker
 from ekfac_ref.operators import Block, BlockDiagonal, Dense, EigenKronecker, Kronecker
 from ekfac_ref.problem import Problem
+from ekfac_ref.random_state import apart, generators, untouched
 from ekfac_ref.session import Seen, Session, open_session
 from ekfac_ref.taps import Tap, tap
 
@@ -27,7 +29,18 @@ Value = TypeVar("Value")
 ByGroup = dict[str, list[Value]]
 
 
-@torch.inference_mode(False)  # its tensors could not be differentiated
+def _undisturbed(compute: Callable[[Problem], Value]) -> Callable[[Problem], Value]:
+    """Whatever gradient mode the caller is in, and leaving the caller's random numbers alone."""
+
+    @wraps(compute)
+    def undisturbed(problem: Problem) -> Value:
+        with torch.inference_mode(False), torch.no_grad(), untouched(*generators(problem.batches)):
+            return compute(problem)
+
+    return undisturbed
+
+
+@torch.inference_mode(False)
 @torch.no_grad()
 def per_sample_gradients(problem: Problem) -> Iterator[Gradients]:
     """G_nc of every layer, one chunk of consecutive samples after another.
@@ -36,11 +49,11 @@ def per_sample_gradients(problem: Problem) -> Iterator[Gradients]:
     unit likelihood; no factor of N. Rows of a grouped layer are stacked group by group. Chunks
     follow the order of the data and hold about CHUNK_BYTES at most.
     """
-    yield from gradients(open_session(problem), CHUNK_BYTES)
+    chunks = gradients(open_session(problem), CHUNK_BYTES)
+    yield from apart(chunks, *generators(problem.batches))
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
+@_undisturbed
 def exact_fisher(problem: Problem) -> dict[str, Dense | BlockDiagonal]:
     """F = (1/N) sum_nc vec(G_nc) vec(G_nc)^T of every layer, from explicit gradients.
 
@@ -62,8 +75,7 @@ def exact_fisher(problem: Problem) -> dict[str, Dense | BlockDiagonal]:
     }
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
+@_undisturbed
 def full_fisher(problem: Problem) -> FullFisher:
     """The Fisher of all layers together, cross-layer and cross-group blocks included.
 
@@ -80,16 +92,14 @@ def full_fisher(problem: Problem) -> FullFisher:
     return FullFisher(total / N, shapes)
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
+@_undisturbed
 def kfac(problem: Problem) -> dict[str, Kronecker | BlockDiagonal]:
     """B (x) A of every layer, under the problem's sharing."""
     factors = _factors(open_session(problem))
     return {name: _direct_sum([kronecker(f) for f in fs]) for name, fs in factors.items()}
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
+@_undisturbed
 def ekfac(problem: Problem) -> dict[str, EigenKronecker | BlockDiagonal]:
     """KFAC's eigenbasis of every layer, with Lambda the diagonal of F read in it.
 

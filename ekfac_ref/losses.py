@@ -33,6 +33,7 @@ from ekfac_ref.likelihoods import (
     check_labels,
 )
 from ekfac_ref.problem import Problem
+from ekfac_ref.random_state import generators, untouched
 
 
 @singledispatch
@@ -96,9 +97,10 @@ def loss_scale(loss: nn.Module, problem: Problem) -> float:
     if isinstance(likelihood, Categorical) and isinstance(problem.likelihood, Categorical):
         _check_same_ignored(likelihood, problem.likelihood)
     N = terms = 0
-    for batch in read(problem):
-        N += batch.size
-        terms += _terms(problem.likelihood, batch.targets)
+    with untouched(*generators(problem.batches)):
+        for batch in read(problem):
+            N += batch.size
+            terms += _terms(problem.likelihood, batch.targets)
     c = 2.0 if isinstance(likelihood, Gaussian) else 1.0
     if loss.reduction == "mean":
         if terms == 0:

@@ -84,7 +84,7 @@ class Kronecker:
         return EigenKronecker(Q_B, Q_A, torch.outer(_without_noise(b), _without_noise(a)))
 
     def dense(self) -> Float[Tensor, "P P"]:
-        return torch.kron(self.B.contiguous(), self.A.contiguous())
+        return torch.einsum("op,iq->oipq", self.B, self.A).flatten(2).flatten(0, 1)
 
     def matvec(self, V: Matrix) -> Matrix:
         _check(self, V)
@@ -119,7 +119,7 @@ class EigenKronecker:
         return len(self.Q_B), len(self.Q_A)
 
     def dense(self) -> Float[Tensor, "P P"]:
-        Q = torch.kron(self.Q_B.contiguous(), self.Q_A.contiguous())  # it refuses some strides
+        Q = torch.einsum("or,is->oirs", self.Q_B, self.Q_A).flatten(2).flatten(0, 1)
         return (Q * self.eigenvalues.reshape(-1)) @ Q.T
 
     def matvec(self, V: Matrix) -> Matrix:

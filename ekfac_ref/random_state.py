@@ -3,11 +3,12 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+Item = TypeVar("Item")
 RandomState = list[tuple[Callable[[Any], Any], Any]]
 
 
@@ -29,11 +30,36 @@ def put_back(state: RandomState) -> None:
         set_state(value)
 
 
+def generators(batches: Any) -> list[torch.Generator]:
+    """Those that a DataLoader or its samplers own."""
+    batch_sampler = getattr(batches, "batch_sampler", None)
+    samplers = (getattr(batches, "sampler", None), getattr(batch_sampler, "sampler", None))
+    owners = (batches, batch_sampler, *samplers)
+    found = (getattr(owner, "generator", None) for owner in owners)
+    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
+
+
 @contextmanager
-def untouched() -> Iterator[None]:
+def untouched(*own: torch.Generator) -> Iterator[None]:
     """Whatever is drawn inside, nothing of it is seen outside."""
-    before = take()
+    before = take(*own)
     try:
         yield
     finally:
         put_back(before)
+
+
+def apart(steps: Iterator[Item], *own: torch.Generator) -> Iterator[Item]:
+    """The same items, where producer and consumer each have random numbers of their own."""
+    inside = take(*own)
+    while True:
+        outside = take(*own)
+        put_back(inside)
+        try:
+            item = next(steps, None)
+        finally:
+            inside = take(*own)
+            put_back(outside)
+        if item is None:
+            return
+        yield item

@@ -16,7 +16,7 @@ from ekfac_ref.forward import batchable, call, first_line, forward_one
 from ekfac_ref.layers import Layer, find_layers
 from ekfac_ref.masks import counted_positions
 from ekfac_ref.problem import Problem
-from ekfac_ref.random_state import untouched
+from ekfac_ref.random_state import RandomState, generators, put_back, take, untouched
 from ekfac_ref.rewritten import Rewriting
 from ekfac_ref.uses import Use, uses
 
@@ -30,12 +30,14 @@ class Session:
         model: a copy of the caller's; ``functional_call`` on a model that holds one module under
             two names would leave plain tensors behind (torch 2.13), and forwards may write buffers.
         layers: of the copy.
+        start: the random numbers at which every pass begins, so that they all see the same data.
         seen: what the model does to batches of each form, as far as it has met them.
     """
 
     problem: Problem
     model: nn.Module
     layers: tuple[Layer, ...]
+    start: RandomState
     seen: dict[object, "Seen"] = field(default_factory=dict)
 
     def batches(self) -> Iterator[tuple[Batch, "Seen"]]:
@@ -44,6 +46,7 @@ class Session:
         The model is tried on every new form of inputs, and its samples are compared together and
         apart in the first batch of that form that has two.
         """
+        put_back(self.start)
         for batch in read(self.problem):
             known = self.seen.get(batch.form)
             if known is None or known.compared < min(batch.size, 2):
@@ -87,7 +90,11 @@ class Seen:
 
 
 def open_session(problem: Problem) -> Session:
-    """Copy the model and check what can be checked without data."""
+    """Copy the model and check what can be checked without data.
+
+    A session draws random numbers, if the data does; whoever opens one puts them back.
+    """
+    start = take(*generators(problem.batches))
     _check_model(problem.model)
     find_layers(problem.model, problem.layers)  # shared memory is not shared by the copy
     model = _copy(problem.model)
@@ -99,7 +106,7 @@ def open_session(problem: Problem) -> Session:
     layers = find_layers(model, problem.layers)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    return Session(problem, model, layers)
+    return Session(problem, model, layers, start)
 
 
 def _copy(model: nn.Module) -> nn.Module:

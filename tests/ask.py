@@ -24,11 +24,16 @@ class Answer:
 
 def answers(problem: ek.Problem) -> Iterator[Answer]:
     """Every layer and group of the problem."""
+    observed = [(layer, seen) for layer, groups in observe(problem).items() for seen in groups]
+    for (layer, seen), FKE in zip(observed, every_block(problem), strict=True):
+        yield Answer(layer, *FKE, seen)
+
+
+def every_block(problem: ek.Problem) -> Iterator[tuple]:
+    """(F, KFAC, EKFAC) of every layer and group."""
     F, K, E = ek.exact_fisher(problem), ek.kfac(problem), ek.ekfac(problem)
-    for layer, groups in observe(problem).items():
-        rows = zip(blocks(F[layer]), blocks(K[layer]), blocks(E[layer]), groups, strict=True)
-        for f, k, e, seen in rows:
-            yield Answer(layer, f, k, e, seen)
+    for layer in F:
+        yield from zip(blocks(F[layer]), blocks(K[layer]), blocks(E[layer]), strict=True)
 
 
 def blocks(operator: ek.Operator) -> tuple:

@@ -53,10 +53,11 @@ def gauss_newton(problem: Problem, layer: str) -> Float[Tensor, "P P"]:
     N = 0
     for x, y in problem.batches:
         outputs, loss = _outputs(session, layer, x), _loss_of(problem, y)
+        zero = _zero(directions[0])
+        f, pullback, *_ = vjp(outputs, zero)
         for column, direction in zip(columns, directions, strict=True):
-            f, Jv, *_ = jvp(outputs, (_zero(direction),), (direction,))
+            _, Jv, *_ = jvp(outputs, (zero,), (direction,))
             _, HJv, *_ = jvp(grad(loss), (f,), (Jv,))
-            _, pullback, *_ = vjp(outputs, _zero(direction))
             column += pullback(HJv)[0].reshape(-1)
         N += len(y)
     return columns.T / N

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 
 from ekfac_ref.gradients import gradients
 from ekfac_ref.problem import Problem
+from ekfac_ref.random_state import generators, untouched
 from ekfac_ref.session import open_session
 from ekfac_ref.sharing import Sharing
 from ekfac_ref.taps import tap
@@ -46,10 +47,13 @@ class Observation:
     dtype: torch.dtype
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
 def observe(problem: Problem) -> dict[str, list[Observation]]:
     """{layer: one Observation per group}."""
+    with torch.inference_mode(False), torch.no_grad(), untouched(*generators(problem.batches)):
+        return _observe(problem)
+
+
+def _observe(problem: Problem) -> dict[str, list[Observation]]:
     dtype = next(problem.model.parameters()).dtype
     session = open_session(in_float64(problem))
     seen: dict[str, list[Observation]] = {}
