@@ -23,7 +23,7 @@ def main() -> int:
         return 1
     from ekfac_ref.bench import memory, size, speed
 
-    console = Console()
+    console = Console(highlight=False)
     speed.report(console, runs)
     memory.report(console)
     size.report(console)
