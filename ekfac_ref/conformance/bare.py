@@ -21,7 +21,7 @@ def observation(
     """a_n [T_n, d_in] and g_n [C_n, T_n, d_out] as if a layer had seen them."""
     everything = [torch.ones(len(a_n), dtype=torch.bool) for a_n in a]
     G = [torch.einsum("cto,ti->coi", g_n, a_n) for a_n, g_n in zip(a, g, strict=True)]
-    return Observation(a, g, counted or everything, G, sharing, a[0].dtype)
+    return Observation(a, g, counted or everything, G, sharing, a[0].dtype, [0] * len(a))
 
 
 def generic(

@@ -12,7 +12,7 @@ from torch import Tensor
 from ekfac_ref.conformance import oracle
 from ekfac_ref.conformance.observation import Observation
 from ekfac_ref.conformance.tolerance import check, factor_scales, fisher_scale, length
-from ekfac_ref.operators import EigenKronecker, Kronecker, Operator
+from ekfac_ref.operators import EigenKronecker, Operator
 
 
 def dense(operator: Operator) -> Tensor:
@@ -92,7 +92,7 @@ def basis_diagonalizes_the_factors(E: EigenKronecker, seen: Observation) -> floa
     return max(ratios)
 
 
-def factors_by_definition(K: Kronecker, seen: Observation) -> float:
+def factors_by_definition(K: Operator, seen: Observation) -> float:
     """B (x) A is the Kronecker product of the factors' definitions (1/T may sit in either)."""
     B, A = oracle.factors(seen)
     residual = dense(K) - torch.kron(B, A)

@@ -37,6 +37,7 @@ class Observation:
         G: [C_n, d_out, d_in] each, gradients with respect to [W | b].
         sharing: the problem's.
         dtype: that the subject computes in.
+        batch: number of the batch that each sample came in. Nothing correct depends on it.
     """
 
     a: list[Float[Tensor, "_T d_in"]]
@@ -45,6 +46,7 @@ class Observation:
     G: list[Float[Tensor, "_C d_out d_in"]]
     sharing: Sharing
     dtype: torch.dtype
+    batch: list[int]
 
 
 def observe(problem: Problem) -> dict[str, list[Observation]]:
@@ -58,9 +60,10 @@ def _observe(problem: Problem) -> dict[str, list[Observation]]:
     session = open_session(in_float64(problem))
     seen: dict[str, list[Observation]] = {}
     for layer in session.layers:
-        empty = [Observation([], [], [], [], problem.sharing, dtype) for _ in range(layer.groups)]
-        seen[layer.name] = empty
-    for batch, form in session.batches():
+        seen[layer.name] = [
+            Observation([], [], [], [], problem.sharing, dtype, []) for _ in range(layer.groups)
+        ]
+    for number, (batch, form) in enumerate(session.batches()):
         tapped = tap(session.model, session.layers, form.uses, batch, session.columns)
         for name, taps in tapped.items():
             for group, observation in zip(taps, seen[name], strict=True):
@@ -69,6 +72,7 @@ def _observe(problem: Problem) -> dict[str, list[Observation]]:
                 observation.a.extend(group.a)
                 observation.g.extend(group.g)
                 observation.counted.extend(counted)
+                observation.batch.extend([number] * batch.size)
     for G in gradients(session, BUDGET):
         for layer in session.layers:
             by_group = G[layer.name].chunk(layer.groups, 2)

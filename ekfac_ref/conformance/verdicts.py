@@ -1,0 +1,97 @@
+"""What a run found: one verdict per law, and the exit code that sums them up."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ekfac_ref.conformance.lawbook import Law
+from ekfac_ref.problem import Problem
+
+
+class Status(Enum):
+    """How a law came out; the value is what reports print."""
+
+    PASS = "pass"
+    FAIL = "FAIL"
+    EXPECTED_FAILURE = "expected failure"
+    UNEXPECTED_PASS = "UNEXPECTED PASS"
+    NOT_OFFERED = "not offered"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """One law over all problems.
+
+    Attributes:
+        law: which.
+        status: how it came out.
+        asked: of how many problems; a law that is not asked is never passed.
+        worst: the largest ratio to rounding that was seen (``tolerance.LIMIT`` is the bound).
+        broken: what LawBroken said on the first problem that broke it, or "".
+        problem: a problem on which it is broken, the smallest that was found.
+        reason: of a known deviation.
+    """
+
+    law: Law
+    status: Status
+    asked: int
+    worst: float
+    broken: str = ""
+    problem: Problem | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Trouble:
+    """A problem on which the subject gave no answer that laws could be asked of.
+
+    Attributes:
+        what: one line.
+        traceback: of the subject's exception, or "".
+        printed: what the subject wrote to stdout meanwhile.
+        problem: the question.
+    """
+
+    what: str
+    traceback: str
+    problem: Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A whole run.
+
+    Attributes:
+        subject: its name.
+        profile, seed: to run it again.
+        verdicts: one per law.
+        troubles: problems without an answer.
+        problems: how many should have been asked; ``answered``, how many were.
+        printed: what the subject wrote to stdout.
+        complete: False after an interrupt.
+    """
+
+    subject: str
+    profile: str
+    seed: int
+    verdicts: list[Verdict]
+    troubles: list[Trouble]
+    problems: int
+    answered: int
+    printed: str = ""
+    complete: bool = True
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """The first that applies: 3 the subject gives no answer, 4 fewer checks ran than should
+        have, 1 it does not conform, 2 inconclusive, 0 it conforms.
+        """
+        statuses = {verdict.status for verdict in self.verdicts}
+        if self.troubles:
+            return 3
+        if not self.complete or self.answered < self.problems or not self.verdicts:
+            return 4
+        if statuses & {Status.FAIL, Status.UNEXPECTED_PASS}:
+            return 1
+        return 2 if Status.INCONCLUSIVE in statuses else 0
