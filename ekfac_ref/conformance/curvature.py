@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import grad, hessian, jvp, vjp
+from torch.func import grad, hessian, jvp, vjp, vmap
 
 from ekfac_ref.forward import call, with_parameters
 from ekfac_ref.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from ekfac_ref.problem import Problem
+from ekfac_ref.rewritten import Rewriting
 from ekfac_ref.session import Session, open_session
 
 
@@ -46,21 +47,27 @@ def _(likelihood: Poisson, f: Tensor, y: Tensor) -> Tensor:
 
 
 def gauss_newton(problem: Problem, layer: str) -> Float[Tensor, "P P"]:
-    """(1/N) sum_batches J^T H J of one layer, column by column, forward over reverse."""
+    """(1/N) sum_batches J^T H J of one layer, all columns together, forward over reverse."""
     session = open_session(problem)
     directions = _directions(session, layer)
-    columns = torch.zeros(len(directions), directions[0].numel()).to(directions)
-    N = 0
+    total, N = torch.zeros(()), 0
     for x, y in problem.batches:
         outputs, loss = _outputs(session, layer, x), _loss_of(problem, y)
-        zero = _zero(directions[0])
-        f, pullback, *_ = vjp(outputs, zero)
-        for column, direction in zip(columns, directions, strict=True):
-            _, Jv, *_ = jvp(outputs, (zero,), (direction,))
-            _, HJv, *_ = jvp(grad(loss), (f,), (Jv,))
-            column += pullback(HJv)[0].reshape(-1)
-        N += len(y)
-    return columns.T / N
+        with Rewriting():
+            total, N = total + _jhj(outputs, loss, directions), N + len(y)
+    return total / N
+
+
+def _jhj(outputs, loss, directions):  # type: ignore[no-untyped-def]
+    zero = _zero(directions[0])
+    f, pullback, *_ = vjp(outputs, zero)
+
+    def column(v: Tensor) -> Tensor:
+        _, Jv, *_ = jvp(outputs, (zero,), (v,))
+        _, HJv, *_ = jvp(grad(loss), (f,), (Jv,))
+        return pullback(HJv)[0].reshape(-1)
+
+    return vmap(column)(directions).T
 
 
 def loss_hessian(problem: Problem, layer: str) -> Float[Tensor, "P P"]:
