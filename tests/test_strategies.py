@@ -14,7 +14,8 @@ CORNERS = (
     *("remainder", "stride != dilation != padding", "padding_idx", "depth >= 3"),
     *("in-place activation", "bias", "no bias", "T > 1", "N = 1", "uneven batches"),
     *("ignored labels", "classes first", "Gaussian", "Categorical", "Bernoulli", "Poisson"),
-    *("float32", "float64"),
+    *("float32", "float64", "duplicated data", "one_hot data", "badly_scaled data"),
+    *("uncentred data", "dead data"),
 )
 
 

@@ -21,7 +21,10 @@ def observation(
     """a_n [T_n, d_in] and g_n [C_n, T_n, d_out] as if a layer had seen them."""
     everything = [torch.ones(len(a_n), dtype=torch.bool) for a_n in a]
     G = [torch.einsum("cto,ti->coi", g_n, a_n) for a_n, g_n in zip(a, g, strict=True)]
-    return Observation(a, g, counted or everything, G, sharing, a[0].dtype, [0] * len(a))
+    still_a = [torch.zeros_like(a_n[:, 0]) for a_n in a]
+    still_g = [torch.zeros_like(g_n[..., 0]) for g_n in g]
+    counts, batch, dtype = counted or everything, [0] * len(a), a[0].dtype
+    return Observation(a, g, counts, G, sharing, dtype, batch, still_a, still_g)
 
 
 def generic(

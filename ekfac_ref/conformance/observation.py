@@ -38,6 +38,10 @@ class Observation:
         sharing: the problem's.
         dtype: that the subject computes in.
         batch: number of the batch that each sample came in. Nothing correct depends on it.
+        wobble_a: [T_n] each, how far rounding moves a, in units of roundoff: the norm of what
+            float32 makes of it less what float64 does, over float32's roundoff. A network can
+            amplify rounding at will, and this is by how much this one does.
+        wobble_g: [C_n, T_n] each, the same for g.
     """
 
     a: list[Float[Tensor, "_T d_in"]]
@@ -47,21 +51,32 @@ class Observation:
     sharing: Sharing
     dtype: torch.dtype
     batch: list[int]
+    wobble_a: list[Float[Tensor, " _T"]]
+    wobble_g: list[Float[Tensor, "_C _T"]]
 
 
 def observe(problem: Problem) -> dict[str, list[Observation]]:
     """{layer: one Observation per group}."""
-    with torch.inference_mode(False), torch.no_grad(), untouched(*generators(problem.batches)):
-        return _observe(problem)
-
-
-def _observe(problem: Problem) -> dict[str, list[Observation]]:
     dtype = next(problem.model.parameters()).dtype
-    session = open_session(in_float64(problem))
+    with torch.inference_mode(False), torch.no_grad(), untouched(*generators(problem.batches)):
+        seen = _look(in_dtype(problem, torch.float64), dtype)
+        _add_gradients(in_dtype(problem, torch.float64), seen)
+        rounded = _look(in_dtype(problem, torch.float32), dtype)
+    for name, groups in seen.items():
+        for one, other in zip(groups, rounded[name], strict=True):
+            one.wobble_a.extend(_wobble(one.a, other.a))
+            one.wobble_g.extend(_wobble(one.g, other.g))
+    return seen
+
+
+def _look(problem: Problem, dtype: torch.dtype) -> dict[str, list[Observation]]:
+    """Everything in the dtype of the problem; ``dtype`` is the subject's."""
+    session = open_session(problem)
     seen: dict[str, list[Observation]] = {}
     for layer in session.layers:
         seen[layer.name] = [
-            Observation([], [], [], [], problem.sharing, dtype, []) for _ in range(layer.groups)
+            Observation([], [], [], [], problem.sharing, dtype, [], [], [])
+            for _ in range(layer.groups)
         ]
     for number, (batch, form) in enumerate(session.batches()):
         tapped = tap(session.model, session.layers, form.uses, batch, session.columns)
@@ -73,30 +88,43 @@ def _observe(problem: Problem) -> dict[str, list[Observation]]:
                 observation.g.extend(group.g)
                 observation.counted.extend(counted)
                 observation.batch.extend([number] * batch.size)
+    return seen
+
+
+def _add_gradients(problem: Problem, seen: dict[str, list[Observation]]) -> None:
+    session = open_session(problem)
     for G in gradients(session, BUDGET):
         for layer in session.layers:
             by_group = G[layer.name].chunk(layer.groups, 2)
             for G_k, observation in zip(by_group, seen[layer.name], strict=True):
                 observation.G.extend(G_k)
-    return seen
+
+
+def _wobble(exact: list[Tensor], rounded: list[Tensor]) -> list[Tensor]:
+    unit = torch.finfo(torch.float32).eps
+    return [(x - y.double()).norm(dim=-1) / unit for x, y in zip(exact, rounded, strict=True)]
+
+
+def in_dtype(problem: Problem, dtype: torch.dtype) -> Problem:
+    """The same problem with every floating-point number in this dtype."""
+    model = copy.deepcopy(problem.model).to(dtype)
+    return replace(problem, model=model, batches=_Converted(problem, dtype))
 
 
 def in_float64(problem: Problem) -> Problem:
-    """The same problem with every floating-point number in float64."""
-    model = copy.deepcopy(problem.model).double()
-    return replace(problem, model=model, batches=_Float64(problem))
+    """The same problem in float64."""
+    return in_dtype(problem, torch.float64)
 
 
-class _Float64:
+class _Converted:
     """The problem's batches, iterable again and again."""
 
-    def __init__(self, problem: Problem) -> None:
-        self._problem = problem
+    def __init__(self, problem: Problem, dtype: torch.dtype) -> None:
+        self._problem, self._dtype = problem, dtype
 
     def __iter__(self) -> Iterator[Any]:
         for batch in self._problem.batches:
-            yield tree_map(_double, tuple(batch))
+            yield tree_map(self._convert, tuple(batch))
 
-
-def _double(x: Tensor) -> Tensor:
-    return x.double() if x.dtype.is_floating_point else x
+    def _convert(self, x: Tensor) -> Tensor:
+        return x.to(self._dtype) if x.dtype.is_floating_point else x

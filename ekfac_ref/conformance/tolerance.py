@@ -41,14 +41,28 @@ def length(seen: Observation) -> int:
 
 def fisher_scale(seen: Observation) -> float:
     """(1/N) sum_nc (sum_t |g_nct| |a_nt|)^2, which bounds ||F||, ||E|| and every part of them."""
-    total = sum(
-        ((g.norm(dim=2) @ a.norm(dim=1)) ** 2).sum() for a, g in zip(seen.a, seen.g, strict=True)
-    )
+    total = sum(((g @ a) ** 2).sum() for a, g in zip(_sizes_a(seen), _sizes_g(seen), strict=True))
     return float(total) / len(seen.g)
 
 
 def factor_scales(seen: Observation) -> tuple[float, float]:
     """Bounds on ||B|| and ||A|| under either sharing, from the norms of all g and a."""
-    b = sum((g.norm(dim=2).sum(1) ** 2).sum() for g in seen.g)
-    a = max(a.norm(dim=1).amax() ** 2 for a in seen.a)
+    b = sum((g.sum(1) ** 2).sum() for g in _sizes_g(seen))
+    a = max(a.amax() ** 2 for a in _sizes_a(seen))
     return float(b) / len(seen.g), float(a)
+
+
+# Roundings of a and g that the summed lengths cover; a network that amplifies more counts as large.
+COVERED = 8
+
+
+def _sizes_a(seen: Observation) -> list[Tensor]:
+    """|a_nt|, or more where rounding moves a_nt by more than a few of its own roundings."""
+    sizes = zip(seen.a, seen.wobble_a, strict=True)
+    return [torch.maximum(a.norm(dim=1), wobble / COVERED) for a, wobble in sizes]
+
+
+def _sizes_g(seen: Observation) -> list[Tensor]:
+    """|g_nct|, the same."""
+    sizes = zip(seen.g, seen.wobble_g, strict=True)
+    return [torch.maximum(g.norm(dim=2), wobble / COVERED) for g, wobble in sizes]
