@@ -5,15 +5,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test bench clean
+.PHONY: help demo test bench power clean
 
 help:
 	@sed -n '2,3s/^#   //p' Makefile
 	@echo "make bench   speed against other libraries, memory, agreement, size"
+	@echo "make power   every mutant against every law, false alarms: half an hour"
 	@echo "make clean   remove the virtual environment and what the commands wrote"
 
+# The notebook is known not to conform (exit code 1); the demo fails if it does.
 demo: .venv/installed
 	$(BIN)/python -m ekfac_ref.demo
+	$(BIN)/ekfac-ref check ekfac_ref.examples:hooks --profile demo --report demo/hooks.html
+	$(BIN)/ekfac-ref check ekfac_ref.examples:notebook --profile demo --report demo/notebook.html; test $$? = 1
 
 test: .venv/installed
 	$(BIN)/ruff check .
@@ -24,6 +28,9 @@ test: .venv/installed
 bench: .venv/benchable
 	$(BIN)/python -m ekfac_ref.bench
 	$(BIN)/python -m tests.agreement
+
+power: .venv/installed
+	$(BIN)/python -m ekfac_ref.conformance.power_run
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

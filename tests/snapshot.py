@@ -1,17 +1,13 @@
 """Everything of the caller's that could be changed, in a form that ``==`` compares."""
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import jaxtyping
-import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-Facts = dict[str, Any]
+from ekfac_ref.conformance.state import snapshot
+
+__all__ = ["as_users_run_it", "snapshot"]
 
 
 @contextmanager
@@ -24,63 +20,3 @@ def as_users_run_it() -> Iterator[None]:
         yield
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
-
-
-def snapshot(model: nn.Module, *data: Any) -> Facts:
-    """Model, data, random states and modes as plain values: names, numbers, bytes, identities."""
-    facts: Facts = {
-        "torch rng": _bytes(torch.get_rng_state()),
-        "numpy rng": repr(np.random.get_state()),
-        "python rng": random.getstate(),
-        "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
-        "default dtype": torch.get_default_dtype(),
-    }
-    for name, module in model.named_modules(remove_duplicate=False):
-        facts |= {f"module {name!r} {key}": value for key, value in _of_module(module).items()}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        facts |= {f"parameter {name!r} {k}": v for k, v in _of_tensor(parameter).items()}
-    for name, buffer in model.named_buffers(remove_duplicate=False):
-        facts |= {f"buffer {name!r} {key}": value for key, value in _of_tensor(buffer).items()}
-    for number, leaf in enumerate(x for x in tree_leaves(data) if isinstance(x, Tensor)):
-        facts |= {f"data {number} {key}": value for key, value in _of_tensor(leaf).items()}
-    return facts
-
-
-def _of_module(module: nn.Module) -> Facts:
-    hooks = {
-        key: [(number, id(hook)) for number, hook in value.items()]
-        for key, value in vars(module).items()
-        if key.endswith("_hooks") and isinstance(value, dict)
-    }
-    attributes = sorted(vars(module).items())
-    plain = {k: v for k, v in attributes if isinstance(v, (bool, int, float, str, type(None)))}
-    return {
-        "object": id(module),
-        "hooks": hooks,
-        "attributes": [key for key, _ in attributes],
-        "values": plain,  # ``training`` among them
-        "children": {name: id(child) for name, child in module._modules.items()},
-        "not persistent": sorted(module._non_persistent_buffers_set),
-    }
-
-
-def _of_tensor(x: Tensor) -> Facts:
-    if isinstance(x, nn.parameter.UninitializedTensorMixin):
-        return {"object": (id(x), type(x)), "requires_grad": x.requires_grad}
-    return {
-        "object": (id(x), type(x)),
-        "storage": (x.data_ptr(), x.stride(), x.dtype, x.device, tuple(x.shape)),
-        "version": None if x.is_inference() else x._version,
-        "values": _bytes(x),
-        "requires_grad": x.requires_grad,
-        "grad": None if not x.is_leaf or x.grad is None else (id(x.grad), _bytes(x.grad)),
-        "hooks": [len(getattr(x, name, None) or ()) for name in _TENSOR_HOOKS],
-    }
-
-
-_TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
-
-
-def _bytes(x: Tensor) -> bytes:
-    x = x.detach()
-    return b"" if x.is_meta else x.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()

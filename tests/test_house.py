@@ -12,7 +12,7 @@ ORDER = [
     *("linear_form", "layers", "batches", "forward", "uses", "masks"),
     *("taps", "session", "gradients", "losses"),
     *("operators", "fisher", "kfac", "ekfac"),
-    "blocks",
+    *("blocks", "cli"),
 ]
 MATRIX_HALF = {"operators", "fisher", "kfac", "ekfac", "eigen"}
 MODEL_HALF = {"layers", "batches", "forward", "uses", "masks", "taps", "session", "gradients"}

@@ -2,17 +2,22 @@
 
 import contextlib
 import io
+import signal
+import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
+from types import FrameType
 
 from hypothesis import Phase, find, settings
 from hypothesis.errors import FlakyFailure, NoSuchExample
 
 from ekfac_ref.conformance.draw import QUIET, draw_problems, questions
 from ekfac_ref.conformance.lawbook import LAWS, Law
+from ekfac_ref.conformance.paste import script
 from ekfac_ref.conformance.subject import Subject
 from ekfac_ref.conformance.tolerance import LawBroken
 from ekfac_ref.conformance.trial import BadAnswer, Trial
@@ -36,8 +41,37 @@ class Profile:
 
 
 PROFILES = {
-    p.name: p for p in (Profile("demo", 12, 1), Profile("quick", 60, 3), Profile("full", 400, 20))
+    p.name: p
+    for p in (Profile("demo", 12, 1.0), Profile("quick", 60, 3.0), Profile("full", 400, 20.0))
 }
+
+
+class TookTooLong(BaseException):  # no Exception: a subject that catches those must not hang on
+    """A subject did not answer within the time limit."""
+
+
+@contextlib.contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raise TookTooLong where the block runs longer; on the main thread, where there are alarms.
+
+    It comes between two steps of Python: a single call into C is not cut short.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    if not here or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def alarm(number: int, frame: FrameType | None) -> None:
+        raise TookTooLong(f"it took more than {seconds:g} s")
+
+    handler = signal.signal(signal.SIGALRM, alarm)
+    # Again every second, for a subject that catches everything.
+    timer = signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001), 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, handler)
 
 
 @dataclass(eq=False)
@@ -46,28 +80,36 @@ class _Tally:
 
     law: Law
     asked: int = 0
+    answered: bool = False
     offered: bool = False
     worst: float = 0.0
     broken: str = ""
     problem: Problem | None = None
 
     def ask(self, trial: Trial) -> None:
-        """Ask the law of one trial; a broken law keeps its first problem."""
+        """Ask the law of one trial; a broken law keeps the problem that is shortest to read."""
         self.offered |= self.law.offered(trial)
+        self.answered = True
         try:
             ratios = list(self.law.ask(trial))
         except LawBroken as error:
             self.asked += 1
-            if not self.broken:
-                self.broken, self.problem = str(error), trial.problem
+            self.keep(str(error), trial.problem)
             return
         self.asked += bool(ratios)
         self.worst = max([self.worst, *ratios])
 
+    def keep(self, broken: str, problem: Problem) -> None:
+        """This problem, unless there is one that is shorter as Python."""
+        if self.problem is None or _length(problem) <= _length(self.problem):
+            self.broken, self.problem = broken, problem
+
     def verdict(self, known: Mapping[str, str]) -> Verdict:
         """With a known deviation, strictly: if it holds after all, that is a failure too."""
         reason = known.get(self.law.name, "")
-        if not self.offered:
+        if not self.answered:
+            status = Status.INCONCLUSIVE  # what would have been offered, nobody knows
+        elif not self.offered:
             status = Status.NOT_OFFERED
         elif self.broken:
             status = Status.EXPECTED_FAILURE if reason else Status.FAIL
@@ -80,7 +122,17 @@ class _Tally:
 
 @dataclass(eq=False)
 class Run:
-    """A run that can be interrupted at any problem and still makes a report."""
+    """A run that can be interrupted at any problem and still makes a report.
+
+    Attributes:
+        subject: on trial.
+        profile: how much is asked.
+        seed: of the problems.
+        laws: asked of every problem.
+        known: reasons of known deviations, by the law's name.
+        tick: called before every "problem" and every search for a "smaller problem".
+        seconds: for all laws on one problem; see ``at_most``.
+    """
 
     subject: Subject
     profile: Profile
@@ -88,21 +140,25 @@ class Run:
     laws: Sequence[Law] = LAWS
     known: Mapping[str, str] = field(default_factory=dict)
     tick: Callable[[str], None] = lambda what: None
+    seconds: float = 60.0
 
     def report(self) -> Report:
         """Draw, ask, shrink."""
         tallies = [_Tally(law) for law in self.laws]
         troubles: list[Trouble] = []
+        problems: list[Problem] = []
         printed = io.StringIO()
         answered, complete = 0, True
-        problems = draw_problems(self.subject.abilities, self.profile.problems, self.seed)
         try:
+            problems = draw_problems(self.subject.abilities, self.profile.problems, self.seed)
             with contextlib.redirect_stdout(printed):
                 for problem in problems:
                     self.tick("problem")
-                    trouble = _ask_all(Trial(self.subject, problem), tallies)
+                    trouble = self._ask_all(problem, tallies, printed)
                     troubles += [trouble] if trouble else []
                     answered += trouble is None
+            # What is printed here has been printed before.
+            with contextlib.redirect_stdout(io.StringIO()):
                 for tally in tallies:
                     if tally.broken:
                         self.tick("smaller problem")
@@ -115,30 +171,56 @@ class Run:
             self.seed,
             [tally.verdict(self.known) for tally in tallies],
             troubles,
-            len(problems),
+            len(problems) or self.profile.problems,
             answered + len(troubles),
             printed.getvalue(),
             complete,
         )
+
+    def _ask_all(
+        self, problem: Problem, tallies: list[_Tally], printed: io.StringIO
+    ) -> Trouble | None:
+        trial, before = Trial(self.subject, problem), printed.tell()
+        try:
+            with at_most(self.seconds):
+                for tally in tallies:
+                    tally.ask(trial)
+            return None
+        except KeyboardInterrupt:
+            raise
+        except BadAnswer as error:
+            what, where = str(error), ""
+        except TookTooLong as error:
+            what, where = str(error), traceback.format_exc()
+        except BaseException as error:  # a SystemExit is as much of an answer
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"it raised {type(error).__name__}: {error}"
+            what += f" ({Path(frame.filename).name}, line {frame.lineno})"
+            where = traceback.format_exc()
+        return Trouble(what, where, problem, printed.getvalue()[before:])
 
     def _shrink(self, tally: _Tally) -> None:
         """The smallest problem that breaks the law, as far as the time goes."""
         end = time.monotonic() + self.profile.shrink_seconds
 
         def breaks(problem: Problem) -> bool:
-            if time.monotonic() > end:
-                return False
+            left = end - time.monotonic()
+            if left <= 0:
+                raise TookTooLong  # Hypothesis lets it through: no more problems are drawn
             try:
-                list(tally.law.ask(Trial(self.subject, problem)))
+                with at_most(left):
+                    list(tally.law.ask(Trial(self.subject, problem)))
             except LawBroken as error:
-                tally.broken, tally.problem = str(error), problem  # every next one is smaller
+                tally.keep(str(error), problem)
                 return True
-            except Exception:  # another trouble than the one looked for
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # another trouble than the one looked for
                 return False
             return False
 
         options = settings(QUIET, max_examples=200, phases=[Phase.generate, Phase.shrink])
-        with contextlib.suppress(NoSuchExample, FlakyFailure):  # flaky: the time was over
+        with contextlib.suppress(NoSuchExample, FlakyFailure, TookTooLong):  # flaky: cut short once
             find(
                 questions(self.subject.abilities),
                 breaks,
@@ -147,16 +229,8 @@ class Run:
             )
 
 
-def _ask_all(trial: Trial, tallies: list[_Tally]) -> Trouble | None:
-    try:
-        for tally in tallies:
-            tally.ask(trial)
-    except BadAnswer as error:
-        return Trouble(str(error), "", trial.problem)
-    except Exception as error:
-        what = f"it raised {type(error).__name__}: {error}"
-        return Trouble(what, traceback.format_exc(), trial.problem)
-    return None
+def _length(problem: Problem) -> int:
+    return len(script(problem, None, None))
 
 
 def check(subject: Subject, profile: Profile, seed: int = 0) -> Report:

@@ -1,9 +1,12 @@
 """The problems of one run: drawn by Hypothesis over what a subject says that it can do."""
 
 from dataclasses import replace
+from itertools import zip_longest
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from torch import nn
 
 from ekfac_ref.conformance import strategies
 from ekfac_ref.conformance.strategies import Drawn, Family
@@ -16,9 +19,14 @@ QUIET = settings(deadline=None, database=None, suppress_health_check=list(Health
 
 
 @st.composite
-def questions(draw: strategies.Draw, abilities: Abilities) -> Problem:
-    """A problem that the subject has said it can answer."""
-    drawn: Drawn = draw(strategies.problems(_families(abilities)).filter(_within(abilities)))
+def questions(
+    draw: strategies.Draw, abilities: Abilities, families: tuple[Family, ...] | None = None
+) -> Problem:
+    """A problem that the subject has said it can answer, of these families of networks or any."""
+    networks = strategies.problems(families or _families(abilities))
+    drawn: Drawn = draw(networks.filter(_within(abilities)))
+    if not abilities.bias:
+        _drop_biases(drawn.model)
     fisher = draw(st.sampled_from(abilities.fishers))()
     sharing = draw(st.sampled_from(abilities.sharings))()
     problem = drawn.problem(fisher, sharing)
@@ -36,16 +44,51 @@ def questions(draw: strategies.Draw, abilities: Abilities) -> Problem:
 
 
 def draw_problems(abilities: Abilities, count: int, seed_: int) -> list[Problem]:
-    """``count`` of them, the same ones for the same seed."""
+    """``count`` of them, the same ones for the same seed.
+
+    The families of networks take turns: left alone, Hypothesis dwells on one for long.
+    """
+    families = tuple(dict.fromkeys(_families(abilities)))
+    each = -(-count // len(families))
+    drawn = [_of_one_family(abilities, family, each, seed_) for family in families]
+    in_turn = [p for turn in zip_longest(*drawn) for p in turn if p is not None]
+    return in_turn[:count]
+
+
+FEW = 4
+
+
+def _of_one_family(abilities: Abilities, family: Family, count: int, seed_: int) -> list[Problem]:
+    """In short runs, since a long one dwells on variations of a few problems.
+
+    The first problem of a run is always the simplest there is; once is enough.
+    """
+    found: list[Problem] = []
+    for run in range(-(-count // FEW)):
+        try:
+            found += _run(abilities, family, FEW + (run > 0), 1000 * seed_ + run)[run > 0 :]
+        except Unsatisfiable:  # a family may have nothing that the subject can do
+            break
+    return found[:count]
+
+
+def _run(abilities: Abilities, family: Family, count: int, seed_: int) -> list[Problem]:
     found: list[Problem] = []
 
     @settings(QUIET, max_examples=count, phases=[Phase.generate])
-    @given(questions(abilities))
+    @given(questions(abilities, (family,)))
     def collect(problem: Problem) -> None:
         found.append(problem)
 
     seed(seed_)(collect)()
     return found
+
+
+def _drop_biases(model: nn.Module) -> None:
+    """Rather than draw until there are none: heads have one nearly always."""
+    for module in model.modules():
+        if getattr(module, "bias", None) is not None:
+            module.register_parameter("bias", None)
 
 
 _KINDS: dict[Family, set[str]] = {
@@ -59,11 +102,13 @@ _KINDS: dict[Family, set[str]] = {
 def _families(abilities: Abilities) -> tuple[Family, ...]:
     """Those with at least one layer to ask about besides their Linear ones, or nothing else."""
     names = {kind.__name__ for kind in abilities.layers}
+    left_out = {strategies._masked_tokens} if not abilities.masks else set()
+    if not abilities.positions:
+        left_out |= {strategies._tokens, strategies._tagger, strategies._masked_tokens}
     kept = tuple(
         family
         for family in strategies.FAMILIES
-        if (abilities.masks or family is not strategies._masked_tokens)
-        and _KINDS.get(family, names) & names
+        if family not in left_out and _KINDS.get(family, names) & names
     )
     if not kept:
         raise ProblemError("abilities: no layer is named; nothing can be asked.")
@@ -77,6 +122,7 @@ def _within(abilities: Abilities):  # type: ignore[no-untyped-def]
             type(drawn.likelihood) in abilities.likelihoods
             and next(drawn.model.parameters()).dtype in abilities.dtypes
             and (abilities.shared_weights or not drawn.corners & {"called twice", "tied"})
+            and (abilities.positions or "T > 1" not in drawn.corners)
             and any(isinstance(m, abilities.layers) for m in layers)
         )
 

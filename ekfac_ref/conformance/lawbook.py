@@ -5,20 +5,18 @@ what a trial has to offer. A **lane** is the set of laws that one kind of answer
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from ekfac_ref.columns import Exact
-from ekfac_ref.conformance import equivariance, laws, oracle
-from ekfac_ref.conformance.tolerance import LawBroken, check, factor_scales, fisher_scale, length
-from ekfac_ref.conformance.trial import Case, Trial
-from ekfac_ref.likelihoods import Bernoulli, Categorical
-from ekfac_ref.operators import Dense
+from ekfac_ref.conformance import case_laws, changes, equivariance, laws
+from ekfac_ref.conformance.observation import Observation
+from ekfac_ref.conformance.subject import Abilities
+from ekfac_ref.conformance.tolerance import LawBroken
+from ekfac_ref.conformance.trial import Case, Trial, copied
+from ekfac_ref.operators import Dense, EigenKronecker
 from ekfac_ref.problem import Problem
 
 
@@ -46,6 +44,7 @@ class Law:
         source: who says so.
         ask: yields a ratio (see ``tolerance.py``) for every block that it was asked of, none where
             its precondition does not hold, and raises LawBroken.
+        fits: whether a subject with these abilities can be asked at all.
     """
 
     name: str
@@ -53,10 +52,13 @@ class Law:
     statement: str
     source: str
     ask: Callable[[Trial], Ratios]
+    fits: Callable[[Abilities], bool] = lambda abilities: True
 
     def offered(self, trial: Trial) -> bool:
         """Whether the subject's answer has what the law needs."""
-        return any(_OFFERS[self.lane](case) for case in trial.cases)
+        return self.fits(trial.subject.abilities) and any(
+            _OFFERS[self.lane](case) for case in trial.cases
+        )
 
 
 _OFFERS: dict[Lane, Callable[[Case], bool]] = {
@@ -79,108 +81,6 @@ def _each(lane: Lane, law: Callable[[Case], float | None]) -> Callable[[Trial], 
     return ask
 
 
-def _linear(case: Case) -> float:
-    """matvec(V) = sum_oi V_oi matvec(e_o e_i^T)."""
-    V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(0))
-    got = case.own.matvec(V.to(case.seen.dtype)).double()
-    residual = got - case.E.matvec(V.to(case.seen.dtype).double())
-    scale = fisher_scale(case.seen) * float(V.norm())
-    return check("linear", residual, scale, length(case.seen), case.seen.dtype)
-
-
-def _exact_where_kfac_is(case: Case) -> float | None:
-    """B (x) A = F implies E = F."""
-    B, A = oracle.factors(case.seen)
-    F = oracle.fisher(case.seen)
-    if (torch.kron(B, A) - F).norm() > 1e-13 * fisher_scale(case.seen):
-        return None
-    return laws.is_fisher(case.E, case.seen)
-
-
-def _kernel(case: Case) -> float:
-    """v^T E v = 0 implies v^T F v = 0, for v in the null space of E."""
-    E, F = case.E.matrix, oracle.fisher(case.seen)
-    scale = fisher_scale(case.seen)
-    w, V = torch.linalg.eigh((E + E.T) / 2)
-    n = length(case.seen) + len(w)
-    null = V[:, w <= n * torch.finfo(case.seen.dtype).eps * scale]
-    # F >= 0 and tr(N^T E N) = tr(N^T F N) on a basis; so both vanish together, to rounding.
-    return check("ker E in ker F", (null.T @ F @ null).trace(), scale, n * len(w), case.seen.dtype)
-
-
-def _pythagoras(case: Case) -> float:
-    """||F - K||^2 = ||F - E||^2 + ||E - K||^2 with K = B (x) A."""
-    B, A = oracle.factors(case.seen)
-    K = Dense(torch.kron(B, A), case.E.shape)
-    return laws.pythagoras(case.E, K, case.seen)
-
-
-def _comparison(case: Case) -> float | None:
-    """E is the oracle's EKFAC matrix, where wide eigengaps leave only one."""
-    gap = equivariance.gap(case.seen)
-    if gap < equivariance.GATE:
-        return None
-    residual = case.E.matrix - oracle.ekfac(case.seen)
-    scale = fisher_scale(case.seen) / gap
-    return check("E = E of the oracle", residual, scale, length(case.seen), case.seen.dtype)
-
-
-def _solve(damping: float) -> Callable[[Case], float]:
-    def law(case: Case) -> float:
-        V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(1))
-        V = V.to(case.seen.dtype)
-        before = case.own.solve(V.clone(), damping=damping)
-        ratio = laws.solves(case.own, V, damping, case.seen)
-        again = case.own.solve(V.clone(), damping=damping)
-        if not torch.equal(before, again):
-            raise LawBroken("solve: the same question twice has two answers")
-        if float((V.double() * again.double()).sum()) <= 0:
-            raise LawBroken("<v, solve(v)> > 0: it is not positive")
-        return ratio
-
-    return law
-
-
-def _kfac(case: Case) -> float | None:
-    return None if case.K is None else laws.factors_by_definition(case.K, case.seen)
-
-
-def _exact_block(case: Case) -> float | None:
-    return None if case.F is None else laws.is_fisher(case.F, case.seen)
-
-
-def _recut(problem: Problem) -> Problem:
-    """The same samples one by one."""
-    return replace(problem, batches=_samples(problem))
-
-
-def _reversed(problem: Problem) -> Problem:
-    return replace(problem, batches=_samples(problem)[::-1])
-
-
-def _doubled(problem: Problem) -> Problem:
-    return replace(problem, batches=[*problem.batches, *problem.batches])
-
-
-def _other_labels(problem: Problem) -> Problem:
-    """Other legal values of every label that counts."""
-
-    def other(y: Tensor) -> Tensor:
-        if isinstance(problem.likelihood, Categorical):
-            return torch.where(problem.likelihood.counted(y), torch.zeros_like(y), y)
-        return 1 - y if isinstance(problem.likelihood, Bernoulli) else y + 1
-
-    return replace(problem, batches=[(x, other(y)) for x, y in problem.batches])
-
-
-def _samples(problem: Problem) -> list[tuple[Any, Tensor]]:
-    return [
-        (tree_map(lambda v, n=n: v[n : n + 1], x), y[n : n + 1])
-        for x, y in problem.batches
-        for n in range(len(y))
-    ]
-
-
 def _unchanged(
     change: Callable[[Problem], Problem], applies: Callable[[Problem], bool] = lambda problem: True
 ) -> Callable[[Trial], Ratios]:
@@ -190,7 +90,7 @@ def _unchanged(
         if not applies(trial.problem):
             return
         for one, other in zip(trial.cases, trial.about(change(trial.problem)).cases, strict=True):
-            yield _same_ekfac(one, other)
+            yield case_laws.same_ekfac(one, other)
             if one.K is not None and other.K is not None:
                 yield equivariance.unchanged(one.K, other.K, one.seen)
             if one.F is not None and other.F is not None:
@@ -199,147 +99,198 @@ def _unchanged(
     return ask
 
 
-def _same_ekfac(one: Case, other: Case) -> float:
-    """The same matrix where eigengaps are wide, else the same moments, which no basis changes."""
-    difference, gap = other.E.matrix - one.E.matrix, equivariance.gap(one.seen)
-    scale, n, dtype = fisher_scale(one.seen), length(one.seen), one.seen.dtype
-    if gap >= equivariance.GATE:
-        return check("E unchanged", difference, scale / gap, n, dtype)
-    B, A = oracle.factors(one.seen)
-    b, a = factor_scales(one.seen)
-    moments = [
-        check("moments of E unchanged", (difference * M).sum(), scale * bound, n, dtype)
-        for M, bound in (
-            (torch.eye(len(difference)).double(), 1.0),
-            (torch.kron(B, A), b * a),
-        )
-    ]
-    return max(moments)
-
-
-def _deterministic(trial: Trial) -> Iterator[float]:
+def _no_memory(trial: Trial) -> Iterator[float]:
+    trial.about(changes.in_reverse(trial.problem)).asked(trial.subject.ekfac, "ekfac")
     for one, other in zip(trial.cases, trial.about(trial.problem).cases, strict=True):
         if not torch.equal(one.E.matrix, other.E.matrix):
-            raise LawBroken(f"deterministic: two answers for layer {one.layer!r} differ")
+            raise LawBroken(f"no memory: two answers for layer {one.layer!r} differ")
         yield 0.0
 
 
-_GEORGE, _MARTENS = "George et al. 2018 (1806.03884)", "Martens & Grosse 2015 (1503.05671)"
-_ALGEBRA = "linear algebra, derived in docs/laws.md"
+def _leaves_alone(trial: Trial) -> Iterator[float]:
+    if trial.cases and trial.changes:
+        raise LawBroken(f"leaves alone: {'; '.join(trial.changes[:3])}")
+    yield 0.0
 
 
-def _opaque(
-    name: str, statement: str, source: str, law: Callable[[Dense, "laws.Observation"], float]
+def _refused(change: Callable[[Problem], Problem]) -> Callable[[Trial], Ratios]:
+    """Whatever cannot be answered raises an exception."""
+
+    def ask(trial: Trial) -> Iterator[float]:
+        bad = copied(change(trial.problem))
+        try:
+            trial.subject.ekfac(bad)
+        except Exception:
+            yield 0.0
+        else:
+            raise LawBroken("refused: it answered in silence")
+
+    return ask
+
+
+CaseLaw = Callable[[Case], float | None]
+
+
+def _of_a_case(lane: Lane, name: str, statement: str, source: str, law: CaseLaw) -> Law:
+    return Law(name, lane, statement, source, _each(lane, law))
+
+
+def _of_its_matrix(
+    name: str, statement: str, source: str, law: Callable[[Dense, Observation], float]
 ) -> Law:
-    return Law(name, Lane.OPAQUE, statement, source, _each(Lane.OPAQUE, lambda c: law(c.E, c.seen)))
+    return _of_a_case(Lane.OPAQUE, name, statement, source, lambda case: law(case.E, case.seen))
 
+
+def _of_its_basis(
+    name: str, statement: str, law: Callable[[EigenKronecker, Observation], float]
+) -> Law:
+    return _of_a_case(Lane.BASIS, name, statement, _GEORGE, lambda case: law(case.own, case.seen))
+
+
+def _of_a_change(
+    name: str,
+    statement: str,
+    change: Callable[[Problem], Problem],
+    applies: Callable[[Problem], bool] = lambda problem: True,
+    fits: Callable[[Abilities], bool] = lambda abilities: True,
+) -> Law:
+    source = "F, A and B are means over samples and positions"
+    return Law(name, Lane.OPAQUE, statement, source, _unchanged(change, applies), fits)
+
+
+def _of_a_refusal(name: str, statement: str, change: Callable[[Problem], Problem]) -> Law:
+    source = "a wrong number is worse than none"
+    return Law(name, Lane.OPAQUE, statement, source, _refused(change))
+
+
+_GEORGE, _MARTENS = "George et al. 2018 (1806.03884)", "Martens & Grosse 2015 (1503.05671)"
+_ALGEBRA, _DEFINITION = "linear algebra, derived in docs/laws.md", "by definition"
 
 LAWS: tuple[Law, ...] = (
-    Law(
-        "linear",
+    _of_a_case(
         Lane.OPAQUE,
+        "linear",
         "matvec(V) = sum_oi V_oi matvec(e_o e_i^T)",
-        "an operator is a matrix",
-        _each(Lane.OPAQUE, lambda case: _linear(case) if case.own is not None else None),
+        _DEFINITION,
+        case_laws.linear,
     ),
-    _opaque("symmetry", "M = M^T", "F is a sum of v v^T", laws.symmetry),
-    _opaque("psd", "v^T M v >= 0", "F is a sum of v v^T", laws.psd),
-    Law("deterministic", Lane.OPAQUE, "the same problem twice: the same bits", "", _deterministic),
-    _opaque("trace", "tr E = tr F = (1/N) sum_nc |G_nc|^2", _GEORGE, laws.trace),
-    _opaque(
+    _of_its_matrix("symmetry", "M = M^T", "F is a sum of v v^T", laws.symmetry),
+    _of_its_matrix("psd", "v^T M v >= 0", "F is a sum of v v^T", laws.psd),
+    _of_its_matrix("trace", "tr E = tr F = (1/N) sum_nc |G_nc|^2", _GEORGE, laws.trace),
+    _of_its_matrix(
         "commutes",
         "E (B (x) I) = (B (x) I) E and E (I (x) A) = (I (x) A) E",
         _ALGEBRA,
         laws.commutes_with_factors,
     ),
-    _opaque(
+    _of_its_matrix(
         "moments",
         "tr E (B^p (x) A^q) = tr F (B^p (x) A^q), p and q up to 2",
         _ALGEBRA,
         laws.moments,
     ),
-    _opaque("self-projection", "tr E F = |E|^2", _ALGEBRA, laws.projects_onto_itself),
-    Law(
-        "pythagoras",
+    _of_its_matrix("self-projection", "tr E F = |E|^2", _ALGEBRA, laws.projects_onto_itself),
+    _of_a_case(
         Lane.OPAQUE,
+        "pythagoras",
         "|F - K|^2 = |F - E|^2 + |E - K|^2 for KFAC's K, hence |F - E| <= |F - K|",
         _GEORGE,
-        _each(Lane.OPAQUE, _pythagoras),
+        case_laws.pythagoras,
     ),
-    _opaque(
+    _of_its_matrix(
         "majorisation",
         "the k largest eigenvalues of E sum to at most those of F, for every k",
         "Schur 1923",
         laws.spectrum_is_majorised,
     ),
-    Law("kernel", Lane.OPAQUE, "E v = 0 implies F v = 0", _ALGEBRA, _each(Lane.OPAQUE, _kernel)),
-    Law(
-        "exactness",
+    _of_a_case(Lane.OPAQUE, "kernel", "E v = 0 implies F v = 0", _ALGEBRA, case_laws.kernel),
+    _of_a_case(
         Lane.OPAQUE,
+        "exactness",
         "where B (x) A = F (a batch of one, say), E = F",
         _MARTENS,
-        _each(Lane.OPAQUE, _exact_where_kfac_is),
+        case_laws.exact_where_kfac_is,
     ),
-    Law(
-        "comparison",
+    _of_a_case(
         Lane.OPAQUE,
+        "comparison",
         "E = Q diag(diag(Q^T F Q)) Q^T, where the eigengaps of A and B leave one Q",
         _GEORGE,
-        _each(Lane.OPAQUE, _comparison),
+        case_laws.comparison,
     ),
-    Law("recut", Lane.OPAQUE, "the cut into batches is no matter", "1/N", _unchanged(_recut)),
-    Law("order", Lane.OPAQUE, "nor the order of the samples", "1/N", _unchanged(_reversed)),
-    Law("doubled", Lane.OPAQUE, "nor that every sample comes twice", "1/N", _unchanged(_doubled)),
-    Law(
+    _of_a_change("recut", "the cut into batches changes nothing", changes.recut),
+    _of_a_change("order", "the order of the samples changes nothing", changes.in_reverse),
+    _of_a_change("doubled", "every sample twice changes nothing", changes.doubled),
+    _of_a_change(
         "labels",
+        "the values of the labels change nothing under the exact Fisher",
+        changes.other_labels,
+        lambda problem: isinstance(problem.fisher, Exact),
+        lambda abilities: Exact in abilities.fishers,
+    ),
+    _of_a_change(
+        "padding",
+        "what stands at positions that the mask leaves out changes nothing",
+        changes.padded,
+        lambda problem: problem.mask is not None,
+        lambda abilities: abilities.masks and abilities.positions,
+    ),
+    Law(
+        "no memory",
         Lane.OPAQUE,
-        "the exact Fisher does not depend on the values of the labels",
-        "Kunstner et al. 2019 (1905.12558)",
-        _unchanged(_other_labels, lambda problem: isinstance(problem.fisher, Exact)),
+        "the same problem again, after another one: the same bits",
+        _DEFINITION,
+        _no_memory,
     ),
     Law(
-        "orthonormal basis",
-        Lane.BASIS,
-        "Q_A^T Q_A = I and Q_B^T Q_B = I",
-        _GEORGE,
-        _each(Lane.BASIS, lambda case: laws.basis_is_orthonormal(case.own, case.seen)),
+        "leaves alone",
+        Lane.OPAQUE,
+        "model, data, gradients, flags, buffers, hooks and random states are as they were before",
+        "a question changes nothing",
+        _leaves_alone,
     ),
-    Law(
+    _of_a_refusal("nan", "NaN in the data raises an exception", changes.with_nan),
+    _of_a_refusal(
+        "unknown layer",
+        "the name of a layer that the model does not have raises an exception",
+        changes.with_an_unknown_layer,
+    ),
+    _of_a_refusal(
+        "batch norm",
+        "BatchNorm in train mode raises an exception: there are no per-sample gradients",
+        changes.with_batch_norm,
+    ),
+    _of_its_basis(
+        "orthonormal basis", "Q_A^T Q_A = I and Q_B^T Q_B = I", laws.basis_is_orthonormal
+    ),
+    _of_its_basis(
         "eigenbasis",
-        Lane.BASIS,
         "Q_A^T A Q_A and Q_B^T B Q_B are diagonal, and nothing of A or B is outside a thin basis",
-        _GEORGE,
-        _each(Lane.BASIS, lambda case: laws.basis_diagonalizes_the_factors(case.own, case.seen)),
+        laws.basis_diagonalizes_the_factors,
     ),
-    Law(
+    _of_its_basis(
         "eigenvalues",
-        Lane.BASIS,
         "Lambda_oi = (1/N) sum_nc [Q_B^T G_nc Q_A]_oi^2 in the subject's own basis",
-        _GEORGE,
-        _each(Lane.BASIS, lambda case: laws.eigenvalues_are_the_diagonal(case.own, case.seen)),
+        laws.eigenvalues_are_the_diagonal,
     ),
     *(
-        Law(
-            f"solve {damping:g}",
+        _of_a_case(
             Lane.SOLVE,
-            f"(E + {damping:g} I) solve(v) = v as a backward error, twice the same, <v, x> > 0",
+            f"solve {damping:g}",
+            f"(E + {damping:g} I) x = v for x = solve(v), the same twice, <v, x> > 0",
             "docs/reading.md",
-            _each(Lane.SOLVE, _solve(damping)),
+            case_laws.solves(damping),
         )
         for damping in (1e-6, 1.0)
     ),
-    Law(
-        "kfac",
-        Lane.KFAC,
-        "K = B (x) A by the factors' definitions",
-        _MARTENS,
-        _each(Lane.KFAC, _kfac),
+    _of_a_case(
+        Lane.KFAC, "kfac", "K = B (x) A by the factors' definitions", _MARTENS, case_laws.kfac
     ),
-    Law(
-        "exact block",
+    _of_a_case(
         Lane.FISHER,
+        "exact block",
         "F = (1/N) sum_nc vec(G_nc) vec(G_nc)^T",
-        "definition",
-        _each(Lane.FISHER, _exact_block),
+        _DEFINITION,
+        case_laws.exact_block,
     ),
 )

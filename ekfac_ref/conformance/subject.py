@@ -34,6 +34,8 @@ class Abilities:
         dtypes: of model and data.
         shared_weights: a module called twice, a Parameter tied across modules.
         masks: problems with a position mask.
+        positions: weights that are used at more than one position of a sample.
+        bias: layers with a bias.
     """
 
     layers: tuple[type[nn.Module], ...] = (
@@ -47,6 +49,8 @@ class Abilities:
     dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.float32)
     shared_weights: bool = True
     masks: bool = True
+    positions: bool = True
+    bias: bool = True
 
 
 @dataclass(frozen=True)

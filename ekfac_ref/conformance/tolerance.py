@@ -53,7 +53,7 @@ def factor_scales(seen: Observation) -> tuple[float, float]:
 
 
 # Roundings of a and g that the summed lengths cover; a network that amplifies more counts as large.
-COVERED = 8
+COVERED = 2
 
 
 def _sizes_a(seen: Observation) -> list[Tensor]:

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from ekfac_ref.conformance.observation import Observation, observe
+from ekfac_ref.conformance.memory import remembered
+from ekfac_ref.conformance.observation import Observation
+from ekfac_ref.conformance.state import changes, snapshot
 from ekfac_ref.conformance.subject import Answer, Ask, Subject
 from ekfac_ref.operators import Dense
 from ekfac_ref.problem import Problem
@@ -42,10 +44,14 @@ class Case:
 
 
 class Trial:
-    """One subject, one problem, and the answers, asked for when they are needed and only once."""
+    """One subject, one problem, and the answers, asked for when they are needed and only once.
+
+    ``changes`` has a line for everything that the subject changed while it answered, or failed to.
+    """
 
     def __init__(self, subject: Subject, problem: Problem) -> None:
         self.subject, self.problem = subject, problem
+        self.changes: list[str] = []
 
     def about(self, problem: Problem) -> "Trial":
         """The same subject on another problem."""
@@ -54,7 +60,7 @@ class Trial:
     @cached_property
     def seen(self) -> dict[str, list[Observation]]:
         """{layer: one Observation per group}."""
-        return observe(self.problem)
+        return remembered(self.problem)
 
     @cached_property
     def cases(self) -> list[Case]:
@@ -70,7 +76,13 @@ class Trial:
 
     def asked(self, ask: Ask, method: str) -> Answer:
         """An answer with the right layers in it, to a copy of the problem."""
-        answer = ask(copied(self.problem))
+        given = copied(self.problem)
+        before = snapshot(given.model, given.batches)
+        try:
+            answer = ask(given)
+        finally:
+            after = snapshot(given.model, given.batches)
+            self.changes += [f"{method}, {line}" for line in changes(before, after)]
         if not hasattr(answer, "keys") or set(answer) != set(self.seen):
             got = sorted(answer) if hasattr(answer, "keys") else type(answer).__name__
             raise BadAnswer(f"{method} returned {got}, expected a dict of {sorted(self.seen)}")

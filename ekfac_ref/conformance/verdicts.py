@@ -1,6 +1,7 @@
 """What a run found: one verdict per law, and the exit code that sums them up."""
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from enum import Enum
 
 from ekfac_ref.conformance.lawbook import Law
@@ -27,8 +28,8 @@ class Verdict:
         status: how it came out.
         asked: of how many problems; a law that is not asked is never passed.
         worst: the largest ratio to rounding that was seen (``tolerance.LIMIT`` is the bound).
-        broken: what LawBroken said on the first problem that broke it, or "".
-        problem: a problem on which it is broken, the smallest that was found.
+        broken: what LawBroken said of the problem, or "".
+        problem: a problem on which it is broken, the shortest that was found.
         reason: of a known deviation.
     """
 
@@ -48,13 +49,14 @@ class Trouble:
     Attributes:
         what: one line.
         traceback: of the subject's exception, or "".
-        printed: what the subject wrote to stdout meanwhile.
         problem: the question.
+        printed: what the subject wrote to stdout meanwhile.
     """
 
     what: str
     traceback: str
     problem: Problem
+    printed: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,7 @@ class Report:
         problems: how many should have been asked; ``answered``, how many were.
         printed: what the subject wrote to stdout.
         complete: False after an interrupt.
+        diagnosis: which mistake it looks like, in one sentence, where it does not conform.
     """
 
     subject: str
@@ -80,7 +83,7 @@ class Report:
     answered: int
     printed: str = ""
     complete: bool = True
-    missing: list[str] = field(default_factory=list)
+    diagnosis: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -95,3 +98,31 @@ class Report:
         if statuses & {Status.FAIL, Status.UNEXPECTED_PASS}:
             return 1
         return 2 if Status.INCONCLUSIVE in statuses else 0
+
+    @property
+    def summary(self) -> str:
+        """The exit code in words."""
+        how = Counter(v.status for v in self.verdicts)
+        broken = [v.law.name for v in self.verdicts if v.status is Status.FAIL]
+        holds = [v.law.name for v in self.verdicts if v.status is Status.UNEXPECTED_PASS]
+        parts = [f"broken: {', '.join(broken)}"] if broken else []
+        parts += [f"known as deviations, but held: {', '.join(holds)}"] if holds else []
+        found = "; ".join(parts) or "no law was broken"
+        if self.exit_code == 3:
+            return (
+                f"No verdict: {len(self.troubles)} of {self.problems} problems got no answer "
+                f"that laws could be asked of ({found})."
+            )
+        if self.exit_code == 4:
+            why = "not all was asked" if self.complete else "interrupted"
+            return f"Incomplete: {why}, {self.answered} of {self.problems} problems ({found})."
+        if self.exit_code == 1:
+            return f"It does not conform ({found})."
+        if self.exit_code == 2:
+            never = [v.law.name for v in self.verdicts if v.status is Status.INCONCLUSIVE]
+            return f"Inconclusive: no problem was one to ask {', '.join(never)} of; ask more."
+        known = how[Status.EXPECTED_FAILURE]
+        deviations = f", {known} known to be broken" if known else ""
+        passed = how[Status.PASS]
+        held = f"{passed} {'law holds' if passed == 1 else 'laws hold'}{deviations}"
+        return f"It conforms: {held}, on {self.problems} problems."

@@ -5,14 +5,15 @@ own definitions as the steps.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ekfac_ref.conformance import oracle
-from ekfac_ref.conformance.observation import Observation, observe
+from ekfac_ref.conformance.memory import remembered
+from ekfac_ref.conformance.observation import Observation
 from ekfac_ref.operators import BlockDiagonal, EigenKronecker
 from ekfac_ref.problem import Problem
 
@@ -21,6 +22,7 @@ Factor = Callable[[Observation], Tensor]
 Basis = Callable[[Tensor], Tensor]
 Eigenvalues = Callable[[Observation, Tensor, Tensor], Tensor]
 Assembling = Callable[[Tensor, Tensor, Tensor], Any]
+Handing = Callable[[Any, torch.dtype], Any]
 
 
 def factor_A(seen: Observation) -> Tensor:
@@ -38,36 +40,21 @@ def eigenvectors(factor: Tensor) -> Tensor:
     return torch.linalg.eigh(factor).eigenvectors
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """One step after the other, as they come in ``ekfac``.
+def part(seen: Observation, samples: list[int]) -> Observation:
+    """What it saw of some of the samples."""
+    values = {field.name: getattr(seen, field.name) for field in fields(seen)}
+    for name, value in values.items():
+        if isinstance(value, list):
+            values[name] = [value[n] for n in samples]
+    return Observation(**values)
 
-    Attributes:
-        look: what every layer (and group) sees of the problem.
-        A, B: the factors of one layer.
-        basis: eigenvectors of a factor, as columns.
-        eigenvalues: Lambda, [d_out, d_in], in the basis (Q_B, Q_A).
-        assemble: (Q_B, Q_A, Lambda) to an operator on [d_out, d_in].
-    """
 
-    look: Looking = observe
-    A: Factor = factor_A
-    B: Factor = factor_B
-    basis: Basis = eigenvectors
-    eigenvalues: Eigenvalues = oracle.eigenvalues
-    assemble: Assembling = EigenKronecker
-
-    def ekfac(self, problem: Problem) -> dict[str, Any]:
-        """{layer: operator}, a BlockDiagonal for a layer with groups."""
-        return {
-            name: _direct_sum([self._block(seen) for seen in groups])
-            for name, groups in self.look(problem).items()
-        }
-
-    def _block(self, seen: Observation) -> Any:
-        Q_B, Q_A = self.basis(self.B(seen)), self.basis(self.A(seen))
-        operator = self.assemble(Q_B, Q_A, self.eigenvalues(seen, Q_B, Q_A))
-        return InDtype(operator, seen.dtype)
+def by_batch(seen: Observation) -> list[Observation]:
+    """What it saw of every batch."""
+    return [
+        part(seen, [n for n, number in enumerate(seen.batch) if number == batch])
+        for batch in sorted(set(seen.batch))
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +63,11 @@ class InDtype:
 
     own: Any
     dtype: torch.dtype
+
+    @property  # type: ignore[misc]  # read-only, other than object's
+    def __class__(self) -> Any:
+        """What it stands for, so that ``isinstance`` takes it for that."""
+        return type(self.own)
 
     def __getattr__(self, name: str) -> Any:
         """``solve`` where there is one; Q_B, Q_A and eigenvalues in the problem's dtype."""
@@ -92,6 +84,41 @@ class InDtype:
         """The operator's own, in float64, rounded."""
         product: Tensor = self.own.matvec(V.double())
         return product.to(self.dtype)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One step after the other, as they come in ``ekfac``.
+
+    Attributes:
+        look: what every layer (and group) sees of the problem.
+        A, B: the factors of one layer.
+        output_basis, input_basis: eigenvectors of each factor, as columns.
+        eigenvalues: Lambda, [d_out, d_in], in the basis (Q_B, Q_A).
+        assemble: (Q_B, Q_A, Lambda) to an operator on [d_out, d_in].
+        hand_over: that operator in the dtype of the problem.
+    """
+
+    look: Looking = remembered
+    A: Factor = factor_A
+    B: Factor = factor_B
+    output_basis: Basis = eigenvectors
+    input_basis: Basis = eigenvectors
+    eigenvalues: Eigenvalues = oracle.eigenvalues
+    assemble: Assembling = EigenKronecker
+    hand_over: Handing = InDtype
+
+    def ekfac(self, problem: Problem) -> dict[str, Any]:
+        """{layer: operator}, a BlockDiagonal for a layer with groups."""
+        return {
+            name: _direct_sum([self._block(seen) for seen in groups])
+            for name, groups in self.look(problem).items()
+        }
+
+    def _block(self, seen: Observation) -> Any:
+        Q_B, Q_A = self.output_basis(self.B(seen)), self.input_basis(self.A(seen))
+        operator = self.assemble(Q_B, Q_A, self.eigenvalues(seen, Q_B, Q_A))
+        return self.hand_over(operator, seen.dtype)
 
 
 def _direct_sum(blocks: list[Any]) -> Any:

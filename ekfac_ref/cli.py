@@ -1,0 +1,245 @@
+"""The command ``ekfac-ref``: put a subject on trial, look up laws and known mistakes."""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from ekfac_ref.conformance import report_json, report_terminal
+from ekfac_ref.conformance.check import PROFILES, Profile, Run
+from ekfac_ref.conformance.diagnosis import diagnose
+from ekfac_ref.conformance.lawbook import LAWS, Law
+from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants.mutant import Mutant
+from ekfac_ref.conformance.paste import MUTANT
+from ekfac_ref.conformance.subject import Subject, load
+from ekfac_ref.conformance.verdicts import Report
+from ekfac_ref.errors import ProblemError
+
+EXTRA = ("jinja2", "matplotlib")
+EXIT_CODES = (
+    "exit codes of check: 0 it conforms, 1 it does not, 2 inconclusive or wrong usage, 3 a problem "
+    "got no answer, 4 interrupted"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser, commands = _parser()
+    options = parser.parse_args(arguments)
+    if options.command == "laws":
+        return _laws(options.law)
+    if options.command == "mutants":
+        return _mutants(options.mutant)
+    for path in filter(None, (options.report, options.json)):
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            commands["check"].error(f"{path}: not a file in a folder that is there; make it first")
+    return _check(options)
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    parser = argparse.ArgumentParser(
+        prog="ekfac-ref", description="Put an implementation of EKFAC on trial.", epilog=EXIT_CODES
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="all laws, asked of a subject", epilog=EXIT_CODES)
+    check.add_argument("subject", help=f"package.module:name, or {MUTANT}NAME for a known mistake")
+    check.add_argument("--profile", choices=PROFILES, default="quick", help=_profiles())
+    check.add_argument("--seed", type=int, default=0, help="of the problems (default: 0)")
+    names = [law.name for law in LAWS]
+    check.add_argument("--law", action="append", choices=names, metavar="LAW", help="only these")
+    check.add_argument("--seconds", type=_seconds, default=60.0, help="per problem (default: 60)")
+    check.add_argument("--report", type=Path, metavar="OUT.html", help="write a page to look at")
+    check.add_argument("--json", type=Path, metavar="OUT.json", help="write it for a program")
+    laws = commands.add_parser("laws", help="what must hold")
+    laws.add_argument("law", nargs="?", choices=names, metavar="LAW", help="all about one")
+    mutants = commands.add_parser("mutants", help="known mistakes")
+    mistakes = [mutant.name for mutant in CATALOGUE]
+    mutants.add_argument(
+        "mutant", nargs="?", choices=mistakes, metavar="MUTANT", help="all about one"
+    )
+    return parser, {"check": check, "laws": laws, "mutants": mutants}
+
+
+def _profiles() -> str:
+    sizes = ", ".join(f"{profile.name} {profile.problems}" for profile in PROFILES.values())
+    return f"problems: {sizes} (default: quick)"
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is no time limit; give seconds above 0")
+    return seconds
+
+
+def _check(options: argparse.Namespace) -> int:
+    missing = [module for module in EXTRA if find_spec(module) is None]
+    if options.report and missing:
+        return _refuse(
+            f"--report needs {' and '.join(missing)}: install with pip install 'ekfac-ref[report]'",
+            2,
+        )
+    torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            subject = find(options.subject)
+    except ProblemError as error:
+        return _refuse(str(error), 3)
+    except SystemExit as error:
+        return _refuse(f"subject {options.subject!r}: its module exits when imported ({error})", 3)
+    laws = [law for law in LAWS if law.name in (options.law or [law.name])]
+    report = _with_progress(subject, PROFILES[options.profile], laws, options)
+    with contextlib.redirect_stdout(printed):
+        diagnosis = diagnose(subject, seed=options.seed).sentence if report.exit_code == 1 else ""
+    report = replace(report, printed=printed.getvalue() + report.printed, diagnosis=diagnosis)
+    _write(report, subject, options)
+    return report.exit_code
+
+
+def find(path: str) -> Subject:
+    """The subject at ``package.module:name``, or the mutant at ``mutant:name``."""
+    if not path.startswith(MUTANT):
+        return load(path)
+    for mutant in CATALOGUE:
+        if mutant.name == path.removeprefix(MUTANT):
+            return mutant.subject
+    raise ProblemError(
+        f"subject {path!r}: no such mutant; choose among {[m.name for m in CATALOGUE]}."
+    )
+
+
+def _with_progress(
+    subject: Subject, profile: Profile, laws: list[Law], options: argparse.Namespace
+) -> Report:
+    """A bar on stderr: what the subject prints to stdout is caught meanwhile."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+    )
+    with bar:
+        asking = bar.add_task("problems", total=profile.problems)
+        shrinking = bar.add_task("smaller problems", total=None, visible=False)
+
+        def tick(what: str) -> None:
+            task = asking if what == "problem" else shrinking
+            bar.update(task, advance=1, visible=True)
+
+        return Run(
+            subject, profile, options.seed, laws, tick=tick, seconds=options.seconds
+        ).report()
+
+
+def _write(report: Report, subject: Subject, options: argparse.Namespace) -> None:
+    rerun = command(options)
+    console = Console(highlight=False)
+    if options.json:
+        text = json.dumps(report_json.as_dict(report, options.subject, rerun), indent=2)
+        options.json.write_text(text + "\n", encoding="utf-8")
+    if options.report:
+        from ekfac_ref.conformance.report_html import page  # imports what the extra installs
+
+        with contextlib.redirect_stdout(io.StringIO()):  # the subject answers once more
+            html = page(report, subject, options.subject, rerun)
+        options.report.write_text(html, encoding="utf-8")
+    for path in filter(None, (options.report, options.json)):
+        console.print(Text(f"Written: {report_terminal.plain(str(path))}"), soft_wrap=True)
+    report_terminal.show(console, report, options.subject, rerun)
+
+
+def command(options: argparse.Namespace) -> str:
+    """What to type to have the same run again."""
+    words = ["ekfac-ref", "check", options.subject, "--profile", options.profile]
+    words += ["--seed", str(options.seed)]
+    words += [word for law in options.law or () for word in ("--law", law)]
+    words += ["--seconds", f"{options.seconds:g}"] if options.seconds != 60 else []
+    return shlex.join(words)
+
+
+def _refuse(what: str, code: int) -> int:
+    print(f"ekfac-ref: {report_terminal.one_line(what, 2000)}", file=sys.stderr)
+    return code
+
+
+def _laws(name: str | None) -> int:
+    console = Console(highlight=False)
+    if name is None:
+        rows = [(law.name, law.lane.name.lower(), law.statement) for law in LAWS]
+        console.print(_columns(("law", "lane", "must hold"), rows))
+        return 0
+    law = next(law for law in LAWS if law.name == name)
+    by = [mutant.name for mutant in CATALOGUE if name in mutant.laws]
+    _facts(
+        console,
+        [
+            ("law", law.name),
+            ("must hold", law.statement),
+            ("lane", f"{law.lane.name.lower()}: asked where the answer has {law.lane.value}"),
+            ("source", law.source),
+            ("mutants", ", ".join(by) or "none names it"),
+        ],
+    )
+    return 0
+
+
+def _mutants(name: str | None) -> int:
+    console = Console(highlight=False)
+    if name is None:
+        rows = [(mutant.name, mutant.mistake) for mutant in CATALOGUE]
+        console.print(_columns(("mutant", "it looks as if the implementation"), rows))
+        return 0
+    mutant = next(mutant for mutant in CATALOGUE if mutant.name == name)
+    _facts(console, _about(mutant))
+    return 0
+
+
+def _about(mutant: Mutant) -> list[tuple[str, str]]:
+    return [
+        ("mutant", mutant.name),
+        ("mistake", mutant.mistake),
+        ("story", mutant.story),
+        ("shows on", mutant.only or "almost any problem"),
+        ("laws", ", ".join(mutant.laws) or "none can notice it"),
+        ("proof", mutant.proof),
+        ("try it", f"ekfac-ref check {MUTANT}{mutant.name} --profile demo"),
+    ]
+
+
+def _columns(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
+    table = Table()
+    for number, title in enumerate(header):
+        table.add_column(title, no_wrap=number + 1 < len(header))
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _facts(console: Console, facts: list[tuple[str, str]]) -> None:
+    for name, value in facts:
+        if value:
+            console.print(Text(f"{name + ':':<11}") + Text(value), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Observations of problems seen before, found by content: a kit asks a lot about the same one."""
+
+import hashlib
+from collections import OrderedDict
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from ekfac_ref.conformance.observation import Observation, observe
+from ekfac_ref.problem import Problem
+
+Seen = dict[str, list[Observation]]
+CAPACITY = 1024
+
+_memory: OrderedDict[bytes, tuple[Problem, Seen]] = OrderedDict()
+
+
+def remembered(problem: Problem) -> Seen:
+    """``observe(problem)``, looked up where an equal problem was observed before.
+
+    For the kit's own problems, whose modules hold nothing that their ``repr``, parameters and
+    buffers do not tell. Whoever gets an observation must not write to it.
+    """
+    key = _digest(problem)
+    if key not in _memory:
+        _memory[key] = (problem, observe(problem))  # holds on to the mask, whose id is in the key
+        if len(_memory) > CAPACITY:
+            _memory.popitem(last=False)
+    return dict(_memory[key][1])
+
+
+def _digest(problem: Problem) -> bytes:
+    model = problem.model
+    digest = hashlib.blake2b()
+    choices = (problem.likelihood, problem.fisher, problem.sharing, problem.layers)
+    modules = [(name, type(module), module.training) for name, module in model.named_modules()]
+    flags = [(name, p.requires_grad) for name, p in model.named_parameters(remove_duplicate=False)]
+    digest.update(repr((model, choices, modules, flags, id(problem.mask))).encode())
+    tensors = [*model.parameters(), *model.buffers()]
+    for batch in problem.batches:
+        digest.update(b"batch")
+        tensors.extend(tree_leaves(tuple(batch)))
+        _add(digest, tensors)
+        tensors = []
+    return digest.digest()
+
+
+def _add(digest: "hashlib.blake2b", tensors: list[Tensor]) -> None:
+    for x in tensors:
+        digest.update(repr((x.dtype, tuple(x.shape))).encode())
+        digest.update(x.detach().contiguous().numpy().tobytes())
