@@ -10,10 +10,11 @@ from torch import Tensor
 import ekfac_ref as ek
 from ekfac_ref.conformance import diagnosis
 from ekfac_ref.conformance.diagnosis import CORRECT, Candidate, diagnose
+from ekfac_ref.conformance.memory import remembered
 from ekfac_ref.conformance.mutants import CATALOGUE
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT as RECIPE
-from ekfac_ref.conformance.observation import Observation, observe
+from ekfac_ref.conformance.observation import Observation
 from ekfac_ref.conformance.subject import Abilities, Subject
 from ekfac_ref.forward import call
 from ekfac_ref.operators import BlockDiagonal, Dense
@@ -39,7 +40,7 @@ def subject(matrix: Matrix, factor: Callable[[int, int], float] = lambda N, K: 1
         scale = factor(N, call(problem.model, problem.batches[0][0])[0].numel())
         return {
             name: BlockDiagonal(tuple(block(seen, scale) for seen in groups))
-            for name, groups in observe(problem).items()
+            for name, groups in remembered(problem).items()
         }
 
     return Subject("by hand", ekfac, abilities=DOUBLE)

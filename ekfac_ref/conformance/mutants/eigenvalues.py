@@ -96,6 +96,10 @@ def _column_order(Lambda: Tensor) -> Tensor:
     return Lambda.T.reshape(Lambda.shape)
 
 
+def _row_order(Lambda: Tensor) -> Tensor:
+    return Lambda.reshape(Lambda.T.shape).T
+
+
 def _transposed_where_square(Lambda: Tensor) -> Tensor:
     return Lambda.T if Lambda.shape[0] == Lambda.shape[1] else Lambda
 
@@ -269,6 +273,15 @@ EIGENVALUES = (
         story="The order of vec, as in curvlinops#182. Symmetric, PSD, the right trace, and right "
         "for a batch of one with one column.",
         ekfac=_then(_column_order),
+        laws=("eigenvalues", "self-projection"),
+        only="d_out > 1, d_in > 1",
+    ),
+    Mutant(
+        name="row-order",
+        mistake="flattens Lambda by rows and reads it by columns (right: the same order twice)",
+        story="kron(Q_A, Q_B) in an implementation whose vec stacks columns, with eigenvalues "
+        "[d_out, d_in] flattened as they are. The same blind spots as column-order.",
+        ekfac=_then(_row_order),
         laws=("eigenvalues", "self-projection"),
         only="d_out > 1, d_in > 1",
     ),
