@@ -10,7 +10,7 @@ BIN := .venv/bin
 help:
 	@sed -n '2,3s/^#   //p' Makefile
 	@echo "make bench   speed against other libraries, memory, agreement, size"
-	@echo "make power   every mutant against every law, false alarms: half an hour"
+	@echo "make power   every mutant against every law, written to docs/mutants.md: long"
 	@echo "make clean   remove the virtual environment and what the commands wrote"
 
 # The notebook is known not to conform (exit code 1); the demo fails if it does.

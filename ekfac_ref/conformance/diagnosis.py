@@ -10,12 +10,12 @@ T is the number of positions of the layer, K that of all outputs of a sample.
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from itertools import product
-from math import inf
+from math import fsum, inf
 
 import torch
 from torch import Tensor
@@ -114,8 +114,7 @@ def diagnose(subject: Subject, catalogue: Sequence[Mutant] = CATALOGUE, seed: in
         return Diagnosis([right], "It agrees with the definition.")
     if _differs([c.given for c in comparisons], comparisons, precision) < NEEDED:
         return Diagnosis([right], _too_rare(comparisons, precision))
-    limit = precision.fits if _agrees(right, precision) else FAR
-    near = _nearest(catalogue, comparisons, precision, limit)
+    near = _nearest(catalogue, comparisons, precision, _agrees(right, precision))
     candidates = sorted([right, *near], key=lambda c: _rank(c, precision))
     mistakes = {mutant.name: mutant.mistake for mutant in catalogue}
     return Diagnosis(candidates, _sentence(candidates, mistakes, len(comparisons), precision))
@@ -156,6 +155,11 @@ class _Comparison:
     def misshapen(self) -> float:
         """How far the answer is off when every layer may have a scalar of its own."""
         return max(map(_sine, self.given, self.question.correct))
+
+    @property
+    def wrong(self) -> float:
+        """How far it is off as it stands."""
+        return max(map(_relative, self.given, self.question.correct))
 
 
 def _comparisons(subject: Subject, precision: Precision, seed: int) -> list[_Comparison]:
@@ -265,7 +269,7 @@ def _varied(pool: list[_Comparison], count: int, chosen: list[_Comparison]) -> l
 
 def _novelty(comparison: _Comparison, times: Counter[object]) -> float:
     several_positions = any(T > 1 for _, T, _ in comparison.question.sizes)
-    return 3 * several_positions + sum(1 / (1 + times[x]) for x in comparison.question.features)
+    return 3 * several_positions + fsum(1 / (1 + times[x]) for x in comparison.question.features)
 
 
 # The search: always the mutant that may still be nearest is asked about one more problem.
@@ -277,13 +281,13 @@ class _Suspect:
     bound: float = 0.0
     matrices: list[list[Tensor]] = field(default_factory=list)
 
-    def ask(self, comparison: _Comparison) -> None:
+    def ask(self, comparison: _Comparison, distance: Callable[[Tensor, Tensor], float]) -> None:
         """One more problem. No monomial can bring the error under the bound."""
         answer = _matrices(self.mutant.ekfac, comparison.question)
         if answer is None:
             self.bound = inf
             return
-        self.bound = max(self.bound, *map(_sine, comparison.given, answer))
+        self.bound = max(self.bound, *map(distance, comparison.given, answer))
         self.matrices.append(answer)
 
 
@@ -291,10 +295,15 @@ def _nearest(
     catalogue: Sequence[Mutant],
     comparisons: list[_Comparison],
     precision: Precision,
-    limit: float,
+    up_to_a_factor: bool,
 ) -> list[Candidate]:
-    """All that agree; if none does, not even the definition, the nearest few within a limit."""
-    order = sorted(comparisons, key=lambda c: -c.misshapen)
+    """All that agree; if none does, not even the definition, the nearest few within FAR.
+
+    For a subject that is right up to a factor, only those that agree without one: any mutant that
+    is off by a factor alone would do with another.
+    """
+    distance, limit = (_relative, precision.fits) if up_to_a_factor else (_sine, FAR)
+    order = sorted(comparisons, key=lambda c: -(c.wrong if up_to_a_factor else c.misshapen))
     queue: list[tuple[float, int, _Suspect | Candidate]] = [
         (0.0, i, _Suspect(mutant)) for i, mutant in enumerate(catalogue)
     ]
@@ -306,7 +315,7 @@ def _nearest(
             if _agrees(first, precision) or len(found) == LISTED:
                 limit = precision.fits
         elif len(first.matrices) < len(order):
-            first.ask(order[len(first.matrices)])
+            first.ask(order[len(first.matrices)], distance)
             heapq.heappush(queue, (first.bound, i, first))
         elif _differs(first.matrices, order, precision) >= NEEDED:
             judged = _judged(first.mutant.name, first.matrices, order, precision)
@@ -428,8 +437,7 @@ def _sentence(
         named = [mistakes[c.name] + _times(c) for c in agreeing]
         looks = ", or, which is the same here, ".join(named)
         return f"It looks as if the implementation {looks}: {on}."
-    # Every mutant that is off by a factor alone agrees too; only those without another one tell.
-    exact = [mistakes[c.name] for c in agreeing if c.complexity == (0, 0)]
+    exact = [mistakes[c.name] for c in agreeing if c.name != CORRECT]
     why = ", or, which is the same here, ".join(exact)
     because = f" It looks as if the implementation {why}: {on}." if why else ""
     return f"It is right up to a factor: times {right.factor}.{because}"
