@@ -34,7 +34,7 @@ MUTANT = "twice"
 
 @pytest.fixture(autouse=True)
 def _as_small_as_it_gets(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setitem(PROFILES, "demo", Profile("demo", 24, 0.5))
+    monkeypatch.setitem(PROFILES, "demo", Profile("demo", 8, 0.5))
     with as_users_run_it():
         yield
 
@@ -63,7 +63,7 @@ def test_a_broken_law_in_all_three_reports(
     assert code == found["exit_code"] == 1
     broken, held = sorted(found["verdicts"], key=lambda v: v["status"])
     assert (broken["law"], broken["status"], held["law"]) == ("trace", "FAIL", "psd")
-    assert held["asked"] == found["problems"] == 24
+    assert held["asked"] == found["problems"] == 8
 
     statement = next(law.statement for law in LAWS if law.name == "trace")
     assert f"must hold: {statement}" in out
@@ -268,7 +268,7 @@ from ekfac_ref.conformance.check import Profile
 from ekfac_ref.conformance.mutants import CATALOGUE
 from ekfac_ref.conformance.pytest_entry import conformance_tests
 
-tiny = Profile("tiny", 24, 0.1)
+tiny = Profile("tiny", 8, 0.1)
 mutant = next(mutant for mutant in CATALOGUE if mutant.name == {MUTANT!r})
 calls = []
 

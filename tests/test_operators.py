@@ -102,14 +102,21 @@ def test_eigh_survives_what_float32_divide_and_conquer_does_not() -> None:
     torch.testing.assert_close(Q @ torch.diag(w) @ Q.T, matrix, atol=1e-3, rtol=0)
 
 
-def test_eigh_asks_float64_where_float32_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def raises(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    raise torch.linalg.LinAlgError("failed to converge")
+
+
+def keeps_silent(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor([1.0, torch.nan]), torch.eye(2)
+
+
+@pytest.mark.parametrize("fails", [raises, keeps_silent])
+def test_eigh_asks_float64_where_float32_fails(fails, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever this machine's LAPACK makes of the matrix above."""
     lapack = torch.linalg.eigh
 
     def fails_in_float32(matrix: torch.Tensor):
-        if matrix.dtype == torch.float32:
-            raise torch.linalg.LinAlgError("failed to converge")
-        return lapack(matrix)
+        return fails(matrix) if matrix.dtype == torch.float32 else lapack(matrix)
 
     monkeypatch.setattr(torch.linalg, "eigh", fails_in_float32)
     w, Q = eigh(torch.diag(torch.tensor([2.0, 1.0])))

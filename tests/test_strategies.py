@@ -6,7 +6,7 @@ from hypothesis import Phase, given, seed, settings
 
 from ekfac_ref.conformance.strategies import Drawn, problems
 
-RUNS, DRAWS = 30, 40
+RUNS, DRAWS = 25, 40
 CORNERS = (
     *("linear", "tokens", "mask", "images", "bilinear", "embedding", "called twice", "tied"),
     *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
