@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,20 +19,21 @@ from rich.table import Table
 from rich.text import Text
 
 from ekfac_ref.conformance import report_json, report_terminal
-from ekfac_ref.conformance.check import PROFILES, Profile, Run
+from ekfac_ref.conformance.check import PROFILES, Run
 from ekfac_ref.conformance.diagnosis import diagnose
-from ekfac_ref.conformance.lawbook import LAWS, Law
+from ekfac_ref.conformance.lawbook import LAWS
 from ekfac_ref.conformance.mutants import CATALOGUE
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.paste import MUTANT
 from ekfac_ref.conformance.subject import Subject, load
-from ekfac_ref.conformance.verdicts import Report
+from ekfac_ref.conformance.verdicts import Report, Trouble
+from ekfac_ref.conformance.watchdog import Watchdog, limited
 from ekfac_ref.errors import ProblemError
 
 EXTRA = ("jinja2", "matplotlib")
 EXIT_CODES = (
-    "exit codes of check: 0 it conforms, 1 it does not, 2 inconclusive or wrong usage, 3 a problem "
-    "got no answer, 4 interrupted"
+    "exit codes of check, the first that applies: 3 a problem got no answer, 4 not all was asked, "
+    "1 it does not conform, 2 inconclusive or wrong usage, 0 it conforms"
 )
 
 
@@ -104,12 +105,42 @@ def _check(options: argparse.Namespace) -> int:
         return _refuse(str(error), 3)
     except SystemExit as error:
         return _refuse(f"subject {options.subject!r}: its module exits when imported ({error})", 3)
+    return _put_on_trial(subject, options, printed)
+
+
+def _put_on_trial(subject: Subject, options: argparse.Namespace, printed: io.StringIO) -> int:
+    """``printed`` is what the subject has printed so far."""
+    profile = PROFILES[options.profile]
     laws = [law for law in LAWS if law.name in (options.law or [law.name])]
-    report = _with_progress(subject, PROFILES[options.profile], laws, options)
-    with contextlib.redirect_stdout(printed):
-        diagnosis = diagnose(subject, seed=options.seed).sentence if report.exit_code == 1 else ""
-    report = replace(report, printed=printed.getvalue() + report.printed, diagnosis=diagnosis)
-    _write(report, subject, options)
+    bar, tick = _progress(profile.problems)
+    out = sys.stdout  # which is another one while the subject answers
+
+    def tell(report: Report, asked_again: Subject) -> None:
+        report = replace(report, printed=printed.getvalue() + report.printed)
+        _write(report, asked_again, options, Console(file=out, highlight=False))
+
+    def bark(stuck: Trouble) -> None:
+        bar.stop()
+        tell(run.so_far(stuck), subject)
+
+    dog = Watchdog(bark)
+    run = Run(
+        subject,
+        profile,
+        options.seed,
+        laws,
+        tick=tick,
+        seconds=options.seconds,
+        limit=dog.limit,
+    )
+    with dog.awake():
+        with bar:
+            report = run.report()
+        asked_again = limited(subject, dog.limit, options.seconds)
+        if report.exit_code == 1:
+            with contextlib.redirect_stdout(printed):
+                report = replace(report, diagnosis=_diagnosis(asked_again, options.seed))
+        tell(report, asked_again)
     return report.exit_code
 
 
@@ -125,10 +156,8 @@ def find(path: str) -> Subject:
     )
 
 
-def _with_progress(
-    subject: Subject, profile: Profile, laws: list[Law], options: argparse.Namespace
-) -> Report:
-    """A bar on stderr: what the subject prints to stdout is caught meanwhile."""
+def _progress(problems: int) -> tuple[Progress, Callable[[str], None]]:
+    """A bar on stderr, and what moves it: what the subject prints to stdout is caught meanwhile."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(30),
@@ -138,29 +167,36 @@ def _with_progress(
         transient=True,
         redirect_stdout=False,
     )
-    with bar:
-        asking = bar.add_task("problems", total=profile.problems)
-        shrinking = bar.add_task("smaller problems", total=None, visible=False)
+    asking = bar.add_task("problems", total=problems)
+    shrinking = bar.add_task("smaller problems", total=None, visible=False)
 
-        def tick(what: str) -> None:
-            task = asking if what == "problem" else shrinking
-            bar.update(task, advance=1, visible=True)
+    def tick(what: str) -> None:
+        task = asking if what == "problem" else shrinking
+        bar.update(task, advance=1, visible=True)
 
-        return Run(
-            subject, profile, options.seed, laws, tick=tick, seconds=options.seconds
-        ).report()
+    return bar, tick
 
 
-def _write(report: Report, subject: Subject, options: argparse.Namespace) -> None:
+def _diagnosis(subject: Subject, seed: int) -> str:
+    """It asks about many more problems; whatever happens there, the verdict is not lost."""
+    try:
+        return diagnose(subject, seed=seed).sentence
+    except KeyboardInterrupt:
+        return "none, it was interrupted."
+    except BaseException as error:  # whatever a subject may raise
+        return f"none, on another problem it raised {type(error).__name__}: {error}"
+
+
+def _write(report: Report, subject: Subject, options: argparse.Namespace, console: Console) -> None:
+    """``subject`` is asked once more, for the pictures of the page."""
     rerun = command(options)
-    console = Console(highlight=False)
     if options.json:
         text = json.dumps(report_json.as_dict(report, options.subject, rerun), indent=2)
         options.json.write_text(text + "\n", encoding="utf-8")
     if options.report:
         from ekfac_ref.conformance.report_html import page  # imports what the extra installs
 
-        with contextlib.redirect_stdout(io.StringIO()):  # the subject answers once more
+        with contextlib.redirect_stdout(io.StringIO()):
             html = page(report, subject, options.subject, rerun)
         options.report.write_text(html, encoding="utf-8")
     for path in filter(None, (options.report, options.json)):

@@ -1,6 +1,7 @@
 """Subjects with bad manners. Most behave at every other question, so that a run has to go on."""
 
 import itertools
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -83,6 +84,14 @@ def hangs(problem: ek.Problem) -> Mapping[str, Any]:
 
 
 @every_other
+def blocks(problem: ek.Problem) -> Mapping[str, Any]:
+    print("no alarm gets through")
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    while True:
+        time.sleep(3600)
+
+
+@every_other
 def interrupted(problem: ek.Problem) -> Mapping[str, Any]:
     raise KeyboardInterrupt
 
@@ -124,6 +133,10 @@ def coupled(problem: ek.Problem) -> Mapping[str, Any]:
         return V.sum().expand(V.shape) if grouped else one.matvec(V)
 
     return with_products(product)(problem)
+
+
+def wrong(problem: ek.Problem) -> Mapping[str, Any]:
+    return with_products(lambda one, V: 2 * one.matvec(V))(problem)
 
 
 nothing = 7

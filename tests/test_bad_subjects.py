@@ -1,7 +1,13 @@
 """Whatever a subject does, a run goes on to its end and says what it was."""
 
+import contextlib
+import functools
 import json
+import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,18 +17,26 @@ import torch
 from torch import nn
 
 import ekfac_ref as ek
+from ekfac_ref import cli
 from ekfac_ref.cli import main
+from ekfac_ref.conformance import watchdog
 from ekfac_ref.conformance.check import PROFILES, Profile, Run, TookTooLong, at_most
+from ekfac_ref.conformance.draw import draw_problems
 from ekfac_ref.conformance.lawbook import LAWS
 from ekfac_ref.conformance.observation import observe
+from ekfac_ref.conformance.paste import script
 from ekfac_ref.conformance.state import snapshot
-from ekfac_ref.conformance.subject import Subject
+from ekfac_ref.conformance.subject import Abilities, Subject
 from ekfac_ref.conformance.trial import Trial
+from ekfac_ref.conformance.verdicts import Trouble
+from ekfac_ref.conformance.watchdog import Watchdog
 
 from . import bad_subjects
 from .snapshot import as_users_run_it
 
+ROOT = Path(__file__).parent.parent
 TRACE = [law for law in LAWS if law.name == "trace"]
+drawn = functools.cache(draw_problems)  # one draw for all runs of this file
 
 
 def tiny() -> ek.Problem:
@@ -34,6 +48,7 @@ def tiny() -> ek.Problem:
 @pytest.fixture(autouse=True)
 def _as_small_as_it_gets(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(PROFILES, "demo", Profile("demo", 4, 0.3))
+    monkeypatch.setattr("ekfac_ref.conformance.check.draw_problems", drawn)
     observe(tiny())  # torch warms up, which is not the subject's time
     with as_users_run_it():
         yield
@@ -142,6 +157,131 @@ def test_a_hanging_one_is_stopped() -> None:
     assert [trouble.what for trouble in report.troubles] == ["it took more than 3 s"]
     assert "time.sleep(60)" in report.troubles[0].traceback
     assert [verdict.asked for verdict in report.verdicts] == [1]
+
+
+# An answer is asked for before, because torch warms up; that is not the subject's time.
+STUCK = """
+import sys
+import torch
+import ekfac_ref as ek
+from ekfac_ref import cli
+from ekfac_ref.conformance.check import PROFILES, Profile
+from ekfac_ref.conformance.observation import observe
+
+one = torch.ones(1, 1)
+observe(ek.Problem(torch.nn.Linear(1, 1).eval(), [(one, one)], ek.Gaussian()))
+PROFILES["demo"] = Profile("demo", 4, 0.0)
+sys.exit(cli.main())
+"""
+
+
+def test_one_that_no_alarm_stops_ends_the_run(tmp_path: Path) -> None:
+    page, data = tmp_path / "out.html", tmp_path / "out.json"
+    subject = "tests.bad_subjects:blocks"
+    asked = ["check", subject, "--profile", "demo", "--law", "trace", "--seconds", "2"]
+    start = time.monotonic()
+    ran = subprocess.run(
+        [sys.executable, "-c", STUCK, *asked, "--report", str(page), "--json", str(data)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 3, ran.stderr
+    assert time.monotonic() - start > 2 + watchdog.GRACE
+
+    found, html = json.loads(data.read_text()), page.read_text()
+    assert (found["complete"], found["exit_code"]) == (False, 3)
+    assert (found["answered"], found["problems"]) == (2, 4)
+    assert [(v["status"], v["asked"]) for v in found["verdicts"]] == [("pass", 1)]
+    (trouble,) = found["troubles"]
+    says = "it took more than 7 s and could not be interrupted; the run ended at problem 2 of 4"
+    assert trouble["what"] == says
+    assert trouble["problem"] == script(drawn(Abilities(), 4, 0)[1], None, subject)
+    assert trouble["traceback"].endswith("time.sleep(3600)\n")
+    assert trouble["printed"] == found["printed"] == "no alarm gets through\n"
+
+    assert "Incomplete: the run was interrupted." in html
+    assert f"<h3>1 of 4: {says}</h3>" in html
+    assert html.endswith("</html>")
+    assert f"1 of 4: {says}\n" in ran.stdout
+    assert ran.stdout.splitlines()[-1].startswith("No verdict: 1 of 4 problems got no answer")
+    assert ran.stderr.strip() == ""
+
+
+def test_a_watchdog_ends_the_process_even_if_nothing_can_be_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes: list[int] = []
+    barks = threading.Event()
+
+    def bark(stuck: Trouble) -> None:
+        barks.set()
+        time.sleep(0.2)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(watchdog, "STEP", 0.01)
+    monkeypatch.setattr(watchdog, "GRACE", 0.1)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    dog = Watchdog(bark)
+    with dog.awake():
+        with dog.limit(0.2, tiny()):
+            pass
+        time.sleep(0.5)  # nobody is asked anything: nobody is late
+        assert not barks.is_set()
+        with dog.limit(0.2, tiny()):
+            while not barks.is_set():
+                with contextlib.suppress(TookTooLong):  # it catches whatever comes
+                    barks.wait(60)
+        assert codes == [3]  # who comes back during the bark waits for the end
+    assert "OSError: the disk is full" in capsys.readouterr().err
+    assert "watchdog" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_library_keeps_no_watchdog() -> None:
+    names: set[str] = set()
+
+    def ask(problem: ek.Problem) -> Any:
+        names.update(thread.name for thread in threading.enumerate())
+        return ek.ekfac(problem)
+
+    Run(Subject("asks", ask), Profile("two", 2, 0.0), laws=TRACE).report()
+    assert names
+    assert "watchdog" not in names
+
+
+@pytest.mark.parametrize(
+    ("late", "says"),
+    [
+        (lambda: sys.exit(0), "none, on another problem it raised SystemExit: 0"),
+        (lambda: signal.raise_signal(signal.SIGINT), "none, it was interrupted."),
+        (
+            lambda: time.sleep(60),
+            "none, on another problem it raised TookTooLong: it took more than 3 s",
+        ),
+    ],
+)
+def test_a_verdict_outlives_the_diagnosis(
+    late: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once_more(subject: Subject, seed: int) -> None:
+        asked_late.append(late)
+        subject.ekfac(tiny())
+
+    def ask(problem: ek.Problem) -> Any:
+        while asked_late:
+            asked_late.pop()()
+        return bad_subjects.wrong(problem)
+
+    asked_late: list[Any] = []
+    monkeypatch.setattr(cli, "find", lambda path: Subject(path, ask))
+    monkeypatch.setattr(cli, "diagnose", once_more)
+    asked = ["check", "it", "--profile", "demo", "--law", "trace", "--seconds", "3"]
+    assert main([*asked, "--json", str(tmp_path / "out.json")]) == 1
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert (found["exit_code"], found["complete"]) == (1, True)
+    assert found["diagnosis"] == says
 
 
 def test_the_alarm_is_put_back() -> None:

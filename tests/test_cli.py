@@ -18,6 +18,7 @@ import ekfac_ref as ek
 from ekfac_ref import cli
 from ekfac_ref.cli import main
 from ekfac_ref.conformance.check import PROFILES, Profile, Run
+from ekfac_ref.conformance.diagnosis import Diagnosis
 from ekfac_ref.conformance.draw import questions
 from ekfac_ref.conformance.lawbook import LAWS
 from ekfac_ref.conformance.mutants import CATALOGUE
@@ -34,7 +35,7 @@ MUTANT = "twice"
 
 @pytest.fixture(autouse=True)
 def _as_small_as_it_gets(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setitem(PROFILES, "demo", Profile("demo", 8, 0.5))
+    monkeypatch.setitem(PROFILES, "demo", Profile("demo", 4, 0.5))
     with as_users_run_it():
         yield
 
@@ -54,8 +55,9 @@ def alone(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_broken_law_in_all_three_reports(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cli, "diagnose", lambda subject, seed: Diagnosis([], "It is <twice>."))
     page, data = tmp_path / "out.html", tmp_path / "out.json"
     asked = ["check", f"mutant:{MUTANT}", "--profile", "demo", "--law", "trace", "--law", "psd"]
     code = main([*asked, "--report", str(page), "--json", str(data)])
@@ -63,7 +65,7 @@ def test_a_broken_law_in_all_three_reports(
     assert code == found["exit_code"] == 1
     broken, held = sorted(found["verdicts"], key=lambda v: v["status"])
     assert (broken["law"], broken["status"], held["law"]) == ("trace", "FAIL", "psd")
-    assert held["asked"] == found["problems"] == 8
+    assert held["asked"] == found["problems"] == 4
 
     statement = next(law.statement for law in LAWS if law.name == "trace")
     assert f"must hold: {statement}" in out
@@ -73,6 +75,10 @@ def test_a_broken_law_in_all_three_reports(
     assert f"    {rerun}\n" in out
     assert found["rerun"] == rerun
     assert out.splitlines()[-1] == found["summary"] == "It does not conform (broken: trace)."
+
+    assert found["diagnosis"] == "It is <twice>."
+    assert "\nDiagnosis: It is <twice>.\n" in out
+    assert "<p>Diagnosis: It is &lt;twice&gt;.</p>" in html
 
     assert "http" not in re.sub(r'src="data:image/png;base64,[^"]*"', "", html)
     assert html.count('src="data:image/png;base64,') == 1
@@ -88,16 +94,15 @@ def test_a_broken_law_in_all_three_reports(
     assert ran.stderr.splitlines()[-1].endswith(f"LawBroken: {broken['broken']}")
 
 
-def test_a_subject_in_the_current_folder(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("import ekfac_ref\n\nekfac = ekfac_ref.ekfac\n")
-    code = (
-        "import sys; from ekfac_ref import cli; from ekfac_ref.conformance.check import *; "
-        "PROFILES['demo'] = Profile('demo', 1, 0.1); sys.path.pop(0); sys.exit(cli.main())"
-    )
-    asked = ["check", "mine:ekfac", "--profile", "demo", "--law", "trace"]
-    ran = alone(tmp_path, "-c", code, *asked)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.splitlines()[-1] == "It conforms: 1 law holds, on 1 problems."
+def test_a_subject_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine_here.py").write_text("import ekfac_ref\n\nekfac = ekfac_ref.ekfac\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder])
+    assert main(["check", "mine_here:ekfac", "--profile", "demo", "--law", "trace"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "It conforms: 1 law holds, on 4 problems."
+    del sys.modules["mine_here"]
 
 
 def test_it_is_installed_as_a_command() -> None:
@@ -268,7 +273,7 @@ from ekfac_ref.conformance.check import Profile
 from ekfac_ref.conformance.mutants import CATALOGUE
 from ekfac_ref.conformance.pytest_entry import conformance_tests
 
-tiny = Profile("tiny", 8, 0.1)
+tiny = Profile("tiny", 3, 0.0)
 mutant = next(mutant for mutant in CATALOGUE if mutant.name == {MUTANT!r})
 calls = []
 

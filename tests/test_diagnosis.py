@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 import ekfac_ref as ek
-from ekfac_ref.conformance import diagnosis
+from ekfac_ref.conformance import evidence, suspects
+from ekfac_ref.conformance.compared import DOUBLE as PRECISION
 from ekfac_ref.conformance.diagnosis import CORRECT, Candidate, diagnose
 from ekfac_ref.conformance.memory import remembered
 from ekfac_ref.conformance.mutants import CATALOGUE
@@ -18,6 +19,7 @@ from ekfac_ref.conformance.observation import Observation
 from ekfac_ref.conformance.subject import Abilities, Subject
 from ekfac_ref.forward import call
 from ekfac_ref.operators import BlockDiagonal, Dense
+from tests import remade
 
 DOUBLE = Abilities(dtypes=(torch.float64,))
 Matrix = Callable[[Observation, Tensor, Tensor], Tensor]
@@ -25,7 +27,7 @@ Matrix = Callable[[Observation, Tensor, Tensor], Tensor]
 
 @pytest.fixture(autouse=True)
 def _fewer_problems(monkeypatch) -> None:
-    monkeypatch.setattr(diagnosis, "DRAWS", (70,))  # checking shapes makes drawing slow
+    monkeypatch.setattr(evidence, "DRAWS", ((9, 0),))  # checking shapes makes drawing slow
 
 
 def subject(matrix: Matrix, factor: Callable[[int, int], float] = lambda N, K: 1.0) -> Subject:
@@ -169,6 +171,46 @@ def test_the_mistake_is_ranked_first(name: str) -> None:
     assert next(m.mistake for m in catalogue if m.name == name) in found.sentence
 
 
+# Some of each kind; ``python -m tests.remade`` asks about all, with more problems.
+SOME = (
+    *("unbiased", "square-each-position", "lambda-by-mean-of-batch-means", "eigenvectors-scaled"),
+    *("factors-by-running-average", "inputs-of-next-sample", "bias-first", "root-transposed"),
+)
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_mistakes_made_in_the_example_of_hooks_are_ranked_first(name: str) -> None:
+    agreeing, sentence = remade.first_named(name)
+    first = agreeing[0]
+    assert (first.name, first.complexity) == (name, (0, 0))
+    assert next(m.mistake for m in CATALOGUE if m.name == name) in sentence
+
+
+def test_the_example_of_hooks_made_again_is_right() -> None:
+    assert remade.first_named("correct")[1] == "It agrees with the definition."
+
+
+def test_twelve_problems_at_least_are_informative() -> None:
+    draws = evidence.drawn(remade.subject("square-each-position"), PRECISION, 0)
+    used = [c.question for c in evidence.chosen(evidence.enough(draws, PRECISION), PRECISION)]
+    informative = [
+        all(N >= 3 and K >= 2 for N, _, K in q.sizes)
+        and any(T >= 2 and d != e for (_, T, _), (d, e) in zip(q.sizes, q.shapes, strict=True))
+        for q in used
+    ]
+    assert sum(informative) >= 12
+
+
+def test_what_agrees_on_few_problems_is_asked_about_more() -> None:
+    tied = [Candidate(name, 1.0, (0.0, 0.0, 0.0), 0.0) for name in ("sum-over-samples", "other")]
+    both = (*FEW, Mutant("other", "does another", "", subject(right).ekfac, ()))
+    others = next(evidence.drawn(subject(summed), PRECISION, 0))
+    one, other = suspects.told_apart(tied, both, others, PRECISION)
+    assert one.error < 1e-12
+    assert other.error > 0.1
+    assert suspects.told_apart(tied[1:], both, others, PRECISION) == tied[1:]
+
+
 def test_a_mistake_with_a_factor() -> None:
     found = diagnose(subject(position_by_position, lambda N, K: N / 2), FEW)
     first = found.candidates[0]
@@ -215,7 +257,7 @@ def test_an_exception_of_a_mutant_fits_nothing() -> None:
 def test_an_exception_of_the_subject_is_skipped() -> None:
     def reduces_only(problem: ek.Problem) -> dict:
         if isinstance(problem.sharing, ek.Expand):
-            raise NotImplementedError
+            raise ValueError("sharing: only Reduce() is implemented; use that.")
         return subject(right, lambda N, K: N).ekfac(problem)
 
     found = diagnose(Subject("refuses", reduces_only, abilities=DOUBLE), [])

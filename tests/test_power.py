@@ -1,12 +1,16 @@
 """The count of who notices what, on few problems; ``make power`` takes many."""
 
-import pytest
+from math import inf
 
+import pytest
+import torch
+
+from ekfac_ref.conformance import correct
 from ekfac_ref.conformance.lawbook import LAWS
 from ekfac_ref.conformance.mutants import CATALOGUE
-from ekfac_ref.conformance.power import Power, false_alarms, noticed
+from ekfac_ref.conformance.power import Alarms, Power, false_alarms, noticed, resolutions
 from ekfac_ref.conformance.power_page import page
-from ekfac_ref.examples import hooks
+from ekfac_ref.conformance.subject import Subject
 
 from .snapshot import as_users_run_it
 
@@ -25,17 +29,55 @@ def test_a_mistake_is_noticed_by_the_laws_that_it_breaks() -> None:
     assert 1 <= min(found.first.values()) <= max(found.first.values()) <= 12
 
 
-def test_a_correct_subject_raises_no_alarm() -> None:
-    assert false_alarms(hooks, seed=3, problems=4) == []
+@pytest.mark.parametrize(
+    "path",
+    ["ekfac_ref.examples:hooks"]
+    + [f"ekfac_ref.conformance.correct:in_{how}" for how in ("other_signs", "rotated_clusters")],
+)
+def test_a_correct_subject_raises_no_alarm(path: str) -> None:
+    assert false_alarms(path, seed=3, problems=4) == []
+
+
+def test_a_wrong_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(correct, "definition", correct_is("half-lambda"))
+    alarms = false_alarms("ekfac_ref.conformance.correct:definition", seed=3, problems=2)
+    assert any("definition, trace:" in line for line in alarms)
+
+
+def correct_is(mutant: str) -> Subject:
+    return next(m for m in CATALOGUE if m.name == mutant).subject
+
+
+def test_clusters_of_equal_eigenvalues_are_turned_and_nothing_else() -> None:
+    factor = torch.diag(torch.tensor([2.0, 1.0, 2.0])).double()
+    Q = correct.rotated_clusters(factor)
+    torch.testing.assert_close(Q @ torch.diag(torch.tensor([1.0, 2, 2]).double()) @ Q.T, factor)
+    assert Q[:, 0].abs().tolist() == [0, 1, 0]
+    assert float(Q[0, 1:].abs().min()) > 0.01
+
+
+def test_resolutions_are_measured_law_by_law() -> None:
+    seen = resolutions("ekfac_ref.examples:reference", "float64", number=1, problems=2)
+    assert {"trace", "kfac", "exact block", "solve 1"} <= set(seen.laws)
+    assert not {"nan", "no memory", "own answers"} & set(seen.laws)
+    assert 1e-16 < seen.laws["trace"] <= seen.scale * 10 <= 1e-9
 
 
 def test_the_page_has_a_row_for_every_mutant_and_counts_those_that_nothing_noticed() -> None:
     killed = {m.name: {"trace": 2} for m in CATALOGUE if not m.proof}
     killed |= {m.name: {} for m in CATALOGUE if m.proof}
     killed["half-lambda"] = {}
-    text = page(Power("2000-01-01", [0, 1], 4, killed, {"twice": 3}))
+    alarms = Alarms({"some:one": 40, "some:other": 20}, ["some:one, trace: too large"])
+    resolution = {"float64": {"trace": 1e-14, "kernel": inf}, "float32": {"trace": 1e-5}}
+    scale = {"float64": 1e-14, "float32": 3e-6}
+    power = Power("2000-01-01", [0, 1], 4, killed, {"twice": 3}, alarms, resolution, scale)
+    text = page(power)
     wrong = sum(not mutant.proof for mutant in CATALOGUE)
     assert f"**{wrong - 1} of {wrong}**" in text
+    assert "**1 false alarms** in 60 pairs" in text
+    assert "5.0e-02" in text  # 3 / 60
+    assert "| trace | 1e-14 | 1e-05 |" in text
+    assert "| kernel | none | not asked |" in text
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
     assert {mutant.name for mutant in CATALOGUE} <= set(rows)
     column = 2 + [law.name for law in LAWS].index("trace")

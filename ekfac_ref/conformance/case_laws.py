@@ -21,10 +21,30 @@ def linear(case: Case) -> float | None:
     if case.own is None:  # one operator for all groups, of which this is one
         return None
     V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(0))
-    got = case.own.matvec(V.to(case.seen.dtype)).double()
+    got = case.own.matvec(V.to(case.seen.dtype, copy=True)).double()
     residual = got - case.E.matvec(V.to(case.seen.dtype).double())
     scale = fisher_scale(case.seen) * float(V.norm())
     return check("linear", residual, scale, length(case.seen), case.seen.dtype)
+
+
+def keeps_to_itself(case: Case) -> float | None:
+    """matvec and solve leave V as it was, and their answers are not overwritten by later ones."""
+    if case.own is None:
+        return None
+    V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(2)).to(case.seen.dtype)
+    methods = [("matvec", case.own.matvec)]
+    if hasattr(case.own, "solve"):
+        methods.append(("solve", lambda V: case.own.solve(V, damping=1.0)))
+    for name, method in methods:
+        given = V.clone()
+        answer = method(given)
+        if not torch.equal(given, V):
+            raise LawBroken(f"{name} changed the V that it was given")
+        kept = answer.clone()
+        method(-V)
+        if not torch.equal(answer, kept):
+            raise LawBroken(f"{name}: the next answer was written over the one before")
+    return 0.0
 
 
 def exact_where_kfac_is(case: Case) -> float | None:

@@ -7,7 +7,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from types import FrameType
@@ -54,7 +55,7 @@ class TookTooLong(BaseException):  # no Exception: a subject that catches those 
 def at_most(seconds: float) -> Iterator[None]:
     """Raise TookTooLong where the block runs longer; on the main thread, where there are alarms.
 
-    It comes between two steps of Python: a single call into C is not cut short.
+    It comes between two steps of Python: a single call into C is not cut short (``watchdog.py``).
     """
     here = threading.current_thread() is threading.main_thread()
     if not here or not hasattr(signal, "setitimer"):
@@ -120,6 +121,38 @@ class _Tally:
         return Verdict(self.law, status, self.asked, self.worst, self.broken, self.problem, reason)
 
 
+Limit = Callable[[float, Problem], AbstractContextManager[None]]
+
+
+@dataclass(eq=False)
+class _Found:
+    """A run while it goes on.
+
+    Attributes:
+        tallies: of every law.
+        problems: drawn; ``answered``, how many of them were.
+        troubles: of those that were not.
+        printed: what the subject wrote to stdout; up to ``heard``, about earlier problems.
+    """
+
+    tallies: list[_Tally]
+    problems: list[Problem] = field(default_factory=list)
+    answered: int = 0
+    troubles: list[Trouble] = field(default_factory=list)
+    printed: io.StringIO = field(default_factory=io.StringIO)
+    heard: int = 0
+
+    def since(self) -> str:
+        """What was printed about the last problem."""
+        return self.printed.getvalue()[self.heard :]
+
+    def at(self, stuck: Trouble) -> Trouble:
+        """With the number of the problem, if it is one of the run's."""
+        numbers = [n for n, p in enumerate(self.problems, 1) if p is stuck.problem]
+        which = f"problem {numbers[0]} of {len(self.problems)}" if numbers else "another problem"
+        return replace(stuck, what=f"{stuck.what}; the run ended at {which}", printed=self.since())
+
+
 @dataclass(eq=False)
 class Run:
     """A run that can be interrupted at any problem and still makes a report.
@@ -132,6 +165,7 @@ class Run:
         known: reasons of known deviations, by the law's name.
         tick: called before every "problem" and every search for a "smaller problem".
         seconds: for all laws on one problem; see ``at_most``.
+        limit: what keeps to so many seconds on a problem.
     """
 
     subject: Subject
@@ -141,49 +175,57 @@ class Run:
     known: Mapping[str, str] = field(default_factory=dict)
     tick: Callable[[str], None] = lambda what: None
     seconds: float = 60.0
+    limit: Limit = lambda seconds, problem: at_most(seconds)
+
+    def __post_init__(self) -> None:
+        self._found = _Found([_Tally(law) for law in self.laws])
 
     def report(self) -> Report:
         """Draw, ask, shrink."""
-        tallies = [_Tally(law) for law in self.laws]
-        troubles: list[Trouble] = []
-        problems: list[Problem] = []
-        printed = io.StringIO()
-        answered, complete = 0, True
+        self._found = found = _Found([_Tally(law) for law in self.laws])
         try:
-            problems = draw_problems(self.subject.abilities, self.profile.problems, self.seed)
-            with contextlib.redirect_stdout(printed):
-                for problem in problems:
+            found.problems = draw_problems(self.subject.abilities, self.profile.problems, self.seed)
+            with contextlib.redirect_stdout(found.printed):
+                for problem in found.problems:
                     self.tick("problem")
-                    trouble = self._ask_all(problem, tallies, printed)
-                    troubles += [trouble] if trouble else []
-                    answered += trouble is None
+                    trouble = self._ask_all(problem)
+                    found.troubles += [trouble] if trouble else []
+                    found.answered += trouble is None
+                    found.heard = found.printed.tell()
             # What is printed here has been printed before.
             with contextlib.redirect_stdout(io.StringIO()):
-                for tally in tallies:
+                for tally in found.tallies:
                     if tally.broken:
                         self.tick("smaller problem")
                         self._shrink(tally)
         except KeyboardInterrupt:
-            complete = False
+            return self.so_far()
+        return replace(self.so_far(), complete=True)
+
+    def so_far(self, stuck: Trouble | None = None) -> Report:
+        """The report of a run that ends here, for good or because the subject is stuck; it may be
+        asked for by another thread.
+        """
+        found = self._found
+        troubles = [*found.troubles, *([found.at(stuck)] if stuck else [])]
+        problems = len(found.problems) or self.profile.problems
         return Report(
             self.subject.name,
             self.profile.name,
             self.seed,
-            [tally.verdict(self.known) for tally in tallies],
+            [tally.verdict(self.known) for tally in found.tallies],
             troubles,
-            len(problems) or self.profile.problems,
-            answered + len(troubles),
-            printed.getvalue(),
-            complete,
+            problems,
+            min(found.answered + len(troubles), problems),  # one may be stuck after the last
+            found.printed.getvalue(),
+            complete=False,
         )
 
-    def _ask_all(
-        self, problem: Problem, tallies: list[_Tally], printed: io.StringIO
-    ) -> Trouble | None:
-        trial, before = Trial(self.subject, problem), printed.tell()
+    def _ask_all(self, problem: Problem) -> Trouble | None:
+        trial = Trial(self.subject, problem)
         try:
-            with at_most(self.seconds):
-                for tally in tallies:
+            with self.limit(self.seconds, problem):
+                for tally in self._found.tallies:
                     tally.ask(trial)
             return None
         except KeyboardInterrupt:
@@ -197,7 +239,7 @@ class Run:
             what = f"it raised {type(error).__name__}: {error}"
             what += f" ({Path(frame.filename).name}, line {frame.lineno})"
             where = traceback.format_exc()
-        return Trouble(what, where, problem, printed.getvalue()[before:])
+        return Trouble(what, where, problem, self._found.since())
 
     def _shrink(self, tally: _Tally) -> None:
         """The smallest problem that breaks the law, as far as the time goes."""
@@ -208,7 +250,8 @@ class Run:
             if left <= 0:
                 raise TookTooLong  # Hypothesis lets it through: no more problems are drawn
             try:
-                with at_most(left):
+                # A second more, for what ends by itself: alarms are for what does not.
+                with self.limit(left + 1.0, problem):
                     list(tally.law.ask(Trial(self.subject, problem)))
             except LawBroken as error:
                 tally.keep(str(error), problem)

@@ -91,6 +91,7 @@ def _drop_biases(model: nn.Module) -> None:
             module.register_parameter("bias", None)
 
 
+# The layers that each family is there for; the others have Linear ones alone.
 _KINDS: dict[Family, set[str]] = {
     strategies._convolutions: {"Conv1d", "Conv2d", "Conv3d"},
     strategies._transposed: {"ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"},
@@ -100,7 +101,7 @@ _KINDS: dict[Family, set[str]] = {
 
 
 def _families(abilities: Abilities) -> tuple[Family, ...]:
-    """Those with at least one layer to ask about besides their Linear ones, or nothing else."""
+    """Those with the layers that they are there for among the subject's."""
     names = {kind.__name__ for kind in abilities.layers}
     left_out = {strategies._masked_tokens} if not abilities.masks else set()
     if not abilities.positions:
@@ -108,7 +109,7 @@ def _families(abilities: Abilities) -> tuple[Family, ...]:
     kept = tuple(
         family
         for family in strategies.FAMILIES
-        if family not in left_out and _KINDS.get(family, names) & names
+        if family not in left_out and _KINDS.get(family, {"Linear"}) & names
     )
     if not kept:
         raise ProblemError("abilities: no layer is named; nothing can be asked.")

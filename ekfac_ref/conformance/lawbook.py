@@ -45,6 +45,7 @@ class Law:
         ask: yields a ratio (see ``tolerance.py``) for every block that it was asked of, none where
             its precondition does not hold, and raises LawBroken.
         fits: whether a subject with these abilities can be asked at all.
+        measures: whether it bounds a residual; else it is a matter of yes or no.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Law:
     source: str
     ask: Callable[[Trial], Ratios]
     fits: Callable[[Abilities], bool] = lambda abilities: True
+    measures: bool = True
 
     def offered(self, trial: Trial) -> bool:
         """Whether the subject's answer has what the law needs."""
@@ -160,7 +162,7 @@ def _of_a_change(
 
 def _of_a_refusal(name: str, statement: str, change: Callable[[Problem], Problem]) -> Law:
     source = "a wrong number is worse than none"
-    return Law(name, Lane.OPAQUE, statement, source, _refused(change))
+    return Law(name, Lane.OPAQUE, statement, source, _refused(change), measures=False)
 
 
 _GEORGE, _MARTENS = "George et al. 2018 (1806.03884)", "Martens & Grosse 2015 (1503.05671)"
@@ -173,6 +175,14 @@ LAWS: tuple[Law, ...] = (
         "matvec(V) = sum_oi V_oi matvec(e_o e_i^T)",
         _DEFINITION,
         case_laws.linear,
+    ),
+    Law(
+        "own answers",
+        Lane.OPAQUE,
+        "matvec(V) and solve(V) leave V alone, and the next answer leaves this one alone",
+        _DEFINITION,
+        _each(Lane.OPAQUE, case_laws.keeps_to_itself),
+        measures=False,
     ),
     _of_its_matrix("symmetry", "M = M^T", "F is a sum of v v^T", laws.symmetry),
     _of_its_matrix("psd", "v^T M v >= 0", "F is a sum of v v^T", laws.psd),
@@ -241,6 +251,7 @@ LAWS: tuple[Law, ...] = (
         "the same problem again, after another one: the same bits",
         _DEFINITION,
         _no_memory,
+        measures=False,
     ),
     Law(
         "leaves alone",
@@ -248,6 +259,7 @@ LAWS: tuple[Law, ...] = (
         "model, data, gradients, flags, buffers, hooks and random states are as they were before",
         "a question changes nothing",
         _leaves_alone,
+        measures=False,
     ),
     _of_a_refusal("nan", "NaN in the data raises an exception", changes.with_nan),
     _of_a_refusal(

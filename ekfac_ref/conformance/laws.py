@@ -161,7 +161,7 @@ def pythagoras(E: Operator, K: Operator, seen: Observation) -> float:
 
 def solves(operator: Operator, V: Tensor, damping: float, seen: Observation) -> float:
     """(M + damping I) solve(V) = V, as a backward error."""
-    x = operator.solve(V, damping=damping)
+    x = operator.solve(V.clone(), damping=damping)
     residual = operator.matvec(x).double() + damping * x.double() - V.double()
     scale = (_scale(operator, seen) + damping) * float(x.double().norm())
     return check("(M + damping I) x = V", residual, scale, length(seen), seen.dtype)

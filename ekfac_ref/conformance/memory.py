@@ -21,7 +21,7 @@ def remembered(problem: Problem) -> Seen:
     For the kit's own problems, whose modules hold nothing that their ``repr``, parameters and
     buffers do not tell. Whoever gets an observation must not write to it.
     """
-    key = _digest(problem)
+    key = digest(problem)
     if key not in _memory:
         _memory[key] = (problem, observe(problem))  # holds on to the mask, whose id is in the key
         if len(_memory) > CAPACITY:
@@ -29,7 +29,8 @@ def remembered(problem: Problem) -> Seen:
     return dict(_memory[key][1])
 
 
-def _digest(problem: Problem) -> bytes:
+def digest(problem: Problem) -> bytes:
+    """The same for equal problems of the kit."""
     model = problem.model
     digest = hashlib.blake2b()
     choices = (problem.likelihood, problem.fisher, problem.sharing, problem.layers)

@@ -26,7 +26,7 @@ def snapshot(model: nn.Module, *data: Any) -> Facts:
     """Model, data, random states and modes as plain values: names, numbers, bytes, identities."""
     facts: Facts = {
         "torch rng": _bytes(torch.get_rng_state()),
-        "numpy rng": repr(np.random.get_state()),
+        "numpy rng": _numpy_state(),
         "python rng": random.getstate(),
         "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
         "default dtype": torch.get_default_dtype(),
@@ -40,6 +40,11 @@ def snapshot(model: nn.Module, *data: Any) -> Facts:
     for number, leaf in enumerate(x for x in tree_leaves(data) if isinstance(x, Tensor)):
         facts |= {f"data {number} {key}": value for key, value in _of_tensor(leaf).items()}
     return facts
+
+
+def _numpy_state() -> tuple[object, ...]:
+    """Bytes for the array, which compares by elements."""
+    return tuple(x.tobytes() if isinstance(x, np.ndarray) else x for x in np.random.get_state())
 
 
 def _of_module(module: nn.Module) -> Facts:

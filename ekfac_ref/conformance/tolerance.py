@@ -16,7 +16,15 @@ LIMIT = 3.0
 
 
 class LawBroken(AssertionError):
-    """A law does not hold: which, by how much, on what."""
+    """A law does not hold: which, by how much, on what.
+
+    Attributes:
+        ratio: to rounding, where there is one; a law may also be a matter of yes or no.
+    """
+
+    def __init__(self, what: str, ratio: float = float("inf")) -> None:
+        super().__init__(what)
+        self.ratio = ratio
 
 
 def check(law: str, residual: Tensor, scale: float, length: int, dtype: torch.dtype) -> float:
@@ -29,7 +37,8 @@ def check(law: str, residual: Tensor, scale: float, length: int, dtype: torch.dt
     if not ratio <= LIMIT:  # a NaN breaks every law
         raise LawBroken(
             f"{law}: residual {size:.3g} is {ratio:.3g} times rounding (limit {LIMIT:g}); "
-            f"scale {scale:.3g}, {length} summands, {dtype}"
+            f"scale {scale:.3g}, {length} summands, {dtype}",
+            ratio,
         )
     return ratio
 

@@ -128,8 +128,9 @@ def dense_by_action(
 ) -> Tensor:
     """Column by column: what ``matvec`` makes of every unit vector, checked, in float64."""
     units = torch.eye(shape[0] * shape[1], dtype=dtype).reshape(-1, *shape)
-    columns = [matvec(V.clone()) for V in units]
-    for column in columns:
+    columns = []
+    for V in units:
+        column = matvec(V.clone())
         if not isinstance(column, Tensor):
             raise BadAnswer(
                 f"layer {name!r}: matvec returned a {type(column).__name__}, not a tensor"
@@ -141,4 +142,6 @@ def dense_by_action(
             )
         if not bool(torch.isfinite(column).all()):
             raise BadAnswer(f"layer {name!r}: matvec returned NaN or infinity")
-    return torch.stack([column.detach().double().reshape(-1) for column in columns], 1)
+        # A copy: what the next product does to this one is a law of its own.
+        columns.append(column.detach().to(torch.float64, copy=True).reshape(-1))
+    return torch.stack(columns, 1)

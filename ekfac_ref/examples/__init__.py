@@ -1,12 +1,19 @@
 """Subjects to try the kit on: ``ekfac-ref check ekfac_ref.examples:NAME``."""
 
+from dataclasses import replace
+
+import torch
+
 import ekfac_ref
-from ekfac_ref.conformance.subject import Subject
+from ekfac_ref.conformance.subject import Abilities, Subject
 from ekfac_ref.examples.hooks import hooks
 from ekfac_ref.examples.notebook import notebook, notebook_columns
 
-__all__ = ["hooks", "notebook", "notebook_columns", "reference"]
+__all__ = ["hooks", "notebook", "notebook_columns", "reference", "reference_float32"]
 
 reference = Subject(
     "reference", ekfac_ref.ekfac, kfac=ekfac_ref.kfac, exact_fisher=ekfac_ref.exact_fisher
+)
+reference_float32 = replace(
+    reference, name="reference in float32", abilities=Abilities(dtypes=(torch.float32,))
 )

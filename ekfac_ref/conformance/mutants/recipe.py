@@ -5,7 +5,7 @@ own definitions as the steps.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from ekfac_ref.conformance import oracle
 from ekfac_ref.conformance.memory import remembered
 from ekfac_ref.conformance.observation import Observation
+from ekfac_ref.conformance.subject import Ask
 from ekfac_ref.operators import BlockDiagonal, EigenKronecker
 from ekfac_ref.problem import Problem
 
@@ -126,3 +127,18 @@ def _direct_sum(blocks: list[Any]) -> Any:
 
 
 CORRECT = Recipe()
+
+
+def with_eigenvalues(eigenvalues: Eigenvalues) -> Ask:
+    """All else is right."""
+    return replace(CORRECT, eigenvalues=eigenvalues).ekfac
+
+
+def assembled(assemble: Assembling) -> Ask:
+    """All else is right."""
+    return replace(CORRECT, assemble=assemble).ekfac
+
+
+def handed_over(hand_over: Handing) -> Ask:
+    """All else is right."""
+    return replace(CORRECT, hand_over=hand_over).ekfac

@@ -34,12 +34,6 @@ def with_inputs(seen: Observation, a: Sequence[Tensor]) -> Observation:
     return replace(seen, a=list(a), G=[torch.einsum("cto,ti->coi", g, a_n) for g, a_n in pairs])
 
 
-def _factors_of(seen: Observation, numbers: Sequence[int]) -> Observation:
-    """A and B of these samples, Lambda of all."""
-    few = part(seen, list(numbers))
-    return replace(seen, a=few.a, g=few.g, counted=few.counted)
-
-
 def _weighted(seen: Observation, weights: Sequence[float]) -> Observation:
     """Sample n counts weights[n] times in every sum of squares, the 1/N as it was."""
     roots = [w**0.5 for w in weights]
@@ -174,15 +168,6 @@ SAMPLES = (
         story="An assignment where += was meant, so every batch overwrites the one before.",
         ekfac=seeing(lambda seen: part(seen, _of_batch(seen, seen.batch[-1]))),
         laws=("order", "trace", "eigenvalues"),
-        only="two batches or more",
-    ),
-    Mutant(
-        name="factors-of-first-batch",
-        mistake="takes A and B from the first batch (right: from all data)",
-        story="A basis that is computed once and kept, while the eigenvalues go on; every test "
-        "with one batch passes.",
-        ekfac=seeing(lambda seen: _factors_of(seen, _of_batch(seen, 0))),
-        laws=("eigenbasis", "commutes"),
         only="two batches or more",
     ),
     Mutant(

@@ -116,7 +116,7 @@ SCALE = (
     Mutant(
         name="twice",
         mistake="is twice too large (right: the 1/2 of the squared error cancels the 2)",
-        story="The squared error without its half: curvlinops#82, Laplace#146, backpack@f2975ad6.",
+        story="The squared error without its half: probably curvlinops#82 and Laplace#146.",
         ekfac=_times(lambda seen: 2.0),
         laws=("eigenvalues", "trace"),
     ),
@@ -127,6 +127,24 @@ SCALE = (
         ekfac=_each_times(lambda seen, n: _batch_size(seen, 0) / _batch_size(seen, n)),
         laws=("eigenvalues", "trace", "recut"),
         only="batches of different sizes",
+    ),
+    Mutant(
+        name="times-batch-size",
+        mistake="multiplies a sample's gradients by the size of its batch (right: not at all)",
+        story="A mean undone that was never taken, or the batch's sum over the length of one row: "
+        "bergson@fb52f1d.",
+        ekfac=_each_times(_batch_size),
+        laws=("eigenvalues", "trace", "recut"),
+        only="batches of more than one sample",
+    ),
+    Mutant(
+        name="over-parameters",
+        mistake="divides by the number of the layer's weights (right: not at all)",
+        story="A mean over all entries of a gradient. Layers weigh by their shape then, as by the "
+        "random projections of bergson@4b9b255.",
+        ekfac=_times(lambda seen: 1 / seen.G[0][0].numel()),
+        laws=("eigenvalues", "trace"),
+        only="d_out d_in > 1",
     ),
     Mutant(
         name="summed-input-factor",

@@ -1,0 +1,60 @@
+"""Which mistakes could this subject's surface never reveal?
+
+A subject that answers with a bare matvec, or has only Linear layers, or no masks, is asked fewer
+laws on fewer kinds of problems. Every mutant takes its place here: the same kinds of problems, the
+same laws. What goes unnoticed would go unnoticed in the subject too.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from ekfac_ref.conformance.draw import draw_problems
+from ekfac_ref.conformance.lawbook import LAWS, Law
+from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants.mutant import Mutant
+from ekfac_ref.conformance.resolution import sees
+from ekfac_ref.conformance.subject import Subject
+from ekfac_ref.conformance.trial import Trial
+from ekfac_ref.problem import Problem
+
+
+@dataclass(frozen=True)
+class Revealed:
+    """What becomes of one mutant in the subject's place.
+
+    Attributes:
+        mutant: which.
+        by: the first law that noticed it, "" for none.
+        after: on so many problems.
+    """
+
+    mutant: Mutant
+    by: str
+    after: int
+
+
+def reveal(
+    subject: Subject, problems: int, seed: int, catalogue: Sequence[Mutant] = CATALOGUE
+) -> Iterator[Revealed]:
+    """For every mutant that is no equivalent one."""
+    drawn = draw_problems(subject.abilities, problems, seed)
+    laws = offered(subject, drawn)
+    for mutant in catalogue:
+        if not mutant.proof:
+            disguised = replace(mutant.subject, abilities=subject.abilities)
+            yield _first(mutant, disguised, drawn, laws)
+
+
+def offered(subject: Subject, problems: list[Problem]) -> list[Law]:
+    """The laws that its answers allow."""
+    trials = [Trial(subject, problem) for problem in problems[:4]]
+    return [law for law in LAWS if any(law.offered(trial) for trial in trials)]
+
+
+def _first(mutant: Mutant, subject: Subject, problems: list[Problem], laws: list[Law]) -> Revealed:
+    for number, problem in enumerate(problems, start=1):
+        trial = Trial(subject, problem)
+        for law in laws:
+            if sees(law, trial):
+                return Revealed(mutant, law.name, number)
+    return Revealed(mutant, "", len(problems))

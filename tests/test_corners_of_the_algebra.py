@@ -1,0 +1,71 @@
+"""The drawn problems reach the corners of the algebra; what is never drawn is never judged."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from ekfac_ref.conformance import equivariance, oracle
+from ekfac_ref.conformance.draw import draw_problems
+from ekfac_ref.conformance.observation import Observation, observe
+from ekfac_ref.conformance.subject import Abilities
+
+from .snapshot import as_users_run_it
+
+SETS, PROBLEMS = 2, 48
+# Shares of the problems in which some layer is at the corner.
+AT_LEAST = {
+    "a repeated eigenvalue above zero": 0.05,
+    "a gap below 1e-6": 0.05,
+    "a singular factor": 0.5,
+    "fewer samples than inputs": 0.3,
+    "a sample without gradient": 0.05,
+    "a column at several positions": 0.3,
+    "one EKFAC matrix only": 0.5,
+}
+
+
+@pytest.fixture(autouse=True)
+def _without_type_checks() -> Iterator[None]:
+    with as_users_run_it():
+        yield
+
+
+def gaps(factor: Tensor) -> Tensor:
+    """Between eigenvalues above zero, relative to the largest."""
+    w = torch.linalg.eigvalsh(factor)
+    return (w[w > 1e-10 * w[-1]] / w[-1]).diff()
+
+
+def corners(seen: Observation) -> Iterator[str]:
+    B, A = oracle.factors(seen)
+    for factor in (A, B):
+        w = torch.linalg.eigvalsh(factor)
+        if w[-1] > 0:
+            if (gaps(factor) < 1e-12).any():
+                yield "a repeated eigenvalue above zero"
+            if (gaps(factor) < 1e-6).any():
+                yield "a gap below 1e-6"
+            if w[0] < 1e-12 * w[-1]:
+                yield "a singular factor"
+    if len(seen.G) < len(A):
+        yield "fewer samples than inputs"
+    silent = [not G.any() for G in seen.G]
+    if any(silent) and not all(silent):
+        yield "a sample without gradient"
+    if any((g.any(2).sum(1) > 1).any() for g in seen.g):
+        yield "a column at several positions"
+    if equivariance.gap(seen) >= equivariance.GATE:
+        yield "one EKFAC matrix only"
+
+
+def test_every_corner_is_reached() -> None:
+    reached: Counter[str] = Counter()
+    for seed in range(SETS):
+        for problem in draw_problems(Abilities(), PROBLEMS, seed):
+            layers = [seen for groups in observe(problem).values() for seen in groups]
+            reached.update({corner for seen in layers for corner in corners(seen)})
+    shares = {corner: reached[corner] / (SETS * PROBLEMS) for corner in AT_LEAST}
+    assert {c: share for c, share in shares.items() if share < AT_LEAST[c]} == {}

@@ -1,0 +1,60 @@
+"""What a subject's surface could not reveal: fewer problems and fewer laws, fewer mistakes."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+from torch import nn
+
+from ekfac_ref.conformance.draw import draw_problems
+from ekfac_ref.conformance.lawbook import LAWS, Lane
+from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.report_reveal import show
+from ekfac_ref.conformance.reveal import Revealed, offered, reveal
+from ekfac_ref.conformance.subject import Abilities
+from ekfac_ref.examples import hooks, reference
+
+from .snapshot import as_users_run_it
+
+
+@pytest.fixture(autouse=True)
+def _without_type_checks() -> Iterator[None]:
+    with as_users_run_it():
+        yield
+
+
+def test_a_subject_of_linear_layers_reveals_scales_and_no_strides() -> None:
+    names = {"half-lambda", "stride-forgotten", "other-signs"}  # the last one is an equivalent one
+    some = [mutant for mutant in CATALOGUE if mutant.name in names]
+    found = {each.mutant.name: each for each in reveal(hooks, 6, 0, some)}
+    assert set(found) == {"half-lambda", "stride-forgotten"}
+    assert found["half-lambda"].by == "trace"
+    assert found["half-lambda"].after == 1
+    assert found["stride-forgotten"].by == ""
+    assert found["stride-forgotten"].after == 6
+
+
+def test_the_laws_are_those_that_its_answers_allow() -> None:
+    abilities = Abilities(layers=(nn.Linear,))
+    problems = draw_problems(abilities, 4, 0)
+    everything = offered(replace(reference, abilities=abilities), problems)
+    no_kfac = offered(replace(reference, kfac=None, abilities=abilities), problems)
+    assert {law for law in LAWS if law.lane is Lane.KFAC} == {*everything} - {*no_kfac}
+
+
+def test_what_is_not_noticed_is_printed_with_what_it_shows_on() -> None:
+    mutants = {mutant.name: mutant for mutant in CATALOGUE}
+    found = [
+        Revealed(mutants["half-lambda"], "trace", 1),
+        Revealed(mutants["stride-forgotten"], "", 6),
+    ]
+    out = io.StringIO()
+    show(Console(file=out, width=200), "package:[bold]name", found, LAWS[:3], 6)
+    printed = out.getvalue()
+    assert "stride-forgotten" in printed
+    assert mutants["stride-forgotten"].only in printed
+    assert "half-lambda" not in printed
+    assert "In the place of package:[bold]name, 1 of 2 known mistakes were noticed" in printed
+    assert f"by the 3 of {len(LAWS)} laws" in printed
