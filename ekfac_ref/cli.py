@@ -14,17 +14,26 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    track,
+)
 from rich.table import Table
 from rich.text import Text
 
-from ekfac_ref.conformance import report_json, report_terminal
+from ekfac_ref.conformance import report_json, report_reveal, report_terminal
 from ekfac_ref.conformance.check import PROFILES, Run
 from ekfac_ref.conformance.diagnosis import diagnose
+from ekfac_ref.conformance.draw import draw_problems
 from ekfac_ref.conformance.lawbook import LAWS
 from ekfac_ref.conformance.mutants import CATALOGUE
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.paste import MUTANT
+from ekfac_ref.conformance.reveal import offered, reveal
 from ekfac_ref.conformance.subject import Subject, load
 from ekfac_ref.conformance.verdicts import Report, Trouble
 from ekfac_ref.conformance.watchdog import Watchdog, limited
@@ -45,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _laws(options.law)
     if options.command == "mutants":
         return _mutants(options.mutant)
+    if options.command == "power":
+        return _on_trial(options, _power)
     for path in filter(None, (options.report, options.json)):
         if path.is_dir() or not path.absolute().parent.is_dir():
             commands["check"].error(f"{path}: not a file in a folder that is there; make it first")
@@ -72,7 +83,11 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     mutants.add_argument(
         "mutant", nargs="?", choices=mistakes, metavar="MUTANT", help="all about one"
     )
-    return parser, {"check": check, "laws": laws, "mutants": mutants}
+    power = commands.add_parser("power", help="known mistakes that a subject could hide")
+    power.add_argument("subject", help="package.module:name")
+    power.add_argument("--problems", type=int, default=24, help="for every mistake (default: 24)")
+    power.add_argument("--seed", type=int, default=0, help="of the problems (default: 0)")
+    return parser, {"check": check, "laws": laws, "mutants": mutants, "power": power}
 
 
 def _profiles() -> str:
@@ -94,6 +109,14 @@ def _check(options: argparse.Namespace) -> int:
             f"--report needs {' and '.join(missing)}: install with pip install 'ekfac-ref[report]'",
             2,
         )
+    return _on_trial(options, _put_on_trial)
+
+
+Trial = Callable[[Subject, argparse.Namespace, io.StringIO], int]
+
+
+def _on_trial(options: argparse.Namespace, trial: Trial) -> int:
+    """Find the subject; what it prints meanwhile is kept for the trial."""
     torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -105,7 +128,7 @@ def _check(options: argparse.Namespace) -> int:
         return _refuse(str(error), 3)
     except SystemExit as error:
         return _refuse(f"subject {options.subject!r}: its module exits when imported ({error})", 3)
-    return _put_on_trial(subject, options, printed)
+    return trial(subject, options, printed)
 
 
 def _put_on_trial(subject: Subject, options: argparse.Namespace, printed: io.StringIO) -> int:
@@ -154,6 +177,18 @@ def find(path: str) -> Subject:
     raise ProblemError(
         f"subject {path!r}: no such mutant; choose among {[m.name for m in CATALOGUE]}."
     )
+
+
+def _power(subject: Subject, options: argparse.Namespace, printed: io.StringIO) -> int:
+    drawn = draw_problems(subject.abilities, options.problems, options.seed)
+    wrong = [mutant for mutant in CATALOGUE if not mutant.proof]
+    with contextlib.redirect_stdout(printed):
+        laws = offered(subject, drawn)
+        found = reveal(subject, drawn, laws, wrong)
+        bar = Console(stderr=True)
+        revealed = list(track(found, "mistakes", len(wrong), console=bar, transient=True))
+    report_reveal.show(Console(highlight=False), options.subject, revealed, laws, options.problems)
+    return 0
 
 
 def _progress(problems: int) -> tuple[Progress, Callable[[str], None]]:

@@ -172,13 +172,19 @@ def test_a_page_needs_its_extra(
         (Status.EXPECTED_FAILURE, 0, "It conforms: 0 laws hold, 1 known to be broken, on 5"),
         (Status.FAIL, 1, "It does not conform (broken: linear)."),
         (Status.UNEXPECTED_PASS, 1, "It does not conform (known as deviations, but held: linear)"),
-        (Status.INCONCLUSIVE, 2, "Inconclusive: no problem was one to ask linear of; ask more."),
+        (Status.INCONCLUSIVE, 2, "Inconclusive: answers far off would pass linear too; ask more."),
     ],
 )
 def test_words_for_exit_codes(status: Status, code: int, says: str) -> None:
     report = Report("it", "demo", 0, [Verdict(LAWS[0], status, 1, 0.0)], [], 5, 5)
     assert report.exit_code == code
     assert report.summary.startswith(says)
+
+
+def test_words_for_a_law_that_was_not_asked() -> None:
+    never = Verdict(LAWS[0], Status.INCONCLUSIVE, 0, 0.0)
+    report = Report("it", "demo", 0, [never], [], 5, 5)
+    assert report.summary == "Inconclusive: no problem was one to ask linear of; ask more."
 
 
 def test_nothing_is_known_of_one_that_never_answers() -> None:

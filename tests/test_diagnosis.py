@@ -171,7 +171,7 @@ def test_the_mistake_is_ranked_first(name: str) -> None:
     assert next(m.mistake for m in catalogue if m.name == name) in found.sentence
 
 
-# Some of each kind; ``python -m tests.remade`` asks about all, with more problems.
+# Some of each kind among a part of the catalogue; ``python -m tests.remade`` asks about all.
 SOME = (
     *("unbiased", "square-each-position", "lambda-by-mean-of-batch-means", "eigenvectors-scaled"),
     *("factors-by-running-average", "inputs-of-next-sample", "bias-first", "root-transposed"),
@@ -180,25 +180,49 @@ SOME = (
 
 @pytest.mark.parametrize("name", SOME)
 def test_mistakes_made_in_the_example_of_hooks_are_ranked_first(name: str) -> None:
-    agreeing, sentence = remade.first_named(name)
-    first = agreeing[0]
+    part = [m for i, m in enumerate(CATALOGUE) if m.name in SOME or i % 4 == 0]
+    found = diagnose(remade.subject(name), part)
+    first = found.candidates[0]
     assert (first.name, first.complexity) == (name, (0, 0))
-    assert next(m.mistake for m in CATALOGUE if m.name == name) in sentence
+    assert first.error <= PRECISION.fits
+    assert next(m.mistake for m in part if m.name == name) in found.sentence
 
 
 def test_the_example_of_hooks_made_again_is_right() -> None:
-    assert remade.first_named("correct")[1] == "It agrees with the definition."
+    assert diagnose(remade.subject("correct")).sentence == "It agrees with the definition."
 
 
-def test_twelve_problems_at_least_are_informative() -> None:
+def test_twelve_problems_at_least_are_informative(monkeypatch) -> None:
+    monkeypatch.setattr(evidence, "DRAWS", ((9, 0),) * 3)
     draws = evidence.drawn(remade.subject("square-each-position"), PRECISION, 0)
-    used = [c.question for c in evidence.chosen(evidence.enough(draws, PRECISION), PRECISION)]
+    found = evidence.enough(draws, PRECISION, positions=True)
+    used = [c.question for c in evidence.chosen(found, PRECISION)]
     informative = [
         all(N >= 3 and K >= 2 for N, _, K in q.sizes)
         and any(T >= 2 and d != e for (_, T, _), (d, e) in zip(q.sizes, q.shapes, strict=True))
         for q in used
     ]
     assert sum(informative) >= 12
+
+
+@pytest.mark.parametrize(("matrix", "times"), [(right, 2), (never_corrected, 1)])
+def test_more_is_drawn_while_the_subject_looks_right(matrix: Matrix, times: int) -> None:
+    draw = next(evidence.drawn(subject(matrix), PRECISION, 0))
+    assert len(evidence.enough(iter([draw, draw]), PRECISION, False)) == times * len(draw)
+
+
+def test_what_cancels_to_rounding_is_nothing() -> None:
+    """The variance of samples that are all the same."""
+
+    def variance(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
+        same = torch.cat([seen.G[0]] * 3)
+        mean = squares(same.mean(0, keepdim=True), Q_B, Q_A)
+        return assembled(squares(same, Q_B, Q_A) / len(same) - mean, Q_B, Q_A)
+
+    draw = next(evidence.drawn(subject(variance), PRECISION, 0))
+    one_column = [c for c in draw if len(next(iter(c.question.seen.values()))[0].G[0]) == 1]
+    assert len(one_column) > 3
+    assert not any(E.any() for c in one_column for E in c.given)
 
 
 def test_what_agrees_on_few_problems_is_asked_about_more() -> None:

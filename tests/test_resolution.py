@@ -9,9 +9,11 @@ import torch
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.blur import BLURS, blurred, elsewhere, larger, lost
-from ekfac_ref.conformance.lawbook import LAWS
+from ekfac_ref.conformance.check import Profile, Run
+from ekfac_ref.conformance.lawbook import LAWS, Lane, Law
 from ekfac_ref.conformance.resolution import blind, resolution, sees
 from ekfac_ref.conformance.trial import Trial
+from ekfac_ref.conformance.verdicts import Status
 from ekfac_ref.examples import reference
 
 from .snapshot import as_users_run_it
@@ -80,3 +82,12 @@ def test_groups_are_spoilt_one_by_one() -> None:
     grouped = next(p for p in images() if getattr(p.model[0], "groups", 1) == 2)
     assert sees(BY_NAME["trace"], Trial(blurred(reference, LARGER, 0.1), grouped))
     assert not sees(BY_NAME["trace"], Trial(reference, grouped))
+
+
+def test_a_law_that_would_not_have_seen_a_tenth_is_inconclusive() -> None:
+    lazy = Law("lazy", Lane.OPAQUE, "anything", "nobody", ask=lambda trial: iter([0.0]))
+    report = Run(reference, Profile("tiny", 3, 0.1), laws=[lazy, BY_NAME["trace"]]).report()
+    statuses = {verdict.law.name: verdict.status for verdict in report.verdicts}
+    assert statuses == {"lazy": Status.INCONCLUSIVE, "trace": Status.PASS}
+    assert report.exit_code == 2
+    assert report.summary == "Inconclusive: answers far off would pass lazy too; ask more."

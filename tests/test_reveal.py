@@ -26,10 +26,10 @@ def _without_type_checks() -> Iterator[None]:
 
 
 def test_a_subject_of_linear_layers_reveals_scales_and_no_strides() -> None:
-    names = {"half-lambda", "stride-forgotten", "other-signs"}  # the last one is an equivalent one
-    some = [mutant for mutant in CATALOGUE if mutant.name in names]
-    found = {each.mutant.name: each for each in reveal(hooks, 6, 0, some)}
-    assert set(found) == {"half-lambda", "stride-forgotten"}
+    problems = draw_problems(hooks.abilities, 6, 0)
+    some = [m for m in CATALOGUE if m.name in {"half-lambda", "stride-forgotten"}]
+    laws = offered(hooks, problems)
+    found = {each.mutant.name: each for each in reveal(hooks, problems, laws, some)}
     assert found["half-lambda"].by == "trace"
     assert found["half-lambda"].after == 1
     assert found["stride-forgotten"].by == ""

@@ -18,11 +18,12 @@ from hypothesis.errors import FlakyFailure, NoSuchExample
 
 from ekfac_ref.conformance.draw import QUIET, draw_problems, questions
 from ekfac_ref.conformance.lawbook import LAWS, Law
-from ekfac_ref.conformance.paste import script
+from ekfac_ref.conformance.resolution import blind
 from ekfac_ref.conformance.subject import Subject
+from ekfac_ref.conformance.tally import Tally
 from ekfac_ref.conformance.tolerance import LawBroken
 from ekfac_ref.conformance.trial import BadAnswer, Trial
-from ekfac_ref.conformance.verdicts import Report, Status, Trouble, Verdict
+from ekfac_ref.conformance.verdicts import Report, Trouble
 from ekfac_ref.problem import Problem
 
 
@@ -40,6 +41,9 @@ class Profile:
     problems: int
     shrink_seconds: float
 
+
+BLUNT = 0.1  # a law that would not see an error of this size says nothing by holding
+SHARPENED = 20  # problems, at most, to find one on which it would
 
 PROFILES = {
     p.name: p
@@ -75,52 +79,6 @@ def at_most(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, handler)
 
 
-@dataclass(eq=False)
-class _Tally:
-    """One law while a run goes on."""
-
-    law: Law
-    asked: int = 0
-    answered: bool = False
-    offered: bool = False
-    worst: float = 0.0
-    broken: str = ""
-    problem: Problem | None = None
-
-    def ask(self, trial: Trial) -> None:
-        """Ask the law of one trial; a broken law keeps the problem that is shortest to read."""
-        self.offered |= self.law.offered(trial)
-        self.answered = True
-        try:
-            ratios = list(self.law.ask(trial))
-        except LawBroken as error:
-            self.asked += 1
-            self.keep(str(error), trial.problem)
-            return
-        self.asked += bool(ratios)
-        self.worst = max([self.worst, *ratios])
-
-    def keep(self, broken: str, problem: Problem) -> None:
-        """This problem, unless there is one that is shorter as Python."""
-        if self.problem is None or _length(problem) <= _length(self.problem):
-            self.broken, self.problem = broken, problem
-
-    def verdict(self, known: Mapping[str, str]) -> Verdict:
-        """With a known deviation, strictly: if it holds after all, that is a failure too."""
-        reason = known.get(self.law.name, "")
-        if not self.answered:
-            status = Status.INCONCLUSIVE  # what would have been offered, nobody knows
-        elif not self.offered:
-            status = Status.NOT_OFFERED
-        elif self.broken:
-            status = Status.EXPECTED_FAILURE if reason else Status.FAIL
-        elif not self.asked:
-            status = Status.INCONCLUSIVE
-        else:
-            status = Status.UNEXPECTED_PASS if reason else Status.PASS
-        return Verdict(self.law, status, self.asked, self.worst, self.broken, self.problem, reason)
-
-
 Limit = Callable[[float, Problem], AbstractContextManager[None]]
 
 
@@ -135,7 +93,7 @@ class _Found:
         printed: what the subject wrote to stdout; up to ``heard``, about earlier problems.
     """
 
-    tallies: list[_Tally]
+    tallies: list[Tally]
     problems: list[Problem] = field(default_factory=list)
     answered: int = 0
     troubles: list[Trouble] = field(default_factory=list)
@@ -178,11 +136,11 @@ class Run:
     limit: Limit = lambda seconds, problem: at_most(seconds)
 
     def __post_init__(self) -> None:
-        self._found = _Found([_Tally(law) for law in self.laws])
+        self._found = _Found([Tally(law) for law in self.laws])
 
     def report(self) -> Report:
         """Draw, ask, shrink."""
-        self._found = found = _Found([_Tally(law) for law in self.laws])
+        self._found = found = _Found([Tally(law) for law in self.laws])
         try:
             found.problems = draw_problems(self.subject.abilities, self.profile.problems, self.seed)
             with contextlib.redirect_stdout(found.printed):
@@ -198,6 +156,7 @@ class Run:
                     if tally.broken:
                         self.tick("smaller problem")
                         self._shrink(tally)
+                self._find_blunt()
         except KeyboardInterrupt:
             return self.so_far()
         return replace(self.so_far(), complete=True)
@@ -241,7 +200,18 @@ class Run:
             where = traceback.format_exc()
         return Trouble(what, where, problem, self._found.since())
 
-    def _shrink(self, tally: _Tally) -> None:
+    def _find_blunt(self) -> None:
+        """Laws that hold, and would hold as well if the answers were off by BLUNT."""
+        held = [t for t in self._found.tallies if t.asked and not t.broken and t.law.measures]
+        left = [tally.law for tally in held]
+        for problem in self._found.problems[:SHARPENED]:
+            # It has answered before; if it does not now, there is nothing to learn from that.
+            with contextlib.suppress(Exception, TookTooLong), self.limit(self.seconds, problem):
+                left = blind(left, self.subject, [problem], BLUNT)
+        for tally in held:
+            tally.blunt = tally.law in left
+
+    def _shrink(self, tally: Tally) -> None:
         """The smallest problem that breaks the law, as far as the time goes."""
         end = time.monotonic() + self.profile.shrink_seconds
 
@@ -254,7 +224,7 @@ class Run:
                 with self.limit(left + 1.0, problem):
                     list(tally.law.ask(Trial(self.subject, problem)))
             except LawBroken as error:
-                tally.keep(str(error), problem)
+                tally.keep(error, problem)
                 return True
             except KeyboardInterrupt:
                 raise
@@ -270,10 +240,6 @@ class Run:
                 settings=options,
                 random=Random(self.seed),
             )
-
-
-def _length(problem: Problem) -> int:
-    return len(script(problem, None, None))
 
 
 def check(subject: Subject, profile: Profile, seed: int = 0) -> Report:

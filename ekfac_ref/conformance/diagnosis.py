@@ -41,7 +41,7 @@ def diagnose(subject: Subject, catalogue: Sequence[Mutant] = CATALOGUE, seed: in
     """Name the mistake of a subject, if it is one of the catalogue's."""
     precision = DOUBLE if torch.float64 in subject.abilities.dtypes else SINGLE
     draws = drawn(subject, precision, seed)
-    found = enough(draws, precision)
+    found = enough(draws, precision, subject.abilities.positions)
     used = chosen(found, precision)
     if not used:
         return Diagnosis([], "Nothing can be compared: no problem has a single right answer here.")

@@ -29,7 +29,7 @@ from ekfac_ref.problem import Problem
 # the end for each of a family's corners, which are many in convolutions.
 DRAWS = ((12, 0), (12, 0), (24, 0), (0, 4))
 USED, ODD = 16, 12  # problems to compare on; at most so many of them that tell shapes apart
-POSITIONS = 12  # at least so many of them with T > 1
+INFORMATIVE = 12  # at least so many of them with T > 1, if the subject can be asked about those
 NEEDED = 3  # problems on which a subject must differ from the definition to be looked into
 
 
@@ -39,12 +39,15 @@ def drawn(subject: Subject, precision: Precision, seed: int) -> Iterator[list[Co
         yield list(compared(subject, precision, counts, seed + more))
 
 
-def enough(draws: Iterator[list[Comparison]], precision: Precision) -> list[Comparison]:
-    """As many draws as it takes for the mistake to show."""
+def enough(
+    draws: Iterator[list[Comparison]], precision: Precision, positions: bool
+) -> list[Comparison]:
+    """As many draws as it takes for the mistake to show, on problems with positions or without."""
     found: list[Comparison] = []
     for draw in draws:
         found += draw
-        if len(found) >= POSITIONS and _tell(found, precision):
+        informative = [c for c in found if c.question.has_positions or not positions]
+        if len(informative) >= INFORMATIVE and _tell(found, precision):
             break
     return found
 
@@ -54,7 +57,7 @@ def chosen(found: list[Comparison], precision: Precision) -> list[Comparison]:
     odd = [c for c in found if c.misshapen > precision.differs]
     even = [c for c in found if c.misshapen <= precision.differs]
     some = _varied(odd, ODD if even else USED, [])
-    missing = POSITIONS - sum(c.question.has_positions for c in some)
+    missing = INFORMATIVE - sum(c.question.has_positions for c in some)
     pool = [c for c in found if c.question.has_positions and c not in some]
     some = _varied(pool, len(some) + max(0, missing), some)
     return _varied([c for c in even if c not in some], USED, some)

@@ -98,7 +98,8 @@ def _judge(verdict: Verdict) -> None:
     if status is Status.UNEXPECTED_PASS:
         _fail(law, f"it holds, but is known as a deviation: {verdict.reason!r}; no longer name it")
     if status is Status.INCONCLUSIVE:
-        _fail(law, "no problem was answered that it can be asked of; take a larger profile")
+        why = "answers far off would pass, too" if verdict.asked else "it was asked of no problem"
+        _fail(law, f"{why}; take a larger profile")
     if verdict.problem is not None:
         alone = script(verdict.problem, law.name, None)
         _fail(law, f"{verdict.broken}\non this problem, which runs alone:\n\n{alone}")

@@ -4,13 +4,13 @@ What a subject says is shown as it is: never as markup, and never as commands to
 """
 
 from collections import Counter
+from math import isfinite
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ekfac_ref.conformance.paste import script
-from ekfac_ref.conformance.tolerance import LIMIT
 from ekfac_ref.conformance.verdicts import Report, Status, Verdict
 
 STYLES = {
@@ -36,10 +36,8 @@ def one_line(text: str, width: int = 300) -> str:
 
 
 def worst(verdict: Verdict) -> str:
-    """The largest ratio to rounding, as far as it is known."""
-    if verdict.broken:
-        return f"> {LIMIT:g}"
-    return f"{verdict.worst:.2g}" if verdict.asked else ""
+    """The largest ratio to rounding; a broken law may have none."""
+    return f"{verdict.worst:.2g}" if verdict.asked and isfinite(verdict.worst) else ""
 
 
 def show(console: Console, report: Report, subject: str | None, rerun: str) -> None:

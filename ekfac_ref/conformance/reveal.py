@@ -8,9 +8,7 @@ same laws. What goes unnoticed would go unnoticed in the subject too.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ekfac_ref.conformance.draw import draw_problems
 from ekfac_ref.conformance.lawbook import LAWS, Law
-from ekfac_ref.conformance.mutants import CATALOGUE
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.resolution import sees
 from ekfac_ref.conformance.subject import Subject
@@ -34,15 +32,12 @@ class Revealed:
 
 
 def reveal(
-    subject: Subject, problems: int, seed: int, catalogue: Sequence[Mutant] = CATALOGUE
+    subject: Subject, problems: list[Problem], laws: list[Law], mutants: Sequence[Mutant]
 ) -> Iterator[Revealed]:
-    """For every mutant that is no equivalent one."""
-    drawn = draw_problems(subject.abilities, problems, seed)
-    laws = offered(subject, drawn)
-    for mutant in catalogue:
-        if not mutant.proof:
-            disguised = replace(mutant.subject, abilities=subject.abilities)
-            yield _first(mutant, disguised, drawn, laws)
+    """One after the other, in the subject's place."""
+    for mutant in mutants:
+        disguised = replace(mutant.subject, abilities=subject.abilities)
+        yield _first(mutant, disguised, problems, laws)
 
 
 def offered(subject: Subject, problems: list[Problem]) -> list[Law]:

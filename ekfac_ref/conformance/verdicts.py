@@ -119,8 +119,12 @@ class Report:
         if self.exit_code == 1:
             return f"It does not conform ({found})."
         if self.exit_code == 2:
-            never = [v.law.name for v in self.verdicts if v.status is Status.INCONCLUSIVE]
-            return f"Inconclusive: no problem was one to ask {', '.join(never)} of; ask more."
+            open_ = [v for v in self.verdicts if v.status is Status.INCONCLUSIVE]
+            never = [v.law.name for v in open_ if not v.asked]
+            blunt = [v.law.name for v in open_ if v.asked]
+            parts = [f"no problem was one to ask {', '.join(never)} of"] if never else []
+            parts += [f"answers far off would pass {', '.join(blunt)} too"] if blunt else []
+            return f"Inconclusive: {'; '.join(parts)}; ask more."
         known = how[Status.EXPECTED_FAILURE]
         deviations = f", {known} known to be broken" if known else ""
         passed = how[Status.PASS]
