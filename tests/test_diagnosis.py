@@ -9,13 +9,13 @@ from torch import Tensor
 
 import ekfac_ref as ek
 from ekfac_ref.conformance import evidence, suspects
-from ekfac_ref.conformance.compared import DOUBLE as PRECISION
 from ekfac_ref.conformance.diagnosis import CORRECT, Candidate, diagnose
 from ekfac_ref.conformance.memory import remembered
 from ekfac_ref.conformance.mutants import CATALOGUE
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT as RECIPE
 from ekfac_ref.conformance.observation import Observation
+from ekfac_ref.conformance.question import DOUBLE as PRECISION
 from ekfac_ref.conformance.subject import Abilities, Subject
 from ekfac_ref.forward import call
 from ekfac_ref.operators import BlockDiagonal, Dense

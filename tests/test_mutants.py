@@ -42,7 +42,7 @@ def _without_type_checks() -> Iterator[None]:
 
 @cache
 def problems() -> list[Problem]:
-    return [*witnesses(), *draw_problems(Abilities(), 60, seed_=0)]
+    return [*witnesses().values(), *draw_problems(Abilities(), 60, seed_=0)]
 
 
 def broken(law: Law, trial: Trial) -> bool:

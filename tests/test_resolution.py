@@ -31,7 +31,7 @@ def _without_type_checks() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def problem() -> ek.Problem:
-    return next(witnesses())
+    return witnesses()["vectors 1"]
 
 
 @pytest.mark.parametrize("spoil", [larger, elsewhere])

@@ -14,23 +14,31 @@ FISHERS = (ek.Exact(), ek.Empirical())
 SHARINGS = (ek.Expand(), ek.Reduce())
 
 
-def witnesses() -> Iterator[ek.Problem]:
+def witnesses() -> dict[str, ek.Problem]:
     """Three samples each, cut 2 + 1; widths up to 3."""
+    kinds = {
+        "vectors": _vectors(),
+        "no bias": _without_bias(),
+        "tagger": _taggers(),
+        "image": images(),
+        "words": _words(),
+        "shared weight": _shared(),
+        "mask": (_masked(sharing) for sharing in SHARINGS),
+        "bilinear": [_problem(_net(Pairs()), (_numbers(3, 2), _numbers(3, 3)))],
+    }
+    return {f"{kind} {n}": p for kind, some in kinds.items() for n, p in enumerate(some, start=1)}
+
+
+def _vectors() -> Iterator[ek.Problem]:
     for likelihood, fisher in product(LIKELIHOODS, FISHERS):
         net = _net(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2))
         yield _problem(net, _numbers(3, 2), likelihood, (2,), fisher=fisher)
-    yield _problem(
-        _net(nn.Linear(2, 2, bias=False), nn.Tanh(), nn.Linear(2, 2)), _numbers(1, 2).repeat(3, 1)
-    )
-    twice = _numbers(2, 2)[[0, 1, 0]]
-    yield _problem(_net(nn.Linear(2, 2, bias=False), nn.Tanh(), nn.Linear(2, 2)), twice)
-    yield from _taggers()
-    yield from images()
-    yield from _words()
-    yield from _shared()
-    for sharing in SHARINGS:
-        yield _masked(sharing)
-    yield _problem(_net(Pairs()), (_numbers(3, 2), _numbers(3, 3)))
+
+
+def _without_bias() -> Iterator[ek.Problem]:
+    """The same sample three times, or two out of three."""
+    for x in (_numbers(1, 2).repeat(3, 1), _numbers(2, 2)[[0, 1, 0]]):
+        yield _problem(_net(nn.Linear(2, 2, bias=False), nn.Tanh(), nn.Linear(2, 2)), x)
 
 
 class TiedWithOneBias(nn.Module):

@@ -1,8 +1,4 @@
-r"""One problem to compare on: its layers with one right answer, and everybody's matrices for them.
-
-A layer takes part where its eigengaps leave one EKFAC matrix. T is the number of positions of the
-layer, K that of all outputs of a sample.
-"""
+"""A question, what the subject or a mutant answers, and how far two answers are apart."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,68 +7,13 @@ from math import inf
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance import equivariance, oracle
-from ekfac_ref.conformance.memory import Seen, remembered
+from ekfac_ref.conformance.memory import Seen
 from ekfac_ref.conformance.mutants.recipe import CORRECT, Recipe
-from ekfac_ref.conformance.observation import Observation, _look, in_float64
+from ekfac_ref.conformance.question import Precision, Question
 from ekfac_ref.conformance.subject import Ask, Subject
-from ekfac_ref.conformance.tolerance import fisher_scale
 from ekfac_ref.conformance.trial import Trial
-from ekfac_ref.forward import call
-from ekfac_ref.problem import Problem
 
-
-@dataclass(frozen=True)
-class Precision:
-    """What counts as equal in the subject's dtype.
-
-    Attributes:
-        dtype: of the problems.
-        fits: the largest relative error that is called agreement.
-        differs: the smallest that is called a difference.
-        gap: eigengaps that a layer needs; rounding grows with their inverse.
-    """
-
-    dtype: torch.dtype
-    fits: float
-    differs: float
-    gap: float
-
-
-DOUBLE = Precision(torch.float64, 1e-8, 1e-6, equivariance.GATE)
-SINGLE = Precision(torch.float32, 1e-3, 1e-2, 30 * equivariance.GATE)
 NOISE = 1e4  # roundoffs of the right matrix; what is smaller is nothing
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """One problem, which of its layers (and groups) are compared, and what they should be.
-
-    ``sizes`` are (N, T, K) and ``shapes`` (d_out, d_in) of those in ``rows``.
-    """
-
-    problem: Problem
-    seen: Seen
-    rows: list[int]
-    sizes: list[tuple[int, int, int]]
-    shapes: list[tuple[int, int]]
-    correct: list[Tensor]
-
-    @property
-    def features(self) -> set[object]:
-        """What should vary from one problem to the next."""
-        sizes = {x for size in self.sizes for x in zip("NTK", size, strict=True)}
-        kinds = {type(module) for module in self.problem.model.modules()}
-        fisher, sharing = type(self.problem.fisher), type(self.problem.sharing)
-        mask = ("mask", self.problem.mask is not None)
-        uneven = ("uneven", len({len(y) for _, y in self.problem.batches}) > 1)
-        return {*sizes, *kinds, fisher, sharing, mask, uneven, type(self.problem.likelihood)}
-
-    @property
-    def has_positions(self) -> bool:
-        """Whether T > 1 in a layer that cannot be transposed in silence."""
-        both = zip(self.sizes, self.shapes, strict=True)
-        return any(T > 1 and d_out != d_in for (_, T, _), (d_out, d_in) in both)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,51 +32,6 @@ class Comparison:
     def wrong(self) -> float:
         """How far it is off as it stands."""
         return max(map(relative, self.given, self.question.correct))
-
-
-def ask_about(problem: Problem, precision: Precision) -> Question:
-    """What can be compared on a problem."""
-    # A float32 pass and a second way to G are for verdicts, and take most of the time.
-    seen = _glance(problem) if precision.dtype is torch.float64 else remembered(problem)
-    groups = [one for several in seen.values() for one in several]
-    rows = [i for i, one in enumerate(groups) if _comparable(one, precision)]
-    N, K = samples(problem), outputs(problem)
-    sizes = [(N, groups[i].g[0].shape[1], K) for i in rows]
-    shapes = [(groups[i].G[0].shape[1], groups[i].G[0].shape[2]) for i in rows]
-    return Question(problem, seen, rows, sizes, shapes, [oracle.ekfac(groups[i]) for i in rows])
-
-
-def samples(problem: Problem) -> int:
-    """N."""
-    return sum(len(y) for _, y in problem.batches)
-
-
-def outputs(problem: Problem) -> int:
-    """K, positions included."""
-    inputs, _ = next(iter(problem.batches))
-    with torch.no_grad():
-        return call(problem.model, inputs)[0].numel()
-
-
-def _glance(problem: Problem) -> Seen:
-    """``observe`` with G = sum_t g a^T, and no account of rounding."""
-    with torch.no_grad():
-        seen = _look(in_float64(problem), torch.float64)
-    for one in (one for groups in seen.values() for one in groups):
-        for a, g in zip(one.a, one.g, strict=True):
-            one.G.append(torch.einsum("cto,ti->coi", g, a))
-            one.wobble_a.append(a.new_zeros(a.shape[:1]))
-            one.wobble_g.append(g.new_zeros(g.shape[:2]))
-    return seen
-
-
-def _comparable(seen: Observation, precision: Precision) -> bool:
-    size = oracle.fisher(seen).norm()
-    # Where gradients cancel to nothing, their matrix is rounding.
-    loud = bool(size > precision.differs * fisher_scale(seen))
-    # A wrong matrix may also depend on the basis of a null space, which the right one never does.
-    gaps = [equivariance.relative_gap(factor, False) for factor in oracle.factors(seen)]
-    return loud and min(gaps) >= precision.gap
 
 
 def matrices(ask: Ask, question: Question) -> list[Tensor] | None:

@@ -1,8 +1,8 @@
 """Which mistake is it? A subject's matrices against those of every mutant, on the same problems.
 
-Which problems is the matter of ``evidence``, what is compared on each of ``compared``, up to what
-factor of ``monomial``, and in which order mutants are asked of ``suspects``. Here is the answer in
-one sentence.
+Which problems is the matter of ``evidence``, what is right on one of ``question``, what others
+answer of ``compared``, up to what factor of ``monomial``, and in which order mutants are asked of
+``suspects``. Here is the answer in one sentence.
 """
 
 from collections.abc import Sequence
@@ -11,11 +11,12 @@ from itertools import chain
 
 import torch
 
-from ekfac_ref.conformance.compared import DOUBLE, SINGLE, Comparison, Precision
+from ekfac_ref.conformance.compared import Comparison
 from ekfac_ref.conformance.evidence import NEEDED, chosen, differing_answers, drawn, enough
 from ekfac_ref.conformance.monomial import Candidate, judged
 from ekfac_ref.conformance.mutants import CATALOGUE
 from ekfac_ref.conformance.mutants.mutant import Mutant
+from ekfac_ref.conformance.question import DOUBLE, SINGLE, Precision
 from ekfac_ref.conformance.subject import Subject
 from ekfac_ref.conformance.suspects import FAR, agrees, nearest, told_apart
 

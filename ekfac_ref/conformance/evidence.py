@@ -11,17 +11,9 @@ from dataclasses import replace
 from functools import lru_cache
 from math import fsum
 
-from ekfac_ref.conformance.compared import (
-    Comparison,
-    Precision,
-    Question,
-    ask_about,
-    differing,
-    matrices,
-    outputs,
-    samples,
-)
+from ekfac_ref.conformance.compared import Comparison, differing, matrices
 from ekfac_ref.conformance.draw import _families, _of_one_family
+from ekfac_ref.conformance.question import Precision, Question, ask_about, outputs, samples
 from ekfac_ref.conformance.subject import Abilities, Subject
 from ekfac_ref.problem import Problem
 

@@ -10,7 +10,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.compared import Comparison, Precision, relative
+from ekfac_ref.conformance.compared import Comparison, relative
+from ekfac_ref.conformance.question import Precision
 
 EXPONENTS = tuple(x / 2 for x in range(-4, 5))
 

@@ -7,16 +7,10 @@ from math import inf
 
 from torch import Tensor
 
-from ekfac_ref.conformance.compared import (
-    Comparison,
-    Precision,
-    differing,
-    matrices,
-    relative,
-    sine,
-)
+from ekfac_ref.conformance.compared import Comparison, differing, matrices, relative, sine
 from ekfac_ref.conformance.monomial import Candidate, judged, left_over
 from ekfac_ref.conformance.mutants.mutant import Mutant
+from ekfac_ref.conformance.question import Precision
 
 FAR = 0.5  # nothing further off than this is near
 LISTED = 3  # of those that are near, where nothing fits

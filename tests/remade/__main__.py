@@ -8,10 +8,11 @@ import warnings
 
 import torch
 
-from ekfac_ref.conformance.compared import DOUBLE, matrices, relative
+from ekfac_ref.conformance.compared import matrices, relative
 from ekfac_ref.conformance.diagnosis import Candidate, diagnose
 from ekfac_ref.conformance.evidence import compared
 from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.question import DOUBLE
 from tests.remade import REMADE, subject
 
 
