@@ -22,16 +22,14 @@ from rich.progress import (
     TimeElapsedColumn,
     track,
 )
-from rich.table import Table
 from rich.text import Text
 
-from ekfac_ref.conformance import report_json, report_reveal, report_terminal
+from ekfac_ref.conformance import lookup, report_json, report_reveal, report_terminal
 from ekfac_ref.conformance.check import PROFILES, Run
 from ekfac_ref.conformance.diagnosis import diagnose
 from ekfac_ref.conformance.draw import draw_problems
 from ekfac_ref.conformance.lawbook import LAWS
 from ekfac_ref.conformance.mutants import CATALOGUE
-from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.paste import MUTANT
 from ekfac_ref.conformance.reveal import offered, reveal
 from ekfac_ref.conformance.subject import Subject, load
@@ -51,9 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser, commands = _parser()
     options = parser.parse_args(arguments)
     if options.command == "laws":
-        return _laws(options.law)
+        return lookup.laws(options.law)
     if options.command == "mutants":
-        return _mutants(options.mutant)
+        return lookup.mutants(options.mutant)
     if options.command == "power":
         return _on_trial(options, _power)
     for path in filter(None, (options.report, options.json)):
@@ -251,65 +249,6 @@ def command(options: argparse.Namespace) -> str:
 def _refuse(what: str, code: int) -> int:
     print(f"ekfac-ref: {report_terminal.one_line(what, 2000)}", file=sys.stderr)
     return code
-
-
-def _laws(name: str | None) -> int:
-    console = Console(highlight=False)
-    if name is None:
-        rows = [(law.name, law.lane.name.lower(), law.statement) for law in LAWS]
-        console.print(_columns(("law", "lane", "must hold"), rows))
-        return 0
-    law = next(law for law in LAWS if law.name == name)
-    by = [mutant.name for mutant in CATALOGUE if name in mutant.laws]
-    _facts(
-        console,
-        [
-            ("law", law.name),
-            ("must hold", law.statement),
-            ("lane", f"{law.lane.name.lower()}: asked where the answer has {law.lane.value}"),
-            ("source", law.source),
-            ("mutants", ", ".join(by) or "none names it"),
-        ],
-    )
-    return 0
-
-
-def _mutants(name: str | None) -> int:
-    console = Console(highlight=False)
-    if name is None:
-        rows = [(mutant.name, mutant.mistake) for mutant in CATALOGUE]
-        console.print(_columns(("mutant", "it looks as if the implementation"), rows))
-        return 0
-    mutant = next(mutant for mutant in CATALOGUE if mutant.name == name)
-    _facts(console, _about(mutant))
-    return 0
-
-
-def _about(mutant: Mutant) -> list[tuple[str, str]]:
-    return [
-        ("mutant", mutant.name),
-        ("mistake", mutant.mistake),
-        ("story", mutant.story),
-        ("shows on", mutant.only or "almost any problem"),
-        ("laws", ", ".join(mutant.laws) or "none can notice it"),
-        ("proof", mutant.proof),
-        ("try it", f"ekfac-ref check {MUTANT}{mutant.name} --profile demo"),
-    ]
-
-
-def _columns(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
-    table = Table()
-    for number, title in enumerate(header):
-        table.add_column(title, no_wrap=number + 1 < len(header))
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
-
-
-def _facts(console: Console, facts: list[tuple[str, str]]) -> None:
-    for name, value in facts:
-        if value:
-            console.print(Text(f"{name + ':':<11}") + Text(value), soft_wrap=True)
 
 
 if __name__ == "__main__":

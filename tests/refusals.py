@@ -43,7 +43,7 @@ class Cases:
         return pytest.mark.parametrize(("build", "culprit", "advice"), self._params)
 
 
-def refuses(
+def assert_refused(
     entry: Callable[[ek.Problem], Any], arguments: Arguments, culprit: str, advice: str
 ) -> None:
     """The entry raises a ProblemError with both strings, and the caller's things stay put."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 
-from .refusals import ENTRIES, Arguments, Cases, refuses, regression
+from .refusals import ENTRIES, Arguments, Cases, assert_refused, regression
 
 case = Cases()
 
@@ -261,15 +261,15 @@ def negative_label() -> Arguments:
 def test_data_that_does_not_fit_is_refused(
     entry: Callable[[ek.Problem], Any], build: Callable[[], Arguments], culprit: str, advice: str
 ) -> None:
-    refuses(entry, build(), culprit, advice)
+    assert_refused(entry, build(), culprit, advice)
 
 
 @pytest.mark.parametrize("fisher", [ek.Exact(), ek.Sampled(), ek.Empirical()])
 def test_targets_are_checked_under_every_fisher(fisher: Any) -> None:
     arguments = linear(targets=torch.zeros(5, 3), fisher=fisher)
-    refuses(ek.ekfac, arguments, "targets: shape [1, 3]", "exactly that shape")
+    assert_refused(ek.ekfac, arguments, "targets: shape [1, 3]", "exactly that shape")
 
 
 def test_batches_that_an_earlier_pass_has_used_up_are_missed() -> None:
     arguments = linear(batches=Once((X, Y)))
-    refuses(ek.ekfac, arguments, "batches: there are none", "pass a list")
+    assert_refused(ek.ekfac, arguments, "batches: there are none", "pass a list")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 
-from .refusals import ENTRIES, Arguments, Cases, refuses, regression
+from .refusals import ENTRIES, Arguments, Cases, assert_refused, regression
 
 case = Cases()
 
@@ -216,4 +216,4 @@ def caches_its_output() -> Arguments:
 def test_a_model_without_per_sample_gradients_is_refused(
     entry: Callable[[ek.Problem], Any], build: Callable[[], Arguments], culprit: str, advice: str
 ) -> None:
-    refuses(entry, build(), culprit, advice)
+    assert_refused(entry, build(), culprit, advice)

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations
 
 import ekfac_ref as ek
 
-from .refusals import ENTRIES, Arguments, Cases, refuses, regression
+from .refusals import ENTRIES, Arguments, Cases, assert_refused, regression
 from .snapshot import as_users_run_it
 
 case = Cases()
@@ -200,7 +200,7 @@ def layers_of_two_dtypes() -> Arguments:
 def test_a_layer_that_is_not_supported_is_refused_by_name(
     entry: Callable[[ek.Problem], Any], build: Callable[[], Arguments], culprit: str, advice: str
 ) -> None:
-    refuses(entry, build(), culprit, advice)
+    assert_refused(entry, build(), culprit, advice)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 
-from .refusals import ENTRIES, Arguments, Cases, refuses, regression
+from .refusals import ENTRIES, Arguments, Cases, assert_refused, regression
 
 everywhere = Cases()
 where_positions_matter = Cases()
@@ -125,7 +125,7 @@ def mask_that_counts_nothing() -> Arguments:
 def test_a_mask_that_fits_no_layer_is_refused(
     entry: Callable[[ek.Problem], Any], build: Callable[[], Arguments], culprit: str, advice: str
 ) -> None:
-    refuses(entry, build(), culprit, advice)
+    assert_refused(entry, build(), culprit, advice)
 
 
 @pytest.mark.parametrize("sharing", [ek.Expand(), ek.Reduce()])
@@ -138,7 +138,7 @@ def test_a_mask_that_leaves_out_the_wrong_positions_is_refused(
     culprit: str,
     advice: str,
 ) -> None:
-    refuses(entry, build() | {"sharing": sharing}, culprit, advice)
+    assert_refused(entry, build() | {"sharing": sharing}, culprit, advice)
 
 
 @pytest.mark.parametrize("build", [masked_position_that_counts, mask_that_counts_nothing])

@@ -1,9 +1,7 @@
 """The command, the three reports, problems as Python, and the laws as somebody else's tests."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from ekfac_ref.conformance.subject import Abilities, Subject
 from ekfac_ref.conformance.verdicts import Report, Status, Verdict
 from ekfac_ref.examples import reference
 
+from .fresh import CONFTEST, python
 from .snapshot import as_users_run_it
 
 MUTANT = "twice"
@@ -38,20 +37,6 @@ def _as_small_as_it_gets(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(PROFILES, "demo", Profile("demo", 4, 0.5))
     with as_users_run_it():
         yield
-
-
-def alone(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Python in a fresh process in that folder, which knows nothing of this one's."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=kept | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_a_broken_law_in_all_three_reports(
@@ -89,7 +74,7 @@ def test_a_broken_law_in_all_three_reports(
     empty = tmp_path / "empty"
     empty.mkdir()
     (tmp_path / "alone.py").write_text(broken["problem"])
-    ran = alone(empty, str(tmp_path / "alone.py"))
+    ran = python(empty, str(tmp_path / "alone.py"))
     assert ran.returncode == 1
     assert ran.stderr.splitlines()[-1].endswith(f"LawBroken: {broken['broken']}")
 
@@ -258,19 +243,6 @@ def test_the_source_prints_the_ratio(capsys: pytest.CaptureFixture[str]) -> None
     assert "Case(layer=''" in capsys.readouterr().out
 
 
-FOREIGN_CONFTEST = """
-import pytest, torch
-from hypothesis import settings
-
-settings.register_profile("theirs", max_examples=1, derandomize=True)
-settings.load_profile("theirs")
-torch.set_default_dtype(torch.float64)
-torch.set_num_threads(1)
-
-@pytest.fixture(autouse=True)
-def theirs(monkeypatch):
-    yield
-"""
 THREE_LINES = f"""
 from dataclasses import replace
 
@@ -303,10 +275,10 @@ def test_one_run_for_all():
 
 
 def test_laws_as_tests_in_a_foreign_suite(tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text(FOREIGN_CONFTEST)
+    (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     (tmp_path / "test_theirs.py").write_text(THREE_LINES)
-    ran = alone(tmp_path, "-m", "pytest", "-p", "no:cacheprovider", "-vv", "-rs", ".")
+    ran = python(tmp_path, "-m", "pytest", "-p", "no:cacheprovider", "-vv", "-rs", ".")
     found = dict(
         re.findall(r"^test_theirs\.py::(\S+) (?:<- \S+ )?([A-Z]+)", ran.stdout, re.MULTILINE)
     )

@@ -16,7 +16,7 @@ from ekfac_ref.forward import call
 from ekfac_ref.session import open_session
 
 
-def close(got: Tensor, expected: Tensor, problem: ek.Problem, layer: str) -> None:
+def assert_exact_is(got: Tensor, expected: Tensor, problem: ek.Problem, layer: str) -> None:
     """To rounding; softmax takes p from p^2: where it is sure, nearly all of |J|^2 cancels."""
     of_outputs = [(x, torch.zeros_like(call(problem.model, x))) for x, _ in problem.batches]
     all_of_J = replace(problem, likelihood=ek.Gaussian(), batches=of_outputs)
@@ -33,7 +33,7 @@ def test_exact_is_gauss_newton(drawn: Drawn) -> None:
     problem = in_float64(drawn.problem(ek.Exact()))
     full = ek.full_fisher(problem)
     for layer in full.shapes:
-        close(full.block(layer, layer), gauss_newton(problem, layer), problem, layer)
+        assert_exact_is(full.block(layer, layer), gauss_newton(problem, layer), problem, layer)
 
 
 @settings(max_examples=30)
@@ -42,7 +42,7 @@ def test_exact_is_the_hessian_for_the_last_layer(drawn: Drawn) -> None:
     problem = in_float64(drawn.problem(ek.Exact()))
     last = open_session(problem).layers[-1].name
     F = ek.full_fisher(problem).block(last, last)
-    close(F, loss_hessian(problem, last), problem, last)
+    assert_exact_is(F, loss_hessian(problem, last), problem, last)
 
 
 def test_a_hidden_layer_has_another_hessian() -> None:
@@ -62,4 +62,4 @@ def test_exact_is_the_hessian_in_deep_linear_networks(layer: str) -> None:
     x, y = (torch.randn(4, 2, generator=generator).double() for _ in range(2))
     problem = ek.Problem(model, [(x[:3], y[:3]), (x[3:], y[3:])], ek.Gaussian())
     F = ek.exact_fisher(problem)[layer].dense()
-    close(F, loss_hessian(problem, layer), problem, layer)
+    assert_exact_is(F, loss_hessian(problem, layer), problem, layer)

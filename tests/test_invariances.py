@@ -7,28 +7,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.utils._pytree import tree_map
 
 import ekfac_ref as ek
-from ekfac_ref.conformance import equivariance
+from ekfac_ref.conformance import changes, equivariance
+from ekfac_ref.conformance.families import masked_tokens
 from ekfac_ref.conformance.observation import observe
-from ekfac_ref.conformance.strategies import Drawn, _masked_tokens, problems, sharings
+from ekfac_ref.conformance.strategies import Drawn, problems, sharings
 
 from .ask import answers, blocks, every_block
 
 fishers = st.sampled_from([ek.Exact(), ek.Empirical()])
 
 
-def samples(problem: ek.Problem) -> list:
-    """The data one sample at a time."""
-    return [
-        (tree_map(lambda v, n=n: v[n : n + 1], x), y[n : n + 1])
-        for x, y in problem.batches
-        for n in range(len(y))
-    ]
-
-
-def same(one: ek.Problem, other: ek.Problem) -> None:
+def assert_same(one: ek.Problem, other: ek.Problem) -> None:
     """Both problems have the same F, KFAC and, behind the gate, EKFAC, layer by layer."""
     for left, (F, K, E) in zip(answers(one), every_block(other), strict=True):
         equivariance.unchanged(left.F, F, left.seen)
@@ -39,46 +30,43 @@ def same(one: ek.Problem, other: ek.Problem) -> None:
 @given(problems(), fishers, sharings)
 def test_uneven_batches(drawn: Drawn, fisher, sharing) -> None:
     problem = drawn.problem(fisher, sharing)
-    same(problem, replace(problem, batches=samples(problem)))
+    assert_same(problem, changes.recut(problem))
 
 
 @given(problems(), fishers, sharings, st.randoms(use_true_random=False))
 def test_order_of_samples(drawn: Drawn, fisher, sharing, random) -> None:
     problem = drawn.problem(fisher, sharing)
-    shuffled = samples(problem)
+    shuffled = list(changes.recut(problem).batches)
     random.shuffle(shuffled)
-    same(problem, replace(problem, batches=shuffled))
+    assert_same(problem, replace(problem, batches=shuffled))
 
 
 @given(problems(), fishers, sharings)
 def test_duplicated_data(drawn: Drawn, fisher, sharing) -> None:
     problem = drawn.problem(fisher, sharing)
-    same(problem, replace(problem, batches=[*problem.batches, *problem.batches]))
+    assert_same(problem, changes.doubled(problem))
 
 
 @given(problems(), sharings)
 def test_exact_ignores_the_values_of_the_labels(drawn: Drawn, sharing) -> None:
     problem = drawn.problem(ek.Exact(), sharing)
-
-    def other(y: torch.Tensor) -> torch.Tensor:
-        if y.dtype.is_floating_point:
-            return 1 - y if isinstance(problem.likelihood, ek.Bernoulli) else y + 1
-        return torch.where(y == -100, y, torch.zeros_like(y))
-
-    batches = [(x, other(y)) for x, y in problem.batches]
-    same(problem, replace(problem, batches=batches))
+    assert_same(problem, changes.other_labels(problem))
 
 
-@given(problems((_masked_tokens,)), fishers, sharings, st.sampled_from([-3.0, 0.5, 100.0]))
+@given(problems((masked_tokens,)), fishers, sharings, st.sampled_from([-3.0, 0.5, 100.0]))
 def test_masked_positions_may_hold_anything(drawn: Drawn, fisher, sharing, value) -> None:
     problem = drawn.problem(fisher, sharing)
-    same(problem, replace(problem, batches=[(_fill(x, value), y) for x, y in problem.batches]))
+    assert_same(
+        problem, replace(problem, batches=[(_fill(x, value), y) for x, y in problem.batches])
+    )
 
 
-@given(problems((_masked_tokens,)), fishers, sharings, st.integers(1, 3))
+@given(problems((masked_tokens,)), fishers, sharings, st.integers(1, 3))
 def test_masked_positions_may_be_appended(drawn: Drawn, fisher, sharing, more) -> None:
     problem = drawn.problem(fisher, sharing)
-    same(problem, replace(problem, batches=[(_longer(x, more), y) for x, y in problem.batches]))
+    assert_same(
+        problem, replace(problem, batches=[(_longer(x, more), y) for x, y in problem.batches])
+    )
 
 
 def _fill(x: dict, value: float) -> dict:

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 import ekfac_ref as ek
 from ekfac_ref.conformance import bare, equivariance, laws
+from ekfac_ref.conformance.families import one_position_families
 from ekfac_ref.conformance.strategies import (
     Drawn,
     bare_sizes,
     fills,
-    one_position_families,
     orthogonal_matrix,
     problems,
     sharings,

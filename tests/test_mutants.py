@@ -6,7 +6,8 @@ from functools import cache
 import pytest
 
 from ekfac_ref.conformance.draw import draw_problems
-from ekfac_ref.conformance.lawbook import LAWS, Lane, Law
+from ekfac_ref.conformance.law import Lane, Law
+from ekfac_ref.conformance.lawbook import LAWS
 from ekfac_ref.conformance.mutants import CATALOGUE
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT

@@ -10,7 +10,8 @@ import torch
 import ekfac_ref as ek
 from ekfac_ref.conformance.blur import BLURS, blurred, elsewhere, larger, lost
 from ekfac_ref.conformance.check import Profile, Run
-from ekfac_ref.conformance.lawbook import LAWS, Lane, Law
+from ekfac_ref.conformance.law import Lane, Law
+from ekfac_ref.conformance.lawbook import LAWS
 from ekfac_ref.conformance.resolution import blind, resolution, sees
 from ekfac_ref.conformance.trial import Trial
 from ekfac_ref.conformance.verdicts import Status
@@ -72,9 +73,9 @@ def test_in_float32_a_wrong_scale_is_seen_from_a_ten_thousandth_on(problem) -> N
 
 def test_what_no_law_is_about_it_does_not_see(problem) -> None:
     assert resolution(BY_NAME["symmetry"], reference, problem, [LARGER]) == float("inf")
-    assert blind([BY_NAME["nan"]], reference, [problem], 0.1) == [BY_NAME["nan"]]
-    assert blind([BY_NAME["trace"]], reference, [problem], 0.1) == []
-    assert blind([BY_NAME["trace"]], reference, [problem], 1e-17) == [BY_NAME["trace"]]
+    assert blind([BY_NAME["nan"]], reference, problem, 0.1) == [BY_NAME["nan"]]
+    assert blind([BY_NAME["trace"]], reference, problem, 0.1) == []
+    assert blind([BY_NAME["trace"]], reference, problem, 1e-17) == [BY_NAME["trace"]]
 
 
 def test_groups_are_spoilt_one_by_one() -> None:

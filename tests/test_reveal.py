@@ -9,7 +9,8 @@ from rich.console import Console
 from torch import nn
 
 from ekfac_ref.conformance.draw import draw_problems
-from ekfac_ref.conformance.lawbook import LAWS, Lane
+from ekfac_ref.conformance.law import Lane
+from ekfac_ref.conformance.lawbook import LAWS
 from ekfac_ref.conformance.mutants import CATALOGUE
 from ekfac_ref.conformance.report_reveal import show
 from ekfac_ref.conformance.reveal import Revealed, offered, reveal

@@ -1,7 +1,6 @@
 """What is installed from a wheel works in somebody else's folder, without the checkout."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -9,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from .fresh import CONFTEST, python
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,38 +41,12 @@ def pip(command: str, *arguments: str) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def python(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Python in that folder, which finds what is installed before any checkout."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=kept | {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-
-
 def test_nothing_is_left_out_of_the_wheel(installed: Path) -> None:
     packaged = files(installed / "ekfac_ref")
     assert packaged == files(ROOT / "ekfac_ref")
     assert {"py.typed", str(Path("conformance", "report.html.j2"))} <= packaged
 
 
-THEIR_CONFTEST = """
-import pytest
-from hypothesis import settings
-
-settings.register_profile("theirs", max_examples=1, derandomize=True)
-settings.load_profile("theirs")
-
-
-@pytest.fixture(autouse=True)
-def theirs(monkeypatch):
-    yield
-"""
 THREE_LINES = """
 from ekfac_ref.conformance.check import Profile
 from ekfac_ref.conformance.pytest_entry import conformance_tests
@@ -88,10 +63,11 @@ def test_where_it_comes_from():
 
 
 def test_three_lines_in_a_foreign_suite(installed: Path, tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text(THEIR_CONFTEST)
+    (tmp_path / "conftest.py").write_text(CONFTEST)
     (tmp_path / "test_theirs.py").write_text(THREE_LINES)
+    pytest_ = ("-m", "pytest", "-p", "no:cacheprovider")
     some = "every-problem or trace or eigenvalues or kfac or where"
-    ran = python(installed, tmp_path, "-m", "pytest", "-p", "no:cacheprovider", "-vs", "-k", some)
+    ran = python(tmp_path, *pytest_, "-vs", "-k", some, path=installed)
     found = dict(re.findall(r"::(\S+) .*?(PASSED|SKIPPED|FAILED)", ran.stdout, re.DOTALL))
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert found == {
@@ -116,17 +92,9 @@ runpy.run_path(sys.argv.pop(1), run_name="__main__")
 def test_the_command_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     script = installed / "bin" / "ekfac-ref"
     asked = ["check", "ekfac_ref.examples:hooks", "--profile", "demo"]
-    asked += [
-        "--law",
-        "trace",
-        "--law",
-        "eigenvalues",
-        "--json",
-        "out.json",
-        "--report",
-        "out.html",
-    ]
-    ran = python(installed, tmp_path, "-c", COMMAND, str(script), *asked)
+    asked += ["--law", "trace", "--law", "eigenvalues"]
+    asked += ["--json", "out.json", "--report", "out.html"]
+    ran = python(tmp_path, "-c", COMMAND, str(script), *asked, path=installed)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.splitlines()[-1] == "It conforms: 2 laws hold, on 12 problems."
     assert (tmp_path / "where").read_text() == str(installed / "ekfac_ref" / "__init__.py")

@@ -1,7 +1,7 @@
 """A subject made wrong on purpose, by as little as one likes: how small an error do laws see?"""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -21,12 +21,10 @@ class Blur:
     """One kind of error.
 
     Attributes:
-        name: for tables.
         spoil: what becomes of every matrix: E's own, Q_B, Q_A, Lambda, what solve returns.
         every_product: of each product E V anew, instead of E once.
     """
 
-    name: str
     spoil: Spoil
     every_product: bool = False
 
@@ -49,10 +47,10 @@ def lost(M: Tensor, error: float, seed: int) -> Tensor:
 
 
 BLURS = (
-    Blur("larger", larger),
-    Blur("elsewhere", elsewhere),
-    Blur("other every time", elsewhere, every_product=True),
-    Blur("lost", lost),
+    Blur(larger),
+    Blur(elsewhere),
+    Blur(elsewhere, every_product=True),
+    Blur(lost),
 )
 
 
@@ -67,12 +65,7 @@ def blurred(subject: Subject, blur: Blur, error: float) -> Subject:
 
         return answer
 
-    return replace(
-        subject,
-        ekfac=spoilt(subject.ekfac),
-        kfac=subject.kfac and spoilt(subject.kfac),
-        exact_fisher=subject.exact_fisher and spoilt(subject.exact_fisher),
-    )
+    return subject.wrapped(spoilt)
 
 
 class _Blurred:

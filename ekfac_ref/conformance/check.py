@@ -17,7 +17,8 @@ from hypothesis import Phase, find, settings
 from hypothesis.errors import FlakyFailure, NoSuchExample
 
 from ekfac_ref.conformance.draw import QUIET, draw_problems, questions
-from ekfac_ref.conformance.lawbook import LAWS, Law
+from ekfac_ref.conformance.law import Law
+from ekfac_ref.conformance.lawbook import LAWS
 from ekfac_ref.conformance.resolution import blind
 from ekfac_ref.conformance.subject import Subject
 from ekfac_ref.conformance.tally import Tally
@@ -207,7 +208,7 @@ class Run:
         for problem in self._found.problems[:SHARPENED]:
             # It has answered before; if it does not now, there is nothing to learn from that.
             with contextlib.suppress(Exception, TookTooLong), self.limit(self.seconds, problem):
-                left = blind(left, self.subject, [problem], BLUNT)
+                left = blind(left, self.subject, problem, BLUNT)
         for tally in held:
             tally.blunt = tally.law in left
 

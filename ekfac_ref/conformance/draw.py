@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from torch import nn
 
-from ekfac_ref.conformance import strategies
-from ekfac_ref.conformance.strategies import Drawn, Family
+from ekfac_ref.conformance import families as nets
+from ekfac_ref.conformance.families import Draw, Family
+from ekfac_ref.conformance.strategies import Drawn, problems
 from ekfac_ref.conformance.subject import Abilities
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.layers import find_layers
@@ -20,10 +21,10 @@ QUIET = settings(deadline=None, database=None, suppress_health_check=list(Health
 
 @st.composite
 def questions(
-    draw: strategies.Draw, abilities: Abilities, families: tuple[Family, ...] | None = None
+    draw: Draw, abilities: Abilities, families: tuple[Family, ...] | None = None
 ) -> Problem:
     """A problem that the subject has said it can answer, of these families of networks or any."""
-    networks = strategies.problems(families or _families(abilities))
+    networks = problems(families or families_for(abilities))
     drawn: Drawn = draw(networks.filter(_within(abilities)))
     if not abilities.bias:
         _drop_biases(drawn.model)
@@ -48,9 +49,9 @@ def draw_problems(abilities: Abilities, count: int, seed_: int) -> list[Problem]
 
     The families of networks take turns: left alone, Hypothesis dwells on one for long.
     """
-    families = tuple(dict.fromkeys(_families(abilities)))
+    families = tuple(dict.fromkeys(families_for(abilities)))
     each = -(-count // len(families))
-    drawn = [_of_one_family(abilities, family, each, seed_) for family in families]
+    drawn = [of_one_family(abilities, family, each, seed_) for family in families]
     in_turn = [p for turn in zip_longest(*drawn) for p in turn if p is not None]
     return in_turn[:count]
 
@@ -58,7 +59,7 @@ def draw_problems(abilities: Abilities, count: int, seed_: int) -> list[Problem]
 FEW = 4
 
 
-def _of_one_family(abilities: Abilities, family: Family, count: int, seed_: int) -> list[Problem]:
+def of_one_family(abilities: Abilities, family: Family, count: int, seed_: int) -> list[Problem]:
     """In short runs, since a long one dwells on variations of a few problems.
 
     The first problem of a run is always the simplest there is; once is enough.
@@ -93,22 +94,22 @@ def _drop_biases(model: nn.Module) -> None:
 
 # The layers that each family is there for; the others have Linear ones alone.
 _KINDS: dict[Family, set[str]] = {
-    strategies._convolutions: {"Conv1d", "Conv2d", "Conv3d"},
-    strategies._transposed: {"ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"},
-    strategies._pairs: {"Bilinear"},
-    strategies._words: {"Embedding"},
+    nets.convolutions: {"Conv1d", "Conv2d", "Conv3d"},
+    nets.transposed: {"ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"},
+    nets.pairs: {"Bilinear"},
+    nets.words: {"Embedding"},
 }
 
 
-def _families(abilities: Abilities) -> tuple[Family, ...]:
+def families_for(abilities: Abilities) -> tuple[Family, ...]:
     """Those with the layers that they are there for among the subject's."""
     names = {kind.__name__ for kind in abilities.layers}
-    left_out = {strategies._masked_tokens} if not abilities.masks else set()
+    left_out = {nets.masked_tokens} if not abilities.masks else set()
     if not abilities.positions:
-        left_out |= {strategies._tokens, strategies._tagger, strategies._masked_tokens}
+        left_out |= {nets.tokens, nets.tagger, nets.masked_tokens}
     kept = tuple(
         family
-        for family in strategies.FAMILIES
+        for family in nets.FAMILIES
         if family not in left_out and _KINDS.get(family, {"Linear"}) & names
     )
     if not kept:

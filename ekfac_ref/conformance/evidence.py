@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import fsum
 
 from ekfac_ref.conformance.compared import Comparison, differing, matrices
-from ekfac_ref.conformance.draw import _families, _of_one_family
+from ekfac_ref.conformance.draw import families_for, of_one_family
 from ekfac_ref.conformance.question import Precision, Question, ask_about, outputs, samples
 from ekfac_ref.conformance.subject import Abilities, Subject
 from ekfac_ref.problem import Problem
@@ -85,8 +85,8 @@ def _questions(
     each, each_corner = counts
     problems = [
         problem
-        for family, corners in Counter(_families(abilities)).items()
-        for problem in _of_one_family(abilities, family, each + each_corner * corners, seed)
+        for family, corners in Counter(families_for(abilities)).items()
+        for problem in of_one_family(abilities, family, each + each_corner * corners, seed)
     ]
     questions = [ask_about(problem, precision) for problem in problems if _informative(problem)]
     return tuple(q for q in questions if any(d_out != d_in for d_out, d_in in q.shapes))

@@ -1,140 +1,29 @@
-"""Every law that a subject is asked, with its lane, its statement and its source.
+"""Every law that a subject is asked, with its lane, its statement and its source."""
 
-The laws themselves are plain functions (``laws.py``, ``equivariance.py``); here each is tied to
-what a trial has to offer. A **lane** is the set of laws that one kind of answer allows.
-"""
-
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import Enum
-
-import torch
+from collections.abc import Callable
 
 from ekfac_ref.columns import Exact
-from ekfac_ref.conformance import case_laws, changes, equivariance, laws
+from ekfac_ref.conformance import case_laws, changes, laws
+from ekfac_ref.conformance.law import (
+    Lane,
+    Law,
+    leaves_alone,
+    no_memory,
+    of_each_block,
+    refused,
+    unchanged_by,
+)
 from ekfac_ref.conformance.observation import Observation
 from ekfac_ref.conformance.subject import Abilities
-from ekfac_ref.conformance.tolerance import LawBroken
-from ekfac_ref.conformance.trial import Case, Trial, copied
+from ekfac_ref.conformance.trial import Case
 from ekfac_ref.operators import Dense, EigenKronecker
 from ekfac_ref.problem import Problem
-
-
-class Lane(Enum):
-    """What an answer has to offer for a law to be asked of it."""
-
-    OPAQUE = "a matvec"
-    BASIS = "Q_B, Q_A and eigenvalues"
-    SOLVE = "solve(V, damping=)"
-    KFAC = "a KFAC block"
-    FISHER = "an exact block"
-
-
-Ratios = Iterable[float]
-
-
-@dataclass(frozen=True)
-class Law:
-    """One law.
-
-    Attributes:
-        name: stable; what ``--law`` and known deviations go by.
-        lane: what it needs of the answer.
-        statement: the formula first.
-        source: who says so.
-        ask: yields a ratio (see ``tolerance.py``) for every block that it was asked of, none where
-            its precondition does not hold, and raises LawBroken.
-        fits: whether a subject with these abilities can be asked at all.
-        measures: whether it bounds a residual; else it is a matter of yes or no.
-    """
-
-    name: str
-    lane: Lane
-    statement: str
-    source: str
-    ask: Callable[[Trial], Ratios]
-    fits: Callable[[Abilities], bool] = lambda abilities: True
-    measures: bool = True
-
-    def offered(self, trial: Trial) -> bool:
-        """Whether the subject's answer has what the law needs."""
-        return self.fits(trial.subject.abilities) and any(
-            _OFFERS[self.lane](case) for case in trial.cases
-        )
-
-
-_OFFERS: dict[Lane, Callable[[Case], bool]] = {
-    Lane.OPAQUE: lambda case: True,
-    Lane.BASIS: lambda case: all(hasattr(case.own, x) for x in ("Q_B", "Q_A", "eigenvalues")),
-    Lane.SOLVE: lambda case: hasattr(case.own, "solve"),
-    Lane.KFAC: lambda case: case.K is not None,
-    Lane.FISHER: lambda case: case.F is not None,
-}
-
-
-def _each(lane: Lane, law: Callable[[Case], float | None]) -> Callable[[Trial], Ratios]:
-    """A law of one block, asked of every block that offers the lane."""
-
-    def ask(trial: Trial) -> Iterator[float]:
-        for case in trial.cases:
-            if _OFFERS[lane](case) and (ratio := law(case)) is not None:
-                yield ratio
-
-    return ask
-
-
-def _unchanged(
-    change: Callable[[Problem], Problem], applies: Callable[[Problem], bool] = lambda problem: True
-) -> Callable[[Trial], Ratios]:
-    """The answer to the changed problem is the same matrix, as far as the basis is determined."""
-
-    def ask(trial: Trial) -> Iterator[float]:
-        if not applies(trial.problem):
-            return
-        for one, other in zip(trial.cases, trial.about(change(trial.problem)).cases, strict=True):
-            yield case_laws.same_ekfac(one, other)
-            if one.K is not None and other.K is not None:
-                yield equivariance.unchanged(one.K, other.K, one.seen)
-            if one.F is not None and other.F is not None:
-                yield equivariance.unchanged(one.F, other.F, one.seen)
-
-    return ask
-
-
-def _no_memory(trial: Trial) -> Iterator[float]:
-    trial.about(changes.in_reverse(trial.problem)).asked(trial.subject.ekfac, "ekfac")
-    for one, other in zip(trial.cases, trial.about(trial.problem).cases, strict=True):
-        if not torch.equal(one.E.matrix, other.E.matrix):
-            raise LawBroken(f"no memory: two answers for layer {one.layer!r} differ")
-        yield 0.0
-
-
-def _leaves_alone(trial: Trial) -> Iterator[float]:
-    if trial.cases and trial.changes:
-        raise LawBroken(f"leaves alone: {'; '.join(trial.changes[:3])}")
-    yield 0.0
-
-
-def _refused(change: Callable[[Problem], Problem]) -> Callable[[Trial], Ratios]:
-    """Whatever cannot be answered raises an exception."""
-
-    def ask(trial: Trial) -> Iterator[float]:
-        bad = copied(change(trial.problem))
-        try:
-            trial.subject.ekfac(bad)
-        except Exception:
-            yield 0.0
-        else:
-            raise LawBroken("refused: it answered in silence")
-
-    return ask
-
 
 CaseLaw = Callable[[Case], float | None]
 
 
 def _of_a_case(lane: Lane, name: str, statement: str, source: str, law: CaseLaw) -> Law:
-    return Law(name, lane, statement, source, _each(lane, law))
+    return Law(name, lane, statement, source, of_each_block(lane, law))
 
 
 def _of_its_matrix(
@@ -157,12 +46,12 @@ def _of_a_change(
     fits: Callable[[Abilities], bool] = lambda abilities: True,
 ) -> Law:
     source = "F, A and B are means over samples and positions"
-    return Law(name, Lane.OPAQUE, statement, source, _unchanged(change, applies), fits)
+    return Law(name, Lane.OPAQUE, statement, source, unchanged_by(change, applies), fits)
 
 
 def _of_a_refusal(name: str, statement: str, change: Callable[[Problem], Problem]) -> Law:
     source = "a wrong number is worse than none"
-    return Law(name, Lane.OPAQUE, statement, source, _refused(change), measures=False)
+    return Law(name, Lane.OPAQUE, statement, source, refused(change), measures=False)
 
 
 _GEORGE, _MARTENS = "George et al. 2018 (1806.03884)", "Martens & Grosse 2015 (1503.05671)"
@@ -181,7 +70,7 @@ LAWS: tuple[Law, ...] = (
         Lane.OPAQUE,
         "matvec(V) and solve(V) leave V alone, and the next answer leaves this one alone",
         _DEFINITION,
-        _each(Lane.OPAQUE, case_laws.keeps_to_itself),
+        of_each_block(Lane.OPAQUE, case_laws.keeps_to_itself),
         measures=False,
     ),
     _of_its_matrix("symmetry", "M = M^T", "F is a sum of v v^T", laws.symmetry),
@@ -250,7 +139,7 @@ LAWS: tuple[Law, ...] = (
         Lane.OPAQUE,
         "the same problem again, after another one: the same bits",
         _DEFINITION,
-        _no_memory,
+        no_memory,
         measures=False,
     ),
     Law(
@@ -258,7 +147,7 @@ LAWS: tuple[Law, ...] = (
         Lane.OPAQUE,
         "model, data, gradients, flags, buffers, hooks and random states are as they were before",
         "a question changes nothing",
-        _leaves_alone,
+        leaves_alone,
         measures=False,
     ),
     _of_a_refusal("nan", "NaN in the data raises an exception", changes.with_nan),

@@ -59,9 +59,9 @@ def observe(problem: Problem) -> dict[str, list[Observation]]:
     """{layer: one Observation per group}."""
     dtype = next(problem.model.parameters()).dtype
     with torch.inference_mode(False), torch.no_grad(), untouched(*generators(problem.batches)):
-        seen = _look(in_dtype(problem, torch.float64), dtype)
+        seen = look(in_dtype(problem, torch.float64), dtype)
         _add_gradients(in_dtype(problem, torch.float64), seen)
-        rounded = _look(in_dtype(problem, torch.float32), dtype)
+        rounded = look(in_dtype(problem, torch.float32), dtype)
     for name, groups in seen.items():
         for one, other in zip(groups, rounded[name], strict=True):
             one.wobble_a.extend(_wobble(one.a, other.a))
@@ -69,7 +69,7 @@ def observe(problem: Problem) -> dict[str, list[Observation]]:
     return seen
 
 
-def _look(problem: Problem, dtype: torch.dtype) -> dict[str, list[Observation]]:
+def look(problem: Problem, dtype: torch.dtype) -> dict[str, list[Observation]]:
     """Everything in the dtype of the problem; ``dtype`` is the subject's."""
     session = open_session(problem)
     seen: dict[str, list[Observation]] = {}

@@ -29,11 +29,13 @@ from ekfac_ref.conformance.power_page import page
 
 # By name: neither the judge nor this count imports the accused.
 CORRECT = [
-    *("ekfac_ref.examples:reference", "ekfac_ref.examples:reference_float32"),
-    *("ekfac_ref.examples:hooks", "ekfac_ref.conformance.correct:definition"),
-    *("ekfac_ref.conformance.correct:in_other_signs",),
-    *("ekfac_ref.conformance.correct:in_other_order",),
-    *("ekfac_ref.conformance.correct:in_rotated_clusters",),
+    "ekfac_ref.examples:reference",
+    "ekfac_ref.examples:reference_float32",
+    "ekfac_ref.examples:hooks",
+    "ekfac_ref.conformance.correct:definition",
+    "ekfac_ref.conformance.correct:in_other_signs",
+    "ekfac_ref.conformance.correct:in_other_order",
+    "ekfac_ref.conformance.correct:in_rotated_clusters",
 ]
 Map = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]], str], Iterator[Any]]
 

@@ -20,7 +20,8 @@ import pytest
 
 from ekfac_ref.conformance import report_terminal
 from ekfac_ref.conformance.check import PROFILES, Profile, Run
-from ekfac_ref.conformance.lawbook import LAWS, Law
+from ekfac_ref.conformance.law import Law
+from ekfac_ref.conformance.lawbook import LAWS
 from ekfac_ref.conformance.paste import script
 from ekfac_ref.conformance.subject import subject
 from ekfac_ref.conformance.verdicts import Report, Status, Verdict

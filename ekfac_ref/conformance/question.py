@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ekfac_ref.conformance import equivariance, oracle
 from ekfac_ref.conformance.memory import Seen, remembered
-from ekfac_ref.conformance.observation import Observation, _look, in_float64
+from ekfac_ref.conformance.observation import Observation, in_float64, look
 from ekfac_ref.conformance.tolerance import fisher_scale
 from ekfac_ref.forward import call
 from ekfac_ref.problem import Problem
@@ -96,7 +96,7 @@ def outputs(problem: Problem) -> int:
 def _glance(problem: Problem) -> Seen:
     """``observe`` with G = sum_t g a^T, and no account of rounding."""
     with torch.no_grad():
-        seen = _look(in_float64(problem), torch.float64)
+        seen = look(in_float64(problem), torch.float64)
     for one in (one for groups in seen.values() for one in groups):
         for a, g in zip(one.a, one.g, strict=True):
             one.G.append(torch.einsum("cto,ti->coi", g, a))

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ekfac_ref.conformance.lawbook import LAWS, Law
+from ekfac_ref.conformance.law import Law
+from ekfac_ref.conformance.lawbook import LAWS
 from ekfac_ref.conformance.report_terminal import one_line
 from ekfac_ref.conformance.reveal import Revealed
 

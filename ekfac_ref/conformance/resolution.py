@@ -1,11 +1,10 @@
 """The smallest relative error that a law can see: what a pass is worth."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from math import inf
 
 from ekfac_ref.conformance.blur import BLURS, Blur, blurred
-from ekfac_ref.conformance.lawbook import Law
+from ekfac_ref.conformance.law import Law
 from ekfac_ref.conformance.memory import digest
 from ekfac_ref.conformance.subject import Answer, Ask, Subject
 from ekfac_ref.conformance.tolerance import LawBroken
@@ -44,12 +43,7 @@ def once(subject: Subject) -> Subject:
 
         return answer
 
-    return replace(
-        subject,
-        ekfac=remembering(subject.ekfac),
-        kfac=subject.kfac and remembering(subject.kfac),
-        exact_fisher=subject.exact_fisher and remembering(subject.exact_fisher),
-    )
+    return subject.wrapped(remembering)
 
 
 def resolution(
@@ -70,15 +64,10 @@ def resolution(
     return ERRORS[smallest] if smallest < len(ERRORS) else inf
 
 
-def blind(
-    laws: Sequence[Law], subject: Subject, problems: Iterable[Problem], error: float
-) -> list[Law]:
-    """Those that see an error of this size, of every kind, on none of the problems."""
+def blind(laws: Sequence[Law], subject: Subject, problem: Problem, error: float) -> list[Law]:
+    """Those that see no error of this size on the problem, whatever its kind."""
     left = list(laws)
-    for problem in problems:
-        for blur in BLURS:
-            trial = Trial(blurred(subject, blur, error), problem)
-            left = [law for law in left if not sees(law, trial)]
-            if not left:
-                return []
+    for blur in BLURS:
+        trial = Trial(blurred(subject, blur, error), problem)
+        left = [law for law in left if not sees(law, trial)]
     return left

@@ -8,7 +8,8 @@ same laws. What goes unnoticed would go unnoticed in the subject too.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ekfac_ref.conformance.lawbook import LAWS, Law
+from ekfac_ref.conformance.law import Law
+from ekfac_ref.conformance.lawbook import LAWS
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.resolution import sees
 from ekfac_ref.conformance.subject import Subject

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -74,6 +74,15 @@ class Subject:
     kfac: Ask | None = None
     exact_fisher: Ask | None = None
     abilities: Abilities = field(default_factory=Abilities)
+
+    def wrapped(self, wrap: Callable[[Ask], Ask]) -> "Subject":
+        """The same subject with something around every way to ask it."""
+        return replace(
+            self,
+            ekfac=wrap(self.ekfac),
+            kfac=self.kfac and wrap(self.kfac),
+            exact_fisher=self.exact_fisher and wrap(self.exact_fisher),
+        )
 
 
 def subject(thing: Any, name: str) -> Subject:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ekfac_ref.conformance.lawbook import Law
+from ekfac_ref.conformance.law import Law
 from ekfac_ref.conformance.paste import script
 from ekfac_ref.conformance.tolerance import LawBroken
 from ekfac_ref.conformance.trial import Trial

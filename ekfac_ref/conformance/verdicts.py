@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 
-from ekfac_ref.conformance.lawbook import Law
+from ekfac_ref.conformance.law import Law
 from ekfac_ref.problem import Problem
 
 

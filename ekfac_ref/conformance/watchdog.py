@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ekfac_ref.conformance.check import Limit, at_most
 from ekfac_ref.conformance.subject import Answer, Ask, Subject
@@ -119,9 +119,4 @@ def limited(subject: Subject, limit: Limit, seconds: float) -> Subject:
 
         return answer
 
-    return replace(
-        subject,
-        ekfac=within(subject.ekfac),
-        kfac=subject.kfac and within(subject.kfac),
-        exact_fisher=subject.exact_fisher and within(subject.exact_fisher),
-    )
+    return subject.wrapped(within)
