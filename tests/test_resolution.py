@@ -81,8 +81,8 @@ def test_what_no_law_is_about_it_does_not_see(problem) -> None:
 def test_groups_are_spoilt_one_by_one() -> None:
     """Else they would be coupled, which no law is asked about."""
     grouped = next(p for p in images() if getattr(p.model[0], "groups", 1) == 2)
-    assert sees(BY_NAME["trace"], Trial(blurred(reference, LARGER, 0.1), grouped))
-    assert not sees(BY_NAME["trace"], Trial(reference, grouped))
+    assert sees(BY_NAME["moments"], Trial(blurred(reference, ELSEWHERE, 0.1), grouped))
+    assert not sees(BY_NAME["moments"], Trial(reference, grouped))
 
 
 def test_a_law_that_would_not_have_seen_a_tenth_is_inconclusive() -> None:

@@ -9,17 +9,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.mutants.eigenvectors import signs_turned
 from ekfac_ref.conformance.mutants.recipe import CORRECT, Basis, eigenvectors
 from ekfac_ref.conformance.subject import Subject
 
 # Eigenvalues this close are one, and any rotation within their cluster is as good as any other.
 SAME = 4 * torch.finfo(torch.float64).eps
-
-
-def other_signs(factor: Tensor) -> Tensor:
-    """Every second eigenvector turned round."""
-    Q = eigenvectors(factor)
-    return Q * torch.where(torch.arange(Q.shape[1]) % 2 == 0, -1.0, 1.0).to(Q)
 
 
 def other_order(factor: Tensor) -> Tensor:
@@ -53,6 +48,6 @@ def _with_basis(name: str, basis: Basis) -> Subject:
 
 
 definition = Subject("the definition", CORRECT.ekfac)
-in_other_signs = _with_basis("other signs", other_signs)
+in_other_signs = _with_basis("other signs", signs_turned)
 in_other_order = _with_basis("other order", other_order)
 in_rotated_clusters = _with_basis("rotated clusters", rotated_clusters)

@@ -23,7 +23,8 @@ def _left_singular_vectors(factor: Tensor) -> Tensor:
     return torch.linalg.svd(factor).U
 
 
-def _signs_turned(factor: Tensor) -> Tensor:
+def signs_turned(factor: Tensor) -> Tensor:
+    """Every second eigenvector turned round."""
     Q = eigenvectors(factor)
     return Q * torch.where(torch.arange(len(Q)) % 2 == 0, -1.0, 1.0).to(Q)
 
@@ -196,7 +197,7 @@ EIGENVECTORS = (
         name="other-signs",
         mistake="turns the signs of eigenvectors (it makes no difference)",
         story="Every LAPACK has its own.",
-        ekfac=_bases(_signs_turned),
+        ekfac=_bases(signs_turned),
         laws=(),
         proof="(-v)(-v)^T = v v^T, and Lambda holds squares.",
     ),

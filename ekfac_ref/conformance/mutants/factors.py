@@ -7,11 +7,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import (
-    CORRECT,
-    factor_A,
-    factor_B,
-)
+from ekfac_ref.conformance.mutants.recipe import CORRECT, ends_in_ones, factor_A, factor_B
 from ekfac_ref.conformance.observation import Observation
 from ekfac_ref.conformance.subject import Ask
 from ekfac_ref.sharing import Expand, Reduce
@@ -50,18 +46,14 @@ def _rows(seen: Observation) -> Tensor:
     return torch.stack([a.mean(0) for a in kept if len(a)])
 
 
-def _has_bias(seen: Observation) -> bool:
-    return all(bool((a[:, -1] == 1).all()) for a in seen.a)
-
-
 def _bias_apart(seen: Observation) -> Tensor:
     A = factor_A(seen)
-    return _last_apart(A) if _has_bias(seen) else A
+    return _last_apart(A) if ends_in_ones(seen) else A
 
 
 def _bias_where_none_is(seen: Observation) -> Tensor:
     A = factor_A(seen)
-    return A if _has_bias(seen) else _last_apart(A)
+    return A if ends_in_ones(seen) else _last_apart(A)
 
 
 def _last_apart(A: Tensor) -> Tensor:
@@ -88,7 +80,7 @@ def _zeros_count(seen: Observation) -> Observation:
 def _ones_at_padding(seen: Observation) -> Observation:
     """The same, but the homogeneous 1 is appended after zeroing."""
     zeroed = _zeros_count(seen)
-    if not _has_bias(seen):
+    if not ends_in_ones(seen):
         return seen
     return replace(zeroed, a=[torch.cat([a[:, :-1], 0 * a[:, -1:] + 1], 1) for a in zeroed.a])
 

@@ -41,6 +41,11 @@ def eigenvectors(factor: Tensor) -> Tensor:
     return torch.linalg.eigh(factor).eigenvectors
 
 
+def ends_in_ones(seen: Observation) -> bool:
+    """Whether the last input is the homogeneous 1 of a bias, as far as inputs tell."""
+    return all(bool((a[:, -1] == 1).all()) for a in seen.a)
+
+
 def part(seen: Observation, samples: list[int]) -> Observation:
     """What it saw of some of the samples."""
     values = {field.name: getattr(seen, field.name) for field in fields(seen)}
