@@ -15,9 +15,8 @@ problems each.
 - {equivalent} are equivalent: no law can notice them, and {unnoticed} of them were noticed by none.
   Proofs below.
 - The most problems that were needed until the first law noticed a mutant: {needed}.
-- **{broken} false alarms** in {pairs} pairs of a correct subject and a problem, all laws asked of
-  each: {each} of every one of {subjects}. With none in n pairs the rate is below 3 / n with 95 %
-  confidence, {bound:.1e} here.
+- **{broken} false alarms** (laws broken) in {pairs} pairs of a correct subject and a problem, all
+  laws asked of each: {each} of every one of {subjects}. {bound}
 - A wrong scale is seen by laws that need only a matvec from {scale} on, on every problem.
 
 ```python
@@ -53,7 +52,9 @@ def page(power: Power) -> str:
         pairs=f"{pairs:,}",
         each=" or ".join(f"{n:,}" for n in sorted(set(power.alarms.pairs.values()))),
         subjects=", ".join(f"`{path}`" for path in power.alarms.pairs),
-        bound=3 / pairs,
+        bound=f"With 95 % confidence the rate is below 3 / n, {3 / pairs:.1e}."
+        if not power.alarms.broken
+        else "No bound follows: those have to be explained first.",
         scale=" and ".join(f"{error:.0e} in {dtype}" for dtype, error in power.scale.items()),
     )
     parts = [_matrix(power), _laws(), _resolution(power), _mutants()]
