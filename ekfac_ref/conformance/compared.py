@@ -1,14 +1,12 @@
 """A question, what the subject or a mutant answers, and how far two answers are apart."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import inf
 
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.memory import Seen
-from ekfac_ref.conformance.mutants.recipe import CORRECT, Recipe
 from ekfac_ref.conformance.question import Precision, Question
 from ekfac_ref.conformance.subject import Ask, Subject
 from ekfac_ref.conformance.trial import Trial
@@ -36,7 +34,7 @@ class Comparison:
 
 def matrices(ask: Ask, question: Question) -> list[Tensor] | None:
     """The answer's matrices, None where there is no answer."""
-    trial = Trial(Subject("", _seeing(ask, question.seen)), question.problem)
+    trial = Trial(Subject("", ask), question.problem)
     trial.seen = question.seen
     try:
         answer = [trial.cases[i].E.matrix for i in question.rows]
@@ -50,14 +48,6 @@ def matrices(ask: Ask, question: Question) -> list[Tensor] | None:
 def _without_noise(E: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
     """A mistake can cancel a matrix to rounding, and rounding is like nobody else's."""
     return E if E.norm() > NOISE * torch.finfo(dtype).eps * right.norm() else torch.zeros_like(E)
-
-
-def _seeing(ask: Ask, seen: Seen) -> Ask:
-    """A recipe need not observe the problem again; that is most of its time."""
-    recipe = getattr(ask, "__self__", None)
-    if isinstance(recipe, Recipe) and recipe.look is CORRECT.look:
-        return replace(recipe, look=lambda problem: seen).ekfac
-    return ask
 
 
 def sine(x: Tensor, y: Tensor) -> float:

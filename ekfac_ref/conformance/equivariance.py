@@ -5,6 +5,8 @@ inside the cluster free, and two correct matrices can be far apart. So EKFAC mat
 behind a gate, and where it is closed the laws that need no eigenvectors judge instead.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -17,25 +19,45 @@ from ekfac_ref.sharing import Expand
 GATE = 1e-3
 
 
-def relative_gap(factor: Tensor, null_space_is_silent: bool) -> float:
-    """The smallest distance between two eigenvalues over the largest eigenvalue.
-
-    Two zeros count as apart where no gradient lives between them: expand factors (or T = 1) of the
-    same data.
-    """
-    w = torch.linalg.eigvalsh(factor)
-    largest = float(w.abs().amax())
-    if largest == 0:
-        return 1.0 if null_space_is_silent else 0.0
-    if null_space_is_silent:
-        w = w[w > 1e-12 * largest]
-    return float(w.diff().amin()) / largest if len(w) > 1 else 1.0
-
-
 def gap(seen: Observation) -> float:
-    """The smaller relative gap of A and B; ``GATE`` is what a comparison of EKFACs asks for."""
+    """The smaller gap of A and B; ``GATE`` is what a comparison of EKFACs asks for.
+
+    A gap is the smallest distance between two eigenvalues over the bound on the factor
+    (``factor_scales``): rounding moves the factor by some roundings of the bound, and an
+    eigenvector by as many over the gap. Two zeros count as apart where no gradient lives between
+    them: expand factors (or T = 1) of the same data.
+    """
     silent = isinstance(seen.sharing, Expand) or all(len(a) == 1 for a in seen.a)
-    return min(relative_gap(factor, silent) for factor in oracle.factors(seen))
+    return _smaller_gap(seen, _gap_above_zero if silent else _gap)
+
+
+def gap_with_zeros(seen: Observation) -> float:
+    """The same, where two zeros never count as apart: what a wrong EKFAC may depend on."""
+    return _smaller_gap(seen, _gap)
+
+
+def ekfac_scale(seen: Observation, gap: float) -> float:
+    """What the roundings of E are relative to, those of its basis included, behind the gate.
+
+    An eigenvector is turned by some roundings of 1 / gap, and what it is turned into differs by at
+    most ||F||. Toward the null space, where no gap is asked for, a vector of eigenvalue beta is
+    turned by some roundings of b / beta, but its Lambda is at most beta a.
+    """
+    b, a = factor_scales(seen)
+    return max(fisher_scale(seen) / gap, b * a)
+
+
+def _smaller_gap(seen: Observation, gap_of: Callable[[Tensor], float]) -> float:
+    pairs = zip(oracle.factors(seen), factor_scales(seen), strict=True)
+    return min(gap_of(torch.linalg.eigvalsh(factor) / bound) for factor, bound in pairs)
+
+
+def _gap(w: Tensor) -> float:
+    return float(w.diff().amin()) if len(w) > 1 else 1.0
+
+
+def _gap_above_zero(w: Tensor) -> float:
+    return _gap(w[w > 1e-12 * w.abs().amax()])
 
 
 def turned(one: Operator, other: Operator, U: Tensor, R: Tensor, seen: Observation) -> float:

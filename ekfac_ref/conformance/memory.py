@@ -2,17 +2,20 @@
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from ekfac_ref.conformance.observation import Observation, observe
+from ekfac_ref.conformance.observation import Observation, glance, observe
 from ekfac_ref.problem import Problem
 
 Seen = dict[str, list[Observation]]
 CAPACITY = 1024
 
-_memory: OrderedDict[bytes, tuple[Problem, Seen]] = OrderedDict()
+_Memory = OrderedDict[bytes, tuple[Problem, Seen]]
+_observed: _Memory = OrderedDict()
+_glanced: _Memory = OrderedDict()
 
 
 def remembered(problem: Problem) -> Seen:
@@ -21,12 +24,21 @@ def remembered(problem: Problem) -> Seen:
     For the kit's own problems, whose modules hold nothing that their ``repr``, parameters and
     buffers do not tell. Whoever gets an observation must not write to it.
     """
+    return _looked_up(problem, observe, _observed)
+
+
+def glanced(problem: Problem) -> Seen:
+    """The same for ``glance(problem)``."""
+    return _looked_up(problem, glance, _glanced)
+
+
+def _looked_up(problem: Problem, see: Callable[[Problem], Seen], memory: _Memory) -> Seen:
     key = digest(problem)
-    if key not in _memory:
-        _memory[key] = (problem, observe(problem))  # holds on to the mask, whose id is in the key
-        if len(_memory) > CAPACITY:
-            _memory.popitem(last=False)
-    return dict(_memory[key][1])
+    if key not in memory:
+        memory[key] = (problem, see(problem))  # holds on to the mask, whose id is in the key
+        if len(memory) > CAPACITY:
+            memory.popitem(last=False)
+    return dict(memory[key][1])
 
 
 def digest(problem: Problem) -> bytes:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance import equivariance, oracle
-from ekfac_ref.conformance.memory import Seen, remembered
-from ekfac_ref.conformance.observation import Observation, in_float64, look
+from ekfac_ref.conformance.definition import Definition
+from ekfac_ref.conformance.memory import Seen, glanced, remembered
+from ekfac_ref.conformance.observation import Observation
 from ekfac_ref.conformance.tolerance import fisher_scale
 from ekfac_ref.forward import call
 from ekfac_ref.problem import Problem
@@ -69,12 +70,20 @@ class Question:
         return any(T > 1 and d_out != d_in for (_, T, _), (d_out, d_in) in both)
 
 
-def ask_about(problem: Problem, precision: Precision) -> Question:
-    """What can be compared on a problem."""
-    # A float32 pass and a second way to G are for verdicts, and take most of the time.
-    seen = _glance(problem) if precision.dtype is torch.float64 else remembered(problem)
+def ask_about(problem: Problem, precision: Precision, definition: Definition) -> Question:
+    """What can be compared on a problem with a subject of this definition.
+
+    Mutants are mistakes in the default one, so layers on which the two differ do not take part.
+    """
+    # In float64 no account of rounding is needed.
+    seen = glanced(problem) if precision.dtype is torch.float64 else remembered(problem)
     groups = [one for several in seen.values() for one in several]
-    rows = [i for i, one in enumerate(groups) if _comparable(one, precision)]
+    same = [
+        not definition.changes(problem, layer, len(several))
+        for layer, several in seen.items()
+        for _ in several
+    ]
+    rows = [i for i, one in enumerate(groups) if same[i] and _comparable(one, precision)]
     N, K = samples(problem), outputs(problem)
     sizes = [(N, groups[i].g[0].shape[1], K) for i in rows]
     shapes = [(groups[i].G[0].shape[1], groups[i].G[0].shape[2]) for i in rows]
@@ -93,22 +102,9 @@ def outputs(problem: Problem) -> int:
         return call(problem.model, inputs)[0].numel()
 
 
-def _glance(problem: Problem) -> Seen:
-    """``observe`` with G = sum_t g a^T, and no account of rounding."""
-    with torch.no_grad():
-        seen = look(in_float64(problem), torch.float64)
-    for one in (one for groups in seen.values() for one in groups):
-        for a, g in zip(one.a, one.g, strict=True):
-            one.G.append(torch.einsum("cto,ti->coi", g, a))
-            one.wobble_a.append(a.new_zeros(a.shape[:1]))
-            one.wobble_g.append(g.new_zeros(g.shape[:2]))
-    return seen
-
-
 def _comparable(seen: Observation, precision: Precision) -> bool:
     size = oracle.fisher(seen).norm()
     # Where gradients cancel to nothing, their matrix is rounding.
     loud = bool(size > precision.differs * fisher_scale(seen))
     # A wrong matrix may also depend on the basis of a null space, which the right one never does.
-    gaps = [equivariance.relative_gap(factor, False) for factor in oracle.factors(seen)]
-    return loud and min(gaps) >= precision.gap
+    return loud and equivariance.gap_with_zeros(seen) >= precision.gap

@@ -83,5 +83,8 @@ _TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 def _bytes(x: Tensor) -> bytes:
-    x = x.detach()
-    return b"" if x.is_meta else x.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+    if x.is_meta:
+        return b""
+    # A clone: where an axis has size 1, what calls itself contiguous may have any stride.
+    x = x.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return x.view(-1).view(torch.uint8).numpy().tobytes()

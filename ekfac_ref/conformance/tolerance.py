@@ -51,14 +51,24 @@ def length(seen: Observation) -> int:
 def fisher_scale(seen: Observation) -> float:
     """(1/N) sum_nc (sum_t |g_nct| |a_nt|)^2, which bounds ||F||, ||E|| and every part of them."""
     total = sum(((g @ a) ** 2).sum() for a, g in zip(_sizes_a(seen), _sizes_g(seen), strict=True))
-    return float(total) / len(seen.g)
+    return max(float(total) / len(seen.g), _underflow(seen.dtype))
 
 
 def factor_scales(seen: Observation) -> tuple[float, float]:
     """Bounds on ||B|| and ||A|| under either sharing, from the norms of all g and a."""
     b = sum((g.sum(1) ** 2).sum() for g in _sizes_g(seen))
     a = max(a.amax() ** 2 for a in _sizes_a(seen))
-    return float(b) / len(seen.g), float(a)
+    floor = _underflow(seen.dtype)
+    return max(float(b) / len(seen.g), floor), max(float(a), floor)
+
+
+def _underflow(dtype: torch.dtype) -> float:
+    """The size whose roundoff is the smallest normal number.
+
+    Below that a product may be flushed to zero, which is an absolute error and no relative one: a
+    scale so small bounds nothing.
+    """
+    return torch.finfo(dtype).tiny / torch.finfo(dtype).eps
 
 
 # Roundings of a and g that the summed lengths cover; a network that amplifies more counts as large.
