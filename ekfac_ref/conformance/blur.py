@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.action import dense_by_action, own_blocks
+from ekfac_ref.conformance.apart import put_together
+from ekfac_ref.conformance.definition import Block
+from ekfac_ref.conformance.memory import remembered
 from ekfac_ref.conformance.subject import Answer, Ask, Subject
-from ekfac_ref.conformance.trial import dense_by_action
 from ekfac_ref.problem import Problem
 
 # (matrix, relative error, seed) to a matrix that is off by the error, relative to its norm.
@@ -58,10 +61,17 @@ def blurred(subject: Subject, blur: Blur, error: float) -> Subject:
     """The subject, every answer of it off by a relative error."""
     seeds = count()
 
+    def spoil(own: Any, blocks: list[Block]) -> Any:
+        if isinstance(own, Tensor):  # preconditioned; the same error for the same question
+            return blur.spoil(own.double(), error, 0).to(own)
+        parts = [_Blurred(part, blur, error, seeds) for part in own_blocks(own, blocks)]
+        return put_together(parts, blocks)
+
     def spoilt(ask: Ask) -> Ask:
         def answer(problem: Problem) -> Answer:
             found = ask(problem)
-            return {name: _Blurred(own, blur, error, seeds) for name, own in found.items()}
+            blocks = subject.definition.blocks(problem, remembered(problem))
+            return {name: spoil(own, blocks[name]) for name, own in found.items()}
 
         return answer
 
@@ -69,20 +79,14 @@ def blurred(subject: Subject, blur: Blur, error: float) -> Subject:
 
 
 class _Blurred:
-    """An operator, spoilt; it has what the operator has."""
+    """An operator of one block, spoilt; it has what the operator has."""
 
     def __init__(self, own: Any, blur: Blur, error: float, seeds: Iterator[int]) -> None:
         self._own, self._blur, self._error, self._seeds = own, blur, error, seeds
         self._seed = next(seeds)
         self._matrix: Tensor | None = None
-        if hasattr(own, "blocks"):
-            self.blocks = tuple(_Blurred(block, blur, error, seeds) for block in own.blocks)
 
     def matvec(self, V: Tensor) -> Tensor:
-        if hasattr(self, "blocks"):
-            rows = V.chunk(len(self.blocks))
-            pairs = zip(self.blocks, rows, strict=True)
-            return torch.cat([block.matvec(part) for block, part in pairs])
         if self._blur.every_product:
             return self._spoilt(self._own.matvec(V), next(self._seeds))
         if self._matrix is None:

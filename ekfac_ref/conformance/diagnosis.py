@@ -6,12 +6,13 @@ answer of ``compared``, up to what factor of ``monomial``, and in which order mu
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
 
 from ekfac_ref.conformance.compared import Comparison
+from ekfac_ref.conformance.definition import Definition
 from ekfac_ref.conformance.evidence import NEEDED, chosen, differing_answers, drawn, enough
 from ekfac_ref.conformance.monomial import Candidate, judged
 from ekfac_ref.conformance.mutants import CATALOGUE
@@ -40,6 +41,14 @@ class Diagnosis:
 
 def diagnose(subject: Subject, catalogue: Sequence[Mutant] = CATALOGUE, seed: int = 0) -> Diagnosis:
     """Name the mistake of a subject, if it is one of the catalogue's."""
+    found = _found(subject, catalogue, seed)
+    if subject.definition == Definition():
+        return found
+    where = f"Only layers on which {subject.definition} makes no difference were compared."
+    return replace(found, sentence=f"{found.sentence} {where}")
+
+
+def _found(subject: Subject, catalogue: Sequence[Mutant], seed: int) -> Diagnosis:
     precision = DOUBLE if torch.float64 in subject.abilities.dtypes else SINGLE
     draws = drawn(subject, precision, seed)
     found = enough(draws, precision, subject.abilities.positions)

@@ -5,21 +5,20 @@ are drawn while the subject looks right. At least twelve of those that are compa
 positions, where the subject can be asked about positions.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from math import fsum
 
 from ekfac_ref.conformance.compared import Comparison, differing, matrices
+from ekfac_ref.conformance.definition import Definition
 from ekfac_ref.conformance.draw import families_for, of_one_family
 from ekfac_ref.conformance.question import Precision, Question, ask_about, outputs, samples
 from ekfac_ref.conformance.subject import Abilities, Subject
 from ekfac_ref.problem import Problem
 
-# Problems of each family of networks, drawn at once, and more while the mistake does not show; in
-# the end for each of a family's corners, which are many in convolutions.
-DRAWS = ((12, 0), (12, 0), (24, 0), (0, 4))
+# Problems of each family of networks, drawn at once, and more while the mistake does not show.
+DRAWS = (12, 12, 24, 60)
 USED, ODD = 16, 12  # problems to compare on; at most so many of them that tell shapes apart
 INFORMATIVE = 12  # at least so many of them with T > 1, if the subject can be asked about those
 NEEDED = 3  # problems on which a subject must differ from the definition to be looked into
@@ -27,8 +26,8 @@ NEEDED = 3  # problems on which a subject must differ from the definition to be 
 
 def drawn(subject: Subject, precision: Precision, seed: int) -> Iterator[list[Comparison]]:
     """What the subject says of one draw after another."""
-    for more, counts in enumerate(DRAWS):
-        yield list(compared(subject, precision, counts, seed + more))
+    for more, count in enumerate(DRAWS):
+        yield list(compared(subject, precision, count, seed + more))
 
 
 def enough(
@@ -66,12 +65,10 @@ def differing_answers(found: list[Comparison], precision: Precision) -> int:
     return differing([c.given for c in found], [c.question for c in found], precision)
 
 
-def compared(
-    subject: Subject, precision: Precision, counts: tuple[int, int], seed: int
-) -> Iterable[Comparison]:
+def compared(subject: Subject, precision: Precision, count: int, seed: int) -> Iterable[Comparison]:
     """The questions of a draw on which the subject gives an answer."""
     abilities = replace(subject.abilities, dtypes=(precision.dtype,))
-    for question in _questions(abilities, precision, counts, seed):
+    for question in _questions(abilities, subject.definition, precision, count, seed):
         given = matrices(subject.ekfac, question)
         if given is not None:
             yield Comparison(question, given)
@@ -79,16 +76,21 @@ def compared(
 
 @lru_cache(maxsize=8)  # they take longer than most subjects' answers
 def _questions(
-    abilities: Abilities, precision: Precision, counts: tuple[int, int], seed: int
+    abilities: Abilities,
+    definition: Definition,
+    precision: Precision,
+    count: int,
+    seed: int,
 ) -> tuple[Question, ...]:
-    """Of so many problems of each family, and for each of its corners, those worth comparing."""
-    each, each_corner = counts
+    """Of so many problems of each family those worth comparing."""
     problems = [
         problem
-        for family, corners in Counter(families_for(abilities)).items()
-        for problem in of_one_family(abilities, family, each + each_corner * corners, seed)
+        for family in families_for(abilities)
+        for problem in of_one_family(abilities, family, count, seed)
     ]
-    questions = [ask_about(problem, precision) for problem in problems if _informative(problem)]
+    questions = [
+        ask_about(problem, precision, definition) for problem in problems if _informative(problem)
+    ]
     return tuple(q for q in questions if any(d_out != d_in for d_out, d_in in q.shapes))
 
 

@@ -12,7 +12,7 @@ from enum import Enum
 import torch
 
 from ekfac_ref.conformance import case_laws, changes, equivariance
-from ekfac_ref.conformance.subject import Abilities
+from ekfac_ref.conformance.subject import Abilities, Subject
 from ekfac_ref.conformance.tolerance import LawBroken
 from ekfac_ref.conformance.trial import Case, Trial, copied
 from ekfac_ref.problem import Problem
@@ -26,6 +26,7 @@ class Lane(Enum):
     SOLVE = "solve(V, damping=)"
     KFAC = "a KFAC block"
     FISHER = "an exact block"
+    PRECONDITION = "precondition(problem, gradients, damping)"
 
 
 Ratios = Iterable[float]
@@ -57,16 +58,19 @@ class Law:
     def offered(self, trial: Trial) -> bool:
         """Whether the subject's answer has what the law needs."""
         return self.fits(trial.subject.abilities) and any(
-            _OFFERS[self.lane](case) for case in trial.cases
+            _OFFERS[self.lane](trial.subject, case) for case in trial.cases
         )
 
 
-_OFFERS: dict[Lane, Callable[[Case], bool]] = {
-    Lane.OPAQUE: lambda case: True,
-    Lane.BASIS: lambda case: all(hasattr(case.own, x) for x in ("Q_B", "Q_A", "eigenvalues")),
-    Lane.SOLVE: lambda case: hasattr(case.own, "solve"),
-    Lane.KFAC: lambda case: case.K is not None,
-    Lane.FISHER: lambda case: case.F is not None,
+_OFFERS: dict[Lane, Callable[[Subject, Case], bool]] = {
+    Lane.OPAQUE: lambda subject, case: True,
+    Lane.BASIS: lambda subject, case: all(
+        hasattr(case.own, x) for x in ("Q_B", "Q_A", "eigenvalues")
+    ),
+    Lane.SOLVE: lambda subject, case: hasattr(case.own, "solve"),
+    Lane.KFAC: lambda subject, case: case.K is not None,
+    Lane.FISHER: lambda subject, case: case.F is not None,
+    Lane.PRECONDITION: lambda subject, case: subject.precondition is not None,
 }
 
 
@@ -75,7 +79,7 @@ def of_each_block(lane: Lane, law: Callable[[Case], float | None]) -> Callable[[
 
     def ask(trial: Trial) -> Iterator[float]:
         for case in trial.cases:
-            if _OFFERS[lane](case) and (ratio := law(case)) is not None:
+            if _OFFERS[lane](trial.subject, case) and (ratio := law(case)) is not None:
                 yield ratio
 
     return ask
@@ -110,9 +114,21 @@ def no_memory(trial: Trial) -> Iterator[float]:
 
 def leaves_alone(trial: Trial) -> Iterator[float]:
     """Nothing of the caller's was changed by what has been asked so far."""
-    if trial.cases and trial.changes:
+    _ = trial.cases, trial.preconditioned  # all that can be asked about a problem
+    if trial.changes:
         raise LawBroken(f"leaves alone: {'; '.join(trial.changes[:3])}")
     yield 0.0
+
+
+def preconditions(trial: Trial) -> Iterator[float]:
+    """(E + damping I) x = v for what ``precondition`` makes of v, in every layer."""
+    if trial.subject.precondition is None:
+        return
+    cases = iter(trial.cases)
+    for name, blocks in trial.blocks.items():
+        pairs = [(block, next(cases)) for block in blocks]
+        for solved in trial.preconditioned[name]:
+            yield case_laws.preconditions(pairs, solved)
 
 
 def refused(change: Callable[[Problem], Problem]) -> Callable[[Trial], Ratios]:

@@ -10,6 +10,7 @@ from ekfac_ref.conformance.law import (
     leaves_alone,
     no_memory,
     of_each_block,
+    preconditions,
     refused,
     unchanged_by,
 )
@@ -193,5 +194,12 @@ LAWS: tuple[Law, ...] = (
         "F = (1/N) sum_nc vec(G_nc) vec(G_nc)^T",
         _DEFINITION,
         case_laws.exact_block,
+    ),
+    Law(
+        "precondition",
+        Lane.PRECONDITION,
+        "(E + d I) x = v for x = precondition(v), d = 1e-06 and 1, and the same bits twice",
+        "by definition, E as the subject's own",
+        preconditions,
     ),
 )

@@ -26,7 +26,7 @@ def laws(name: str | None) -> int:
         [
             ("law", law.name),
             ("must hold", law.statement),
-            ("lane", f"{law.lane.name.lower()}: asked where the answer has {law.lane.value}"),
+            ("lane", f"{law.lane.name.lower()}: asked where the subject offers {law.lane.value}"),
             ("source", law.source),
             ("mutants", ", ".join(by) or "none names it"),
         ],

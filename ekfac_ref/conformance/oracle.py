@@ -36,8 +36,8 @@ def _expand(seen: Observation) -> Factors:
 
 
 def _reduce(seen: Observation) -> Factors:
-    """B = (1/N) sum_nc ghat ghat^T,  A = (1/N+) sum_n abar abar^T."""
-    means = [a[counted].mean(0) for a, counted in _pairs(seen) if counted.any()]
+    """B = (1/N) sum_nc ghat ghat^T,  A = (1/N+) sum_n abar abar^T, the mean of it over all runs."""
+    means = [a[counted].mean(0) for a, counted in _runs(seen) if counted.any()]
     ghat = [g_c.sum(0) for g in seen.g for g_c in g]
     B = _sum(torch.outer(x, x) for x in ghat) / len(seen.g)
     return B, _sum(torch.outer(abar, abar) for abar in means) / len(means)
@@ -58,6 +58,14 @@ def ekfac(seen: Observation) -> Square:
 
 def _pairs(seen: Observation) -> list[tuple[Tensor, Tensor]]:
     return list(zip(seen.a, seen.counted, strict=True))
+
+
+def _runs(seen: Observation) -> list[tuple[Tensor, Tensor]]:
+    return [
+        run
+        for a, counted in _pairs(seen)
+        for run in zip(a.chunk(seen.runs), counted.chunk(seen.runs), strict=True)
+    ]
 
 
 def _sum(terms: Iterable[Tensor]) -> Tensor:

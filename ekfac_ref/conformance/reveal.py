@@ -37,6 +37,7 @@ def reveal(
 ) -> Iterator[Revealed]:
     """One after the other, in the subject's place."""
     for mutant in mutants:
+        # In the default definition, whatever the subject's: it is mistakes in that one.
         disguised = replace(mutant.subject, abilities=subject.abilities)
         yield _first(mutant, disguised, problems, laws)
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ekfac_ref.columns import Empirical, Exact
+from ekfac_ref.conformance.definition import Definition
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.likelihoods import Bernoulli, Categorical, Gaussian, Poisson
 from ekfac_ref.problem import Problem
@@ -16,6 +17,8 @@ from ekfac_ref.sharing import Expand, Reduce
 
 Answer = Mapping[str, Any]
 Ask = Callable[[Problem], Answer]
+Gradients = Mapping[str, Tensor]
+Precondition = Callable[[Problem, dict[str, Tensor], float], Gradients]
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,10 @@ class Subject:
     """An implementation on trial.
 
     An operator answers at least ``matvec(V)`` for V shaped like [W | b]. What else it has decides
-    which further laws are asked: ``solve(V, damping=)``; ``Q_B``, ``Q_A`` and ``eigenvalues``.
+    which further laws are asked: ``solve(V, damping=)``; ``Q_B``, ``Q_A`` and ``eigenvalues``. One
+    for several blocks (groups, or W and b apart) may have them as ``blocks``, group by group and
+    the weight's before the bias's, each for V of its own shape; without, it is asked for products
+    only.
 
     Attributes:
         name: how reports call it.
@@ -67,6 +73,10 @@ class Subject:
         kfac: the same for KFAC, if there is one.
         exact_fisher: the same for the exact blocks, if there is one.
         abilities: which problems may be drawn.
+        precondition: (problem, {layer: V}, damping) to {layer: (E + damping I)^-1 V}, V and the
+            answer of shape [d_out, d_in], E as ``ekfac`` answers it; if there is one. For those
+            whose operators have no ``solve``, or who take another path when they solve.
+        definition: which EKFAC it is, with the bias joint or apart, one A per group or for all.
     """
 
     name: str
@@ -74,6 +84,15 @@ class Subject:
     kfac: Ask | None = None
     exact_fisher: Ask | None = None
     abilities: Abilities = field(default_factory=Abilities)
+    precondition: Precondition | None = None
+    definition: Definition = field(default_factory=Definition)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.definition, Definition):
+            raise ProblemError(
+                f"definition: {self.definition!r} is of type {type(self.definition).__name__}; "
+                "pass Definition(bias=Separate()), Definition(A=Shared()) or both."
+            )
 
     def wrapped(self, wrap: Callable[[Ask], Ask]) -> "Subject":
         """The same subject with something around every way to ask it."""
@@ -82,7 +101,17 @@ class Subject:
             ekfac=wrap(self.ekfac),
             kfac=self.kfac and wrap(self.kfac),
             exact_fisher=self.exact_fisher and wrap(self.exact_fisher),
+            precondition=self.precondition and _wrapped(self.precondition, wrap),
         )
+
+
+def _wrapped(precondition: Precondition, wrap: Callable[[Ask], Ask]) -> Precondition:
+    """Given gradients and damping, it is a question about a problem like the others."""
+
+    def ask(problem: Problem, gradients: dict[str, Tensor], damping: float) -> Gradients:
+        return wrap(lambda given: precondition(given, gradients, damping))(problem)
+
+    return ask
 
 
 def subject(thing: Any, name: str) -> Subject:
@@ -90,7 +119,7 @@ def subject(thing: Any, name: str) -> Subject:
     if isinstance(thing, Subject):
         return thing
     if callable(thing) and not hasattr(thing, "ekfac"):
-        return Subject(name, thing, abilities=getattr(thing, "abilities", Abilities()))
+        return Subject(name, thing, **_declared(thing))
     if not callable(getattr(thing, "ekfac", None)):
         raise ProblemError(
             f"subject {name!r}: a {type(thing).__name__} cannot be asked for anything; give a "
@@ -99,10 +128,18 @@ def subject(thing: Any, name: str) -> Subject:
     return Subject(
         name,
         thing.ekfac,
-        getattr(thing, "kfac", None),
-        getattr(thing, "exact_fisher", None),
-        getattr(thing, "abilities", Abilities()),
+        kfac=getattr(thing, "kfac", None),
+        exact_fisher=getattr(thing, "exact_fisher", None),
+        precondition=getattr(thing, "precondition", None),
+        **_declared(thing),
     )
+
+
+def _declared(thing: Any) -> dict[str, Any]:
+    return {what: getattr(thing, what) for what in _DECLARATIONS if hasattr(thing, what)}
+
+
+_DECLARATIONS = ("abilities", "definition")
 
 
 def load(path: str) -> Subject:

@@ -1,7 +1,6 @@
 """A subject's answers to one problem, in the form that laws are asked of."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from ekfac_ref.conformance.action import BadAnswer, by_action, checked, extent, own_blocks
+from ekfac_ref.conformance.definition import Block
 from ekfac_ref.conformance.memory import remembered
 from ekfac_ref.conformance.observation import Observation
 from ekfac_ref.conformance.state import changes, snapshot
@@ -17,20 +18,23 @@ from ekfac_ref.conformance.subject import Answer, Ask, Subject
 from ekfac_ref.operators import Dense
 from ekfac_ref.problem import Problem
 
+__all__ = ["BadAnswer", "Case", "Solved", "Trial", "copied"]
 
-class BadAnswer(Exception):  # it is the subject's mistake, and no law's business
-    """An answer that no law can be asked of: what is wrong with it, and what was expected."""
+DAMPINGS = (1e-6, 1.0)  # at 1 a damping that is squared, or its root, looks right
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What a subject said of one layer (one group of it), and what that layer saw.
+    """What a subject said of one block, and what that block saw.
+
+    A block is a layer, or one group of it, or the weight or the bias of either where the subject
+    treats them apart (``definition.py``).
 
     Attributes:
-        layer: its name, with the number of the group where there are several.
+        layer: its name, with that of the block where there are several.
         seen: by the kit's own eyes, in float64.
         E: the EKFAC block by its action on every unit vector, in float64.
-        own: the operator itself, for laws that ask it for more; a group's own, if it has blocks.
+        own: the operator itself, for laws that ask it for more; the block's own, if it has blocks.
         K: the KFAC block by its action, if the subject offers KFAC.
         F: the exact block by its action, if the subject offers it.
     """
@@ -41,6 +45,16 @@ class Case:
     own: Any
     K: Dense | None
     F: Dense | None
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """What ``precondition`` made of V in one layer: x, and once more ``again``. In float64."""
+
+    damping: float
+    V: Tensor
+    x: Tensor
+    again: Tensor
 
 
 class Trial:
@@ -54,25 +68,61 @@ class Trial:
         self.changes: list[str] = []
 
     def about(self, problem: Problem) -> "Trial":
-        """The same subject on another problem."""
-        return Trial(self.subject, problem)
+        """The same subject on a changed problem, which has the same layers.
+
+        What those saw of it is taken to be what they saw of this one: no law between two answers
+        asks for more than the shapes, and looking takes longer than most subjects do.
+        """
+        trial = Trial(self.subject, problem)
+        trial.seen = self.seen
+        return trial
 
     @cached_property
     def seen(self) -> dict[str, list[Observation]]:
-        """{layer: one Observation per group}."""
+        """{layer: one Observation per group}, whatever the subject makes of them."""
         return remembered(self.problem)
 
     @cached_property
+    def blocks(self) -> dict[str, list[Block]]:
+        """{layer: its blocks}, as the subject's definition has them."""
+        return self.subject.definition.blocks(self.problem, self.seen)
+
+    @cached_property
     def cases(self) -> list[Case]:
-        """Every layer and group."""
+        """Every block of every layer."""
         E = self.asked(self.subject.ekfac, "ekfac")
         K = self._if_offered(self.subject.kfac, "kfac")
         F = self._if_offered(self.subject.exact_fisher, "exact_fisher")
         return [
             case
-            for name, groups in self.seen.items()
-            for case in _cases(name, groups, E[name], K and K[name], F and F[name])
+            for name, blocks in self.blocks.items()
+            for case in _cases(name, blocks, E[name], K and K[name], F and F[name])
         ]
+
+    @cached_property
+    def preconditioned(self) -> dict[str, list[Solved]]:
+        """{layer: what ``precondition`` says at DAMPINGS}, with nothing in it if there is none.
+
+        The gradients are random numbers, of all layers at once.
+        """
+        if self.subject.precondition is None:
+            return {}
+        dtype = next(self.problem.model.parameters()).dtype
+        generator = torch.Generator().manual_seed(3)
+        V = {
+            name: torch.randn(extent(blocks), generator=generator).to(dtype)
+            for name, blocks in self.blocks.items()
+        }
+        twice = {
+            damping: [self._precondition(V, damping) for _ in range(2)] for damping in DAMPINGS
+        }
+        return {
+            name: [
+                Solved(damping, V[name].double(), x[name], again[name])
+                for damping, (x, again) in twice.items()
+            ]
+            for name in V
+        }
 
     def asked(self, ask: Ask, method: str) -> Answer:
         """An answer with the right layers in it, to a copy of the problem."""
@@ -91,6 +141,22 @@ class Trial:
     def _if_offered(self, ask: Ask | None, method: str) -> Answer | None:
         return None if ask is None else self.asked(ask, method)
 
+    def _precondition(self, gradients: dict[str, Tensor], damping: float) -> dict[str, Tensor]:
+        precondition = self.subject.precondition
+        assert precondition is not None
+        given = {name: V.clone() for name, V in gradients.items()}
+        answer = self.asked(lambda problem: precondition(problem, given, damping), "precondition")
+        for name, V in gradients.items():
+            if name not in given or not torch.equal(given[name], V):
+                self.changes.append(f"precondition, gradients of {name!r}: changed")
+        asked = "for gradients of"
+        return {
+            name: checked(name, "precondition", answer[name], asked, extent(blocks))
+            .detach()
+            .to(torch.float64, copy=True)
+            for name, blocks in self.blocks.items()
+        }
+
 
 def copied(problem: Problem) -> Problem:
     """A problem that the subject may do anything to."""
@@ -98,50 +164,13 @@ def copied(problem: Problem) -> Problem:
     return replace(problem, model=copy.deepcopy(problem.model), batches=batches)
 
 
-def _cases(name: str, groups: list[Observation], E: Any, K: Any, F: Any) -> list[Case]:
-    parts = [_by_action(name, operator, groups) for operator in (E, K, F)]
-    blocks = getattr(E, "blocks", (E,))
-    own = blocks if len(blocks) == len(groups) else [None] * len(groups)
-    labels = [name] if len(groups) == 1 else [f"{name}, group {k}" for k in range(len(groups))]
-    rows = zip(labels, groups, own, *parts, strict=True)
-    return [Case(label, seen, e, o, k, f) for label, seen, o, e, k, f in rows]
-
-
-def _by_action(name: str, operator: Any, groups: list[Observation]) -> list[Any]:
-    """The dense block of every group, from the operator's action alone."""
-    if operator is None:
-        return [None] * len(groups)
-    d_out, d_in = groups[0].G[0].shape[1:]
-    shape = (d_out * len(groups), d_in)
-    matrix = dense_by_action(name, operator.matvec, shape, groups[0].dtype)
-    P = d_out * d_in
-    inside = torch.block_diag(*(matrix[k : k + P, k : k + P] for k in range(0, len(matrix), P)))
-    if not torch.equal(inside, matrix):
-        raise BadAnswer(
-            f"layer {name!r}: its groups are coupled; every group is a block of its own"
-        )
-    return [Dense(matrix[k : k + P, k : k + P], (d_out, d_in)) for k in range(0, len(matrix), P)]
-
-
-def dense_by_action(
-    name: str, matvec: Callable[[Tensor], Any], shape: tuple[int, int], dtype: torch.dtype
-) -> Tensor:
-    """Column by column: what ``matvec`` makes of every unit vector, checked, in float64."""
-    units = torch.eye(shape[0] * shape[1], dtype=dtype).reshape(-1, *shape)
-    columns = []
-    for V in units:
-        column = matvec(V.clone())
-        if not isinstance(column, Tensor):
-            raise BadAnswer(
-                f"layer {name!r}: matvec returned a {type(column).__name__}, not a tensor"
-            )
-        if tuple(column.shape) != shape:
-            raise BadAnswer(
-                f"layer {name!r}: matvec returned shape {list(column.shape)} for V of "
-                f"{list(shape)} = [d_out, d_in], the bias among the inputs"
-            )
-        if not bool(torch.isfinite(column).all()):
-            raise BadAnswer(f"layer {name!r}: matvec returned NaN or infinity")
-        # A copy: what the next product does to this one is a law of its own.
-        columns.append(column.detach().to(torch.float64, copy=True).reshape(-1))
-    return torch.stack(columns, 1)
+def _cases(name: str, blocks: list[Block], E: Any, K: Any, F: Any) -> list[Case]:
+    parts = [
+        [None] * len(blocks) if operator is None else by_action(name, operator, blocks)
+        for operator in (E, K, F)
+    ]
+    rows = zip(blocks, own_blocks(E, blocks), *parts, strict=True)
+    return [
+        Case(", ".join(filter(None, (name, block.name))), block.seen, e, own, k, f)
+        for block, own, e, k, f in rows
+    ]
