@@ -11,17 +11,25 @@ from ekfac_ref.conformance import equivariance, oracle
 from ekfac_ref.conformance.draw import draw_problems
 from ekfac_ref.conformance.observation import Observation, observe
 from ekfac_ref.conformance.subject import Abilities
+from ekfac_ref.forward import call
+from ekfac_ref.likelihoods import Bernoulli, Categorical
+from ekfac_ref.problem import Problem
 
 from .snapshot import as_users_run_it
 
 SETS, PROBLEMS = 2, 48
-# Shares of the problems in which some layer is at the corner.
+# Shares of the problems that are at the corner, or some layer of them.
 AT_LEAST = {
     "a repeated eigenvalue above zero": 0.05,
     "a gap below 1e-6": 0.05,
     "a singular factor": 0.5,
     "fewer samples than inputs": 0.3,
     "a sample without gradient": 0.05,
+    "no gradient at all": 0.05,
+    "whitened inputs": 0.05,
+    "a decided output": 0.05,
+    "one sample": 0.05,
+    "a stride that is not the dilation": 0.05,
     "a column at several positions": 0.3,
     "one EKFAC matrix only": 0.5,
 }
@@ -39,8 +47,36 @@ def gaps(factor: Tensor) -> Tensor:
     return (w[w > 1e-10 * w[-1]] / w[-1]).diff()
 
 
+def corners_of(problem: Problem) -> Iterator[str]:
+    if any(is_decided(problem, call(problem.model, x).detach()) for x, _ in problem.batches):
+        yield "a decided output"
+    if sum(len(y) for _, y in problem.batches) == 1:
+        yield "one sample"
+    convolutions = [m for m in problem.model.modules() if hasattr(m, "dilation")]
+    if any(m.stride != m.dilation for m in convolutions):
+        yield "a stride that is not the dilation"
+
+
+def is_decided(problem: Problem, f: Tensor) -> bool:
+    """Whether some probability is 0 or 1 to three digits."""
+    if isinstance(problem.likelihood, Categorical):
+        return bool((torch.softmax(f, problem.likelihood.class_axis) > 0.999).any())
+    return isinstance(problem.likelihood, Bernoulli) and bool((f.abs() > 7).any())
+
+
+def is_white(a: Tensor, A: Tensor) -> bool:
+    """Whether A's eigenvalues above zero are several and all one, other than by unit vectors."""
+    return (
+        bool((a != 0).sum(1).max() > 1)
+        and torch.linalg.matrix_rank(A, hermitian=True).item() > 1
+        and bool(gaps(A).sum() < 1e-5)
+    )
+
+
 def corners(seen: Observation) -> Iterator[str]:
     B, A = oracle.factors(seen)
+    if is_white(torch.cat(seen.a), A):
+        yield "whitened inputs"
     for factor in (A, B):
         w = torch.linalg.eigvalsh(factor)
         if w[-1] > 0:
@@ -53,6 +89,8 @@ def corners(seen: Observation) -> Iterator[str]:
     if len(seen.G) < len(A):
         yield "fewer samples than inputs"
     silent = [not G.any() for G in seen.G]
+    if all(silent):
+        yield "no gradient at all"
     if any(silent) and not all(silent):
         yield "a sample without gradient"
     if any((g.any(2).sum(1) > 1).any() for g in seen.g):
@@ -65,6 +103,7 @@ def test_every_corner_is_reached() -> None:
     reached: Counter[str] = Counter()
     for seed in range(SETS):
         for problem in draw_problems(Abilities(), PROBLEMS, seed):
+            reached.update(corners_of(problem))
             layers = [seen for groups in observe(problem).values() for seen in groups]
             reached.update({corner for seen in layers for corner in corners(seen)})
     shares = {corner: reached[corner] / (SETS * PROBLEMS) for corner in AT_LEAST}

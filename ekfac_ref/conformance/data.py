@@ -1,12 +1,13 @@
 """What inputs look like: families that reach the corners of the algebra on purpose.
 
-Each takes float inputs [N, ..., d] and gives inputs of the same shape.
+Each takes float inputs [N, ..., d] and gives inputs of the same shape. Two corners need more than
+inputs: a head to be saturated, and one that is blind to be asked with every input and every label.
 """
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Data = Callable[[Tensor], Tensor]
 
@@ -42,9 +43,72 @@ def dead(x: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(x[..., :1]), x[..., 1:]], -1)
 
 
+def constant(x: Tensor) -> Tensor:
+    """Every sample and position is the first one: A has rank one."""
+    return x[:1].reshape(-1, x.shape[-1])[:1].expand(x[..., 0].numel(), -1).reshape(x.shape)
+
+
+def whitened(x: Tensor) -> Tensor:
+    """A is a multiple of I, or of a projection where rows are few: no basis is special.
+
+    The same with a bias, where there are rows enough for a mean of zero.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    if len(rows) > rows.shape[1]:
+        ones = torch.ones_like(rows[:, :1])
+        rows = _orthonormal(torch.cat([ones, rows], 1))[:, 1:]
+    else:
+        rows = _orthonormal(rows)
+    return torch.zeros_like(x).copy_((rows * len(rows) ** 0.5).reshape(x.shape))
+
+
+def orthogonal(x: Tensor) -> Tensor:
+    """Orthogonal rows of lengths 1, 2, 3 ...; those that find no direction any more are zero."""
+    rows = x.reshape(-1, x.shape[-1])
+    few = min(rows.shape)
+    Q = _orthonormal(rows[:few]) * torch.arange(1, few + 1)[:, None]
+    return torch.cat([Q, rows[few:] * 0]).reshape(x.shape).to(x)
+
+
+def _orthonormal(rows: Tensor) -> Tensor:
+    """Orthonormal columns, or rows where these are fewer."""
+    if len(rows) < rows.shape[1]:
+        return _orthonormal(rows.T).T
+    return torch.linalg.qr(rows.double()).Q
+
+
+def zero(x: Tensor) -> Tensor:
+    """Nothing at all: a weight without a bias has no gradient."""
+    return torch.zeros_like(x)
+
+
 FAMILIES: tuple[Data, ...] = (
-    *(plain, badly_scaled, uncentred, plain, duplicated, one_hot),
-    *(badly_scaled, plain, uncentred, dead, plain),
+    *(plain, badly_scaled, uncentred, plain, duplicated, one_hot, plain, dead),
+    *(badly_scaled, constant, uncentred, zero),
 )
 # Those that leave a rate exp(f) within float32.
-TAME: tuple[Data, ...] = (plain, plain, duplicated, one_hot, dead)
+TAME: tuple[Data, ...] = (plain, duplicated, one_hot, plain, dead, constant, zero)
+# Those whose corner is in the rows that a Linear sees; the patches of an image have none of it.
+OF_ROWS: tuple[Data, ...] = (whitened, orthogonal, whitened) * 3
+
+
+def saturate(model: nn.Module) -> None:
+    """Logits 32 times as large, so that probabilities are 0 or 1 to a digit or to all."""
+    with torch.no_grad():
+        for parameter in _head(model).parameters():
+            parameter.mul_(32)
+
+
+def every_with_every(model: nn.Module, N: int) -> tuple[Tensor, Tensor]:
+    """Numbers of inputs and of labels for N samples, N even: two inputs, each with N / 2 labels.
+
+    The weight of the head becomes zero, so that its output gradients hang on labels alone: there
+    KFAC is the empirical Fisher, and all other layers have no gradient.
+    """
+    with torch.no_grad():
+        _head(model).weight.zero_()
+    return torch.arange(N) // (N // 2), torch.arange(N) % (N // 2)
+
+
+def _head(model: nn.Module) -> nn.Linear:
+    return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from itertools import zip_longest
+from typing import TypeVar
+from zlib import crc32
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -9,13 +11,16 @@ from hypothesis.errors import Unsatisfiable
 from torch import nn
 
 from ekfac_ref.conformance import families as nets
-from ekfac_ref.conformance.families import Draw, Family
+from ekfac_ref.conformance import images
+from ekfac_ref.conformance.drawn_layers import Draw
+from ekfac_ref.conformance.families import Family
 from ekfac_ref.conformance.strategies import Drawn, problems
 from ekfac_ref.conformance.subject import Abilities
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.layers import find_layers
 from ekfac_ref.problem import Problem
 
+T = TypeVar("T")
 QUIET = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
@@ -25,12 +30,12 @@ def questions(
 ) -> Problem:
     """A problem that the subject has said it can answer, of these families of networks or any."""
     networks = problems(families or families_for(abilities))
-    drawn: Drawn = draw(networks.filter(_within(abilities)))
+    network: Drawn = draw(networks.filter(_within(abilities)))
     if not abilities.bias:
-        _drop_biases(drawn.model)
+        _drop_biases(network.model)
     fisher = draw(st.sampled_from(abilities.fishers))()
     sharing = draw(st.sampled_from(abilities.sharings))()
-    problem = drawn.problem(fisher, sharing)
+    problem = network.problem(fisher, sharing)
     modules = dict(problem.model.named_modules())
     mine = [
         layer.name
@@ -49,37 +54,52 @@ def draw_problems(abilities: Abilities, count: int, seed_: int) -> list[Problem]
 
     The families of networks take turns: left alone, Hypothesis dwells on one for long.
     """
-    families = tuple(dict.fromkeys(families_for(abilities)))
+    families = families_for(abilities)
     each = -(-count // len(families))
-    drawn = [of_one_family(abilities, family, each, seed_) for family in families]
-    in_turn = [p for turn in zip_longest(*drawn) for p in turn if p is not None]
+    by_family = [of_one_family(abilities, family, each, seed_) for family in families]
+    in_turn = [p for turn in zip_longest(*by_family) for p in turn if p is not None]
     return in_turn[:count]
 
 
-FEW = 4
+SIMPLEST = 2  # its number: not among the first, for it shows little
 
 
 def of_one_family(abilities: Abilities, family: Family, count: int, seed_: int) -> list[Problem]:
-    """In short runs, since a long one dwells on variations of a few problems.
-
-    The first problem of a run is always the simplest there is; once is enough.
-    """
+    """Whatever comes, Fishers in turn, and among a few the simplest there is."""
     found: list[Problem] = []
-    for run in range(-(-count // FEW)):
+    for number in range(count):
+        fisher = abilities.fishers[(number + (number >= SIMPLEST)) % len(abilities.fishers)]
+        strategy = questions(replace(abilities, fishers=(fisher,)), (family,))
+        # Families do not share a seed: they would share likelihoods and data.
+        which = f"{family.__name__} {seed_} {number}"
         try:
-            found += _run(abilities, family, FEW + (run > 0), 1000 * seed_ + run)[run > 0 :]
+            found.append(simplest(strategy) if number == SIMPLEST else drawn(strategy, which))
         except Unsatisfiable:  # a family may have nothing that the subject can do
             break
-    return found[:count]
+    return found
 
 
-def _run(abilities: Abilities, family: Family, count: int, seed_: int) -> list[Problem]:
-    found: list[Problem] = []
+def simplest(strategy: st.SearchStrategy[T]) -> T:
+    """What everything shrinks to."""
+    return _run(strategy, 1, 0)[0]
+
+
+def drawn(strategy: st.SearchStrategy[T], which: str) -> T:
+    """Any of them, the same one for the same ``which``.
+
+    In a run of its own, since one for many dwells on variations of a few. The first of a run is
+    always the simplest, and the second is as random as can be.
+    """
+    return _run(strategy, 2, crc32(which.encode()))[-1]
+
+
+def _run(strategy: st.SearchStrategy[T], count: int, seed_: int) -> list[T]:
+    found: list[T] = []
 
     @settings(QUIET, max_examples=count, phases=[Phase.generate])
-    @given(questions(abilities, (family,)))
-    def collect(problem: Problem) -> None:
-        found.append(problem)
+    @given(strategy)
+    def collect(example: T) -> None:
+        found.append(example)
 
     seed(seed_)(collect)()
     return found
@@ -94,8 +114,10 @@ def _drop_biases(model: nn.Module) -> None:
 
 # The layers that each family is there for; the others have Linear ones alone.
 _KINDS: dict[Family, set[str]] = {
-    nets.convolutions: {"Conv1d", "Conv2d", "Conv3d"},
-    nets.transposed: {"ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"},
+    images.convolutions: {"Conv1d", "Conv2d", "Conv3d"},
+    images.same: {"Conv1d", "Conv2d", "Conv3d"},
+    images.wrapped: {"Conv1d", "Conv2d", "Conv3d"},
+    images.transposed: {"ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"},
     nets.pairs: {"Bilinear"},
     nets.words: {"Embedding"},
 }
@@ -106,7 +128,7 @@ def families_for(abilities: Abilities) -> tuple[Family, ...]:
     names = {kind.__name__ for kind in abilities.layers}
     left_out = {nets.masked_tokens} if not abilities.masks else set()
     if not abilities.positions:
-        left_out |= {nets.tokens, nets.tagger, nets.masked_tokens}
+        left_out |= {nets.tokens, nets.tagger, nets.mixing_tagger, nets.masked_tokens}
     kept = tuple(
         family
         for family in nets.FAMILIES

@@ -15,6 +15,13 @@ class TokenMean(nn.Module):
         return x.mean(1)
 
 
+class Mixing(nn.Module):
+    """Every token of ``[N, T, d]`` gets something of every other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x.mean(1, keepdim=True)
+
+
 class ClassesFirst(nn.Module):
     """``[N, T, C]`` to torch's own layout ``[N, C, T]``."""
 

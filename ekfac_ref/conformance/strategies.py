@@ -6,16 +6,18 @@ Structure is drawn by Hypothesis, so it shrinks; values come from a seed, either
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import log2
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.columns import Exact, Fisher
 from ekfac_ref.conformance import data
-from ekfac_ref.conformance.families import FAMILIES, Draw, Family, small
+from ekfac_ref.conformance.drawn_layers import Draw, small
+from ekfac_ref.conformance.families import FAMILIES, Family, tagging_families
 from ekfac_ref.conformance.networks import ClassesFirst
 from ekfac_ref.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from ekfac_ref.problem import Problem
@@ -92,12 +94,11 @@ def problems(
     draw: Draw, families: tuple[Family, ...] = FAMILIES, one_sample: bool = False
 ) -> Drawn:
     """A network of one of the families with data: uneven batches, any likelihood, two dtypes."""
-    K = draw(st.sampled_from([2, 1, 3]))  # a softmax over one class has no Fisher
-    network = draw(st.sampled_from(families))(draw, K)
-    likelihoods = [Categorical(), Gaussian(), Bernoulli(), Poisson()]
-    if network.token_shape:  # where positions have labels, mostly classes
-        likelihoods = [Categorical(1), Categorical(1), Categorical()] * 3 + likelihoods[1:]
-    likelihood = draw(st.sampled_from(likelihoods))
+    family = draw(st.sampled_from(families))
+    # One class has no Fisher, and taggers are there for classes.
+    K = draw(st.sampled_from([2, 3] if family in tagging_families else [2, 3, 1, 2, 3, 2]))
+    network = family(draw, K)
+    likelihood = draw(_likelihoods(K, bool(network.token_shape)))
     model, corners = network.model, network.corners | {type(likelihood).__name__}
     if likelihood == Categorical(class_axis=1):
         model, corners = nn.Sequential(model, ClassesFirst()), corners | {"classes first"}
@@ -109,19 +110,45 @@ def problems(
     corners |= {str(dtype).removeprefix("torch.")}
     fill = _filler(draw(lattice_first), draw(seeds), dtype)
     model = _with_values(model, fill, dtype)
-    families_of_data = data.TAME if isinstance(likelihood, Poisson) else data.FAMILIES
-    family = draw(st.sampled_from(families_of_data))
+    of_classes = isinstance(likelihood, Categorical | Bernoulli)
+    saturated = of_classes and draw(st.sampled_from([False, False, False, True]))
+    if saturated:
+        data.saturate(model)
+        corners |= {"saturated"}
+    like = draw(_data(corners, tame=saturated or isinstance(likelihood, Poisson)))
     inputs = tree_map(
-        lambda x: family(x) if x.dtype.is_floating_point else x, network.inputs(sum(sizes), fill)
+        lambda x: like(x) if x.dtype.is_floating_point else x, network.inputs(sum(sizes), fill)
     )
-    corners |= {f"{family.__name__} data"}
+    if any(x.dtype.is_floating_point for x in tree_leaves(inputs)):
+        corners |= {f"{like.__name__} data"}
     targets = _targets(likelihood, (sum(sizes), *network.token_shape), K, fill)
+    product = sum(sizes) in (4, 6) and not network.token_shape and "images" not in corners
+    if product and draw(st.sampled_from([False, True])):
+        of_input, of_label = data.every_with_every(model, sum(sizes))
+        inputs, targets = tree_map(lambda x: x[of_input], inputs), targets[of_label]
+        corners |= {"product data"}
     labelled = network.token_shape and isinstance(likelihood, Categorical)
-    if labelled and draw(st.sampled_from([True, True, False])):
-        targets[:, 0] = likelihood.ignore_index
+    if labelled and sum(sizes) > 1 and draw(st.sampled_from([True, True, False])):
+        targets[1::2, 0] = likelihood.ignore_index
         corners |= {"ignored labels"}
     batches = _cut(inputs, targets, sizes)
     return Drawn(model, batches, likelihood, network.mask, frozenset(corners))
+
+
+def _data(corners: frozenset[str], tame: bool) -> st.SearchStrategy[data.Data]:
+    families = data.TAME if tame else data.FAMILIES
+    of_rows = corners & {"linear", "tokens", "masked tokens"}
+    return st.sampled_from(families + data.OF_ROWS if of_rows else families)
+
+
+def _likelihoods(K: int, of_positions: bool) -> st.SearchStrategy[Likelihood]:
+    """Where positions have labels, these are mostly classes."""
+    others: list[Likelihood] = [Gaussian(), Poisson(), Bernoulli()]
+    if K == 1:  # a softmax over one class has no Fisher
+        return st.sampled_from(others)
+    if of_positions:
+        return st.sampled_from([Categorical(class_axis=1), Categorical()] * 6 + others)
+    return st.sampled_from([Categorical(), *others, Categorical(), Poisson()])
 
 
 def _with_values(model: nn.Module, fill: Callable[..., Tensor], dtype: torch.dtype) -> nn.Module:
@@ -130,7 +157,9 @@ def _with_values(model: nn.Module, fill: Callable[..., Tensor], dtype: torch.dty
     with torch.no_grad():
         for parameter in model.parameters():
             fan_in = max(1, parameter[0].numel())
-            parameter.copy_(fill(*parameter.shape) / fan_in**0.5)
+            # A power of two, which leaves sums on the lattice exact: where they cancel, a ReLU
+            # must not open or close by rounding.
+            parameter.copy_(fill(*parameter.shape) / 2 ** round(log2(fan_in) / 2))
     return model.eval()
 
 
