@@ -1,7 +1,12 @@
-"""Tiny problems by hand, one for each corner that fifty drawn problems may leave out."""
+"""Tiny problems by hand, one for each corner that fifty drawn problems may leave out.
+
+Three samples or two, features and channels up to 3. Images are wider where a convolution needs it:
+a stride, a dilation and a kernel that all differ do not fit into three pixels.
+"""
 
 from collections.abc import Iterator
-from itertools import product
+from functools import cache
+from itertools import accumulate, product
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +19,15 @@ FISHERS = (ek.Exact(), ek.Empirical())
 SHARINGS = (ek.Expand(), ek.Reduce())
 
 
+@cache
 def witnesses() -> dict[str, ek.Problem]:
-    """Three samples each, cut 2 + 1; widths up to 3."""
+    """By name. Three samples, cut 2 + 1, unless it is about samples or batches."""
     kinds = {
         "vectors": _vectors(),
+        "two layers": (_two_layers(cut) for cut in ((2, 1), (1, 2), (1, 1, 1))),
         "no bias": _without_bias(),
         "tagger": _taggers(),
+        "tokens": _tokens(),
         "image": images(),
         "words": _words(),
         "shared weight": _shared(),
@@ -30,15 +38,22 @@ def witnesses() -> dict[str, ek.Problem]:
 
 
 def _vectors() -> Iterator[ek.Problem]:
+    """One layer, every likelihood and Fisher."""
     for likelihood, fisher in product(LIKELIHOODS, FISHERS):
-        net = _net(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2))
+        net = _net(nn.Linear(2, 2), nn.Tanh())
         yield _problem(net, _numbers(3, 2), likelihood, (2,), fisher=fisher)
 
 
+def _two_layers(cut: tuple[int, ...]) -> ek.Problem:
+    """One of them square, the bias included."""
+    return _problem(_net(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)), _numbers(3, 2), cut=cut)
+
+
 def _without_bias() -> Iterator[ek.Problem]:
-    """The same sample three times, or two out of three."""
+    """The same sample three times, or two out of three; then a single output."""
     for x in (_numbers(1, 2).repeat(3, 1), _numbers(2, 2)[[0, 1, 0]]):
         yield _problem(_net(nn.Linear(2, 2, bias=False), nn.Tanh(), nn.Linear(2, 2)), x)
+    yield _problem(_net(nn.Linear(2, 1, bias=False), nn.Tanh()), _numbers(3, 2), out=(1,))
 
 
 class TiedWithOneBias(nn.Module):
@@ -67,14 +82,40 @@ class Pairs(nn.Module):
 def _taggers() -> Iterator[ek.Problem]:
     """Classes at two or three positions, the first without a label in some samples."""
     for fisher, (axis, last) in product(FISHERS, ((-1, nn.Identity()), (1, ClassesFirst()))):
-        net = _net(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2), last)
+        net = _net(nn.Linear(2, 2), nn.Tanh(), last)
         likelihood = ek.Categorical(axis)
         labels = torch.tensor([[0, 1, 1], [-100, 0, 1], [-100, 1, 0]])
         yield _problem(net, _numbers(3, 3, 2), likelihood, targets=labels, fisher=fisher)
 
 
+class Mixing(nn.Module):
+    """Every position of [N, T, d] sees those before it, as in attention."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cumsum(1)
+
+
+def _tokens() -> Iterator[ek.Problem]:
+    """Two samples with fewer mean inputs than there are inputs; positions that mix.
+
+    In the latter the second position has no label, and a gradient from the third.
+    """
+    net = _net(nn.Linear(2, 2), nn.Tanh(), TokenMean(), nn.Linear(2, 2))
+    yield _problem(net, _numbers(2, 2, 2), sharing=ek.Reduce(), cut=(1, 1))
+    net = _net(nn.Linear(2, 2), nn.Tanh(), Mixing(), nn.Linear(2, 2))
+    labels = torch.tensor([[0, -100, 1], [1, 0, 1], [1, -100, 0]])
+    yield _problem(net, _numbers(3, 3, 2), ek.Categorical(), targets=labels)
+
+
+class ChannelMean(nn.Module):
+    """Mean over the positions of [N, channels, T]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(2)
+
+
 def images() -> Iterator[ek.Problem]:
-    """Convolutions whose axes differ in everything."""
+    """Convolutions whose axes differ in everything, then one corner each."""
     convolutions = (
         (nn.Conv1d(2, 2, 2, stride=2, dilation=3, padding=1), (6,)),
         (nn.Conv2d(2, 2, (2, 3), stride=(1, 2), dilation=(2, 1), padding=(0, 1)), (4, 3)),
@@ -82,11 +123,12 @@ def images() -> Iterator[ek.Problem]:
         (nn.Conv1d(1, 2, 3, padding=1, padding_mode="circular"), (3,)),
         (nn.Conv1d(2, 2, 2, groups=2), (3,)),
         (nn.ConvTranspose1d(2, 2, 2, stride=2), (2,)),
+        (nn.Conv1d(2, 2, 2, stride=2), (5,)),
+        (nn.ConvTranspose1d(2, 2, 2, stride=2, output_padding=1), (2,)),
     )
     for layer, size in convolutions:
         x = _numbers(3, layer.in_channels, *size)
-        left = layer(torch.zeros(1, *x.shape[1:])).numel()
-        yield _problem(_net(layer, nn.Tanh(), nn.Flatten(), nn.Linear(left, 2)), x)
+        yield _problem(_net(layer, nn.Tanh(), nn.Flatten(2), ChannelMean()), x)
 
 
 def _words() -> Iterator[ek.Problem]:
@@ -116,16 +158,17 @@ def _problem(
     likelihood: object = LIKELIHOODS[0],
     out: tuple[int, ...] = (2,),
     targets: Tensor | None = None,
+    cut: tuple[int, ...] = (2, 1),
     **choices: object,
 ) -> ek.Problem:
     if targets is None and isinstance(likelihood, ek.Categorical):
-        targets = torch.tensor([0, 1, 1])
+        targets = torch.tensor([0, 1, 0])
     elif targets is None:
-        targets = (_numbers(3, *out).abs() > 0.5).double()
-    cuts = (slice(0, 2), slice(2, 3))
+        targets = (_numbers(sum(cut), *out).abs() > 0.5).double()
+    ends = list(accumulate(cut))
     batches = [
-        (torch.utils._pytree.tree_map(lambda x, cut=cut: x[cut], inputs), targets[cut])
-        for cut in cuts
+        (torch.utils._pytree.tree_map(lambda x, part=part: x[part], inputs), targets[part])
+        for part in (slice(end - size, end) for end, size in zip(ends, cut, strict=True))
     ]
     return ek.Problem(net, batches, likelihood, **choices)
 

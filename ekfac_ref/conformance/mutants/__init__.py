@@ -1,6 +1,7 @@
-"""The catalogue: implementations of EKFAC with one mistake each."""
+"""The catalogue: implementations with one mistake each, in EKFAC or in a matrix beside it."""
 
 from ekfac_ref.conformance.mutants.biases import BIASES
+from ekfac_ref.conformance.mutants.blocks import BLOCKS
 from ekfac_ref.conformance.mutants.coverage import COVERAGE
 from ekfac_ref.conformance.mutants.eigenvalues import EIGENVALUES
 from ekfac_ref.conformance.mutants.eigenvectors import EIGENVECTORS
@@ -32,11 +33,12 @@ _OPERATOR = (*PRODUCTS, *SOLVES)
 # Those that are made before: which samples, labels, inputs and positions a layer sees.
 _COLUMNS = (*LABELS, *LIKELIHOODS, *LOSSES)
 _INPUTS = (*BIASES, *PATCHES, *LAYOUTS, *EMBEDDINGS, *USES, *POSITIONS, *COVERAGE)
-# Those that are made around an answer that may be right.
+# Those that are made around an answer that may be right, and in BLOCKS beside it.
 _AROUND = (*SIDE_EFFECTS, *SILENCE)
 
 CATALOGUE: tuple[Mutant, ...] = (
     *(*_LAMBDA, *SCALE, *_BASIS, *_OPERATOR),
     *(*SAMPLES, *_COLUMNS, *_INPUTS),
     *_AROUND,
+    *BLOCKS,
 )

@@ -6,13 +6,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import CORRECT, Basis, eigenvectors
-from ekfac_ref.conformance.subject import Ask
-
-
-def _bases(basis: Basis) -> Ask:
-    """Another way to get either factor's eigenvectors."""
-    return replace(CORRECT, output_basis=basis, input_basis=basis).ekfac
+from ekfac_ref.conformance.mutants.recipe import CORRECT, eigenvectors, with_bases
 
 
 def _transposed(factor: Tensor) -> Tensor:
@@ -82,7 +76,7 @@ EIGENVECTORS = (
         name="eigenvectors-as-rows",
         mistake="uses the rows of eigh's Q (right: its columns are the eigenvectors)",
         story="numpy and torch return columns, other libraries rows.",
-        ekfac=_bases(_transposed),
+        ekfac=with_bases(_transposed),
         laws=("eigenbasis", "commutes"),
         only="d_in > 1 or d_out > 1",
     ),
@@ -107,7 +101,7 @@ EIGENVECTORS = (
         mistake="has no eigenvectors (right: those of A and B)",
         story="The diagonal Fisher under another name. It has the right trace, and is symmetric "
         "and PSD.",
-        ekfac=_bases(_identity),
+        ekfac=with_bases(_identity),
         laws=("eigenbasis", "commutes"),
     ),
     Mutant(
@@ -115,7 +109,7 @@ EIGENVECTORS = (
         mistake="keeps the upper triangle of the eigenvectors, as if they were symmetric (right: "
         "only A and B are)",
         story="kfac-pytorch@8bd169c, to send less.",
-        ekfac=_bases(_packed),
+        ekfac=with_bases(_packed),
         laws=("orthonormal basis", "commutes"),
         only="d_in > 1 or d_out > 1",
     ),
@@ -123,14 +117,14 @@ EIGENVECTORS = (
         name="eigenvectors-scaled",
         mistake="scales eigenvectors by the roots of their eigenvalues (right: unit length)",
         story="A square root of A where its eigenvectors are meant.",
-        ekfac=_bases(_scaled_by_roots),
+        ekfac=with_bases(_scaled_by_roots),
         laws=("orthonormal basis", "trace"),
     ),
     Mutant(
         name="basis-of-correlations",
         mistake="takes the eigenvectors of the correlation matrices (right: of A and B)",
         story="Standardised inputs: the eigenvectors change with every scale.",
-        ekfac=_bases(_of_the_correlation),
+        ekfac=with_bases(_of_the_correlation),
         laws=("eigenbasis", "commutes"),
         only="d_in > 1 or d_out > 1",
     ),
@@ -139,7 +133,7 @@ EIGENVECTORS = (
         mistake="accumulates A and B in bfloat16 (right: in the dtype of the model)",
         story="bergson@83c4629, where the recomposed block was off by a quarter; curvlinops#133 "
         "and kfac-pytorch@6bb29d8 ignored the dtype asked for.",
-        ekfac=_bases(_in_bfloat16),
+        ekfac=with_bases(_in_bfloat16),
         laws=("eigenbasis", "commutes"),
         only="d_in > 1 or d_out > 1",
     ),
@@ -147,7 +141,7 @@ EIGENVECTORS = (
         name="damping-on-every-entry",
         mistake="adds the damping to every entry of A and B (right: to no entry, or the diagonal)",
         story="kfac-pytorch@12741b3: a vector of ones broadcast over the matrix.",
-        ekfac=_bases(_damped_everywhere),
+        ekfac=with_bases(_damped_everywhere),
         laws=("eigenbasis", "commutes"),
         only="d_in > 1 or d_out > 1",
     ),
@@ -155,7 +149,7 @@ EIGENVECTORS = (
         name="null-space-dropped",
         mistake="leaves out what A and B do not reach (right: under Reduce gradients live there)",
         story="Right under Expand, where every gradient is made of the factors' own rows.",
-        ekfac=_bases(_without_null_space),
+        ekfac=with_bases(_without_null_space),
         laws=("trace", "kernel"),
         only="Reduce, T > 1 and a singular factor",
     ),
@@ -163,7 +157,7 @@ EIGENVECTORS = (
         name="eigenvectors-of-halves",
         mistake="decomposes two diagonal blocks of A and of B (right: each as one matrix)",
         story="eigh takes all but the last two axes for a batch; nngeometry@4286b15 gave it four.",
-        ekfac=_bases(_of_halves),
+        ekfac=with_bases(_of_halves),
         laws=("eigenbasis", "commutes"),
         only="d_in > 1 or d_out > 1",
     ),
@@ -171,7 +165,7 @@ EIGENVECTORS = (
         name="scalar-inverted",
         mistake="has the inverse of a 1 x 1 factor for its eigenvector (right: 1)",
         story="A special case for scalars in the wrong branch: kfac-jax@ade495c.",
-        ekfac=_bases(_scalar_inverted),
+        ekfac=with_bases(_scalar_inverted),
         laws=("orthonormal basis", "trace"),
         only="d_in = 1 or d_out = 1",
     ),
@@ -179,7 +173,7 @@ EIGENVECTORS = (
         name="damped-factors",
         mistake="takes the eigenvectors of damped factors (it makes no difference)",
         story="A + c I, as inverses need it: baselines#130.",
-        ekfac=_bases(_damped),
+        ekfac=with_bases(_damped),
         laws=(),
         proof="A v = w v implies (A + c I) v = (w + c) v: the eigenvectors are the same, and "
         "Lambda is measured in them.",
@@ -188,7 +182,7 @@ EIGENVECTORS = (
         name="singular-vectors",
         mistake="takes left singular vectors, in descending order (it makes no difference)",
         story="svd instead of eigh.",
-        ekfac=_bases(_left_singular_vectors),
+        ekfac=with_bases(_left_singular_vectors),
         laws=(),
         proof="For a symmetric positive semi-definite matrix they are its eigenvectors; and the "
         "order is one permutation of Q and Lambda both, so that E is the same sum.",
@@ -197,7 +191,7 @@ EIGENVECTORS = (
         name="other-signs",
         mistake="turns the signs of eigenvectors (it makes no difference)",
         story="Every LAPACK has its own.",
-        ekfac=_bases(signs_turned),
+        ekfac=with_bases(signs_turned),
         laws=(),
         proof="(-v)(-v)^T = v v^T, and Lambda holds squares.",
     ),

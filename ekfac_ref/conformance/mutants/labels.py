@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.columns import Empirical, Sampled
-from ekfac_ref.conformance.memory import remembered
+from ekfac_ref.conformance.memory import glanced
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT
 from ekfac_ref.conformance.mutants.wrong_columns import Asked, exact_with, with_columns
@@ -47,7 +47,7 @@ def _without_later_classes(asked: Asked) -> Tensor:
 
 def _basis_of_the_data(problem: Problem) -> dict[str, list[Observation]]:
     """The g of the data's labels, the G of the model's."""
-    right, other = remembered(problem), remembered(replace(problem, fisher=Empirical()))
+    right, other = glanced(problem), glanced(replace(problem, fisher=Empirical()))
     return {
         name: [replace(seen, g=its.g) for seen, its in zip(groups, other[name], strict=True)]
         for name, groups in right.items()

@@ -1,5 +1,6 @@
-"""What a mutant is: a correct EKFAC with one mistake, and the story of that mistake."""
+"""What a mutant is: a correct implementation with one mistake, and the story of that mistake."""
 
+import copy
 from dataclasses import dataclass
 
 from ekfac_ref.conformance.subject import Ask, Subject
@@ -15,10 +16,12 @@ class Mutant:
             over positions, then squares)". It completes "it looks as if the implementation ...".
         story: where it happens or has happened, in a sentence or two; public issues by their name,
             like curvlinops#108.
-        ekfac: the implementation.
+        ekfac: the implementation; the right one where the mistake is in another matrix.
         laws: names of laws that must notice it; at least one whose statement explains the mistake.
         only: problems it can show on, in words, where that is not "almost any".
         proof: why no law can notice it, for an equivalent mutant; else "".
+        kfac: of a mistake in the KFAC blocks; else it offers none.
+        exact_fisher: of a mistake in the exact blocks; else it offers none.
     """
 
     name: str
@@ -28,8 +31,11 @@ class Mutant:
     laws: tuple[str, ...]
     only: str = ""
     proof: str = ""
+    kfac: Ask | None = None
+    exact_fisher: Ask | None = None
 
     @property
     def subject(self) -> Subject:
-        """To put it on trial."""
-        return Subject(f"mutant {self.name}", self.ekfac)
+        """To put it on trial. One that remembers begins anew, and knows nothing of the others."""
+        asks = copy.deepcopy((self.ekfac, self.kfac, self.exact_fisher))
+        return Subject(f"mutant {self.name}", *asks)

@@ -39,7 +39,7 @@ _SCALES = (
     Published(
         "curvlinops#111, curvlinops#112",
         "divides a Monte Carlo Fisher by C twice, in the loss and in the sampler",
-        ("mean-over-columns",),
+        ("mean-over-columns", "block-averaged-over-columns"),
     ),
     Published(
         "curvlinops#82, Laplace#146",
@@ -59,7 +59,12 @@ _SCALES = (
     Published(
         "natural-gradients#2",
         "averages outer products of a mean loss's gradients",
-        ("divided-by-n-twice", "mean-loss-gradients", "output-factor-over-n-twice"),
+        (
+            "divided-by-n-twice",
+            "mean-loss-gradients",
+            "output-factor-over-n-twice",
+            "kfac-over-n-twice",
+        ),
     ),
     Published(
         "kfac-jax@62d9203, kfac-jax@40cf083",
@@ -80,7 +85,7 @@ _SCALES = (
     Published(
         "bergson@f173b6a",
         "divides a sum over tokens by the number of documents",
-        ("summed-input-factor",),
+        ("summed-input-factor", "kfac-inputs-over-samples"),
     ),
     Published(
         "opacus#792",
@@ -100,7 +105,7 @@ _SCALES = (
     Published(
         "GPTQModel#1584, GPTQModel#2979",
         "counts sequences on one path and tokens on another",
-        ("mean-over-positions", "summed-input-factor"),
+        ("mean-over-positions", "summed-input-factor", "kfac-inputs-over-samples"),
     ),
     Published(
         "netket#2228, netket#2229",
@@ -135,7 +140,7 @@ _SQUARES = (
         "Overcoming-Catastrophic-forgetting-in-Neural-Networks#6, pytorch-ewc#1, "
         "GradientEpisodicMemory#7, Continual-Learning-Benchmark#10, AiDotNet#1060",
         "squares the mean of the gradients",
-        ("square-of-the-mean",),
+        ("square-of-the-mean", "block-of-the-mean-gradient"),
     ),
     Published(
         "avalanche#1224",
@@ -171,7 +176,7 @@ _SQUARES = (
     Published(
         "asdl@f01a926, asdl@2971f5a",
         "sums gradients over tokens on some paths only",
-        ("square-each-position",),
+        ("square-each-position", "block-of-single-positions"),
     ),
 )
 
@@ -284,7 +289,13 @@ _ORDERS = (
     Published(
         "curvlinops#182",
         "leaves open whether vec stacks rows or columns",
-        ("kron-in-the-other-order", "column-order", "row-order"),
+        (
+            "kron-in-the-other-order",
+            "column-order",
+            "row-order",
+            "kfac-in-the-other-order",
+            "block-by-columns",
+        ),
     ),
     Published(
         "Laplace#268, Laplace#270, Laplace#274",
@@ -510,7 +521,12 @@ _STATE = (
     Published(
         "backpack@c8ba1c6d",
         "assigns an option to itself, so that the other choice is never used",
-        ("expand-for-reduce", "reduce-for-expand", "exact-for-empirical"),
+        (
+            "expand-for-reduce",
+            "reduce-for-expand",
+            "exact-for-empirical",
+            "kfac-expand-for-reduce",
+        ),
     ),
     Published(
         "curvlinops#77, curvlinops#78",

@@ -11,9 +11,9 @@ _HEAD = """# Published mistakes
 Printed by `python -m ekfac_ref.conformance.mutants.published_page`; do not edit.
 
 What has gone wrong in public implementations of KFAC, EKFAC, Fishers, per-sample gradients and what
-is built on them. Most of it an EKFAC can get wrong too; then the catalogue has mutants that do, and
-the laws that notice those are what stands between it and another library
-(`ekfac-ref mutants NAME` says which).
+is built on them. Most of it an EKFAC can get wrong too, or a KFAC or an exact block beside it; then
+the catalogue has mutants that do, and the laws that notice those are what stands between it and
+another library (`ekfac-ref mutants NAME` says which).
 
 ```python
 from ekfac_ref.conformance.mutants import CATALOGUE

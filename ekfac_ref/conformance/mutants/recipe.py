@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance import oracle
-from ekfac_ref.conformance.memory import remembered
+from ekfac_ref.conformance.memory import glanced
 from ekfac_ref.conformance.observation import Observation
 from ekfac_ref.conformance.subject import Ask
 from ekfac_ref.operators import BlockDiagonal, EigenKronecker
@@ -105,7 +105,7 @@ class Recipe:
         hand_over: that operator in the dtype of the problem.
     """
 
-    look: Looking = remembered
+    look: Looking = glanced
     A: Factor = factor_A
     B: Factor = factor_B
     output_basis: Basis = eigenvectors
@@ -117,7 +117,7 @@ class Recipe:
     def ekfac(self, problem: Problem) -> dict[str, Any]:
         """{layer: operator}, a BlockDiagonal for a layer with groups."""
         return {
-            name: _direct_sum([self._block(seen) for seen in groups])
+            name: direct_sum([self._block(seen) for seen in groups])
             for name, groups in self.look(problem).items()
         }
 
@@ -127,7 +127,8 @@ class Recipe:
         return self.hand_over(operator, seen.dtype)
 
 
-def _direct_sum(blocks: list[Any]) -> Any:
+def direct_sum(blocks: list[Any]) -> Any:
+    """One operator for a layer out of those of its groups."""
     return blocks[0] if len(blocks) == 1 else BlockDiagonal(tuple(blocks))
 
 
@@ -137,6 +138,11 @@ CORRECT = Recipe()
 def with_eigenvalues(eigenvalues: Eigenvalues) -> Ask:
     """All else is right."""
     return replace(CORRECT, eigenvalues=eigenvalues).ekfac
+
+
+def with_bases(basis: Basis) -> Ask:
+    """Another way to get either factor's eigenvectors; all else is right."""
+    return replace(CORRECT, output_basis=basis, input_basis=basis).ekfac
 
 
 def assembled(assemble: Assembling) -> Ask:

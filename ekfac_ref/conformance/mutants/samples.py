@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.memory import remembered
+from ekfac_ref.conformance.memory import glanced
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT, part
 from ekfac_ref.conformance.observation import Observation
@@ -22,7 +22,7 @@ def seeing(change: Callable[[Observation], Observation]) -> Ask:
 
     def look(problem: Problem) -> dict[str, list[Observation]]:
         return {
-            name: [change(seen) for seen in groups] for name, groups in remembered(problem).items()
+            name: [change(seen) for seen in groups] for name, groups in glanced(problem).items()
         }
 
     return replace(CORRECT, look=look).ekfac

@@ -1,7 +1,6 @@
 """Mistakes in what an answer leaves behind: in the model, the data, a random state, a cache."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import CORRECT, eigenvectors
+from ekfac_ref.conformance.mutants.recipe import CORRECT, eigenvectors, with_bases
 from ekfac_ref.conformance.subject import Ask
 from ekfac_ref.problem import Problem
 
@@ -46,17 +45,17 @@ def _numbers(problem: Problem) -> Iterator[Tensor]:
     return (x for x in leaves if x.dtype.is_floating_point)
 
 
-def _remembering() -> Ask:
+class _Remembering:
     """Every factor gets the eigenvectors of the last one of its size, if there was one."""
-    kept: dict[int, Tensor] = {}
 
-    def basis(factor: Tensor) -> Tensor:
+    def __init__(self) -> None:
+        self._kept: dict[int, Tensor] = {}
+
+    def __call__(self, factor: Tensor) -> Tensor:
         fresh = eigenvectors(factor)
-        old = kept.get(len(factor), fresh)
-        kept[len(factor)] = fresh
+        old = self._kept.get(len(factor), fresh)
+        self._kept[len(factor)] = fresh
         return old
-
-    return replace(CORRECT, output_basis=basis, input_basis=basis).ekfac
 
 
 SIDE_EFFECTS = (
@@ -97,8 +96,8 @@ SIDE_EFFECTS = (
         mistake="keeps eigenvectors by the size of their factor (right: of this factor)",
         story="A cache that outlives its data: bergson@19ecf86 went on with stale factors, "
         "curvlinops#77 with a stale map of parameters.",
-        ekfac=_remembering(),
+        ekfac=with_bases(_Remembering()),
         laws=("no memory", "eigenbasis", "commutes"),
-        only="the second question and later ones",
+        only="two factors of one size, or a second question",
     ),
 )

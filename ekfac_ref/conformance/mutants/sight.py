@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ekfac_ref.conformance.memory import remembered
+from ekfac_ref.conformance.memory import glanced
 from ekfac_ref.conformance.mutants.recipe import CORRECT
 from ekfac_ref.conformance.mutants.samples import with_inputs
 from ekfac_ref.conformance.observation import Observation, in_float64
@@ -46,7 +46,7 @@ def on_sight(change: Callable[[Sight], Observation]) -> Ask:
 
     def look(problem: Problem) -> dict[str, list[Observation]]:
         layers = find_layers(problem.model, problem.layers)
-        right = remembered(problem)
+        right = glanced(problem)
         return {
             layer.name: [
                 change(Sight(problem, layers, layer, k, seen))

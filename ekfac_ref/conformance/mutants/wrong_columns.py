@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from ekfac_ref.columns import Empirical, Exact, Fisher
-from ekfac_ref.conformance.memory import remembered
+from ekfac_ref.conformance.memory import Seen, glanced
 from ekfac_ref.conformance.mutants.recipe import CORRECT
-from ekfac_ref.conformance.observation import Observation
+from ekfac_ref.conformance.observation import glance
 from ekfac_ref.conformance.subject import Ask
 from ekfac_ref.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from ekfac_ref.problem import Problem
@@ -47,10 +47,11 @@ def with_columns(
 ) -> Ask:
     """The correct algebra on wrong columns, on problems with one of these."""
 
-    def look(problem: Problem) -> dict[str, list[Observation]]:
+    def look(problem: Problem) -> Seen:
         if isinstance(problem.likelihood, likelihoods) and isinstance(problem.fisher, fishers):
-            problem = replace(problem, fisher=_WithColumns(problem.fisher, wrong))
-        return remembered(problem)
+            # Nobody else's columns are like these: there is nothing to remember.
+            return glance(replace(problem, fisher=_WithColumns(problem.fisher, wrong)))
+        return glanced(problem)
 
     return replace(CORRECT, look=look).ekfac
 
