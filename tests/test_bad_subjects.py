@@ -20,9 +20,10 @@ import ekfac_ref as ek
 from ekfac_ref import cli
 from ekfac_ref.cli import main
 from ekfac_ref.conformance import watchdog
-from ekfac_ref.conformance.check import PROFILES, Profile, Run, TookTooLong, at_most
+from ekfac_ref.conformance.check import PROFILES, Profile, Run
 from ekfac_ref.conformance.draw import draw_problems
 from ekfac_ref.conformance.lawbook import LAWS
+from ekfac_ref.conformance.limit import TookTooLong, at_most
 from ekfac_ref.conformance.observation import observe
 from ekfac_ref.conformance.paste import script
 from ekfac_ref.conformance.state import snapshot

@@ -12,8 +12,9 @@ from torch import nn
 
 import ekfac_ref as ek
 from ekfac_ref.conformance import adapter
+from ekfac_ref.conformance import check as check_module
 from ekfac_ref.conformance.adapter import Convention, Eigen, Factors, Matrix, adapted
-from ekfac_ref.conformance.check import PROFILES, Profile, Run, check
+from ekfac_ref.conformance.check import PROFILES, Profile, check
 from ekfac_ref.conformance.diagnosis import diagnose
 from ekfac_ref.conformance.draw import draw_problems
 from ekfac_ref.conformance.subject import Abilities, Subject, load
@@ -31,7 +32,7 @@ NOTICED_BY_FEW = {"linear", "symmetry", "psd", "trace", "no memory"}
 @pytest.fixture
 def _as_in_a_shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As users run it, less the search for smaller problems, which takes most of the time."""
-    monkeypatch.setattr(Run, "_shrink", lambda run, tally: None)
+    monkeypatch.setattr(check_module, "shrink", lambda *arguments: None)
     with as_users_run_it():
         yield
 

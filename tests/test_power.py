@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import inf
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,11 +10,22 @@ import torch
 from ekfac_ref.conformance import correct
 from ekfac_ref.conformance.lawbook import LAWS
 from ekfac_ref.conformance.mutants import CATALOGUE
-from ekfac_ref.conformance.power import Alarms, Power, false_alarms, noticed, resolutions
+from ekfac_ref.conformance.power import (
+    Alarms,
+    Power,
+    Size,
+    false_alarms,
+    noticed,
+    pinned,
+    resolutions,
+    size,
+)
+from ekfac_ref.conformance.power_front import front_window, with_front_window
 from ekfac_ref.conformance.power_page import page
 from ekfac_ref.conformance.subject import Subject
 
 from .snapshot import as_users_run_it
+from .witnesses import witnesses
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +36,21 @@ def _without_type_checks():
 
 
 def test_a_mistake_is_noticed_by_the_laws_that_it_breaks() -> None:
-    found = noticed("half-lambda", seed=0, problems=12)
+    found = noticed("half-lambda", seed=0, problems=12, shrink_seconds=2.0)
     assert {"trace", "eigenvalues"} <= set(found.first)
     assert not {"symmetry", "psd", "orthonormal basis", "nan"} & set(found.first)
     assert 1 <= min(found.first.values()) <= max(found.first.values()) <= 12
+    assert (found.mutant, found.seed) == ("half-lambda", 0)
+    assert found.smallest == Size(layers=1, samples=1, numbers=2)
+
+
+def test_a_mutant_that_nothing_notices_has_no_smallest_problem() -> None:
+    found = noticed("other-signs", seed=0, problems=2, shrink_seconds=2.0)
+    assert (found.first, found.smallest) == ({}, None)
+
+
+def test_the_size_of_a_problem_is_that_of_its_largest_layer() -> None:
+    assert size(witnesses()["mask 1"]) == Size(layers=2, samples=3, numbers=6)
 
 
 @pytest.mark.parametrize(
@@ -64,20 +87,27 @@ def test_resolutions_are_measured_law_by_law() -> None:
     assert 1e-16 < seen.laws["trace"] <= seen.scale * 10 <= 1e-9
 
 
-def test_the_page_has_a_row_for_every_mutant_and_counts_those_that_nothing_noticed() -> None:
-    killed = {m.name: {"trace": 2} for m in CATALOGUE if not m.proof}
+def made_up() -> Power:
+    killed = {m.name: {"trace": [0], "psd": [1]} for m in CATALOGUE if not m.proof}
     killed |= {m.name: {} for m in CATALOGUE if m.proof}
     killed["half-lambda"] = {}
+    killed["twice"] = {"trace": [0, 1]}
+    smallest = {"twice": Size(2, 1, 6), "unbiased": Size(1, 2, 1)}
     alarms = Alarms({"some:one": 40, "some:other": 20}, ["some:one, trace: too large"])
     resolution = {"float64": {"trace": 1e-14, "kernel": inf}, "float32": {"trace": 1e-5}}
     scale = {"float64": 1e-14, "float32": 3e-6}
-    power = Power("2000-01-01", [0, 1], 4, killed, {"twice": 3}, alarms, resolution, scale)
+    needed = {"twice": 3}
+    return Power("2000-01-01", [0, 1], 4, killed, needed, smallest, alarms, resolution, scale)
+
+
+def test_the_page_has_a_row_for_every_mutant_and_counts_those_that_nothing_noticed() -> None:
+    power = made_up()
     text = page(power)
     wrong = sum(not mutant.proof for mutant in CATALOGUE)
     assert f"**{wrong - 1} of {wrong}**" in text
     assert "**1 false alarms** (laws broken) in 60 pairs" in text
     assert "No bound follows" in text
-    silent = page(replace(power, alarms=replace(alarms, broken=[])))
+    silent = page(replace(power, alarms=replace(power.alarms, broken=[])))
     assert "the rate is below 3 / n, 5.0e-02." in silent
     assert "| trace | 1e-14 | 1e-05 |" in text
     assert "| kernel | none | not asked |" in text
@@ -86,3 +116,23 @@ def test_the_page_has_a_row_for_every_mutant_and_counts_those_that_nothing_notic
     column = 2 + [law.name for law in LAWS].index("trace")
     assert rows["twice"].split("|")[column].strip() == "2"
     assert rows["half-lambda"].split("|")[column].strip() == ""
+    assert "in the median, 1.5 sample(s) and\n  3.5 numbers in its largest layer" in text
+    assert "*Smallest found:* 2 layers, up to 6 numbers in one; one sample." in text
+
+
+def test_the_front_window_counts_what_is_noticed_on_every_set() -> None:
+    rows = dict(line.strip("| ").split(" | ") for line in table(front_window(made_up())))
+    wrong = sum(not mutant.proof for mutant in CATALOGUE)
+    assert rows["the trace"] == "1"
+    assert rows["symmetric and positive semidefinite"] == "0"
+    assert rows["every law"] == str(wrong - 1)
+
+
+def table(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("| ")]
+
+
+def test_the_readme_and_the_page_say_what_was_measured() -> None:
+    readme = Path("README.md").read_text()
+    assert with_front_window(readme, pinned()) == readme
+    assert Path("docs/mutants.md").read_text() == page(pinned())

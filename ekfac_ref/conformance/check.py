@@ -2,27 +2,19 @@
 
 import contextlib
 import io
-import signal
-import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from random import Random
-from types import FrameType
 
-from hypothesis import Phase, find, settings
-from hypothesis.errors import FlakyFailure, NoSuchExample
-
-from ekfac_ref.conformance.draw import QUIET, draw_problems, questions
+from ekfac_ref.conformance.draw import draw_problems
 from ekfac_ref.conformance.law import Law
 from ekfac_ref.conformance.lawbook import LAWS
+from ekfac_ref.conformance.limit import Limit, TookTooLong, in_time
 from ekfac_ref.conformance.resolution import blind
+from ekfac_ref.conformance.shrink import shrink
 from ekfac_ref.conformance.subject import Subject
 from ekfac_ref.conformance.tally import Tally
-from ekfac_ref.conformance.tolerance import LawBroken
 from ekfac_ref.conformance.trial import BadAnswer, Trial
 from ekfac_ref.conformance.verdicts import Report, Trouble
 from ekfac_ref.problem import Problem
@@ -50,37 +42,6 @@ PROFILES = {
     p.name: p
     for p in (Profile("demo", 12, 1.0), Profile("quick", 60, 3.0), Profile("full", 400, 20.0))
 }
-
-
-class TookTooLong(BaseException):  # no Exception: a subject that catches those must not hang on
-    """A subject did not answer within the time limit."""
-
-
-@contextlib.contextmanager
-def at_most(seconds: float) -> Iterator[None]:
-    """Raise TookTooLong where the block runs longer; on the main thread, where there are alarms.
-
-    It comes between two steps of Python: a single call into C is not cut short (``watchdog.py``).
-    """
-    here = threading.current_thread() is threading.main_thread()
-    if not here or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def alarm(number: int, frame: FrameType | None) -> None:
-        raise TookTooLong(f"it took more than {seconds:g} s")
-
-    handler = signal.signal(signal.SIGALRM, alarm)
-    # Again every second, for a subject that catches everything.
-    timer = signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001), 1.0)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, *timer)
-        signal.signal(signal.SIGALRM, handler)
-
-
-Limit = Callable[[float, Problem], AbstractContextManager[None]]
 
 
 @dataclass(eq=False)
@@ -123,8 +84,8 @@ class Run:
         laws: asked of every problem.
         known: reasons of known deviations, by the law's name.
         tick: called before every "problem" and every search for a "smaller problem".
-        seconds: for all laws on one problem; see ``at_most``.
-        limit: what keeps to so many seconds on a problem.
+        seconds: for all laws on one problem; see ``limit.py``.
+        limit: what keeps to so many seconds on a problem; another may look at the problem, too.
     """
 
     subject: Subject
@@ -134,7 +95,7 @@ class Run:
     known: Mapping[str, str] = field(default_factory=dict)
     tick: Callable[[str], None] = lambda what: None
     seconds: float = 60.0
-    limit: Limit = lambda seconds, problem: at_most(seconds)
+    limit: Limit = in_time
 
     def __post_init__(self) -> None:
         self._found = _Found([Tally(law) for law in self.laws])
@@ -153,10 +114,11 @@ class Run:
                     found.heard = found.printed.tell()
             # What is printed here has been printed before.
             with contextlib.redirect_stdout(io.StringIO()):
+                seconds = self.profile.shrink_seconds
                 for tally in found.tallies:
                     if tally.broken:
                         self.tick("smaller problem")
-                        self._shrink(tally)
+                        shrink(tally, self.subject, seconds, self.seed, self.limit)
                 self._find_blunt()
         except KeyboardInterrupt:
             return self.so_far()
@@ -211,36 +173,6 @@ class Run:
                 left = blind(left, self.subject, problem, BLUNT)
         for tally in held:
             tally.blunt = tally.law in left
-
-    def _shrink(self, tally: Tally) -> None:
-        """The smallest problem that breaks the law, as far as the time goes."""
-        end = time.monotonic() + self.profile.shrink_seconds
-
-        def breaks(problem: Problem) -> bool:
-            left = end - time.monotonic()
-            if left <= 0:
-                raise TookTooLong  # Hypothesis lets it through: no more problems are drawn
-            try:
-                # A second more, for what ends by itself: alarms are for what does not.
-                with self.limit(left + 1.0, problem):
-                    list(tally.law.ask(Trial(self.subject, problem)))
-            except LawBroken as error:
-                tally.keep(error, problem)
-                return True
-            except KeyboardInterrupt:
-                raise
-            except BaseException:  # another trouble than the one looked for
-                return False
-            return False
-
-        options = settings(QUIET, max_examples=200, phases=[Phase.generate, Phase.shrink])
-        with contextlib.suppress(NoSuchExample, FlakyFailure, TookTooLong):  # flaky: cut short once
-            find(
-                questions(self.subject.abilities),
-                breaks,
-                settings=options,
-                random=Random(self.seed),
-            )
 
 
 def check(subject: Subject, profile: Profile, seed: int = 0) -> Report:

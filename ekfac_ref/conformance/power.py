@@ -6,6 +6,7 @@ measured on problems that are drawn like anybody's.
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,14 +16,18 @@ import torch
 from ekfac_ref.conformance.blur import BLURS
 from ekfac_ref.conformance.draw import draw_problems
 from ekfac_ref.conformance.lawbook import LAWS
+from ekfac_ref.conformance.memory import remembered
 from ekfac_ref.conformance.mutants import CATALOGUE
-from ekfac_ref.conformance.resolution import asked, once, resolution, sees
+from ekfac_ref.conformance.resolution import asked, once, resolution
+from ekfac_ref.conformance.shrink import shrink
 from ekfac_ref.conformance.subject import Abilities, load
+from ekfac_ref.conformance.tally import Tally
 from ekfac_ref.conformance.tolerance import LawBroken
 from ekfac_ref.conformance.trial import Trial
 from ekfac_ref.problem import Problem
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
+ALL = tuple(law.name for law in LAWS)
 PINNED = Path(__file__).parent / "power.json"
 
 
@@ -39,6 +44,18 @@ class Alarms:
     broken: list[str]
 
 
+@dataclass(frozen=True, order=True)
+class Size:
+    """Of a problem: layers, samples, and the numbers in its largest layer's [W | b].
+
+    Layers first: a problem with fewer of them is the one that is easier to read.
+    """
+
+    layers: int
+    samples: int
+    numbers: int
+
+
 @dataclass(frozen=True)
 class Power:
     """What a run found.
@@ -47,8 +64,10 @@ class Power:
         date: of the run, ISO.
         seeds: one set of problems for each.
         problems: in each set.
-        killed: {mutant: {law: in how many of the sets it was noticed}}, laws that notice it only.
+        killed: {mutant: {law: seeds of the sets on which it noticed}}, laws that notice it only;
+            on the sets after the first, laws that noticed it there.
         needed: {mutant: the most problems, over the sets, until the first law noticed it}.
+        smallest: {mutant: the smallest problem that shows it}, by the first law that noticed it.
         alarms: of correct subjects.
         resolution: {dtype: {law: the smallest error seen, median over problems}}; laws that see
             no error of size are left out.
@@ -59,8 +78,9 @@ class Power:
     date: str
     seeds: list[int]
     problems: int
-    killed: dict[str, dict[str, int]]
+    killed: dict[str, dict[str, list[int]]]
     needed: dict[str, int]
+    smallest: dict[str, Size]
     alarms: Alarms
     resolution: dict[str, dict[str, float]]
     scale: dict[str, float]
@@ -69,7 +89,8 @@ class Power:
 def pinned() -> Power:
     """The run whose result is committed."""
     found = json.loads(PINNED.read_text())
-    return Power(**{**found, "alarms": Alarms(**found["alarms"])})
+    smallest = {mutant: Size(**size) for mutant, size in found["smallest"].items()}
+    return Power(**{**found, "alarms": Alarms(**found["alarms"]), "smallest": smallest})
 
 
 def pin(power: Power) -> None:
@@ -79,22 +100,47 @@ def pin(power: Power) -> None:
 
 @dataclass(frozen=True)
 class Noticed:
-    """One mutant on one set of problems: {law: number of the first problem that broke it}."""
+    """One mutant on one set of problems.
+
+    Attributes:
+        mutant, seed: which, on which.
+        first: {law: number of the first problem that broke it}.
+        smallest: problem found that breaks the first of these laws; None if there are none.
+    """
 
     mutant: str
+    seed: int
     first: dict[str, int]
+    smallest: Size | None
 
 
-def noticed(name: str, seed: int, problems: int) -> Noticed:
-    """Which laws notice a mutant; a law that has noticed it is not asked again."""
+def noticed(
+    name: str, seed: int, problems: int, shrink_seconds: float, laws: Collection[str] = ALL
+) -> Noticed:
+    """Which of these laws notice a mutant; a law that has noticed it is not asked again."""
     subject = next(m for m in CATALOGUE if m.name == name).subject
+    tallies = {law.name: Tally(law) for law in LAWS if law.name in laws}
     first: dict[str, int] = {}
-    for number, problem in enumerate(_drawn(subject.abilities, problems, seed)):
+    for number, problem in enumerate(_drawn(subject.abilities, problems, seed), start=1):
         trial = Trial(subject, problem)
-        for law in LAWS:
-            if law.name not in first and sees(law, trial):
-                first[law.name] = number + 1
-    return Noticed(name, first)
+        for law in [law for law in tallies if law not in first]:
+            tallies[law].ask(trial)
+            if tallies[law].broken:
+                first[law] = number
+        if len(first) == len(tallies):
+            break
+    if not first:
+        return Noticed(name, seed, first, None)
+    tally = tallies[min(first, key=first.__getitem__)]
+    shrink(tally, subject, shrink_seconds, seed)
+    return Noticed(name, seed, first, size(tally.problem) if tally.problem else None)
+
+
+def size(problem: Problem) -> Size:
+    """What there is to read."""
+    seen = remembered(problem)
+    numbers = [len(groups) * groups[0].G[0][0].numel() for groups in seen.values()]
+    return Size(len(numbers), sum(len(y) for _, y in problem.batches), max(numbers))
 
 
 def false_alarms(path: str, seed: int, problems: int) -> list[str]:

@@ -1,10 +1,12 @@
 """The result of a power run as a page: which law notices which mutant."""
 
 from math import isinf
+from statistics import median
 
 from ekfac_ref.conformance.lawbook import LAWS
 from ekfac_ref.conformance.mutants import CATALOGUE
-from ekfac_ref.conformance.power import Power
+from ekfac_ref.conformance.power import Power, Size
+from ekfac_ref.conformance.power_front import noticed
 
 _HEAD = """# How strong the laws are
 
@@ -15,6 +17,8 @@ problems each.
 - {equivalent} are equivalent: no law can notice them, and {unnoticed} of them were noticed by none.
   Proofs below.
 - The most problems that were needed until the first law noticed a mutant: {needed}.
+- The smallest problem that was found to show a mutant has, in the median, {samples} sample(s) and
+  {numbers} numbers in its largest layer.
 - **{broken} false alarms** (laws broken) in {pairs} pairs of a correct subject and a problem, all
   laws asked of each: {each} of every one of {subjects}. {bound}
 - A wrong scale is seen by laws that need only a matvec from {scale} on, on every problem.
@@ -36,14 +40,15 @@ A number says in how many of the {seeds} sets the law noticed the mutant.
 def page(power: Power) -> str:
     """Markdown."""
     wrong = [m for m in CATALOGUE if not m.proof]
-    always = [m for m in wrong if max(power.killed[m.name].values(), default=0) == len(power.seeds)]
     pairs = sum(power.alarms.pairs.values())
     head = _HEAD.format(
         date=power.date,
         mutants=len(CATALOGUE),
         seeds=len(power.seeds),
         problems=power.problems,
-        killed=len(always),
+        killed=len(noticed(power, lambda law: True)),
+        samples=median(size.samples for size in power.smallest.values()),
+        numbers=median(size.numbers for size in power.smallest.values()),
         wrong=len(wrong),
         equivalent=len(CATALOGUE) - len(wrong),
         unnoticed=sum(1 for m in CATALOGUE if m.proof and not power.killed[m.name]),
@@ -57,7 +62,7 @@ def page(power: Power) -> str:
         else "No bound follows: those have to be explained first.",
         scale=" and ".join(f"{error:.0e} in {dtype}" for dtype, error in power.scale.items()),
     )
-    parts = [_matrix(power), _laws(), _resolution(power), _mutants()]
+    parts = [_matrix(power), _laws(), _resolution(power), _mutants(power)]
     return head + "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
@@ -66,7 +71,7 @@ def _matrix(power: Power) -> list[str]:
     rows = ["| mutant | " + " | ".join(numbers) + " |", "|---" * (len(LAWS) + 1) + "|"]
     for mutant in CATALOGUE:
         killed = power.killed[mutant.name]
-        cells = [str(killed.get(law.name, "")) for law in LAWS]
+        cells = [str(len(killed[law.name])) if law.name in killed else "" for law in LAWS]
         rows.append(f"| {mutant.name} | " + " | ".join(cells) + " |")
     return rows
 
@@ -101,9 +106,18 @@ def _error(size: float | None) -> str:
     return "not asked" if size is None else "none" if isinf(size) else f"{size:.0e}"
 
 
-def _mutants() -> list[str]:
+def _mutants(power: Power) -> list[str]:
     lines = ["## The mutants", ""]
     for mutant in CATALOGUE:
         proof = f" *Equivalent:* {mutant.proof}" if mutant.proof else ""
-        lines.append(f"- **{mutant.name}** {mutant.mistake}. {mutant.story}{proof}")
+        shown = _smallest(power.smallest.get(mutant.name))
+        lines.append(f"- **{mutant.name}** {mutant.mistake}. {mutant.story}{proof}{shown}")
     return lines
+
+
+def _smallest(size: Size | None) -> str:
+    if size is None:
+        return ""
+    layers = "one layer" if size.layers == 1 else f"{size.layers} layers"
+    samples = "one sample" if size.samples == 1 else f"{size.samples} samples"
+    return f" *Smallest found:* {layers}, up to {size.numbers} numbers in one; {samples}."

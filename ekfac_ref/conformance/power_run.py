@@ -15,16 +15,19 @@ from rich.progress import Progress
 
 from ekfac_ref.conformance.mutants import CATALOGUE
 from ekfac_ref.conformance.power import (
+    ALL,
     DTYPES,
     Alarms,
     Noticed,
     Power,
     Seen,
+    Size,
     false_alarms,
     noticed,
     pin,
     resolutions,
 )
+from ekfac_ref.conformance.power_front import with_front_window
 from ekfac_ref.conformance.power_page import page
 
 # By name: neither the judge nor this count imports the accused.
@@ -45,9 +48,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="sets of problems for mutants")
     parser.add_argument("--problems", type=int, default=50, help="in each set")
+    parser.add_argument("--shrink", type=float, default=0.5, help="seconds, per mutant and set")
     parser.add_argument("--correct-sets", type=int, default=29, help="for correct subjects")
     parser.add_argument("--blurred", type=int, default=16, help="problems for resolutions")
     parser.add_argument("--page", type=Path, default=Path("docs/mutants.md"))
+    parser.add_argument("--front", type=Path, default=Path("README.md"), help="gets the totals")
     parser.add_argument(
         "--correct",
         nargs="*",
@@ -68,32 +73,46 @@ def main() -> None:
                 pool.map(task, *zip(*rows, strict=True)), len(rows), description=what
             )
 
-        killed, needed = _mutants(run, seeds, options.problems)
+        killed, needed, smallest = _mutants(run, seeds, options.problems, options.shrink)
         alarms = _alarms(run, options.correct, options.correct_sets, options.problems)
         resolution, scale = _resolution(run, options.correct[0], options.blurred)
-    today = datetime.date.today().isoformat()
-    power = Power(today, list(seeds), options.problems, killed, needed, alarms, resolution, scale)
+    power = Power(
+        datetime.date.today().isoformat(),
+        list(seeds),
+        options.problems,
+        killed,
+        needed,
+        smallest,
+        alarms,
+        resolution,
+        scale,
+    )
     pin(power)
     options.page.write_text(page(power))
+    options.front.write_text(with_front_window(options.front.read_text(), power))
     survivors = [m.name for m in CATALOGUE if not m.proof and not killed[m.name]]
     print(f"survivors: {survivors or 'none'}")
     print(f"false alarms: {alarms.broken or 'none'} in {sum(alarms.pairs.values())} pairs")
 
 
 def _mutants(
-    run: Map, seeds: range, problems: int
-) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
-    killed: dict[str, dict[str, int]] = {mutant.name: {} for mutant in CATALOGUE}
+    run: Map, seeds: range, problems: int, shrink_seconds: float
+) -> tuple[dict[str, dict[str, list[int]]], dict[str, int], dict[str, Size]]:
+    killed: dict[str, dict[str, list[int]]] = {mutant.name: {} for mutant in CATALOGUE}
     needed: dict[str, int] = {}
-    tasks = [(mutant.name, seed, problems) for seed, mutant in product(seeds, CATALOGUE)]
+    smallest: dict[str, Size] = {}
     found: Noticed
-    for found in run(noticed, tasks, "mutants"):
-        for law in found.first:
-            killed[found.mutant][law] = killed[found.mutant].get(law, 0) + 1
-        if found.first:
-            first = min(found.first.values())
-            needed[found.mutant] = max(needed.get(found.mutant, 0), first)
-    return killed, needed
+    for seed in seeds:
+        asked = {name: tuple(laws) or ALL for name, laws in killed.items()}
+        tasks = [(name, seed, problems, shrink_seconds, laws) for name, laws in asked.items()]
+        for found in run(noticed, tasks, f"mutants, set {seed}"):
+            for law in found.first:
+                killed[found.mutant].setdefault(law, []).append(found.seed)
+            if found.smallest:
+                name, first = found.mutant, min(found.first.values())
+                needed[name] = max(needed.get(name, 0), first)
+                smallest[name] = min(smallest.get(name, found.smallest), found.smallest)
+    return killed, needed, smallest
 
 
 def _alarms(run: Map, subjects: list[str], sets: int, problems: int) -> Alarms:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ekfac_ref.conformance import equivariance, oracle
-from ekfac_ref.conformance.check import at_most
 from ekfac_ref.conformance.law import Lane
+from ekfac_ref.conformance.limit import at_most
 from ekfac_ref.conformance.paste import script
 from ekfac_ref.conformance.report_terminal import one_line, plain, worst
 from ekfac_ref.conformance.subject import Subject

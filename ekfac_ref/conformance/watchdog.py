@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ekfac_ref.conformance.check import Limit, at_most
+from ekfac_ref.conformance.limit import Limit, at_most
 from ekfac_ref.conformance.subject import Answer, Ask, Subject
 from ekfac_ref.conformance.verdicts import Trouble
 from ekfac_ref.problem import Problem

@@ -1,0 +1,44 @@
+"""The smallest problem that breaks a law, as far as the time goes."""
+
+import contextlib
+import time
+from random import Random
+
+from hypothesis import Phase, find, settings
+from hypothesis.errors import FlakyFailure, NoSuchExample
+
+from ekfac_ref.conformance.draw import QUIET, questions
+from ekfac_ref.conformance.limit import Limit, TookTooLong, in_time
+from ekfac_ref.conformance.subject import Subject
+from ekfac_ref.conformance.tally import Tally
+from ekfac_ref.conformance.tolerance import LawBroken
+from ekfac_ref.conformance.trial import Trial
+from ekfac_ref.problem import Problem
+
+
+def shrink(
+    tally: Tally, subject: Subject, seconds: float, seed: int, limit: Limit = in_time
+) -> None:
+    """The tally keeps whatever is shorter to read than what it has."""
+    end = time.monotonic() + seconds
+
+    def breaks(problem: Problem) -> bool:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise TookTooLong  # Hypothesis lets it through: no more problems are drawn
+        try:
+            # A second more, for what ends by itself: alarms are for what does not.
+            with limit(left + 1.0, problem):
+                list(tally.law.ask(Trial(subject, problem)))
+        except LawBroken as error:
+            tally.keep(error, problem)
+            return True
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # another trouble than the one looked for
+            return False
+        return False
+
+    options = settings(QUIET, max_examples=200, phases=[Phase.generate, Phase.shrink])
+    with contextlib.suppress(NoSuchExample, FlakyFailure, TookTooLong):  # flaky: cut short once
+        find(questions(subject.abilities), breaks, settings=options, random=Random(seed))
