@@ -421,7 +421,7 @@ def test_the_diagnosis_compares_where_the_definitions_agree(monkeypatch) -> None
     where = "Only layers on which Definition(bias=Separate(), A=PerGroup()) makes no difference"
     right = correct("separate")
     assert diagnose(right, CATALOGUE[:2]).sentence.startswith(
-        f"It agrees with the definition. {where}"
+        f"Its EKFAC agrees with the definition. {where}"
     )
 
     def summed(problem: ek.Problem) -> dict[str, Whole]:

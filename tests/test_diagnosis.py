@@ -140,7 +140,7 @@ def with_(name: str, matrix: Matrix) -> tuple[Mutant, ...]:
 @pytest.mark.parametrize("ask", [RECIPE.ekfac, ek.ekfac, subject(right).ekfac])
 def test_a_correct_subject_gets_no_name(ask) -> None:
     found = diagnose(Subject("correct", ask))
-    assert found.sentence == "It agrees with the definition."
+    assert found.sentence == "Its EKFAC agrees with the definition."
     assert [c.name for c in found.candidates] == [CORRECT]
 
 
@@ -189,7 +189,7 @@ def test_mistakes_made_in_the_example_of_hooks_are_ranked_first(name: str) -> No
 
 
 def test_the_example_of_hooks_made_again_is_right() -> None:
-    assert diagnose(remade.subject("correct")).sentence == "It agrees with the definition."
+    assert diagnose(remade.subject("correct")).sentence == "Its EKFAC agrees with the definition."
 
 
 def test_twelve_problems_at_least_are_informative(monkeypatch) -> None:
@@ -294,7 +294,7 @@ def test_single_precision_has_its_own_thresholds() -> None:
             "single", ek.ekfac, abilities=Abilities((torch.nn.Linear,), dtypes=(torch.float32,))
         )
     )
-    assert found.sentence == "It agrees with the definition."
+    assert found.sentence == "Its EKFAC agrees with the definition."
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def _found(subject: Subject, catalogue: Sequence[Mutant], seed: int) -> Diagnosi
         return Diagnosis([], "Nothing can be compared: no problem has a single right answer here.")
     right = judged(CORRECT, [c.question.correct for c in used], used, precision)
     if agrees(right, precision) and right.complexity == (0, 0):
-        return Diagnosis([right], "It agrees with the definition.")
+        return Diagnosis([right], "Its EKFAC agrees with the definition.")
     near = nearest(catalogue, used, precision, agrees(right, precision))
     others = chain((c for c in found if c not in used), chain.from_iterable(draws))
     near = told_apart(near, catalogue, others, precision)

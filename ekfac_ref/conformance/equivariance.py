@@ -27,7 +27,7 @@ def gap(seen: Observation) -> float:
     eigenvector by as many over the gap. Two zeros count as apart where no gradient lives between
     them: expand factors (or T = 1) of the same data.
     """
-    silent = isinstance(seen.sharing, Expand) or all(len(a) == 1 for a in seen.a)
+    silent = isinstance(seen.sharing, Expand) or all(len(a) == seen.runs for a in seen.a)
     return _smaller_gap(seen, _gap_above_zero if silent else _gap)
 
 

@@ -37,8 +37,14 @@ def reveal(
 ) -> Iterator[Revealed]:
     """One after the other, in the subject's place."""
     for mutant in mutants:
-        # In the default definition, whatever the subject's: it is mistakes in that one.
-        disguised = replace(mutant.subject, abilities=subject.abilities)
+        # In the default definition, whatever the subject's: it is mistakes in that one. It answers
+        # no more than the subject does.
+        disguised = replace(
+            mutant.subject,
+            abilities=subject.abilities,
+            kfac=subject.kfac and mutant.subject.kfac,
+            exact_fisher=subject.exact_fisher and mutant.subject.exact_fisher,
+        )
         yield _first(mutant, disguised, problems, laws)
 
 

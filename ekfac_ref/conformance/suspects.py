@@ -74,7 +74,7 @@ class _Suspect:
 
     def answer(self, comparison: Comparison) -> list[Tensor] | None:
         if comparison not in self.answers:
-            self.answers[comparison] = matrices(self.mutant.ekfac, comparison.question)
+            self.answers[comparison] = matrices(self.mutant.subject.ekfac, comparison.question)
         return self.answers[comparison]
 
     def distance(
@@ -111,6 +111,6 @@ def told_apart(
 
 
 def _asked_about(comparison: Comparison, candidate: Candidate, mutant: Mutant) -> Candidate:
-    answer = matrices(mutant.ekfac, comparison.question)
+    answer = matrices(mutant.subject.ekfac, comparison.question)
     error = inf if answer is None else left_over(candidate, [answer], [comparison])
     return replace(candidate, error=max(candidate.error, error))

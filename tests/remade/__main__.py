@@ -22,12 +22,12 @@ def is_right(name: str, first: Candidate) -> bool:
 
 
 def says_the_same(name: str, other: str) -> bool:
-    ask = next((mutant.ekfac for mutant in CATALOGUE if mutant.name == other), None)
+    ask = next((mutant.subject.ekfac for mutant in CATALOGUE if mutant.name == other), None)
     if ask is None:
         return False
     seed, asked = 1000, 0
     while asked < 200:
-        for comparison in compared(subject(name), DOUBLE, (40, 0), seed):
+        for comparison in compared(subject(name), DOUBLE, 40, seed):
             answer, asked = matrices(ask, comparison.question), asked + 1
             if answer is None or max(map(relative, comparison.given, answer)) > DOUBLE.fits:
                 return False
