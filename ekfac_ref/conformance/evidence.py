@@ -5,6 +5,7 @@ are drawn while the subject looks right. At least twelve of those that are compa
 positions, where the subject can be asked about positions.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
