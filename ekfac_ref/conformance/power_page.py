@@ -32,7 +32,8 @@ assert set(pinned().killed) == {{mutant.name for mutant in CATALOGUE}}
 
 ## The matrix
 
-A number says in how many of the {seeds} sets the law noticed the mutant.
+A number says in how many of the {seeds} sets the law noticed the mutant. After the first, only laws
+that noticed it there were asked.
 
 """
 
