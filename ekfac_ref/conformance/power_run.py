@@ -25,6 +25,7 @@ from ekfac_ref.conformance.power import (
     false_alarms,
     noticed,
     pin,
+    pinned,
     resolutions,
 )
 from ekfac_ref.conformance.power_front import with_front_window
@@ -88,6 +89,7 @@ def main() -> None:
         scale,
     )
     pin(power)
+    power = pinned()  # as everybody will read it
     options.page.write_text(page(power))
     options.front.write_text(with_front_window(options.front.read_text(), power))
     survivors = [m.name for m in CATALOGUE if not m.proof and not killed[m.name]]
