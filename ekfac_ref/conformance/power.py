@@ -6,6 +6,7 @@ measured on problems that are drawn like anybody's.
 """
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -95,7 +96,10 @@ def pinned() -> Power:
 
 def pin(power: Power) -> None:
     """Commit to this one."""
-    PINNED.write_text(json.dumps(asdict(power), indent=1, sort_keys=True) + "\n")
+    text = json.dumps(asdict(power), indent=1, sort_keys=True)
+    # The seeds of a law on one line, or ten thousand of them would be in the way of the rest.
+    text = re.sub(r"\[[\d,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)
+    PINNED.write_text(text + "\n")
 
 
 @dataclass(frozen=True)
