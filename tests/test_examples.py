@@ -13,12 +13,13 @@ from torch import nn
 import ekfac_ref as ek
 from ekfac_ref.conformance import adapter
 from ekfac_ref.conformance import check as check_module
+from ekfac_ref.conformance.action import BadAnswer
 from ekfac_ref.conformance.adapter import Convention, Eigen, Factors, Matrix, adapted
 from ekfac_ref.conformance.check import PROFILES, Profile, check
 from ekfac_ref.conformance.diagnosis import diagnose
 from ekfac_ref.conformance.draw import draw_problems
 from ekfac_ref.conformance.subject import Abilities, Subject, load
-from ekfac_ref.conformance.trial import BadAnswer, Trial
+from ekfac_ref.conformance.trial import Trial
 from ekfac_ref.conformance.verdicts import Report, Status
 from ekfac_ref.examples import hooks, notebook, notebook_columns, reference
 from tests.snapshot import as_users_run_it

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ekfac_ref.conformance.action import BadAnswer
 from ekfac_ref.conformance.draw import draw_problems
 from ekfac_ref.conformance.law import Law
 from ekfac_ref.conformance.lawbook import LAWS
@@ -15,7 +16,7 @@ from ekfac_ref.conformance.resolution import blind
 from ekfac_ref.conformance.shrink import shrink
 from ekfac_ref.conformance.subject import Subject
 from ekfac_ref.conformance.tally import Tally
-from ekfac_ref.conformance.trial import BadAnswer, Trial
+from ekfac_ref.conformance.trial import Trial
 from ekfac_ref.conformance.verdicts import Report, Trouble
 from ekfac_ref.problem import Problem
 

@@ -18,8 +18,6 @@ from ekfac_ref.conformance.subject import Answer, Ask, Subject
 from ekfac_ref.operators import Dense
 from ekfac_ref.problem import Problem
 
-__all__ = ["BadAnswer", "Case", "Solved", "Trial", "copied"]
-
 DAMPINGS = (1e-6, 1.0)  # at 1 a damping that is squared, or its root, looks right
 
 
