@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ekfac_ref.conformance import equivariance, oracle
 from ekfac_ref.conformance.draw import draw_problems
-from ekfac_ref.conformance.observation import Observation, observe
+from ekfac_ref.conformance.observation import Observation, glance
 from ekfac_ref.conformance.subject import Abilities
 from ekfac_ref.forward import call
 from ekfac_ref.likelihoods import Bernoulli, Categorical
@@ -104,7 +104,7 @@ def test_every_corner_is_reached() -> None:
     for seed in range(SETS):
         for problem in draw_problems(Abilities(), PROBLEMS, seed):
             reached.update(corners_of(problem))
-            layers = [seen for groups in observe(problem).values() for seen in groups]
+            layers = [seen for groups in glance(problem).values() for seen in groups]
             reached.update({corner for seen in layers for corner in corners(seen)})
     shares = {corner: reached[corner] / (SETS * PROBLEMS) for corner in AT_LEAST}
     assert {c: share for c, share in shares.items() if share < AT_LEAST[c]} == {}

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.curvature import gauss_newton, loss_hessian
-from ekfac_ref.conformance.observation import in_float64, observe
+from ekfac_ref.conformance.memory import remembered
+from ekfac_ref.conformance.observation import in_float64
 from ekfac_ref.conformance.strategies import Drawn, problems
 from ekfac_ref.conformance.tolerance import check, fisher_scale, length
 from ekfac_ref.forward import call
@@ -20,7 +21,7 @@ def assert_exact_is(got: Tensor, expected: Tensor, problem: ek.Problem, layer: s
     """To rounding; softmax takes p from p^2: where it is sure, nearly all of |J|^2 cancels."""
     of_outputs = [(x, torch.zeros_like(call(problem.model, x))) for x, _ in problem.batches]
     all_of_J = replace(problem, likelihood=ek.Gaussian(), batches=of_outputs)
-    seen = observe(problem)[layer] + observe(all_of_J)[layer]
+    seen = remembered(problem)[layer] + remembered(all_of_J)[layer]
     scale, summands = sum(map(fisher_scale, seen)), sum(map(length, seen))
     check("exact is it", got - expected, scale, summands, torch.float64)
 

@@ -129,13 +129,17 @@ def families_for(abilities: Abilities) -> tuple[Family, ...]:
     left_out = {nets.masked_tokens} if not abilities.masks else set()
     if not abilities.positions:
         left_out |= {nets.tokens, nets.tagger, nets.mixing_tagger, nets.masked_tokens}
+        left_out |= {images.convolutions, images.same, images.wrapped, images.transposed}
     kept = tuple(
         family
         for family in nets.FAMILIES
         if family not in left_out and _KINDS.get(family, {"Linear"}) & names
     )
     if not kept:
-        raise ProblemError("abilities: no layer is named; nothing can be asked.")
+        raise ProblemError(
+            "abilities: no network has layers of these kinds and what else is declared; nothing "
+            "can be asked."
+        )
     return kept
 
 
