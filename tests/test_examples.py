@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 import ekfac_ref as ek
-from ekfac_ref.conformance import adapter
+from ekfac_ref.conformance import adapter, families
 from ekfac_ref.conformance import check as check_module
 from ekfac_ref.conformance.action import BadAnswer
 from ekfac_ref.conformance.adapter import Convention, Eigen, Factors, Matrix, adapted
 from ekfac_ref.conformance.check import PROFILES, Profile, check
 from ekfac_ref.conformance.diagnosis import diagnose
-from ekfac_ref.conformance.draw import draw_problems
+from ekfac_ref.conformance.draw import draw_problems, families_for
 from ekfac_ref.conformance.subject import Abilities, Subject, load
 from ekfac_ref.conformance.trial import Trial
 from ekfac_ref.conformance.verdicts import Report, Status
@@ -114,6 +114,7 @@ def test_subjects_without_biases_or_positions_are_not_asked_about_them() -> None
         assert all(m.bias is None for m in linears)
         assert all(x.dim() == 2 for x, _ in problem.batches)
     no_positions = Abilities(positions=False)
+    assert set(families_for(no_positions)) == {families.vectors, families.pairs, families.words}
     for problem in draw_problems(no_positions, 4, 1):
         seen = Trial(reference, problem).seen
         assert all(len(a) == 1 for groups in seen.values() for one in groups for a in one.a)

@@ -37,6 +37,15 @@ def test_a_subject_of_linear_layers_reveals_scales_and_no_strides() -> None:
     assert found["stride-forgotten"].after == 6
 
 
+def test_a_mistake_in_what_the_subject_does_not_answer_goes_unnoticed() -> None:
+    problems = draw_problems(reference.abilities, 6, 0)
+    wrong_kfac = [mutant for mutant in CATALOGUE if mutant.name == "kfac-over-n-twice"]
+    doubled = [law for law in LAWS if law.name == "doubled"]  # asked of KFAC, where there is one
+    for kfac, by in ((reference.kfac, "doubled"), (None, "")):
+        (found,) = reveal(replace(reference, kfac=kfac), problems, doubled, wrong_kfac)
+        assert found.by == by
+
+
 def test_the_laws_are_those_that_its_answers_allow() -> None:
     abilities = Abilities(layers=(nn.Linear,))
     problems = draw_problems(abilities, 4, 0)
