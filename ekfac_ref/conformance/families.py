@@ -62,8 +62,10 @@ def masked_tokens(draw: Draw, K: int) -> Network:
     """Linear layers on tokens, their mean over those that a mask counts, a head."""
     T, widths = draw(st.integers(2, 4)), draw(st.tuples(_some, _some, _some))
     body, corners = linears(draw, list(widths))
-    # The first sample always has a position that does not count.
-    lengths = [draw(st.integers(1, T - 1)), *draw(st.tuples(*[st.integers(1, T)] * 5))]
+    # The first sample always has a position that does not count, the second another number of them.
+    first = draw(st.integers(1, T - 1))
+    second = draw(st.sampled_from([n for n in range(1, T + 1) if n != first]))
+    lengths = [first, second, *draw(st.tuples(*[st.integers(1, T)] * 4))]
 
     def inputs(n: int, fill: Callable[..., Tensor]) -> dict[str, Tensor]:
         counted = torch.arange(T) < torch.tensor(lengths[:n])[:, None]

@@ -36,8 +36,8 @@ def convolutions(draw: Draw, K: int) -> Network:
     reach = _reach(kernel, dilation)
     # Up to two outputs to an axis, two on the last, and any number of inputs left over.
     more = [draw(st.integers(0, 2 * s - 1)) for s in stride[:-1]]
-    more += [draw(st.integers(stride[-1], 2 * stride[-1] - 1))]
-    size = [max(1, r - 2 * p) + n for r, p, n in zip(reach, padding, more, strict=True)]
+    more += [stride[-1] + draw(st.sampled_from([1, 0, 1, stride[-1] - 1]))]
+    size = [max(1, r - 2 * p + n) for r, p, n in zip(reach, padding, more, strict=True)]
     by_axis = list(zip(size, padding, reach, stride, strict=True))
     corners = {"remainder"} if any((n + 2 * p - r) % s for n, p, r, s in by_axis) else set()
     if any(len({s, d, p}) == 3 for s, d, p in zip(stride, dilation, padding, strict=True)):
