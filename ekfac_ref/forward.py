@@ -98,4 +98,9 @@ def first_line(error: Exception) -> str:
 
 def in_algebra_dtype(x: Tensor) -> Tensor:
     """float32 for half precisions, which have no eigendecomposition; others as they are."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.to(algebra_dtype(x.dtype))
+
+
+def algebra_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the matrices of a model and data in this dtype."""
+    return torch.promote_types(dtype, torch.float32)

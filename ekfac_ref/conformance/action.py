@@ -43,7 +43,7 @@ def own_blocks(operator: Any, blocks: list[Block]) -> list[Any]:
 def by_action(layer: str, operator: Any, blocks: list[Block]) -> list[Dense]:
     """The matrix of every block, from the products with all unit vectors of the layer."""
     shape = extent(blocks)
-    matrix = dense_by_action(layer, operator.matvec, shape, blocks[0].seen.dtype)
+    matrix = dense_by_action(layer, operator.matvec, shape, blocks[0].seen.algebra)
     parts = [matrix[of][:, of] for of in entries(blocks)]
     inside = torch.zeros_like(matrix)
     for of, part in zip(entries(blocks), parts, strict=True):

@@ -31,6 +31,7 @@ from ekfac_ref.conformance.layouts import (
 )
 from ekfac_ref.conformance.parts import Eigen, Factors, Matrix, Operator, Part, Reader, WithBias
 from ekfac_ref.conformance.scales import Scale, mean_loss, of_loss, samples, sum_loss, unit
+from ekfac_ref.forward import in_algebra_dtype
 from ekfac_ref.layers import find_layers
 from ekfac_ref.operators import BlockDiagonal
 from ekfac_ref.problem import Problem
@@ -77,7 +78,8 @@ def adapted(
     def ask(problem: Problem) -> dict[str, Adapted]:
         # All that is needed of the problem is taken before the implementation can change it.
         layers = find_layers(problem.model, problem.layers)
-        scale, like = declared.scale(problem), next(problem.model.parameters()).detach()
+        scale = declared.scale(problem)
+        like = in_algebra_dtype(next(problem.model.parameters()).detach())
         readers = {
             layer.name: Reader(
                 layer,

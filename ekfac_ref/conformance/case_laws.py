@@ -20,15 +20,16 @@ from ekfac_ref.operators import Dense
 def linear(case: Case) -> float:
     """matvec(V) = sum_oi V_oi matvec(e_o e_i^T)."""
     V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(0))
-    got = case.own.matvec(V.to(case.seen.dtype, copy=True)).double()
-    residual = got - case.E.matvec(V.to(case.seen.dtype).double())
+    got = case.own.matvec(V.to(case.seen.algebra, copy=True)).double()
+    residual = got - case.E.matvec(V.to(case.seen.algebra).double())
     scale = fisher_scale(case.seen) * float(V.norm())
     return check("linear", residual, scale, length(case.seen), case.seen.dtype)
 
 
 def keeps_to_itself(case: Case) -> float:
     """matvec and solve leave V as it was, and their answers are not overwritten by later ones."""
-    V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(2)).to(case.seen.dtype)
+    V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(2))
+    V = V.to(case.seen.algebra)
     methods = [("matvec", case.own.matvec)]
     if hasattr(case.own, "solve"):
         methods.append(("solve", lambda V: case.own.solve(V, damping=1.0)))
@@ -76,7 +77,7 @@ def pythagoras(case: Case) -> float:
 def comparison(case: Case) -> float | None:
     """E is the oracle's EKFAC matrix, where wide eigengaps leave only one."""
     gap = equivariance.gap(case.seen)
-    if gap < equivariance.GATE:
+    if gap < equivariance.gate(case.seen.dtype):
         return None
     residual = case.E.matrix - oracle.ekfac(case.seen)
     scale = equivariance.ekfac_scale(case.seen, gap)
@@ -88,7 +89,7 @@ def solves(damping: float) -> Callable[[Case], float]:
 
     def law(case: Case) -> float:
         V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(1))
-        V = V.to(case.seen.dtype)
+        V = V.to(case.seen.algebra)
         before = case.own.solve(V.clone(), damping=damping)
         ratio = laws.solves(case.own, V, damping, case.seen)
         again = case.own.solve(V.clone(), damping=damping)
@@ -131,7 +132,7 @@ def same_ekfac(one: Case, other: Case) -> float:
     """The same matrix where eigengaps are wide, else the same moments, which no basis changes."""
     difference, gap = other.E.matrix - one.E.matrix, equivariance.gap(one.seen)
     scale, n, dtype = fisher_scale(one.seen), length(one.seen), one.seen.dtype
-    if gap >= equivariance.GATE:
+    if gap >= equivariance.gate(dtype):
         bound = equivariance.ekfac_scale(one.seen, gap)
         return check("E unchanged", difference, bound, n, dtype)
     B, A = oracle.factors(one.seen)

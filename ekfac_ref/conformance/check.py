@@ -115,11 +115,11 @@ class Run:
                     found.heard = found.printed.tell()
             # What is printed here has been printed before.
             with contextlib.redirect_stdout(io.StringIO()):
-                seconds = self.profile.shrink_seconds
+                small: list[Problem] = []
                 for tally in found.tallies:
                     if tally.broken:
                         self.tick("smaller problem")
-                        shrink(tally, self.subject, seconds, self.seed, self.limit)
+                        self._shrink(tally, small)
                 self._find_blunt()
         except KeyboardInterrupt:
             return self.so_far()
@@ -163,6 +163,13 @@ class Run:
             what += f" ({Path(frame.filename).name}, line {frame.lineno})"
             where = traceback.format_exc()
         return Trouble(what, where, problem, self._found.since())
+
+    def _shrink(self, tally: Tally, small: list[Problem]) -> None:
+        """Adds what it finds to those that are small already."""
+        seconds = self.profile.shrink_seconds
+        shrink(tally, self.subject, seconds, self.seed, self.limit, small)
+        if tally.problem is not None and all(tally.problem is not one for one in small):
+            small.append(tally.problem)
 
     def _find_blunt(self) -> None:
         """Laws that hold, and would hold as well if the answers were off by BLUNT."""

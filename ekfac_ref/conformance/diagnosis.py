@@ -9,21 +9,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-import torch
-
 from ekfac_ref.conformance.compared import Comparison
 from ekfac_ref.conformance.definition import Definition
 from ekfac_ref.conformance.evidence import NEEDED, chosen, differing_answers, drawn, enough
 from ekfac_ref.conformance.monomial import Candidate, judged
 from ekfac_ref.conformance.mutants import CATALOGUE
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.question import DOUBLE, SINGLE, Precision
+from ekfac_ref.conformance.question import PRECISIONS, Precision
 from ekfac_ref.conformance.subject import Subject
 from ekfac_ref.conformance.suspects import FAR, agrees, nearest, told_apart
 
 __all__ = ["CORRECT", "Candidate", "Diagnosis", "diagnose"]
 
 CORRECT = "correct"
+_TOO_COARSE = (
+    "Nothing is compared: in bfloat16 too many mistakes look alike. If it can do float32 or "
+    "float64, let its abilities say so, and the mistake may get a name."
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ def diagnose(subject: Subject, catalogue: Sequence[Mutant] = CATALOGUE, seed: in
 
 
 def _found(subject: Subject, catalogue: Sequence[Mutant], seed: int) -> Diagnosis:
-    precision = DOUBLE if torch.float64 in subject.abilities.dtypes else SINGLE
+    precision = next((p for p in PRECISIONS if p.dtype in subject.abilities.dtypes), None)
+    if precision is None:
+        return Diagnosis([], _TOO_COARSE)
     draws = drawn(subject, precision, seed)
     found = enough(draws, precision, subject.abilities.positions)
     used = chosen(found, precision)

@@ -29,7 +29,7 @@ def questions(
     draw: Draw, abilities: Abilities, families: tuple[Family, ...] | None = None
 ) -> Problem:
     """A problem that the subject has said it can answer, of these families of networks or any."""
-    networks = problems(families or families_for(abilities))
+    networks = problems(families or families_for(abilities), dtypes=abilities.dtypes)
     network: Drawn = draw(networks.filter(_within(abilities)))
     if not abilities.bias:
         _drop_biases(network.model)
@@ -142,7 +142,6 @@ def _within(abilities: Abilities):  # type: ignore[no-untyped-def]
         layers = {m for m in drawn.model.modules() if next(m.parameters(False), None) is not None}
         return (
             type(drawn.likelihood) in abilities.likelihoods
-            and next(drawn.model.parameters()).dtype in abilities.dtypes
             and (abilities.shared_weights or not drawn.corners & {"called twice", "tied"})
             and (abilities.positions or "T > 1" not in drawn.corners)
             and any(isinstance(m, abilities.layers) for m in layers)

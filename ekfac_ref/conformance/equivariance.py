@@ -19,8 +19,15 @@ from ekfac_ref.sharing import Expand
 GATE = 1e-3
 
 
+def gate(dtype: torch.dtype) -> float:
+    """The gap that a comparison of EKFACs asks for; wide enough for eigenvectors to be there at all
+    where data is coarse.
+    """
+    return max(GATE, 30 * torch.finfo(dtype).eps)
+
+
 def gap(seen: Observation) -> float:
-    """The smaller gap of A and B; ``GATE`` is what a comparison of EKFACs asks for.
+    """The smaller gap of A and B; ``gate`` is what a comparison of EKFACs asks for.
 
     A gap is the smallest distance between two eigenvalues over the bound on the factor
     (``factor_scales``): rounding moves the factor by some roundings of the bound, and an
@@ -75,7 +82,7 @@ def ekfac_turned(
     ``one`` answers for ``before`` and ``other`` for ``after``.
     """
     distance = gap(before)
-    if distance < GATE:
+    if distance < gate(before.dtype):
         for operator, seen in ((one, before), (other, after)):
             laws.trace(operator, seen)
             laws.commutes_with_factors(operator, seen)

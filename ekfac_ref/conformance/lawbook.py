@@ -14,6 +14,7 @@ from ekfac_ref.conformance.law import (
     refused,
     unchanged_by,
 )
+from ekfac_ref.conformance.noise import above_noise
 from ekfac_ref.conformance.observation import Observation
 from ekfac_ref.conformance.subject import Abilities
 from ekfac_ref.conformance.trial import Case
@@ -58,7 +59,7 @@ def _of_a_refusal(name: str, statement: str, change: Callable[[Problem], Problem
 _GEORGE, _MARTENS = "George et al. 2018 (1806.03884)", "Martens & Grosse 2015 (1503.05671)"
 _ALGEBRA, _DEFINITION = "linear algebra, derived in docs/laws.md", "by definition"
 
-LAWS: tuple[Law, ...] = (
+_LAWS: tuple[Law, ...] = (
     _of_a_case(
         Lane.OPAQUE,
         "linear",
@@ -203,3 +204,5 @@ LAWS: tuple[Law, ...] = (
         preconditions,
     ),
 )
+
+LAWS = tuple(map(above_noise, _LAWS))

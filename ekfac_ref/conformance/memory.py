@@ -4,6 +4,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
@@ -61,4 +62,4 @@ def digest(problem: Problem) -> bytes:
 def _add(digest: "hashlib.blake2b", tensors: list[Tensor]) -> None:
     for x in tensors:
         digest.update(repr((x.dtype, tuple(x.shape))).encode())
-        digest.update(x.detach().contiguous().numpy().tobytes())
+        digest.update(bytes(x.detach().contiguous().flatten().view(torch.uint8).numpy()))

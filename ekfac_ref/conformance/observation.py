@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from ekfac_ref.conformance.changes import recut
+from ekfac_ref.forward import algebra_dtype
 from ekfac_ref.gradients import gradients
 from ekfac_ref.problem import Problem
 from ekfac_ref.random_state import generators, untouched
@@ -37,7 +38,7 @@ class Observation:
         counted: [T_n] each, which positions count.
         G: [C_n, d_out, d_in] each, gradients with respect to [W | b].
         sharing: the problem's.
-        dtype: that the subject computes in.
+        dtype: of the model and the data that the subject gets.
         batch: number of the batch that each sample came in. Nothing correct depends on it.
         wobble_a: [T_n] each, how far rounding moves a, in units of roundoff: the norm of what a
             replay makes of it less a, over the replay's roundoff; the largest of several. A network
@@ -57,6 +58,11 @@ class Observation:
     wobble_a: list[Float[Tensor, " _T"]]
     wobble_g: list[Float[Tensor, "_C _T"]]
     runs: int = 1
+
+    @property
+    def algebra(self) -> torch.dtype:
+        """Of the subject's matrices, and of what they are multiplied with."""
+        return algebra_dtype(self.dtype)
 
 
 def observe(problem: Problem) -> dict[str, list[Observation]]:

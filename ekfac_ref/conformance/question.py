@@ -37,6 +37,7 @@ class Precision:
 
 DOUBLE = Precision(torch.float64, 1e-8, 1e-6, equivariance.GATE)
 SINGLE = Precision(torch.float32, 1e-3, 1e-2, 30 * equivariance.GATE)
+PRECISIONS = (DOUBLE, SINGLE)  # in bfloat16 too many mistakes look alike
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Sequence
 from random import Random
 
 from hypothesis import Phase, find, settings
@@ -17,9 +18,18 @@ from ekfac_ref.problem import Problem
 
 
 def shrink(
-    tally: Tally, subject: Subject, seconds: float, seed: int, limit: Limit = in_time
+    tally: Tally,
+    subject: Subject,
+    seconds: float,
+    seed: int,
+    limit: Limit = in_time,
+    small: Sequence[Problem] = (),
 ) -> None:
-    """The tally keeps whatever is shorter to read than what it has."""
+    """The tally keeps whatever is shorter to read than what it has.
+
+    If that is one of ``small``, where the search for another law has ended, it is not looked for
+    any further: one problem that breaks several laws is less to read than several.
+    """
     end = time.monotonic() + seconds
 
     def breaks(problem: Problem) -> bool:
@@ -39,6 +49,10 @@ def shrink(
             return False
         return False
 
+    for problem in small:
+        with contextlib.suppress(TookTooLong):
+            if breaks(problem) and tally.problem is problem:
+                return
     options = settings(QUIET, max_examples=200, phases=[Phase.generate, Phase.shrink])
     with contextlib.suppress(NoSuchExample, FlakyFailure, TookTooLong):  # flaky: cut short once
         find(questions(subject.abilities), breaks, settings=options, random=Random(seed))

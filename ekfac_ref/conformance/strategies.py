@@ -68,6 +68,7 @@ def _filler(lattice: bool, seed: int, dtype: torch.dtype) -> Callable[..., Tenso
     return fill
 
 
+_DTYPES = (torch.float64, torch.float64, torch.float32, torch.bfloat16)
 # Sizes of batches, uneven but for one sample and for one batch; the first is what shrinks to.
 _CUTS = st.sampled_from(
     [(1,), (2, 1), (1, 2), (3, 1, 2), (1, 3), (2, 3), (3,), (1, 2, 1), (2, 1, 3), (3, 1)]
@@ -96,9 +97,12 @@ def orthogonal_matrix(d: int) -> st.SearchStrategy[Tensor]:
 
 @st.composite
 def problems(
-    draw: Draw, families: tuple[Family, ...] = FAMILIES, one_sample: bool = False
+    draw: Draw,
+    families: tuple[Family, ...] = FAMILIES,
+    one_sample: bool = False,
+    dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.float32),
 ) -> Drawn:
-    """A network of one of the families with data: uneven batches, any likelihood, two dtypes."""
+    """A network of one of the families with data: uneven batches, any likelihood and dtype."""
     family = draw(st.sampled_from(families))
     # One class has no Fisher, and taggers are there for classes.
     K = draw(st.sampled_from([2, 3] if family in tagging_families else [2, 3, 1, 2, 3, 2]))
@@ -110,7 +114,7 @@ def problems(
     sizes = (1,) if one_sample else draw(_CUTS)
     corners |= {"N = 1"} if sum(sizes) == 1 else frozenset()
     corners |= {"uneven batches"} if len(set(sizes)) > 1 else frozenset()
-    dtype = draw(st.sampled_from([torch.float64, torch.float64, torch.float32]))
+    dtype = draw(st.sampled_from([d for d in _DTYPES if d in dtypes]))
     corners |= {str(dtype).removeprefix("torch.")}
     fill = _filler(draw(lattice_first), draw(seeds), dtype)
     model = _with_values(model, fill, dtype)

@@ -15,6 +15,7 @@ from ekfac_ref.likelihoods import Bernoulli, Categorical, Gaussian, Poisson
 from ekfac_ref.problem import Problem
 from ekfac_ref.sharing import Expand, Reduce
 
+DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 Answer = Mapping[str, Any]
 Ask = Callable[[Problem], Answer]
 Gradients = Mapping[str, Tensor]
@@ -34,7 +35,7 @@ class Abilities:
         fishers: classes of Fishers. A sampled Fisher given its labels is an empirical one, and is
             asked about as such.
         sharings: classes of position sharing.
-        dtypes: of model and data.
+        dtypes: of model and data: float64, float32, or bfloat16, where matrices are float32.
         shared_weights: a module called twice, a Parameter tied across modules.
         masks: problems with a position mask.
         positions: weights that are used at more than one position of a sample.
@@ -54,6 +55,14 @@ class Abilities:
     masks: bool = True
     positions: bool = True
     bias: bool = True
+
+    def __post_init__(self) -> None:
+        unknown = [dtype for dtype in self.dtypes if dtype not in DTYPES]
+        if unknown or not self.dtypes:
+            raise ProblemError(
+                f"abilities: dtypes has {unknown or 'nothing'} in it, and problems are drawn in "
+                f"{', '.join(map(str, DTYPES))}; declare some of these."
+            )
 
 
 @dataclass(frozen=True)

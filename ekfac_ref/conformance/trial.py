@@ -15,6 +15,7 @@ from ekfac_ref.conformance.memory import remembered
 from ekfac_ref.conformance.observation import Observation
 from ekfac_ref.conformance.state import changes, snapshot
 from ekfac_ref.conformance.subject import Answer, Ask, Subject
+from ekfac_ref.forward import algebra_dtype
 from ekfac_ref.operators import Dense
 from ekfac_ref.problem import Problem
 
@@ -105,7 +106,7 @@ class Trial:
         """
         if self.subject.precondition is None:
             return {}
-        dtype = next(self.problem.model.parameters()).dtype
+        dtype = algebra_dtype(next(self.problem.model.parameters()).dtype)
         generator = torch.Generator().manual_seed(3)
         V = {
             name: torch.randn(extent(blocks), generator=generator).to(dtype)
