@@ -15,6 +15,7 @@ from ekfac_ref.conformance.mutants.layouts import LAYOUTS
 from ekfac_ref.conformance.mutants.likelihoods import LIKELIHOODS
 from ekfac_ref.conformance.mutants.losses import LOSSES
 from ekfac_ref.conformance.mutants.mutant import Mutant
+from ekfac_ref.conformance.mutants.other_definitions import OTHER_DEFINITIONS
 from ekfac_ref.conformance.mutants.patches import PATCHES
 from ekfac_ref.conformance.mutants.positions import POSITIONS
 from ekfac_ref.conformance.mutants.products import PRODUCTS
@@ -36,9 +37,11 @@ _INPUTS = (*BIASES, *PATCHES, *LAYOUTS, *EMBEDDINGS, *USES, *POSITIONS, *COVERAG
 # Those that are made around an answer that may be right, and in BLOCKS beside it.
 _AROUND = (*SIDE_EFFECTS, *SILENCE)
 
+
 CATALOGUE: tuple[Mutant, ...] = (
     *(*_LAMBDA, *SCALE, *_BASIS, *_OPERATOR),
     *(*SAMPLES, *_COLUMNS, *_INPUTS),
     *_AROUND,
+    *OTHER_DEFINITIONS,
     *BLOCKS,
 )

@@ -117,11 +117,12 @@ class Recipe:
     def ekfac(self, problem: Problem) -> dict[str, Any]:
         """{layer: operator}, a BlockDiagonal for a layer with groups."""
         return {
-            name: direct_sum([self._block(seen) for seen in groups])
+            name: direct_sum([self.block(seen) for seen in groups])
             for name, groups in self.look(problem).items()
         }
 
-    def _block(self, seen: Observation) -> Any:
+    def block(self, seen: Observation) -> Any:
+        """The operator of one group."""
         Q_B, Q_A = self.output_basis(self.B(seen)), self.input_basis(self.A(seen))
         operator = self.assemble(Q_B, Q_A, self.eigenvalues(seen, Q_B, Q_A))
         return self.hand_over(operator, seen.dtype)
