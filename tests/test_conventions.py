@@ -233,6 +233,22 @@ def test_the_diagnosis_compares_where_the_definitions_agree(monkeypatch) -> None
     assert "were compared." not in diagnose(replace(right, definition=Definition()), some).sentence
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("separate", "declare Definition(bias=Separate())"),
+        ("shared", "declare Definition(A=Shared())"),
+    ],
+)
+def test_what_should_have_been_declared_is_named(name: str, advice: str, monkeypatch) -> None:
+    monkeypatch.setattr(evidence, "DRAWS", (9,))
+    others = ("bias-apart", "inputs-of-first-group", "weight-and-bias-uncoupled")
+    some = [m for m in CATALOGUE if m.name in (*others, "one-A-for-all-groups")]
+    found = diagnose(correct(name, declared=False), some)
+    assert found.candidates[0].error < 1e-8
+    assert advice in found.sentence
+
+
 # The adapter.
 
 

@@ -2,9 +2,11 @@
 
 from collections import Counter
 
-from ekfac_ref.conformance.draw import drawn
-from ekfac_ref.conformance.families import FAMILIES
+from ekfac_ref.columns import Exact
+from ekfac_ref.conformance.draw import drawn, of_one_family
+from ekfac_ref.conformance.families import FAMILIES, masked_tokens
 from ekfac_ref.conformance.strategies import problems
+from ekfac_ref.conformance.subject import Abilities
 
 from .snapshot import as_users_run_it
 
@@ -31,3 +33,20 @@ def test_every_corner_is_reached() -> None:
             reached.update(drawn(problems((family,)), f"corners {number}").corners)
     shares = {corner: reached[corner] / DRAWS for corner in CORNERS}
     assert {corner: share for corner, share in shares.items() if share < AT_LEAST} == {}
+
+
+def test_every_fisher_meets_every_sharing() -> None:
+    """Within four problems of a family, or fifty problems had masks under one sharing only."""
+    with as_users_run_it():
+        for can, pairs in ((Abilities(), 4), (Abilities(fishers=(Exact,)), 2)):
+            found = of_one_family(can, masked_tokens, pairs, 0)
+            assert len({(p.fisher, p.sharing) for p in found}) == pairs
+
+
+def test_the_masks_of_two_samples_differ() -> None:
+    with as_users_run_it():
+        for number in range(20):
+            problem = drawn(problems((masked_tokens,)), f"masks {number}").problem()
+            assert problem.mask is not None
+            counted = [int(n) for x, _ in problem.batches for n in problem.mask(x).sum(1)]
+            assert len(counted) == 1 or len(set(counted)) > 1
