@@ -5,7 +5,6 @@ Fisher, decay, recompute interval and trust region. Damping is in units of the l
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import nn
@@ -19,22 +18,13 @@ RECOMPUTE_EVERY = 10  # steps between two eigenbases
 KL_CLIP = 0.003  # nats per sample and step
 
 
-class Setting(Protocol):
-    """A frozen record whose fields are what is tuned."""
-
-    def optimizer(
-        self, model: nn.Module, likelihood: ek.Likelihood, seed: int
-    ) -> torch.optim.Optimizer:
-        """The optimizer of all parameters; ``seed`` is for labels that it draws."""
-        ...
-
-
 @dataclass(frozen=True)
 class Momentum:
     """SGD with momentum."""
 
     lr: float
 
+    # The seed is for labels that an optimizer draws.
     def optimizer(
         self, model: nn.Module, likelihood: ek.Likelihood, seed: int
     ) -> torch.optim.Optimizer:
@@ -93,3 +83,6 @@ class Ekfac:
             damping=self.damping,
             kl_clip=KL_CLIP,
         )
+
+
+Setting = Momentum | Adam | Kfac | Ekfac

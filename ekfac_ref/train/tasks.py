@@ -68,8 +68,8 @@ AUTOENCODER = Task(
     grids=_grids(
         sgd=log_grid(0.001, 10**0.5),
         adam=log_grid(0.0003, 10**0.5),
-        kfac=(log_grid(0.001, 10**0.5), log_grid(0.001, 10)),
-        ekfac=(log_grid(0.001, 10**0.5), log_grid(0.001, 10)),
+        kfac=(log_grid(0.001, 10**0.5), log_grid(0.0032, 10**0.5)),
+        ekfac=(log_grid(0.001, 10**0.5), log_grid(0.000032, 10**0.5)),
     ),
 )
 
@@ -82,8 +82,8 @@ CLASSIFIER = Task(
     grids=_grids(
         sgd=log_grid(0.01, 10**0.5),
         adam=log_grid(0.001, 10**0.5),
-        kfac=(log_grid(0.001, 10**0.5), log_grid(0.0001, 10)),
-        ekfac=(log_grid(0.001, 10**0.5), log_grid(0.0001, 10)),
+        kfac=(log_grid(0.0003, 10**0.5), log_grid(1e-5, 10.0)),
+        ekfac=(log_grid(0.0003, 10**0.5), log_grid(1e-7, 10.0)),
     ),
 )
 

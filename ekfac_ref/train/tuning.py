@@ -46,4 +46,4 @@ def _ends(setting: Setting, grid: Sequence[Setting]) -> tuple[str, ...]:
 
 def values(setting: Setting) -> dict[str, float]:
     """{what is tuned: its value}."""
-    return asdict(setting)  # type: ignore[call-overload]  # every setting is a dataclass
+    return asdict(setting)
