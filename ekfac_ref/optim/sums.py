@@ -64,6 +64,6 @@ def running_eigenvalues(
     return {key: EigenKronecker(E.Q_B, E.Q_A, means[key].mean) for key, E in operators.items()}
 
 
-def _add(means: dict[Key, RunningMean], key: Key, total: Tensor, count: int) -> None:
-    old = means.get(key)
+def _add(means: dict[Key, RunningMean], key: Key, total: Tensor, rows: int) -> None:
+    old, count = means.get(key), float(rows)
     means[key] = RunningMean(total, count) if old is None else old.plus(total, count)
