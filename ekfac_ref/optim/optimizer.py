@@ -75,8 +75,10 @@ class PreconditionedMomentum(torch.optim.Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """torch's own, and the curvature."""
-        return super().state_dict() | {"curvature": self.preconditioner.state_dict()}
+        """torch's own, and the curvature. It does not follow later steps."""
+        state = super().state_dict()
+        state["state"] = {number: dict(values) for number, values in state["state"].items()}
+        return state | {"curvature": self.preconditioner.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` returned, on the same model: as if never stopped."""

@@ -104,8 +104,14 @@ def _restored_block(key: tuple[str, int], layer: Layer, values: Any, like: Tenso
                 f"{list(shape)}; the state is damaged, load another one."
             )
         tensors[name] = value.detach().to(like.device, copy=True)
+    for name in ("A_count", "B_count"):
+        if not isinstance(values.get(name), float):
+            raise ProblemError(
+                f"state: layer {key[0]!r}, group {key[1]}: {name} is not a number; the state is "
+                "damaged, load another one."
+            )
     return Block(
-        RunningMean(tensors["A"], float(values["A_count"])),
-        RunningMean(tensors["B"], float(values["B_count"])),
+        RunningMean(tensors["A"], values["A_count"]),
+        RunningMean(tensors["B"], values["B_count"]),
         EigenKronecker(tensors["Q_B"], tensors["Q_A"], tensors["eigenvalues"]),
     )
