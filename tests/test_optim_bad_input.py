@@ -10,8 +10,7 @@ import ekfac_ref as ek
 from ekfac_ref.optim import EKFAC, KFAC, EKFACPreconditioner, KFACPreconditioner
 
 from .optim_cases import some_gradients
-from .test_optim_state import leaves
-from .test_optim_steps import backward, data, equal, give, network, optimizer, values
+from .optim_runs import backward, data, equal, give, leaves, network, optimizer, values
 
 BOTH = pytest.mark.parametrize("make", [EKFAC, KFAC])
 PAIRS = pytest.mark.parametrize("make", [EKFACPreconditioner, KFACPreconditioner])

@@ -127,6 +127,27 @@ def test_of_one_sample_and_one_position_it_is_the_natural_gradient(make, name, f
             assert close(own_x, torch.linalg.solve(damped, own), float(own.norm() / 0.05))
 
 
+def test_where_ekfac_is_exact_and_kfac_is_not() -> None:
+    """Orthogonal inputs and orthogonal gradients, of distinct norms: F has the eigenvectors
+    g (x) a, and the pairing of their norms is what only Lambda holds.
+    """
+    model = nn.Linear(4, 3, bias=False).double()
+    a = torch.diag(torch.tensor([1.0, 2.0, 3.0, 0.0]))[:3].double()
+    g = torch.diag(torch.tensor([2.0, 3.0, 1.0])).double()
+    y = model(a).detach() - g
+    F = matrices.fisher([torch.outer(*ga)[None] for ga in zip(g, a, strict=True)])
+    V = some_gradients(model, 0)
+    exact = torch.linalg.solve(F + 0.1 * torch.eye(12).double(), V["weight"].reshape(-1))
+    off = []
+    for make in (EKFACPreconditioner, KFACPreconditioner):
+        preconditioner = make(model, ek.Gaussian(), fisher=ek.Empirical())
+        preconditioner.update(a, y)
+        found = preconditioner.precondition(V, 0.1)["weight"].reshape(-1)
+        off.append(float((found - exact).norm() / exact.norm()))
+    assert off[0] < 1e-13
+    assert off[1] > 0.1
+
+
 def with_a_norm_layer() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)).double()
 

@@ -11,7 +11,7 @@ from torch import nn
 import ekfac_ref as ek
 from ekfac_ref.optim import EKFAC, KFAC, EKFACPreconditioner, KFACPreconditioner
 
-from .test_optim_steps import backward, data, equal, network, optimizer, values
+from .optim_runs import backward, data, equal, leaves, network, optimizer, values
 
 BOTH = pytest.mark.parametrize("make", [EKFAC, KFAC])
 PAIRS = pytest.mark.parametrize("make", [EKFACPreconditioner, KFACPreconditioner])
@@ -32,11 +32,6 @@ def through_a_file(state: Any) -> Any:
     torch.save(state, file)
     file.seek(0)
     return torch.load(file, weights_only=True)
-
-
-def leaves(state: Any) -> list[Any]:
-    found = torch.utils._pytree.tree_leaves(state)
-    return [x.tolist() if isinstance(x, torch.Tensor) else x for x in found]
 
 
 @BOTH
