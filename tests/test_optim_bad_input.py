@@ -219,6 +219,8 @@ def test_groups_that_split_a_layer(make) -> None:
             chosen.add_param_group({"params": parameters})
     with Unmoved(model, chosen, "a setting 'kl_clip'; only lr, momentum, weight_decay, damping"):
         chosen.add_param_group({"params": [model[2].bias], "kl_clip": 1.0})
+    with Unmoved(model, chosen, "one has a set of parameters"):
+        chosen.add_param_group({"params": {model[2].bias}})
     with Unmoved(model, chosen, "lr: -1 is not a finite number >= 0"):
         chosen.add_param_group({"params": [model[2].bias], "lr": -1})
     assert len(chosen.param_groups) == 1

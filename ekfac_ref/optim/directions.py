@@ -69,6 +69,16 @@ def check_gradients(
             )
 
 
+def check_all_given(layers: tuple[Layer, ...], gradients: Mapping[str, Tensor]) -> None:
+    """Raise a ProblemError where a layer has none."""
+    for layer in layers:
+        if layer.parameters[0] not in gradients:
+            raise ProblemError(
+                f"gradients: there is none for {layer.parameters[0]!r}; give one for every "
+                f"parameter of the layers {[layer.name for layer in layers]}."
+            )
+
+
 def _check_like(name: str, parameter: Tensor, gradient: Tensor) -> None:
     got, wanted = ((list(x.shape), x.dtype, x.device, x.layout) for x in (gradient, parameter))
     if got != wanted:

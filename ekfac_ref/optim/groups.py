@@ -1,6 +1,6 @@
 """Parameter groups of an optimizer: of whole layers, with settings that make sense."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from math import isfinite
 from typing import Any
 
@@ -20,6 +20,10 @@ def check_group(
     taken: set[str],
 ) -> dict[str, Any]:
     """The group with its parameters named, or a ProblemError."""
+    if isinstance(group["params"], Set):
+        raise ProblemError(
+            "groups: one has a set of parameters, whose order changes from run to run; pass a list."
+        )
     given = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
     tensors = [x[1] if isinstance(x, tuple) else x for x in given]
     names = _names(preconditioner, tensors, taken)

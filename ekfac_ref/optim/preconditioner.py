@@ -15,8 +15,8 @@ from ekfac_ref.likelihoods import Likelihood
 from ekfac_ref.losses import likelihood_of, loss_scale
 from ekfac_ref.operators import BlockDiagonal, EigenKronecker, Kronecker
 from ekfac_ref.optim.curvature import Block, Curvature
-from ekfac_ref.optim.directions import check_gradients, directions
-from ekfac_ref.optim.reading import Key, Reading, read, undisturbed
+from ekfac_ref.optim.directions import check_all_given, check_gradients, directions
+from ekfac_ref.optim.reading import Chunks, Key, read, undisturbed
 from ekfac_ref.optim.running import RunningMean
 from ekfac_ref.optim.stored import restored, stored
 from ekfac_ref.optim.sums import running_factors
@@ -67,7 +67,7 @@ class Preconditioner(ABC):
                 f"decay: {decay!r} is not in [0, 1]; choose 0 for each batch by itself, 1 for the "
                 "mean over everything seen."
             )
-        if recompute_every < 1:
+        if not isinstance(recompute_every, int) or recompute_every < 1:
             raise ProblemError(
                 f"recompute_every: {recompute_every!r} is not a number of updates; choose 1 to "
                 "take new eigenbases at every update."
@@ -85,7 +85,7 @@ class Preconditioner(ABC):
 
     @abstractmethod
     def _with_batch(
-        self, operators: dict[Key, EigenKronecker], reading: Reading, count: float
+        self, operators: dict[Key, EigenKronecker], chunks: Chunks, count: float
     ) -> dict[Key, EigenKronecker]:
         """The operators with the batch, in their bases; ``count`` samples went into them so far."""
 
@@ -97,9 +97,8 @@ class Preconditioner(ABC):
         before = self._curvature
         problem = self._problem(inputs, targets)
         with undisturbed():
-            reading = read(problem)
-            self._check_layers(reading.layers)
-            factors = running_factors(before.blocks, reading, problem.sharing, self._decay)
+            chunks = read(problem, self._layers)
+            factors = running_factors(before.blocks, chunks, problem.sharing, self._decay)
             operators = {key: block.operator for key, block in before.blocks.items()}
             if before.updates % self._recompute_every == 0:
                 operators = {
@@ -107,7 +106,7 @@ class Preconditioner(ABC):
                     for key, (A, B) in factors.items()
                 }
             count = self._decay * next((b.B.count for b in before.blocks.values()), 0.0)
-            operators = self._with_batch(operators, reading, count)
+            operators = self._with_batch(operators, chunks, count)
             scale = 1.0 if self._loss is None else loss_scale(self._loss, problem)
         blocks = {key: Block(A, B, operators[key]) for key, (A, B) in factors.items()}
         self._curvature = Curvature(before.updates + 1, scale, blocks)
@@ -122,12 +121,7 @@ class Preconditioner(ABC):
         operators = self.own_operators
         parameters = dict(self.model.named_parameters())
         check_gradients(self._layers, parameters, gradients)
-        for layer in self._layers:
-            if layer.parameters[0] not in gradients:
-                raise ProblemError(
-                    f"gradients: there is none for {layer.parameters[0]!r}; give one for every "
-                    f"parameter of the layers {[layer.name for layer in self._layers]}."
-                )
+        check_all_given(self._layers, gradients)
         dampings = dict.fromkeys(operators, damping)
         return directions(self._layers, operators, gradients, dampings)
 
@@ -196,17 +190,6 @@ class Preconditioner(ABC):
             # The generator's key has 128 bits; the first update uses the caller's own seed.
             fisher = replace(fisher, seed=(fisher.seed + (self.updates << 64)) % 2**128)
         return replace(self._question, batches=[(inputs, targets)], fisher=fisher)
-
-    def _check_layers(self, found: tuple[Layer, ...]) -> None:
-        before, now = (
-            {x.name: (x.parameters, x.shape, x.groups) for x in layers}
-            for layers in (self._layers, found)
-        )
-        if before != now:
-            raise ProblemError(
-                f"model: its layers, parameters, shapes and groups are now {now}, but were "
-                f"{before} at construction; make a new preconditioner after changing the model."
-            )
 
     def _check_updated(self) -> None:
         if self.updates == 0:

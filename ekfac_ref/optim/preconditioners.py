@@ -6,7 +6,7 @@ from ekfac_ref.eigen import eigh
 from ekfac_ref.operators import EigenKronecker, Kronecker
 from ekfac_ref.optim.basis import re_expressed
 from ekfac_ref.optim.preconditioner import Preconditioner
-from ekfac_ref.optim.reading import Key, Reading
+from ekfac_ref.optim.reading import Chunks, Key
 from ekfac_ref.optim.running import RunningMean
 from ekfac_ref.optim.sums import running_eigenvalues
 
@@ -33,9 +33,9 @@ class EKFACPreconditioner(Preconditioner):
         return re_expressed(old, Q_B, Q_A)
 
     def _with_batch(
-        self, operators: dict[Key, EigenKronecker], reading: Reading, count: float
+        self, operators: dict[Key, EigenKronecker], chunks: Chunks, count: float
     ) -> dict[Key, EigenKronecker]:
-        return running_eigenvalues(operators, reading, count)
+        return running_eigenvalues(operators, chunks, count)
 
 
 @final
@@ -52,6 +52,6 @@ class KFACPreconditioner(Preconditioner):
         return Kronecker(B.mean, A.mean).diagonalized()
 
     def _with_batch(
-        self, operators: dict[Key, EigenKronecker], reading: Reading, count: float
+        self, operators: dict[Key, EigenKronecker], chunks: Chunks, count: float
     ) -> dict[Key, EigenKronecker]:
         return operators

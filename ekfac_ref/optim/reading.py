@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ekfac_ref.errors import ProblemError
 from ekfac_ref.layers import Layer
 from ekfac_ref.problem import Problem
 from ekfac_ref.random_state import untouched
@@ -26,33 +27,39 @@ class Chunk:
     taps: dict[Key, Tap]
 
 
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """A batch that can be gone through again and again.
+Chunks = Callable[[], Iterable[Chunk]]  # goes through all samples of the batch, again and again
 
-    Attributes:
-        layers: that the model had.
-        chunks: a function that goes through all samples. They are kept where they fit into one
-            chunk (CHUNK_BYTES), and computed again where they do not.
+
+def read(problem: Problem, layers: tuple[Layer, ...]) -> Chunks:
+    """Open the problem, which has one batch and these layers. To be used in ``undisturbed``.
+
+    The taps are kept where they fit into one chunk (CHUNK_BYTES), and computed again each time
+    where they do not.
     """
-
-    layers: tuple[Layer, ...]
-    chunks: Callable[[], Iterable[Chunk]]
-
-
-def read(problem: Problem) -> Reading:
-    """Open the problem, which has one batch. To be used within ``undisturbed``."""
     session = open_session(problem)
+    _check_same(layers, session.layers)
     first = next(_chunks(session))
     ((_, targets),) = problem.batches
     kept = first.samples == len(targets)
-    return Reading(session.layers, lambda: [first] if kept else _chunks(session))
+    return lambda: [first] if kept else _chunks(session)
 
 
 def _chunks(session: Session) -> Iterator[Chunk]:
     for batch, taps in tapped(session, CHUNK_BYTES):
         by_key = {(name, k): t for name, ts in taps.items() for k, t in enumerate(ts)}
         yield Chunk(batch.size, by_key)
+
+
+def _check_same(at_construction: tuple[Layer, ...], now: tuple[Layer, ...]) -> None:
+    before, after = (
+        {layer.name: (layer.parameters, layer.shape, layer.groups) for layer in layers}
+        for layers in (at_construction, now)
+    )
+    if before != after:
+        raise ProblemError(
+            f"model: its layers, parameters, shapes and groups are now {after}, but were {before} "
+            "at construction; make a new preconditioner after changing the model."
+        )
 
 
 @contextmanager

@@ -15,18 +15,18 @@ from ekfac_ref.ekfac import squares_from_taps
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.operators import EigenKronecker
 from ekfac_ref.optim.curvature import Block
-from ekfac_ref.optim.reading import Key, Reading
+from ekfac_ref.optim.reading import Chunks, Key
 from ekfac_ref.optim.running import RunningMean
 from ekfac_ref.sharing import Sharing
 
 
 def running_factors(
-    blocks: dict[Key, Block], reading: Reading, sharing: Sharing, beta: float
+    blocks: dict[Key, Block], chunks: Chunks, sharing: Sharing, beta: float
 ) -> dict[Key, tuple[RunningMean, RunningMean]]:
     """A and B of every block, with the batch."""
     A = {key: block.A.faded(beta) for key, block in blocks.items()}
     B = {key: block.B.faded(beta) for key, block in blocks.items()}
-    for chunk in reading.chunks():
+    for chunk in chunks():
         for key, tap in chunk.taps.items():
             rows = sharing.rows(tap.a, tap.g, tap.counted)
             _add(A, key, rows.a.T @ rows.a, len(rows.a))
@@ -50,14 +50,14 @@ def running_factors(
 
 
 def running_eigenvalues(
-    operators: dict[Key, EigenKronecker], reading: Reading, count: float
+    operators: dict[Key, EigenKronecker], chunks: Chunks, count: float
 ) -> dict[Key, EigenKronecker]:
     """The same bases, with the batch's squares in the eigenvalues.
 
     ``count`` is the faded number of samples behind the eigenvalues so far.
     """
     means = {key: RunningMean.of(E.eigenvalues, count) for key, E in operators.items()}
-    for chunk in reading.chunks():
+    for chunk in chunks():
         for key, tap in chunk.taps.items():
             E = operators[key]
             _add(means, key, squares_from_taps(tap.a, tap.g, E.Q_B, E.Q_A), chunk.samples)
