@@ -82,7 +82,7 @@ BAD_BATCHES = {
 
 @BOTH
 @pytest.mark.parametrize("bad", BAD_BATCHES)
-@pytest.mark.parametrize("updates", [0, 1, 2])
+@pytest.mark.parametrize("updates", [0, 2])
 def test_a_bad_batch_leaves_the_running_state_intact(make, bad: str, updates: int) -> None:
     x, y, message = BAD_BATCHES[bad]
     model = network()

@@ -74,7 +74,7 @@ def test_it_conforms() -> None:
         kfac=ask(KFACPreconditioner),
         precondition=precondition,
     )
-    report = check(subject, Profile("few", 8, 0.0))
+    report = check(subject, Profile("few", 6, 0.0))
     broken = {v.law.name for v in report.verdicts if v.status is Status.FAIL}
     assert not broken, report.summary
     assert not report.troubles, report.troubles

@@ -1,7 +1,7 @@
 """A new basis does not corrupt the eigenvalues gathered so far."""
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ekfac_ref as ek
@@ -50,6 +50,7 @@ def test_order_and_sign_change_nothing(bases, random) -> None:
     assert close(new.eigenvalues, old.eigenvalues[orders[0]][:, orders[1]])
 
 
+@settings(max_examples=8)
 @given(st.integers(0, 99), st.sampled_from([0.0, 0.5, 1.0]))
 def test_identical_batches_keep_the_matrix(seed: int, beta: float) -> None:
     """With a new basis each time; on data whose factors have no repeated eigenvalue."""

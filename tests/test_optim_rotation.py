@@ -61,7 +61,7 @@ def convolution(bias: bool) -> nn.Module:
 
 @BOTH
 @pytest.mark.parametrize("build", [linear, convolution])
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(
     seed=st.integers(0, 99),
     R=orthogonal_matrix(3),

@@ -19,7 +19,7 @@ BOTH = pytest.mark.parametrize("make", [EKFAC, KFAC])
 
 
 @BOTH
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(
     momentum=st.sampled_from([0.0, 0.5, 0.9]),
     decay=st.sampled_from([0.0, 0.3]),
