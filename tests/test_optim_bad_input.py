@@ -196,6 +196,12 @@ def test_a_step_that_overflows(make) -> None:
     give(model, {name: 1e9 * g for name, g in some_gradients(model, 0).items()})
     with Unmoved(model, chosen, "parameter '0.weight': its step overflows"):
         chosen.step()
+    assert not chosen.state
+    clipped = optimizer(make, model, lr=1e200, momentum=0.9, kl_clip=1.0)
+    clipped.update(X, Y)
+    backward(model, X, Y)
+    with Unmoved(model, clipped, "kl_clip: the KL divergence of this step overflows"):
+        clipped.step()
 
 
 @BOTH

@@ -119,8 +119,9 @@ class PreconditionedMomentum(torch.optim.Optimizer):
         velocities = directions(layers, own, gradients, dampings)
         for name, x in velocities.items():
             p, group = named[name]
-            if group["momentum"] and "velocity" in self.state[p]:
-                velocities[name] = x + group["momentum"] * self.state[p]["velocity"]
+            before = self.state.get(p, {}).get("velocity")  # [p] would make an entry
+            if group["momentum"] and before is not None:
+                velocities[name] = x + group["momentum"] * before
         steps = {name: v * -float(named[name][1]["lr"]) for name, v in velocities.items()}
         for name, Delta in steps.items():
             if not bool(torch.isfinite(Delta).all()):

@@ -11,10 +11,12 @@ Kronecker-factored approximations".
 """
 
 from collections.abc import Mapping
+from math import isfinite
 
 import torch
 from torch import Tensor
 
+from ekfac_ref.errors import ProblemError
 from ekfac_ref.operators import Operator
 
 
@@ -26,4 +28,9 @@ def shrinkage(
         float(torch.sum(Delta * operators[name].matvec(Delta), dtype=torch.float64))
         for name, Delta in steps.items()
     )
+    if not isfinite(twice_kl):
+        raise ProblemError(
+            f"kl_clip: the KL divergence of this step overflows ({twice_kl}); raise damping, or "
+            "lower lr."
+        )
     return min(1.0, (2 * kl_clip / twice_kl) ** 0.5) if twice_kl > 0 else 1.0
