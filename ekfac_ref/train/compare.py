@@ -30,6 +30,7 @@ class Figures:
     steps: Spread
     seconds: Spread
     seconds_per_step: Spread
+    last_step: int
     last_loss: Spread
 
 
@@ -46,6 +47,7 @@ def figures(curves: Curves) -> dict[str, Figures]:
             spread([c.steps_to(goal) for c, goal in zip(mine, goals, strict=True)]),
             spread([c.seconds_to(goal) for c, goal in zip(mine, goals, strict=True)]),
             spread([c.seconds_per_step for c in mine]),
+            mine[0].last_step,
             spread([c.losses[-1] for c in mine]),
         )
         for name, mine in curves.items()

@@ -31,7 +31,7 @@ def draw_losses(path: Path, tasks: dict[str, Curves]) -> None:
             steps = [float(mine[0].every * i) for i in range(len(mine[0].losses))]
             _band(left, name, steps, mine)
             _band(right, name, [statistics.median(s) for s in _by_entry(mine, _seconds)], mine)
-            left.set_xlim(0, steps[-1])
+        left.set_xlim(0, max(mine[0].last_step for mine in curves.values()))
         left.set_ylim(*_limits(curves))  # and with it the right one's
         for ax in (left, right):
             goal = statistics.median(targets(curves))

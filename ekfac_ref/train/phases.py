@@ -8,7 +8,7 @@ from ekfac_ref.train import ageing
 from ekfac_ref.train.compare import Curves
 from ekfac_ref.train.pool import RunAll
 from ekfac_ref.train.run import Curve, Job
-from ekfac_ref.train.settings import Ekfac
+from ekfac_ref.train.settings import Ekfac, Kfac, Setting
 from ekfac_ref.train.tasks import Task
 from ekfac_ref.train.tuning import Choice, choose
 
@@ -21,15 +21,21 @@ class Budget:
 
     Attributes:
         tuning: steps of each setting of a grid, with ``tuning_seed``.
-        steps: of each run afterwards, with each of ``seeds``; SGD's last loss is the target.
+        steps: of SGD and Adam afterwards, with each of ``seeds``; SGD's last loss is the target.
+        curvature_steps: of KFAC and EKFAC: half of SGD's, the most that EKFAC is asked to need.
         ageing: steps over which the running blocks are compared with the exact block.
     """
 
     tuning: int = 300
     tuning_seed: int = 0
     steps: int = 1000
+    curvature_steps: int = 500
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     ageing: int = 300
+
+    def steps_of(self, setting: Setting) -> int:
+        """Of one run after tuning."""
+        return self.curvature_steps if isinstance(setting, Kfac | Ekfac) else self.steps
 
 
 def tune(
@@ -68,10 +74,10 @@ def train(
 ) -> dict[str, Curves]:
     """{task: the curves of all optimizers, as chosen}, the loss taken after every step."""
     asked = [(t, seed, name) for t in tasks for seed in budget.seeds for name in t.grids]
-    jobs = [
-        Job(t, choices[t.name][name].setting, seed, budget.steps, every=1)
-        for t, seed, name in asked
-    ]
+    jobs = []
+    for task, seed, name in asked:
+        setting = choices[task.name][name].setting
+        jobs.append(Job(task, setting, seed, budget.steps_of(setting), every=1))
     runs = len(asked) // len(tasks)
     bars = {t.name: progress.add_task(f"{t.name}: train", total=runs, note="") for t in tasks}
 

@@ -56,7 +56,12 @@ class Curve:
     @property
     def seconds_per_step(self) -> float:
         """Mean over the run, so that steps which recompute a basis count for what they cost."""
-        return self.seconds[-1] / (self.every * (len(self.seconds) - 1))
+        return self.seconds[-1] / self.last_step
+
+    @property
+    def last_step(self) -> int:
+        """How many steps there were."""
+        return self.every * (len(self.losses) - 1)
 
     def _first(self, target: float) -> int | None:
         return next((i for i, loss in enumerate(self.losses) if loss <= target), None)

@@ -31,7 +31,7 @@ def compare(out: Path, tasks: tuple[Task, ...], budget: Budget, run_all: RunAll)
         console.print(f"\n[bold]{task.name}[/]: what tuning chose\n")
         console.print(table.choice_table(choices[task.name], budget.tuning))
         console.print(f"\n[bold]{task.name}[/]: medians over {len(budget.seeds)} seeds\n")
-        console.print(table.step_table(found[task.name], budget.steps))
+        console.print(table.step_table(found[task.name]))
         console.print()
         console.print(table.second_table(found[task.name]))
     console.print()
@@ -54,7 +54,8 @@ def settings_of(budget: Budget) -> str:
     """What is the same for all, in words."""
     return (
         f"Every setting of a grid gets {budget.tuning} steps with one seed, and the lowest full "
-        f"training loss decides; then {len(budget.seeds)} other seeds get {budget.steps} steps. "
+        f"training loss decides; then, with {len(budget.seeds)} other seeds, SGD and Adam get "
+        f"{budget.steps} steps, KFAC and EKFAC {budget.curvature_steps}. "
         "Initialisation and batches of 100 depend on the seed alone. "
         f"Momentum is {MOMENTUM} (Adam: torch's defaults). KFAC and EKFAC sample one label per "
         f"image from the model, fade their running means by {DECAY} a step, take new eigenbases "

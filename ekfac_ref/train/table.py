@@ -31,11 +31,11 @@ def choice_table(choices: dict[str, Choice], budget: int) -> Table:
     return table
 
 
-def step_table(figures: dict[str, Figures], steps: int) -> Table:
+def step_table(figures: dict[str, Figures]) -> Table:
     """One line per optimizer: steps to the target and the loss at the end, over the seeds."""
     table = _table("steps to\nthe target", "lowest -\nhighest", "over\nSGD's", "over\nKFAC's")
-    table.add_column(f"loss after\n{steps} steps", justify="right")
-    table.add_column("lowest -\nhighest", justify="right")
+    for column in ("steps\nin all", "loss\nafter all", "lowest -\nhighest"):
+        table.add_column(column, justify="right")
     for name, f in figures.items():
         table.add_row(
             name,
@@ -43,6 +43,7 @@ def step_table(figures: dict[str, Figures], steps: int) -> Table:
             _range(f.steps, _count),
             _over(f.steps, figures["SGD"].steps),
             _over(f.steps, figures["KFAC"].steps),
+            str(f.last_step),
             _loss(f.last_loss.median),
             _range(f.last_loss, _loss),
         )
@@ -68,19 +69,26 @@ def second_table(figures: dict[str, Figures]) -> Table:
 
 
 def asked_table(figures: dict[str, Figures]) -> Table:
-    """EKFAC's steps over SGD's and KFAC's, beside what was asked for."""
+    """EKFAC over SGD and KFAC: in steps beside what was asked for, and in seconds."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("EKFAC's steps to the target over", "measured", "asked for", ""):
+    for column in ("EKFAC's", "measured", "asked for", ""):
         table.add_column(column)
+    ekfac = figures["EKFAC"]
     for name, limit in AT_MOST.items():
-        measured = ratio(figures["EKFAC"].steps, figures[name].steps)
+        measured = ratio(ekfac.steps, figures[name].steps)
         wanted = f", wanted {WANTED[name]:.2f}" if name in WANTED else ""
         table.add_row(
-            f"{name}'s",
+            f"steps to the target over {name}'s",
             f"{measured:.2f}",
             f"at most {limit:.2f}{wanted}",
             "reached" if measured <= limit else "[bold red]not reached[/]",
         )
+    for name in AT_MOST:
+        seconds = _over(ekfac.seconds, figures[name].seconds)
+        table.add_row(f"seconds to the target over {name}'s", seconds, "as it comes out")
+    for name in AT_MOST:
+        seconds = _over(ekfac.seconds_per_step, figures[name].seconds_per_step)
+        table.add_row(f"seconds for a step over {name}'s", seconds, "as it comes out")
     return table
 
 
