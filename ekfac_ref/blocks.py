@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import torch
 
-from ekfac_ref.batches import Batch
 from ekfac_ref.ekfac import eigenbasis, squares_from_taps
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.fisher import FullFisher, sum_of_outer_products
@@ -20,8 +19,8 @@ from ekfac_ref.kfac import Factors, add, chunk_factors, kronecker
 from ekfac_ref.operators import Block, BlockDiagonal, Dense, EigenKronecker, Kronecker
 from ekfac_ref.problem import Problem
 from ekfac_ref.random_state import apart, generators, untouched
-from ekfac_ref.session import Seen, Session, open_session
-from ekfac_ref.taps import Tap, tap
+from ekfac_ref.session import Session, open_session
+from ekfac_ref.tapped import tapped
 
 CHUNK_BYTES = 256 * 2**20
 
@@ -112,7 +111,7 @@ def ekfac(problem: Problem) -> dict[str, EigenKronecker | BlockDiagonal]:
     }
     N = 0
     sums: ByGroup[torch.Tensor] = {}
-    for batch, taps in _taps(session):
+    for batch, taps in tapped(session, CHUNK_BYTES):
         for name, by_group in taps.items():
             pairs = zip(by_group, bases[name], strict=True)
             squares = [squares_from_taps(t.a, t.g, Q_B, Q_A) for t, (Q_B, Q_A) in pairs]
@@ -130,7 +129,7 @@ def _factors(session: Session) -> ByGroup[Factors]:
     """The sums behind KFAC's factors, over one pass."""
     sharing = session.problem.sharing
     total: ByGroup[Factors] = {}
-    for batch, taps in _taps(session):
+    for batch, taps in tapped(session, CHUNK_BYTES):
         for name, by_group in taps.items():
             rows = [sharing.rows(t.a, t.g, t.counted) for t in by_group]
             _accumulate(total, name, [chunk_factors(r, batch.size) for r in rows], add)
@@ -141,23 +140,6 @@ def _factors(session: Session) -> ByGroup[Factors]:
                 "a mean over nothing; correct the mask (True = counts), or leave the layer out."
             )
     return total
-
-
-def _taps(session: Session) -> Iterator[tuple[Batch, dict[str, tuple[Tap, ...]]]]:
-    """Every layer's taps, one chunk of samples after another."""
-    for batch, seen in session.batches():
-        for chunk in batch.chunks(_bytes_per_sample(session, seen), CHUNK_BYTES):
-            yield chunk, tap(session.model, session.layers, seen.uses, chunk, session.columns)
-
-
-def _bytes_per_sample(session: Session, seen: Seen) -> int:
-    numbers, C = 0, seen.columns
-    for layer in session.layers:
-        T = sum(use.axes.numel() for use in seen.uses[layer.name])
-        d_out, d_in = layer.shape
-        inputs_and_gradients = T * (layer.groups * d_in + C * d_out)
-        numbers += inputs_and_gradients + (C * d_out * d_in if T > 1 else 0)
-    return 2 * numbers * session.layers[0].weight.itemsize
 
 
 def _accumulate(

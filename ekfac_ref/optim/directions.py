@@ -1,0 +1,89 @@
+r"""From gradients to directions: x = (scale E + damping I)^-1 g, layer by layer."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.forward import in_algebra_dtype
+from ekfac_ref.layers import Layer
+from ekfac_ref.operators import Operator
+
+
+@torch.no_grad()
+def directions(
+    layers: tuple[Layer, ...],
+    operators: Mapping[str, Operator],
+    gradients: Mapping[str, Tensor],
+    dampings: Mapping[str, float],
+) -> dict[str, Tensor]:
+    """New tensors under the names of ``gradients``, which were checked.
+
+    Args:
+        layers: a layer that has no gradients is skipped.
+        operators: {layer: operator}, in units of the loss.
+        gradients: {parameter name: gradient}. Those of no layer come back unchanged.
+        dampings: {layer: damping}.
+    """
+    found = {name: gradient.clone() for name, gradient in gradients.items()}
+    for layer in layers:
+        if layer.parameters[0] not in gradients:
+            continue
+        V = in_algebra_dtype(layer.to_matrix(dict(gradients)))
+        try:
+            x = operators[layer.name].solve(V, damping=dampings[layer.name])
+        except ProblemError as error:
+            raise ProblemError(f"layer {layer.name!r}: {error}") from error
+        for name, part in layer.from_matrix(x).items():
+            found[name] = part.to(gradients[name].dtype).contiguous()
+    return found
+
+
+def check_gradients(
+    layers: tuple[Layer, ...],
+    parameters: Mapping[str, Tensor],
+    gradients: Mapping[str, Tensor],
+) -> None:
+    """Raise a ProblemError unless they are finite, shaped like the parameters, and whole layers."""
+    for name, gradient in gradients.items():
+        if name not in parameters:
+            raise ProblemError(
+                f"gradients: the model has no parameter {name!r}; use the names of "
+                "model.named_parameters()."
+            )
+        _check_like(name, parameters[name], gradient)
+        if not bool(torch.isfinite(gradient).all()):
+            raise ProblemError(
+                f"gradients: NaN or infinity in that of {name!r}; leave this step out "
+                "(zero_grad()), and look at the batch and at the learning rate."
+            )
+    for layer in layers:
+        given = [name for name in layer.parameters if name in gradients]
+        missing = [name for name in layer.parameters if name not in gradients]
+        if given and missing:
+            raise ProblemError(
+                f"gradients: there is one for {given[0]!r}, but none for {missing[0]!r}, and the "
+                f"layer {layer.name!r} is preconditioned as one matrix [W | b]; give both or "
+                "neither."
+            )
+
+
+def check_all_given(layers: tuple[Layer, ...], gradients: Mapping[str, Tensor]) -> None:
+    """Raise a ProblemError where a layer has none."""
+    for layer in layers:
+        if layer.parameters[0] not in gradients:
+            raise ProblemError(
+                f"gradients: there is none for {layer.parameters[0]!r}; give one for every "
+                f"parameter of the layers {[layer.name for layer in layers]}."
+            )
+
+
+def _check_like(name: str, parameter: Tensor, gradient: Tensor) -> None:
+    got, wanted = ((list(x.shape), x.dtype, x.device, x.layout) for x in (gradient, parameter))
+    if got != wanted:
+        what = next((g, w) for g, w in zip(got, wanted, strict=True) if g != w)
+        raise ProblemError(
+            f"gradients: that of {name!r} has {what[0]}, but the parameter {what[1]}; give each "
+            "gradient the shape, dtype, device and layout of its parameter."
+        )

@@ -1,0 +1,114 @@
+"""Two optimizers with one face: EKFAC and KFAC."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, final
+
+from torch import Tensor, nn
+
+from ekfac_ref.columns import Exact, Fisher
+from ekfac_ref.likelihoods import Likelihood
+from ekfac_ref.optim.optimizer import PreconditionedMomentum
+from ekfac_ref.optim.preconditioners import EKFACPreconditioner, KFACPreconditioner
+from ekfac_ref.sharing import Expand, Sharing
+
+
+@final
+class EKFAC(PreconditionedMomentum):
+    """Steps along (scale E + damping I)^-1 g, E the EKFAC matrix that ``update`` keeps up.
+
+    Args:
+        model: whose parameters move.
+        likelihood: a Likelihood or a torch loss module; with ``fisher``, ``sharing``, ``layers``,
+            ``mask``, ``decay`` and ``recompute_every`` as in ``EKFACPreconditioner``. There it
+            says what happens to parameters outside of the layers, too.
+        lr: learning rate.
+        damping: in units of the loss's own operator; like the eigenvalues that it is added to.
+        momentum: of the velocity.
+        weight_decay: theta shrinks by lr weight_decay in each step.
+        kl_clip: None, or the largest KL divergence of one step, in nats per sample.
+        groups: ``[{"params": [...], "lr": ...}, ...]``, each with its own lr, momentum,
+            weight_decay and damping where given, and made of whole layers. None is one group of
+            all trainable parameters. What is in no group stays as it is.
+
+    Source: George et al. 2018 (1806.03884).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        likelihood: Likelihood | nn.Module,
+        *,
+        lr: float,
+        damping: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        kl_clip: float | None = None,
+        groups: Iterable[Mapping[str, Any]] | None = None,
+        fisher: Fisher = Exact(),  # noqa: B008  # a frozen value
+        sharing: Sharing = Expand(),  # noqa: B008
+        layers: tuple[str, ...] | None = None,
+        mask: Callable[[Any], Tensor] | None = None,
+        decay: float = 0.95,
+        recompute_every: int = 10,
+    ) -> None:
+        preconditioner = EKFACPreconditioner(
+            model,
+            likelihood,
+            fisher=fisher,
+            sharing=sharing,
+            layers=layers,
+            mask=mask,
+            decay=decay,
+            recompute_every=recompute_every,
+        )
+        settings = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "damping": damping,
+        }
+        super().__init__(preconditioner, groups, settings, kl_clip)
+
+
+@final
+class KFAC(PreconditionedMomentum):
+    """The same with KFAC's matrix B (x) A: steps along (scale B (x) A + damping I)^-1 g.
+
+    All arguments are those of ``EKFAC``. Source: Martens & Grosse 2015 (1503.05671).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        likelihood: Likelihood | nn.Module,
+        *,
+        lr: float,
+        damping: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        kl_clip: float | None = None,
+        groups: Iterable[Mapping[str, Any]] | None = None,
+        fisher: Fisher = Exact(),  # noqa: B008  # a frozen value
+        sharing: Sharing = Expand(),  # noqa: B008
+        layers: tuple[str, ...] | None = None,
+        mask: Callable[[Any], Tensor] | None = None,
+        decay: float = 0.95,
+        recompute_every: int = 10,
+    ) -> None:
+        preconditioner = KFACPreconditioner(
+            model,
+            likelihood,
+            fisher=fisher,
+            sharing=sharing,
+            layers=layers,
+            mask=mask,
+            decay=decay,
+            recompute_every=recompute_every,
+        )
+        settings = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "damping": damping,
+        }
+        super().__init__(preconditioner, groups, settings, kl_clip)

@@ -1,0 +1,57 @@
+r"""Two preconditioners with one face: EKFAC's and KFAC's."""
+
+from typing import final
+
+from ekfac_ref.eigen import eigh
+from ekfac_ref.operators import EigenKronecker, Kronecker
+from ekfac_ref.optim.basis import re_expressed
+from ekfac_ref.optim.preconditioner import Preconditioner
+from ekfac_ref.optim.reading import Chunks, Key
+from ekfac_ref.optim.running import RunningMean
+from ekfac_ref.optim.sums import running_eigenvalues
+
+
+@final
+class EKFACPreconditioner(Preconditioner):
+    """(scale E + damping I)^-1 with E = (Q_B (x) Q_A) diag(vec Lambda) (Q_B (x) Q_A)^T.
+
+    Eigenbases come from the running factors every ``recompute_every`` updates; Lambda follows at
+    every update, in the basis of that time. At a refresh the Lambda so far is re-expressed in the
+    new basis (``basis.py``), not started again: that would lose the history each time.
+
+    Source: George et al. 2018 (1806.03884), Algorithm 1 and the idea of their running average
+    (EKFAC-ra). Theirs averages squares of the *mean* gradient of a batch; here they are squares of
+    per-sample gradients, which is what Lambda is made of.
+    """
+
+    def _new_basis(
+        self, old: EigenKronecker | None, A: RunningMean, B: RunningMean
+    ) -> EigenKronecker:
+        Q_B, Q_A = eigh(B.total)[1], eigh(A.total)[1]  # scale plays no part
+        if old is None:
+            return EigenKronecker(Q_B, Q_A, Q_A.new_zeros(len(Q_B), len(Q_A)))
+        return re_expressed(old, Q_B, Q_A)
+
+    def _with_batch(
+        self, operators: dict[Key, EigenKronecker], chunks: Chunks, count: float
+    ) -> dict[Key, EigenKronecker]:
+        return running_eigenvalues(operators, chunks, count)
+
+
+@final
+class KFACPreconditioner(Preconditioner):
+    """(scale B (x) A + damping I)^-1, exactly (not (B + .. I) (x) (A + .. I)), for comparison.
+
+    Every ``recompute_every`` updates the operator is taken from the running factors; it stays until
+    the next time. Source: Martens & Grosse 2015 (1503.05671).
+    """
+
+    def _new_basis(
+        self, old: EigenKronecker | None, A: RunningMean, B: RunningMean
+    ) -> EigenKronecker:
+        return Kronecker(B.mean, A.mean).diagonalized()
+
+    def _with_batch(
+        self, operators: dict[Key, EigenKronecker], chunks: Chunks, count: float
+    ) -> dict[Key, EigenKronecker]:
+        return operators

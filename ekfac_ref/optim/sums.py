@@ -1,0 +1,69 @@
+r"""The running means of a batch more: KFAC's factors, and the eigenvalues in a given basis.
+
+    A = sum_s beta^(t-s) sum_rows a a^T  /  sum_s beta^(t-s) (rows of batch s)
+    B = sum_s beta^(t-s) sum_rows g g^T  /  sum_s beta^(t-s) N_s
+    Lambda_oi = sum_s beta^(t-s) sum_nc [Q_B^T G_nc Q_A]_oi^2  /  sum_s beta^(t-s) N_s
+
+(``running.py``). The squares are those of every sample's own gradient. The square of a batch's mean
+gradient, which some implementations average, estimates another matrix.
+"""
+
+import torch
+from torch import Tensor
+
+from ekfac_ref.ekfac import squares_from_taps
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.operators import EigenKronecker
+from ekfac_ref.optim.curvature import Block
+from ekfac_ref.optim.reading import Chunks, Key
+from ekfac_ref.optim.running import RunningMean
+from ekfac_ref.sharing import Sharing
+
+
+def running_factors(
+    blocks: dict[Key, Block], chunks: Chunks, sharing: Sharing, beta: float
+) -> dict[Key, tuple[RunningMean, RunningMean]]:
+    """A and B of every block, with the batch."""
+    A = {key: block.A.faded(beta) for key, block in blocks.items()}
+    B = {key: block.B.faded(beta) for key, block in blocks.items()}
+    for chunk in chunks():
+        for key, tap in chunk.taps.items():
+            rows = sharing.rows(tap.a, tap.g, tap.counted)
+            _add(A, key, rows.a.T @ rows.a, len(rows.a))
+            _add(B, key, rows.g.T @ rows.g, chunk.samples)
+    for (name, _), mean in A.items():
+        if mean.count == 0:
+            raise ProblemError(
+                f"layer {name!r}: the mask counts none of its positions, in this batch or before, "
+                "so A is a mean over nothing; correct the mask (True = counts), or leave the layer "
+                "out."
+            )
+    for means in (A, B):
+        for (name, _), mean in means.items():
+            if not bool(torch.isfinite(mean.total).all()):
+                raise ProblemError(
+                    f"layer {name!r}: its inputs or gradients are too large for "
+                    f"{mean.total.dtype}, their squares overflow; scale the data, or lower the "
+                    "learning rate if training diverges."
+                )
+    return {key: (A[key], B[key]) for key in A}
+
+
+def running_eigenvalues(
+    operators: dict[Key, EigenKronecker], chunks: Chunks, count: float
+) -> dict[Key, EigenKronecker]:
+    """The same bases, with the batch's squares in the eigenvalues.
+
+    ``count`` is the faded number of samples behind the eigenvalues so far.
+    """
+    means = {key: RunningMean.of(E.eigenvalues, count) for key, E in operators.items()}
+    for chunk in chunks():
+        for key, tap in chunk.taps.items():
+            E = operators[key]
+            _add(means, key, squares_from_taps(tap.a, tap.g, E.Q_B, E.Q_A), chunk.samples)
+    return {key: EigenKronecker(E.Q_B, E.Q_A, means[key].mean) for key, E in operators.items()}
+
+
+def _add(means: dict[Key, RunningMean], key: Key, total: Tensor, rows: int) -> None:
+    old, count = means.get(key), float(rows)
+    means[key] = RunningMean(total, count) if old is None else old.plus(total, count)

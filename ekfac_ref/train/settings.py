@@ -1,0 +1,88 @@
+"""One point of each optimizer's grid, and the optimizer that it stands for.
+
+What is not tuned is alike: momentum 0.9 (Adam: torch's defaults), and for KFAC and EKFAC the same
+Fisher, decay, recompute interval and trust region. Damping is in units of the loss's own curvature.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+import ekfac_ref as ek
+from ekfac_ref.optim import EKFAC, KFAC
+
+MOMENTUM = 0.9
+DECAY = 0.95  # of the running factors and eigenvalues, per step
+RECOMPUTE_EVERY = 10  # steps between two eigenbases
+KL_CLIP = 0.003  # nats per sample and step
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """SGD with momentum."""
+
+    lr: float
+
+    # The seed is for labels that an optimizer draws.
+    def optimizer(
+        self, model: nn.Module, likelihood: ek.Likelihood, seed: int
+    ) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=self.lr, momentum=MOMENTUM)
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Kingma & Ba 2015."""
+
+    lr: float
+
+    def optimizer(
+        self, model: nn.Module, likelihood: ek.Likelihood, seed: int
+    ) -> torch.optim.Optimizer:
+        return torch.optim.Adam(model.parameters(), lr=self.lr)
+
+
+@dataclass(frozen=True)
+class Kfac:
+    """KFAC with momentum and a trust region."""
+
+    lr: float
+    damping: float
+
+    def optimizer(self, model: nn.Module, likelihood: ek.Likelihood, seed: int) -> KFAC:
+        return KFAC(
+            model,
+            likelihood,
+            fisher=ek.Sampled(draws=1, seed=seed),
+            decay=DECAY,
+            recompute_every=RECOMPUTE_EVERY,
+            lr=self.lr,
+            momentum=MOMENTUM,
+            damping=self.damping,
+            kl_clip=KL_CLIP,
+        )
+
+
+@dataclass(frozen=True)
+class Ekfac:
+    """EKFAC with the same."""
+
+    lr: float
+    damping: float
+
+    def optimizer(self, model: nn.Module, likelihood: ek.Likelihood, seed: int) -> EKFAC:
+        return EKFAC(
+            model,
+            likelihood,
+            fisher=ek.Sampled(draws=1, seed=seed),
+            decay=DECAY,
+            recompute_every=RECOMPUTE_EVERY,
+            lr=self.lr,
+            momentum=MOMENTUM,
+            damping=self.damping,
+            kl_clip=KL_CLIP,
+        )
+
+
+Setting = Momentum | Adam | Kfac | Ekfac
