@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import cache
 from math import inf
 
-import jaxtyping
 import pytest
 
 from ekfac_ref.conformance.draw import draw_problems
@@ -37,12 +36,8 @@ def every(mutants: list[Mutant]) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(autouse=True)
-def _without_type_checks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """They draw from the random state that "leaves alone" watches, and they take long.
-
-    Functions inside of functions would still be prepared for them at every call.
-    """
-    monkeypatch.setattr(jaxtyping, "jaxtyped", lambda typechecker: lambda function: function)
+def _without_type_checks() -> Iterator[None]:
+    """They draw from the random state that "leaves alone" watches, and they take long."""
     with as_users_run_it():
         yield
 

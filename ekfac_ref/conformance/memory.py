@@ -62,4 +62,6 @@ def digest(problem: Problem) -> bytes:
 def _add(digest: "hashlib.blake2b", tensors: list[Tensor]) -> None:
     for x in tensors:
         digest.update(repr((x.dtype, tuple(x.shape))).encode())
-        digest.update(bytes(x.detach().contiguous().flatten().view(torch.uint8).numpy()))
+        # A copy: a single number may have any stride, and then no other view.
+        numbers = x.detach().flatten().clone(memory_format=torch.contiguous_format)
+        digest.update(bytes(numbers.view(torch.uint8).numpy()))
