@@ -156,6 +156,18 @@ def test_a_figure_that_was_missed_says_so(steps: int, verdict: str) -> None:
     assert mine.split("  ")[-1].strip() == verdict
 
 
+def test_what_nobody_reached_was_not_reached_and_has_no_ratio() -> None:
+    """SGD that ends worse than it began is at its target before the first step."""
+    sgd, never = [curve(1, 2)], [curve(3, 3)]
+    found = figures({"SGD": sgd, "Adam": sgd, "KFAC": never, "EKFAC": never})
+    assert math.isnan(ratio(found["EKFAC"].steps, found["SGD"].steps))
+    assert math.isnan(ratio(found["EKFAC"].steps, found["KFAC"].steps))
+    printed = text(table.asked_table(found))
+    assert printed.count("not reached") == 2
+    assert "nan" not in printed
+    assert "never - never" in text(table.step_table(found))
+
+
 def test_seconds_leave_out_the_full_training_loss() -> None:
     """On a clock that only the losses move: 1 for that of a batch, 1000 for the full one."""
     now = 0.0

@@ -79,7 +79,7 @@ def asked_table(figures: dict[str, Figures]) -> Table:
         wanted = f", wanted {WANTED[name]:.2f}" if name in WANTED else ""
         table.add_row(
             f"steps to the target over {name}'s",
-            f"{measured:.2f}",
+            _over(ekfac.steps, figures[name].steps),
             f"at most {limit:.2f}{wanted}",
             "reached" if measured <= limit else "[bold red]not reached[/]",
         )
@@ -101,7 +101,8 @@ def _table(*columns: str) -> Table:
 
 
 def _over(one: Spread, two: Spread) -> str:
-    return "-" if two.median == math.inf else f"{ratio(one, two):.2f}"
+    over = ratio(one, two)
+    return f"{over:.2f}" if math.isfinite(over) else "-"
 
 
 def _count(steps: float) -> str:
