@@ -1,5 +1,6 @@
 """From the curves of all seeds to the figures that are reported."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,5 +56,5 @@ def figures(curves: Curves) -> dict[str, Figures]:
 
 
 def ratio(one: Spread, two: Spread) -> float:
-    """Of the medians."""
-    return one.median / two.median
+    """Of the medians; not a number where neither got there, or where there was no way to go."""
+    return one.median / two.median if two.median else math.nan

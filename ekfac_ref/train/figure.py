@@ -38,15 +38,7 @@ def draw_losses(path: Path, tasks: dict[str, Curves]) -> None:
             ax.axhline(goal, color=GREY, linewidth=1, linestyle=DASHED, zorder=0)
             plain_numbers(ax)
         right.set_xscale("log")
-        right.annotate(
-            "the target: SGD's last",
-            xy=(0.02, goal),
-            xycoords=right.get_yaxis_transform(),
-            xytext=(0, 4),
-            textcoords="offset points",
-            fontsize=10.5,
-            color=GREY,
-        )
+        _name_the_target(right, goal)
         left.set_xlabel("steps", fontsize=12, color=INK)
         right.set_xlabel("seconds of training", fontsize=12, color=INK)
         left.set_ylabel(f"{task}: full training loss", fontsize=12, color=INK)
@@ -78,6 +70,20 @@ def _band(ax: Axes, name: str, x: list[float], curves: list[Curve]) -> None:
     low, high = [min(losses) for losses in y], [_drawable(max(losses)) for losses in y]
     ax.fill_between(x, low, high, color=COLOURS[name], alpha=0.18, linewidth=0)
     ax.plot(x, middle, color=COLOURS[name], linewidth=1.6, label=name)
+
+
+def _name_the_target(ax: Axes, loss: float) -> None:
+    name = ax.annotate(
+        "the target: SGD's last",
+        xy=(0.02, loss),
+        xycoords=ax.get_yaxis_transform(),
+        xytext=(0, 4),
+        textcoords="offset points",
+        annotation_clip=True,
+        fontsize=10.5,
+        color=GREY,
+    )
+    name.set_in_layout(False)
 
 
 def _losses(curve: Curve) -> tuple[float, ...]:

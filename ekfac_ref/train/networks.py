@@ -11,7 +11,7 @@ from itertools import pairwise
 from torch import nn
 
 AUTOENCODER = (64, 96, 48, 24, 8, 24, 48, 96, 64)
-CLASSIFIER = (64, 32, 10)
+CLASSIFIER = (64, 32, 16, 10)
 
 
 def autoencoder() -> nn.Sequential:
@@ -20,7 +20,7 @@ def autoencoder() -> nn.Sequential:
 
 
 def classifier() -> nn.Sequential:
-    """64-32-10; one logit per class comes out."""
+    """64-32-16-10; one logit per class comes out."""
     return _dense(CLASSIFIER, linear=())
 
 
