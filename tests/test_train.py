@@ -151,7 +151,7 @@ def test_a_figure_that_was_missed_says_so(steps: int, verdict: str) -> None:
         return [curve(*[2.0] * n, 1.0)]
 
     curves = {"SGD": to_target(1000), "KFAC": to_target(1000), "EKFAC": to_target(steps)}
-    lines = text(table.asked_table(figures(curves))).splitlines()
+    lines = text(table.aims_table(figures(curves))).splitlines()
     mine = next(line for line in lines if line.startswith("steps over SGD's"))
     assert mine.split("  ")[-1].strip() == verdict
 
@@ -162,7 +162,7 @@ def test_what_nobody_reached_was_not_reached_and_has_no_ratio() -> None:
     found = figures({"SGD": sgd, "Adam": sgd, "KFAC": never, "EKFAC": never})
     assert math.isnan(ratio(found["EKFAC"].steps, found["SGD"].steps))
     assert math.isnan(ratio(found["EKFAC"].steps, found["KFAC"].steps))
-    printed = text(table.asked_table(found))
+    printed = text(table.aims_table(found))
     assert printed.count("not reached") == 2
     assert "nan" not in printed
     assert "never - never" in text(table.step_table(found))

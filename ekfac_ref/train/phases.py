@@ -22,7 +22,7 @@ class Budget:
     Attributes:
         tuning: steps of each setting of a grid, with ``tuning_seed``.
         steps: of SGD and Adam afterwards, with each of ``seeds``; SGD's last loss is the target.
-        curvature_steps: of KFAC and EKFAC: half of SGD's, the most that EKFAC is asked to need.
+        curvature_steps: of KFAC and EKFAC: half of SGD's, the most that EKFAC should need.
         ageing: steps over which the running blocks are compared with the exact block.
     """
 

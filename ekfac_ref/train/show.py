@@ -18,7 +18,7 @@ TITLE = "SGD with momentum, Adam, KFAC and EKFAC on scikit-learn's digits"
 
 
 def compare(out: Path, tasks: tuple[Task, ...], budget: Budget, run_all: RunAll) -> None:
-    """Tune, train, compare; the first task is the one that figures are asked of."""
+    """Tune, train, compare; EKFAC has aims on the first task."""
     start = time.perf_counter()
     console = Console(highlight=False, record=True)
     console.print(f"\n[bold]{TITLE}[/]\n\n{settings_of(budget)}\n")
@@ -35,8 +35,8 @@ def compare(out: Path, tasks: tuple[Task, ...], budget: Budget, run_all: RunAll)
         console.print()
         console.print(table.second_table(found[task.name]))
     console.print()
-    console.print(f"[bold]{tasks[0].name}[/]: what was asked for\n")
-    console.print(table.asked_table(found[tasks[0].name]))
+    console.print(f"[bold]{tasks[0].name}[/]: EKFAC and its aims\n")
+    console.print(table.aims_table(found[tasks[0].name]))
     console.print(f"\n{how_to_read(budget)}\n")
     figure.draw_losses(out / "losses.png", curves)
     figure.draw_errors(out / "ageing.png", errors)

@@ -1,4 +1,4 @@
-"""What was chosen, what it reached, and the ratios beside those that were asked for."""
+"""What was chosen, what it reached, and EKFAC's ratios beside its aims."""
 
 import math
 from collections.abc import Callable
@@ -67,10 +67,10 @@ def second_table(figures: dict[str, Figures]) -> Table:
     return table
 
 
-def asked_table(figures: dict[str, Figures]) -> Table:
-    """EKFAC's way to the target over SGD's and KFAC's: in steps, beside what was asked."""
+def aims_table(figures: dict[str, Figures]) -> Table:
+    """EKFAC's way to the target over SGD's and KFAC's: in steps, beside the aims."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("EKFAC", "measured", "asked for", ""):
+    for column in ("EKFAC", "measured", "aim", ""):
         table.add_column(column)
     ekfac = figures["EKFAC"]
     for name, limit in AT_MOST.items():
