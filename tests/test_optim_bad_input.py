@@ -161,6 +161,16 @@ def test_gradients_by_name(make) -> None:
         chosen.precondition_(0.1)
 
 
+@PAIRS
+def test_eigenvalues_that_overflow_where_factors_do_not(make) -> None:
+    model = nn.Linear(2, 2, bias=False)
+    preconditioner = make(model, ek.Gaussian(), fisher=ek.Empirical())
+    x = 1e15 * torch.eye(2)
+    with pytest.raises(ek.ProblemError, match="layer '': its gradients are too large for"):
+        preconditioner.update(x, x)
+    assert preconditioner.updates == 0
+
+
 @BOTH
 @pytest.mark.parametrize("damping", [0.0, -1e-3])
 def test_damping_that_does_not_make_a_singular_block_positive(make, damping: float) -> None:

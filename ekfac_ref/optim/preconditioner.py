@@ -107,6 +107,7 @@ class Preconditioner(ABC):
                 }
             count = self._decay * next((b.B.count for b in before.blocks.values()), 0.0)
             operators = self._with_batch(operators, chunks, count)
+            _check_finite(operators)
             scale = 1.0 if self._loss is None else loss_scale(self._loss, problem)
         blocks = {key: Block(A, B, operators[key]) for key, (A, B) in factors.items()}
         self._curvature = Curvature(before.updates + 1, scale, blocks)
@@ -195,4 +196,14 @@ class Preconditioner(ABC):
         if self.updates == 0:
             raise ProblemError(
                 "curvature: there is none yet; call update(inputs, targets) with a batch before."
+            )
+
+
+def _check_finite(operators: dict[Key, EigenKronecker]) -> None:
+    """Where A and B are, their products need not be, and an infinite eigenvalue moves nothing."""
+    for (name, _), E in operators.items():
+        if not bool(torch.isfinite(E.eigenvalues).all()):
+            raise ProblemError(
+                f"layer {name!r}: its gradients are too large for {E.eigenvalues.dtype}, their "
+                "squares overflow; scale the data, or lower the learning rate if training diverges."
             )
