@@ -9,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -36,8 +35,8 @@ from ekfac_ref.conformance.subject import Subject, load
 from ekfac_ref.conformance.verdicts import Report, Trouble
 from ekfac_ref.conformance.watchdog import Watchdog, limited
 from ekfac_ref.errors import ProblemError
+from ekfac_ref.extras import missing
 
-EXTRA = ("jinja2", "matplotlib")
 EXIT_CODES = (
     "exit codes of check, the first that applies: 3 a problem got no answer, 4 not all was asked, "
     "1 it does not conform, 2 inconclusive or wrong usage, 0 it conforms"
@@ -101,12 +100,8 @@ def _seconds(text: str) -> float:
 
 
 def _check(options: argparse.Namespace) -> int:
-    missing = [module for module in EXTRA if find_spec(module) is None]
-    if options.report and missing:
-        return _refuse(
-            f"--report needs {' and '.join(missing)}: install with pip install 'ekfac-ref[report]'",
-            2,
-        )
+    if options.report and (what := missing("report")):
+        return _refuse(f"--report needs {what}: install with pip install 'ekfac-ref[report]'", 2)
     return _on_trial(options, _put_on_trial)
 
 

@@ -151,4 +151,4 @@ def test_the_fisher_itself_does_not_depend_on_the_mask(build: Callable[[], Argum
 def test_the_mask_of_such_a_model_works() -> None:
     problem = ek.Problem(**tokens(present))
     for entry in ENTRIES.values():
-        entry(problem)
+        assert entry(problem)

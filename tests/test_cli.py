@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 import ekfac_ref as ek
-from ekfac_ref import cli
+from ekfac_ref import cli, extras
 from ekfac_ref.cli import main
 from ekfac_ref.conformance.check import PROFILES, Profile, Run
 from ekfac_ref.conformance.diagnosis import Diagnosis
@@ -144,7 +144,7 @@ def test_wrong_usage(arguments: list[str], says: str, capsys: pytest.CaptureFixt
 def test_a_page_needs_its_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == "jinja2" else object())
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "jinja2" else object())
     assert main(["check", "no_such_module:it", "--report", str(tmp_path / "o.html")]) == 2
     says = "ekfac-ref: --report needs jinja2: install with pip install 'ekfac-ref[report]'\n"
     assert capsys.readouterr().err == says

@@ -7,7 +7,7 @@ import ekfac_ref
 
 ROOT = Path(ekfac_ref.__file__).parent
 ORDER = [
-    *("errors", "notation", "eigen", "random_state", "buffers", "rewritten"),
+    *("errors", "extras", "notation", "eigen", "random_state", "buffers", "rewritten"),
     *("likelihoods", "columns", "sharing", "problem"),
     *("linear_form", "layers", "batches", "forward", "uses", "masks"),
     *("taps", "session", "tapped", "gradients", "losses"),

@@ -39,10 +39,10 @@ def test_sampled_fisher_is_unbiased(name: str) -> None:
     runs = list(ek.per_sample_gradients(sampled))
     for layer, block in exact.items():
         G = torch.cat([run[layer] for run in runs]) * DRAWS**0.5
-        _unbiased(G.flatten(2), block.dense())
+        assert_unbiased(G.flatten(2), block.dense())
 
 
-def _unbiased(rows: torch.Tensor, F: torch.Tensor) -> None:
+def assert_unbiased(rows: torch.Tensor, F: torch.Tensor) -> None:
     generator = torch.Generator().manual_seed(1)
     directions = torch.randn(rows.shape[2], 20, generator=generator).double()
     forms = torch.cat([(rows**2).sum(2, keepdim=True), (rows @ directions) ** 2], 2)

@@ -2,11 +2,10 @@
 
 import argparse
 import sys
-from importlib.util import find_spec
 
 from rich.console import Console
 
-EXTRA = ("curvlinops", "nngeometry")
+from ekfac_ref.extras import missing
 
 
 def main() -> int:
@@ -14,12 +13,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m ekfac_ref.bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=15, help="timed runs of each library")
     runs: int = parser.parse_args().runs
-    missing = [name for name in EXTRA if find_spec(name) is None]
-    if missing:
-        print(
-            f"{' and '.join(missing)} missing: install with pip install 'ekfac-ref[bench]'",
-            file=sys.stderr,
-        )
+    if what := missing("bench"):
+        print(f"{what} missing: install with pip install 'ekfac-ref[bench]'", file=sys.stderr)
         return 1
     from ekfac_ref.bench import memory, size, speed
 

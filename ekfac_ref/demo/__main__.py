@@ -2,12 +2,11 @@
 
 import argparse
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-EXTRA = {"matplotlib": "matplotlib", "sklearn": "scikit-learn"}
+from ekfac_ref.extras import missing
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,9 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = "folder of the figure (default: ./demo)"
     parser.add_argument("--out", type=Path, default=Path("demo"), help=folder)
     out = parser.parse_args(arguments).out
-    missing = [package for module, package in EXTRA.items() if find_spec(module) is None]
-    if missing:
-        what = " and ".join(missing)
+    if what := missing("demo"):
         print(f"{what} missing: install with pip install 'ekfac-ref[demo]'", file=sys.stderr)
         return 1
 

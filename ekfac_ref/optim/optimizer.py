@@ -1,18 +1,21 @@
 """What the EKFAC and the KFAC optimizer have in common: all but the preconditioner."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ekfac_ref.columns import Exact, Fisher
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.forward import in_algebra_dtype
+from ekfac_ref.likelihoods import Likelihood
 from ekfac_ref.optim.directions import check_gradients, directions
 from ekfac_ref.optim.groups import check_group, check_kl_clip, check_same_parameters
 from ekfac_ref.optim.preconditioner import Preconditioner
 from ekfac_ref.optim.trust_region import shrinkage
 from ekfac_ref.problem import Inputs
+from ekfac_ref.sharing import Expand, Sharing
 
 Step = dict[str, Tensor]
 
@@ -37,18 +40,46 @@ class PreconditionedMomentum(torch.optim.Optimizer):
     Whatever is wrong with a step is found before anything is changed.
     """
 
+    kind: ClassVar[type[Preconditioner]]
+
     def __init__(
         self,
-        preconditioner: Preconditioner,
-        groups: Iterable[Mapping[str, Any]] | None,
-        defaults: dict[str, Any],
-        kl_clip: float | None,
+        model: nn.Module,
+        likelihood: Likelihood | nn.Module,
+        *,
+        lr: float,
+        damping: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        kl_clip: float | None = None,
+        groups: Iterable[Mapping[str, Any]] | None = None,
+        fisher: Fisher = Exact(),  # noqa: B008  # a frozen value
+        sharing: Sharing = Expand(),  # noqa: B008
+        layers: tuple[str, ...] | None = None,
+        mask: Callable[[Any], Tensor] | None = None,
+        decay: float = 0.95,
+        recompute_every: int = 10,
     ) -> None:
         check_kl_clip(kl_clip)
-        self.preconditioner = preconditioner
+        self.preconditioner = self.kind(
+            model,
+            likelihood,
+            fisher=fisher,
+            sharing=sharing,
+            layers=layers,
+            mask=mask,
+            decay=decay,
+            recompute_every=recompute_every,
+        )
         self.kl_clip = kl_clip
-        trainable = [p for p in preconditioner.model.parameters() if p.requires_grad]
+        trainable = [p for p in model.parameters() if p.requires_grad]
         chosen = [{"params": trainable}] if groups is None else [dict(group) for group in groups]
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "damping": damping,
+        }
         super().__init__(chosen, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:

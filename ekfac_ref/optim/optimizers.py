@@ -1,15 +1,9 @@
 """Two optimizers with one face: EKFAC and KFAC."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, final
+from typing import final
 
-from torch import Tensor, nn
-
-from ekfac_ref.columns import Exact, Fisher
-from ekfac_ref.likelihoods import Likelihood
 from ekfac_ref.optim.optimizer import PreconditionedMomentum
 from ekfac_ref.optim.preconditioners import EKFACPreconditioner, KFACPreconditioner
-from ekfac_ref.sharing import Expand, Sharing
 
 
 @final
@@ -33,41 +27,7 @@ class EKFAC(PreconditionedMomentum):
     Source: George et al. 2018 (1806.03884).
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        likelihood: Likelihood | nn.Module,
-        *,
-        lr: float,
-        damping: float,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        kl_clip: float | None = None,
-        groups: Iterable[Mapping[str, Any]] | None = None,
-        fisher: Fisher = Exact(),  # noqa: B008  # a frozen value
-        sharing: Sharing = Expand(),  # noqa: B008
-        layers: tuple[str, ...] | None = None,
-        mask: Callable[[Any], Tensor] | None = None,
-        decay: float = 0.95,
-        recompute_every: int = 10,
-    ) -> None:
-        preconditioner = EKFACPreconditioner(
-            model,
-            likelihood,
-            fisher=fisher,
-            sharing=sharing,
-            layers=layers,
-            mask=mask,
-            decay=decay,
-            recompute_every=recompute_every,
-        )
-        settings = {
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "damping": damping,
-        }
-        super().__init__(preconditioner, groups, settings, kl_clip)
+    kind = EKFACPreconditioner
 
 
 @final
@@ -77,38 +37,4 @@ class KFAC(PreconditionedMomentum):
     All arguments are those of ``EKFAC``. Source: Martens & Grosse 2015 (1503.05671).
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        likelihood: Likelihood | nn.Module,
-        *,
-        lr: float,
-        damping: float,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        kl_clip: float | None = None,
-        groups: Iterable[Mapping[str, Any]] | None = None,
-        fisher: Fisher = Exact(),  # noqa: B008  # a frozen value
-        sharing: Sharing = Expand(),  # noqa: B008
-        layers: tuple[str, ...] | None = None,
-        mask: Callable[[Any], Tensor] | None = None,
-        decay: float = 0.95,
-        recompute_every: int = 10,
-    ) -> None:
-        preconditioner = KFACPreconditioner(
-            model,
-            likelihood,
-            fisher=fisher,
-            sharing=sharing,
-            layers=layers,
-            mask=mask,
-            decay=decay,
-            recompute_every=recompute_every,
-        )
-        settings = {
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "damping": damping,
-        }
-        super().__init__(preconditioner, groups, settings, kl_clip)
+    kind = KFACPreconditioner

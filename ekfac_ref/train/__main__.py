@@ -2,10 +2,9 @@
 
 import argparse
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-EXTRA = {"matplotlib": "matplotlib", "sklearn": "scikit-learn"}
+from ekfac_ref.extras import missing
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -14,9 +13,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = "folder of pictures, tables and numbers (default: ./train)"
     parser.add_argument("--out", type=Path, default=Path("train"), help=folder)
     out = parser.parse_args(arguments).out
-    missing = [package for module, package in EXTRA.items() if find_spec(module) is None]
-    if missing:
-        what = " and ".join(missing)
+    if what := missing("demo"):
         print(f"{what} missing: install with pip install 'ekfac-ref[demo]'", file=sys.stderr)
         return 1
 

@@ -5,6 +5,7 @@ Fisher, decay, recompute interval and trust region. Damping is in units of the l
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,17 +52,7 @@ class Kfac:
     damping: float
 
     def optimizer(self, model: nn.Module, likelihood: ek.Likelihood, seed: int) -> KFAC:
-        return KFAC(
-            model,
-            likelihood,
-            fisher=ek.Sampled(draws=1, seed=seed),
-            decay=DECAY,
-            recompute_every=RECOMPUTE_EVERY,
-            lr=self.lr,
-            momentum=MOMENTUM,
-            damping=self.damping,
-            kl_clip=KL_CLIP,
-        )
+        return KFAC(model, likelihood, **_alike(self, seed))
 
 
 @dataclass(frozen=True)
@@ -72,17 +63,20 @@ class Ekfac:
     damping: float
 
     def optimizer(self, model: nn.Module, likelihood: ek.Likelihood, seed: int) -> EKFAC:
-        return EKFAC(
-            model,
-            likelihood,
-            fisher=ek.Sampled(draws=1, seed=seed),
-            decay=DECAY,
-            recompute_every=RECOMPUTE_EVERY,
-            lr=self.lr,
-            momentum=MOMENTUM,
-            damping=self.damping,
-            kl_clip=KL_CLIP,
-        )
+        return EKFAC(model, likelihood, **_alike(self, seed))
+
+
+def _alike(setting: Kfac | Ekfac, seed: int) -> dict[str, Any]:
+    """What KFAC and EKFAC have in common, and what is tuned."""
+    return {
+        "fisher": ek.Sampled(draws=1, seed=seed),
+        "decay": DECAY,
+        "recompute_every": RECOMPUTE_EVERY,
+        "lr": setting.lr,
+        "momentum": MOMENTUM,
+        "damping": setting.damping,
+        "kl_clip": KL_CLIP,
+    }
 
 
 Setting = Momentum | Adam | Kfac | Ekfac
