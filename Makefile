@@ -16,7 +16,7 @@ help:
 
 # The notebook is known not to conform (exit code 1); the demo fails if it does.
 demo: .venv/installed
-	$(BIN)/python -m ekfac_ref.demo
+	$(BIN)/python -m studies.demo
 	$(BIN)/ekfac-ref check ekfac_ref.examples:hooks --profile demo --report demo/hooks.html
 	$(BIN)/ekfac-ref check ekfac_ref.examples:notebook --profile demo --report demo/notebook.html; test $$? = 1
 
@@ -27,14 +27,14 @@ test: .venv/installed
 	$(BIN)/pytest -n 2
 
 train: .venv/installed
-	$(BIN)/python -m ekfac_ref.train
+	$(BIN)/python -m studies.training
 
 bench: .venv/benchable
-	$(BIN)/python -m ekfac_ref.bench
-	$(BIN)/python -m tests.agreement
+	$(BIN)/python -m studies.speed
+	$(BIN)/python -m tests.support.agreement
 
 power: .venv/installed
-	$(BIN)/python -m ekfac_ref.conformance.power_run
+	$(BIN)/python -m studies.power
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

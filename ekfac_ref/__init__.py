@@ -1,15 +1,15 @@
 """Exact, KFAC and EKFAC Fisher blocks from exact per-sample gradients, to check others by."""
 
 from ekfac_ref.blocks import ekfac, exact_fisher, full_fisher, kfac, per_sample_gradients
-from ekfac_ref.columns import Empirical, Exact, Sampled
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.fisher import FullFisher
-from ekfac_ref.layers import Layer, find_layers
-from ekfac_ref.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from ekfac_ref.losses import likelihood_of, loss_scale
-from ekfac_ref.operators import BlockDiagonal, Dense, EigenKronecker, Kronecker, Operator
-from ekfac_ref.problem import Problem
-from ekfac_ref.sharing import Expand, Reduce
+from ekfac_ref.matrix.fisher import FullFisher
+from ekfac_ref.matrix.operators import BlockDiagonal, Dense, EigenKronecker, Kronecker, Operator
+from ekfac_ref.model.layers import Layer, find_layers
+from ekfac_ref.question.columns import Empirical, Exact, Sampled
+from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
+from ekfac_ref.question.problem import Problem
+from ekfac_ref.question.sharing import Expand, Reduce
 
 __version__ = "0.1.0"
 

@@ -11,16 +11,16 @@ from typing import TypeVar
 
 import torch
 
-from ekfac_ref.ekfac import eigenbasis, squares_from_taps
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.fisher import FullFisher, sum_of_outer_products
-from ekfac_ref.gradients import Gradients, gradients
-from ekfac_ref.kfac import Factors, add, chunk_factors, kronecker
-from ekfac_ref.operators import Block, BlockDiagonal, Dense, EigenKronecker, Kronecker
-from ekfac_ref.problem import Problem
-from ekfac_ref.random_state import apart, generators, untouched
-from ekfac_ref.session import Session, open_session
-from ekfac_ref.tapped import tapped
+from ekfac_ref.matrix.ekfac import eigenbasis, squares_from_taps
+from ekfac_ref.matrix.fisher import FullFisher, sum_of_outer_products
+from ekfac_ref.matrix.kfac import Factors, add, chunk_factors, kronecker
+from ekfac_ref.matrix.operators import Block, BlockDiagonal, Dense, EigenKronecker, Kronecker
+from ekfac_ref.model.gradients import Gradients, gradients
+from ekfac_ref.model.random_state import apart, generators, untouched
+from ekfac_ref.model.session import Session, open_session
+from ekfac_ref.model.tapped import tapped
+from ekfac_ref.question.problem import Problem
 
 CHUNK_BYTES = 256 * 2**20
 

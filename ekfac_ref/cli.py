@@ -23,17 +23,20 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ekfac_ref.conformance import lookup, report_json, report_reveal, report_terminal
-from ekfac_ref.conformance.check import PROFILES, Run
-from ekfac_ref.conformance.diagnosis import diagnose
-from ekfac_ref.conformance.draw import draw_problems
-from ekfac_ref.conformance.lawbook import LAWS
+from ekfac_ref.conformance.diagnosis.blind_spots import offered, reveal
+from ekfac_ref.conformance.diagnosis.diagnose import diagnose
+from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.mutants import CATALOGUE
-from ekfac_ref.conformance.paste import MUTANT
-from ekfac_ref.conformance.reveal import offered, reveal
-from ekfac_ref.conformance.subject import Subject, load
-from ekfac_ref.conformance.verdicts import Report, Trouble
-from ekfac_ref.conformance.watchdog import Watchdog, limited
+from ekfac_ref.conformance.problems.draw import draw_problems
+from ekfac_ref.conformance.problems.source import MUTANT
+from ekfac_ref.conformance.reports import as_json as report_json
+from ekfac_ref.conformance.reports import blind_spots as report_reveal
+from ekfac_ref.conformance.reports import lookup
+from ekfac_ref.conformance.reports import terminal as report_terminal
+from ekfac_ref.conformance.run.check import PROFILES, Run
+from ekfac_ref.conformance.run.verdicts import Report, Trouble
+from ekfac_ref.conformance.run.watchdog import Watchdog, limited
+from ekfac_ref.conformance.subjects.subject import Subject, load
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.extras import missing
 
@@ -222,7 +225,7 @@ def _write(report: Report, subject: Subject, options: argparse.Namespace, consol
         text = json.dumps(report_json.as_dict(report, options.subject, rerun), indent=2)
         options.json.write_text(text + "\n", encoding="utf-8")
     if options.report:
-        from ekfac_ref.conformance.report_html import page  # imports what the extra installs
+        from ekfac_ref.conformance.reports.html import page  # imports what the extra installs
 
         with contextlib.redirect_stdout(io.StringIO()):
             html = page(report, subject, options.subject, rerun)

@@ -21,10 +21,11 @@ from functools import singledispatch
 
 from torch import Tensor, nn
 
-from ekfac_ref.batches import read
-from ekfac_ref.columns import Empirical
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.likelihoods import (
+from ekfac_ref.model.random_state import generators, untouched
+from ekfac_ref.question.batches import read
+from ekfac_ref.question.columns import Empirical
+from ekfac_ref.question.likelihoods import (
     Bernoulli,
     Categorical,
     Gaussian,
@@ -32,8 +33,7 @@ from ekfac_ref.likelihoods import (
     Poisson,
     check_labels,
 )
-from ekfac_ref.problem import Problem
-from ekfac_ref.random_state import generators, untouched
+from ekfac_ref.question.problem import Problem
 
 
 @singledispatch

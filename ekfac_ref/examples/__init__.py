@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 import ekfac_ref
-from ekfac_ref.conformance.subject import Abilities, Subject
+from ekfac_ref.conformance.problems.abilities import Abilities
+from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.examples.hooks import hooks
 from ekfac_ref.examples.notebook import notebook, notebook_columns
-from ekfac_ref.problem import Problem
+from ekfac_ref.question.problem import Problem
 
 __all__ = ["hooks", "notebook", "notebook_columns", "reference", "reference_float32"]
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ekfac_ref.conformance.adapter import Eigen, adapted
-from ekfac_ref.conformance.subject import Abilities, Subject
-from ekfac_ref.problem import Problem
-from ekfac_ref.sharing import Expand
+from ekfac_ref.conformance.problems.abilities import Abilities
+from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.question.problem import Problem
+from ekfac_ref.question.sharing import Expand
 
 Columns = Callable[[Tensor, Tensor, int], Tensor]
 Batches = Iterable[tuple[Any, Tensor]]

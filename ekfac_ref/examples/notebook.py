@@ -22,13 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ekfac_ref.columns import Empirical
 from ekfac_ref.conformance.adapter import Convention, Matrix, adapted, columns, mean_loss, of_loss
-from ekfac_ref.conformance.subject import Abilities, Subject
-from ekfac_ref.eigen import eigh
-from ekfac_ref.likelihoods import Gaussian
-from ekfac_ref.problem import Problem
-from ekfac_ref.sharing import Expand
+from ekfac_ref.conformance.problems.abilities import Abilities
+from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.matrix.eigen import eigh
+from ekfac_ref.question.columns import Empirical
+from ekfac_ref.question.likelihoods import Gaussian
+from ekfac_ref.question.problem import Problem
+from ekfac_ref.question.sharing import Expand
 
 
 class NotebookEKFAC:

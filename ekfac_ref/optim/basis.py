@@ -17,7 +17,7 @@ Both bases are full and square. A thin one has no room for the directions that l
 from jaxtyping import Float
 from torch import Tensor
 
-from ekfac_ref.operators import EigenKronecker
+from ekfac_ref.matrix.operators import EigenKronecker
 
 
 def re_expressed(

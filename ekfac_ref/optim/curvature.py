@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from ekfac_ref.operators import BlockDiagonal, EigenKronecker, Kronecker
+from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker
 from ekfac_ref.optim.reading import Key
 from ekfac_ref.optim.running import RunningMean
 

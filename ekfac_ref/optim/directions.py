@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.forward import in_algebra_dtype
-from ekfac_ref.layers import Layer
-from ekfac_ref.operators import Operator
+from ekfac_ref.matrix.operators import Operator
+from ekfac_ref.model.forward import in_algebra_dtype
+from ekfac_ref.model.layers import Layer
 
 
 @torch.no_grad()

@@ -6,16 +6,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ekfac_ref.columns import Exact, Fisher
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.forward import in_algebra_dtype
-from ekfac_ref.likelihoods import Likelihood
+from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.optim.directions import check_gradients, directions
 from ekfac_ref.optim.groups import check_group, check_kl_clip, check_same_parameters
 from ekfac_ref.optim.preconditioner import Preconditioner
 from ekfac_ref.optim.trust_region import shrinkage
-from ekfac_ref.problem import Inputs
-from ekfac_ref.sharing import Expand, Sharing
+from ekfac_ref.question.columns import Exact, Fisher
+from ekfac_ref.question.likelihoods import Likelihood
+from ekfac_ref.question.problem import Inputs
+from ekfac_ref.question.sharing import Expand, Sharing
 
 Step = dict[str, Tensor]
 

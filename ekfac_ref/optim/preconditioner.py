@@ -8,20 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ekfac_ref.columns import Exact, Fisher, Sampled
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.layers import Layer, find_layers
-from ekfac_ref.likelihoods import Likelihood
 from ekfac_ref.losses import likelihood_of, loss_scale
-from ekfac_ref.operators import BlockDiagonal, EigenKronecker, Kronecker
+from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker
+from ekfac_ref.model.layers import Layer, find_layers
 from ekfac_ref.optim.curvature import Block, Curvature
 from ekfac_ref.optim.directions import check_all_given, check_gradients, directions
 from ekfac_ref.optim.reading import Chunks, Key, read, undisturbed
 from ekfac_ref.optim.running import RunningMean
 from ekfac_ref.optim.stored import restored, stored
 from ekfac_ref.optim.sums import running_factors
-from ekfac_ref.problem import Inputs, Problem
-from ekfac_ref.sharing import Expand, Sharing
+from ekfac_ref.question.columns import Exact, Fisher, Sampled
+from ekfac_ref.question.likelihoods import Likelihood
+from ekfac_ref.question.problem import Inputs, Problem
+from ekfac_ref.question.sharing import Expand, Sharing
 
 
 class Preconditioner(ABC):

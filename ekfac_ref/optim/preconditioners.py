@@ -2,8 +2,8 @@ r"""Two preconditioners with one face: EKFAC's and KFAC's."""
 
 from typing import final
 
-from ekfac_ref.eigen import eigh
-from ekfac_ref.operators import EigenKronecker, Kronecker
+from ekfac_ref.matrix.eigen import eigh
+from ekfac_ref.matrix.operators import EigenKronecker, Kronecker
 from ekfac_ref.optim.basis import re_expressed
 from ekfac_ref.optim.preconditioner import Preconditioner
 from ekfac_ref.optim.reading import Chunks, Key

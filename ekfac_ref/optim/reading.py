@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.layers import Layer
-from ekfac_ref.problem import Problem
-from ekfac_ref.random_state import untouched
-from ekfac_ref.session import Session, open_session
-from ekfac_ref.tapped import tapped
-from ekfac_ref.taps import Tap
+from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.random_state import untouched
+from ekfac_ref.model.session import Session, open_session
+from ekfac_ref.model.tapped import tapped
+from ekfac_ref.model.taps import Tap
+from ekfac_ref.question.problem import Problem
 
 CHUNK_BYTES = 256 * 2**20
 

@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.forward import in_algebra_dtype
-from ekfac_ref.layers import Layer
-from ekfac_ref.operators import EigenKronecker
+from ekfac_ref.matrix.operators import EigenKronecker
+from ekfac_ref.model.forward import in_algebra_dtype
+from ekfac_ref.model.layers import Layer
 from ekfac_ref.optim.curvature import Block, Curvature
 from ekfac_ref.optim.running import RunningMean
 

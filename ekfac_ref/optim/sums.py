@@ -11,13 +11,13 @@ gradient, which some implementations average, estimates another matrix.
 import torch
 from torch import Tensor
 
-from ekfac_ref.ekfac import squares_from_taps
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.operators import EigenKronecker
+from ekfac_ref.matrix.ekfac import squares_from_taps
+from ekfac_ref.matrix.operators import EigenKronecker
 from ekfac_ref.optim.curvature import Block
 from ekfac_ref.optim.reading import Chunks, Key
 from ekfac_ref.optim.running import RunningMean
-from ekfac_ref.sharing import Sharing
+from ekfac_ref.question.sharing import Sharing
 
 
 def running_factors(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.operators import Operator
+from ekfac_ref.matrix.operators import Operator
 
 
 def shrinkage(

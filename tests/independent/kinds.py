@@ -11,10 +11,23 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .columns import Loss
-from .geometries import GEOMETRIES, Geometry
-from .losses import bernoulli, cross_entropy, half_squared_error, poisson, token_cross_entropy
-from .networks import CalledTwice, TokenTagger, TwoInputs, tied, under_two_names, with_frozen_bias
+from tests.independent.columns import Loss
+from tests.independent.geometries import GEOMETRIES, Geometry
+from tests.independent.losses import (
+    bernoulli,
+    cross_entropy,
+    half_squared_error,
+    poisson,
+    token_cross_entropy,
+)
+from tests.independent.networks import (
+    CalledTwice,
+    TokenTagger,
+    TwoInputs,
+    tied,
+    under_two_names,
+    with_frozen_bias,
+)
 
 Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 

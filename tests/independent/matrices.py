@@ -7,7 +7,7 @@ G_n [C, d_out, d_in], a_n [T, d_in], g_n [C, T, d_out], counted_n a list of T bo
 import torch
 from torch import Tensor
 
-from .positions import Positions
+from tests.independent.positions import Positions
 
 Counted = list[list[bool]]
 

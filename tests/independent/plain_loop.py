@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .columns import Columns, Loss
-from .layouts import MATRIX_OF, bias_of, layers_of
+from tests.independent.columns import Columns, Loss
+from tests.independent.layouts import MATRIX_OF, bias_of, layers_of
 
 
 def samples(inputs: Any, targets: Tensor) -> Iterator[tuple[Callable[[nn.Module], Tensor], Tensor]]:

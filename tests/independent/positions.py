@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .columns import Columns, Loss
-from .layouts import bias_of, groups_of, layers_of, trainable_bias
-from .patches import layer_inputs, output_rows
-from .plain_loop import gradient, samples
+from tests.independent.columns import Columns, Loss
+from tests.independent.layouts import bias_of, groups_of, layers_of, trainable_bias
+from tests.independent.patches import layer_inputs, output_rows
+from tests.independent.plain_loop import gradient, samples
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass
 
-from ekfac_ref.conformance.subject import Ask, Subject
+from ekfac_ref.conformance.subjects.subject import Ask, Subject
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance import oracle
-from ekfac_ref.conformance.memory import glanced
-from ekfac_ref.conformance.observation import Observation
-from ekfac_ref.conformance.subject import Ask
-from ekfac_ref.operators import BlockDiagonal, EigenKronecker
-from ekfac_ref.problem import Problem
+from ekfac_ref.conformance.subjects.subject import Ask
+from ekfac_ref.conformance.truth import oracle
+from ekfac_ref.conformance.truth.cache import glanced
+from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker
+from ekfac_ref.question.problem import Problem
 
 Looking = Callable[[Problem], dict[str, list[Observation]]]
 Factor = Callable[[Observation], Tensor]

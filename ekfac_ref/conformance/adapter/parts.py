@@ -1,0 +1,131 @@
+"""What an implementation has found of one layer, and how one part of it becomes an operator."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ekfac_ref.conformance.adapter.conventions import Convention
+from ekfac_ref.conformance.adapter.layouts import Bias, Layout, rows
+from ekfac_ref.conformance.subjects.matrices import BadAnswer
+from ekfac_ref.matrix.operators import Dense, EigenKronecker, Kronecker
+from ekfac_ref.model.layers import Layer
+
+Array = Any  # whatever torch.as_tensor takes
+Operator = EigenKronecker | Kronecker | Dense
+
+
+@dataclass(frozen=True, eq=False)
+class Eigen:
+    """An EKFAC block by eigenvectors of both sides and its corrected eigenvalues."""
+
+    Q_B: Array
+    Q_A: Array
+    eigenvalues: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """A KFAC block: B of the output gradients, A of the inputs."""
+
+    B: Array
+    A: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """A block as one P x P matrix."""
+
+    matrix: Array
+
+
+Part = Eigen | Factors | Matrix
+
+
+@dataclass(frozen=True, eq=False)
+class WithBias:
+    """W and b, each a block of its own: for a subject that declares ``Separate()``.
+
+    The weight's part has the inputs without the 1, the bias's part has the 1 as its only input.
+    """
+
+    weight: Part
+    bias: Part
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Reads parts of one layer, all groups alike.
+
+    Attributes:
+        layer: whose; for messages.
+        convention: as declared.
+        scale: the implementation's numbers over this package's.
+        like: a tensor of the dtype and device to convert to.
+        of: which part, for messages.
+        d_in: number of inputs of the part.
+        bias: where their order has the bias.
+    """
+
+    layer: Layer
+    convention: Convention
+    scale: float
+    like: Tensor
+    of: str
+    d_in: int
+    bias: Bias
+
+    def read(self, part: Any) -> Operator:
+        """One part as an operator on [d_out, d_in] of a group."""
+        d_out, d_in = self.layer.shape[0] // self.layer.groups, self.d_in
+        inputs = self._index(rows, 1, d_in)[0]
+        if isinstance(part, Eigen):
+            Q_B = self._vectors("Q_B", part.Q_B, d_out)
+            Q_A = self._vectors("Q_A", part.Q_A, d_in)[inputs]
+            return EigenKronecker(Q_B, Q_A, self._eigenvalues(part.eigenvalues, Q_B, Q_A))
+        if isinstance(part, Factors):
+            B = self._square("B", part.B, d_out)
+            A = self._square("A", part.A, d_in)[inputs][:, inputs]
+            return Kronecker(B / self.scale, A)
+        if isinstance(part, Matrix):
+            index = self._index(self.convention.vec, d_out, d_in).reshape(-1)
+            matrix = self._square("matrix", part.matrix, d_out * d_in)[index][:, index]
+            return Dense(matrix / self.scale, (d_out, d_in))
+        raise self.bad("answer", f"a {type(part).__name__}, expected Eigen, Factors or Matrix")
+
+    def _index(self, vec: Layout, d_out: int, d_in: int) -> Tensor:
+        """[d_out, d_in]: where the implementation keeps each entry of the part."""
+        return self.bias(vec, d_out, d_in).to(self.like.device)
+
+    def _vectors(self, name: str, Q: Array, d: int) -> Tensor:
+        Q = self.convention.eigenvectors(self._tensor(Q))
+        if Q.dim() != 2 or len(Q) != d:
+            raise self.bad(name, f"eigenvectors of shape {list(Q.shape)}, expected {[d, d]}")
+        return Q
+
+    def _eigenvalues(self, eigenvalues: Array, Q_B: Tensor, Q_A: Tensor) -> Tensor:
+        try:
+            laid_out = self.convention.eigenvalues(
+                self._tensor(eigenvalues), Q_B.shape[1], Q_A.shape[1]
+            )
+        except ValueError as error:
+            raise self.bad("eigenvalues", f"{error}; is rows or columns declared?") from None
+        return laid_out / self.scale
+
+    def _square(self, name: str, matrix: Array, d: int) -> Tensor:
+        matrix = self._tensor(matrix)
+        if tuple(matrix.shape) != (d, d):
+            raise self.bad(name, f"shape {list(matrix.shape)}, expected {[d, d]}")
+        return matrix
+
+    def _tensor(self, x: Array) -> Tensor:
+        return torch.as_tensor(x).detach().to(self.like)
+
+    def bad(self, what: str, why: str) -> BadAnswer:
+        """What is wrong with the answer, and what the layer is."""
+        has = "without a bias" if self.layer.bias is None else "with its bias among the inputs"
+        return BadAnswer(
+            f"layer {self.layer.name!r}, {self.of}{what}: {why}; the layer is [d_out, d_in] = "
+            f"{list(self.layer.shape)} {has}, in {self.layer.groups} group(s)"
+        )

@@ -1,0 +1,112 @@
+"""One problem to compare on: which of its layers have one right answer, and what that is.
+
+A layer takes part where its eigengaps leave one EKFAC matrix. T is the number of positions of the
+layer, K that of all outputs of a sample.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ekfac_ref.conformance.laws import of_two_answers as equivariance
+from ekfac_ref.conformance.subjects.definition import Definition
+from ekfac_ref.conformance.truth import oracle
+from ekfac_ref.conformance.truth.cache import Seen, glanced, remembered
+from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.conformance.truth.tolerance import fisher_scale
+from ekfac_ref.model.forward import call
+from ekfac_ref.question.problem import Problem
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What counts as equal in the subject's dtype.
+
+    Attributes:
+        dtype: of the problems.
+        fits: the largest relative error that is called agreement.
+        differs: the smallest that is called a difference.
+        gap: eigengaps that a layer needs; rounding grows with their inverse.
+    """
+
+    dtype: torch.dtype
+    fits: float
+    differs: float
+    gap: float
+
+
+DOUBLE = Precision(torch.float64, 1e-8, 1e-6, equivariance.GATE)
+SINGLE = Precision(torch.float32, 1e-3, 1e-2, 30 * equivariance.GATE)
+PRECISIONS = (DOUBLE, SINGLE)  # in bfloat16 too many mistakes look alike
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One problem, which of its layers (and groups) are compared, and what they should be.
+
+    ``sizes`` are (N, T, K) and ``shapes`` (d_out, d_in) of those in ``rows``.
+    """
+
+    problem: Problem
+    seen: Seen
+    rows: list[int]
+    sizes: list[tuple[int, int, int]]
+    shapes: list[tuple[int, int]]
+    correct: list[Tensor]
+
+    @property
+    def features(self) -> set[object]:
+        """What should vary from one problem to the next."""
+        sizes = {x for size in self.sizes for x in zip("NTK", size, strict=True)}
+        kinds = {type(module) for module in self.problem.model.modules()}
+        fisher, sharing = type(self.problem.fisher), type(self.problem.sharing)
+        mask = ("mask", self.problem.mask is not None)
+        uneven = ("uneven", len({len(y) for _, y in self.problem.batches}) > 1)
+        return {*sizes, *kinds, fisher, sharing, mask, uneven, type(self.problem.likelihood)}
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether T > 1 in a layer that cannot be transposed in silence."""
+        both = zip(self.sizes, self.shapes, strict=True)
+        return any(T > 1 and d_out != d_in for (_, T, _), (d_out, d_in) in both)
+
+
+def ask_about(problem: Problem, precision: Precision, definition: Definition) -> Question:
+    """What can be compared on a problem with a subject of this definition.
+
+    Mutants are mistakes in the default one, so layers on which the two differ do not take part.
+    """
+    # In float64 no account of rounding is needed.
+    seen = glanced(problem) if precision.dtype is torch.float64 else remembered(problem)
+    groups = [one for several in seen.values() for one in several]
+    same = [
+        not definition.changes(problem, layer, len(several))
+        for layer, several in seen.items()
+        for _ in several
+    ]
+    rows = [i for i, one in enumerate(groups) if same[i] and _comparable(one, precision)]
+    N, K = samples(problem), outputs(problem)
+    sizes = [(N, groups[i].g[0].shape[1], K) for i in rows]
+    shapes = [(groups[i].G[0].shape[1], groups[i].G[0].shape[2]) for i in rows]
+    return Question(problem, seen, rows, sizes, shapes, [oracle.ekfac(groups[i]) for i in rows])
+
+
+def samples(problem: Problem) -> int:
+    """N."""
+    return sum(len(y) for _, y in problem.batches)
+
+
+def outputs(problem: Problem) -> int:
+    """K, positions included."""
+    inputs, _ = next(iter(problem.batches))
+    with torch.no_grad():
+        return call(problem.model, inputs)[0].numel()
+
+
+def _comparable(seen: Observation, precision: Precision) -> bool:
+    size = oracle.fisher(seen).norm()
+    # Where gradients cancel to nothing, their matrix is rounding.
+    loud = bool(size > precision.differs * fisher_scale(seen))
+    # A wrong matrix may also depend on the basis of a null space, which the right one never does.
+    return loud and equivariance.gap_with_zeros(seen) >= precision.gap

@@ -1,0 +1,111 @@
+"""The laws as tests of your own, one for each.
+
+.. code-block:: python
+
+    from ekfac_ref.conformance.for_pytest import conformance_tests
+    from my_library import my_ekfac
+
+    test_ekfac = conformance_tests(my_ekfac, known={"kernel": "truncated on purpose"})
+
+All laws are asked in one run, when the first of the tests starts. A law that no problem was fit to
+be asked of fails: it has not been checked, and green would say that it has.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.laws.law import Law
+from ekfac_ref.conformance.problems.source import script
+from ekfac_ref.conformance.reports import terminal as report_terminal
+from ekfac_ref.conformance.run.check import PROFILES, Profile, Run
+from ekfac_ref.conformance.run.verdicts import Report, Status, Verdict
+from ekfac_ref.conformance.subjects.subject import subject
+from ekfac_ref.errors import ProblemError
+
+ANSWERS = "every problem is answered"  # not a law, but what they all need
+
+
+def conformance_tests(
+    thing: Any,
+    profile: Profile | str = "quick",
+    seed: int = 0,
+    known: Mapping[str, str] | None = None,
+    seconds: float = 60.0,
+    name: str = "subject",
+) -> Callable[[str], None]:
+    """A test function with one case per law; give it a name that starts with ``test``.
+
+    Args:
+        thing: a function from a problem to {layer: operator}, an object with a method ``ekfac``,
+            or a Subject.
+        profile: demo, quick, full, or one of your own.
+        seed: of the problems.
+        known: reasons of known deviations, by the law's name. Such a law has to be broken: that it
+            holds after all is a failure, too.
+        seconds: for all laws on one problem.
+        name: how messages call a subject that has no name of its own.
+    """
+    chosen, laws = _profile(profile), {law.name: law for law in LAWS}
+    if unknown := sorted(set(known or {}) - set(laws)):
+        raise ProblemError(f"known: there are no laws {unknown}; choose among {list(laws)}.")
+    on_trial = subject(thing, name)
+
+    @functools.cache
+    def report() -> Report:
+        # Warnings are the kit's and torch's own; where they are errors they would stop it.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Run(on_trial, chosen, seed, known=known or {}, seconds=seconds).report()
+
+    @pytest.mark.parametrize("law", [ANSWERS, *laws], ids=lambda law: law.replace(" ", "-"))
+    def test(law: str) -> None:
+        found = report()
+        if not found.complete:
+            raise KeyboardInterrupt  # the run has caught it to keep its report
+        if law == ANSWERS:
+            _answers(found)
+        else:
+            _judge(next(v for v in found.verdicts if v.law.name == law))
+
+    return test
+
+
+def _profile(profile: Profile | str) -> Profile:
+    if isinstance(profile, Profile):
+        return profile
+    if profile not in PROFILES:
+        raise ProblemError(f"profile: there is no {profile!r}; choose among {list(PROFILES)}.")
+    return PROFILES[profile]
+
+
+def _answers(report: Report) -> None:
+    if report.troubles:
+        first = report.troubles[0]
+        more = f"\n\nthe first of them:\n\n{script(first.problem, None, None)}\n{first.traceback}"
+        pytest.fail(report_terminal.plain(f"{report.summary}\n{first.what}{more}"), pytrace=False)
+
+
+def _judge(verdict: Verdict) -> None:
+    law, status = verdict.law, verdict.status
+    if status is Status.NOT_OFFERED:
+        pytest.skip(f"not offered: it needs {law.lane.value}")
+    if status is Status.EXPECTED_FAILURE:
+        pytest.xfail(f"{verdict.reason} ({verdict.broken})")
+    if status is Status.UNEXPECTED_PASS:
+        _fail(law, f"it holds, but is known as a deviation: {verdict.reason!r}; no longer name it")
+    if status is Status.INCONCLUSIVE:
+        why = "answers far off would pass, too" if verdict.asked else "it was asked of no problem"
+        _fail(law, f"{why}; take a larger profile")
+    if verdict.problem is not None:
+        alone = script(verdict.problem, law.name, None)
+        _fail(law, f"{verdict.broken}\non this problem, which runs alone:\n\n{alone}")
+
+
+def _fail(law: Law, what: str) -> None:
+    statement = f"{law.name}: {law.statement}" + (f" [{law.source}]" if law.source else "")
+    pytest.fail(report_terminal.plain(f"{statement}\n{what}"), pytrace=False)

@@ -1,0 +1,1 @@
+"""Mistakes in A, B and their eigenvectors."""

@@ -1,0 +1,185 @@
+"""Mistakes in the rows that A and B are made of, where Lambda is right in their basis."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ekfac_ref.conformance.mutants.mutant import Mutant
+from ekfac_ref.conformance.mutants.recipe import CORRECT, ends_in_ones, factor_A, factor_B
+from ekfac_ref.conformance.subjects.subject import Ask
+from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.question.sharing import Expand, Reduce
+
+Change = Callable[[Observation], Observation]
+
+
+def both_factors(change: Change) -> Ask:
+    """The factors of something else than what the layer saw; Lambda of what it did see."""
+    return replace(
+        CORRECT, B=lambda seen: factor_B(change(seen)), A=lambda seen: factor_A(change(seen))
+    ).ekfac
+
+
+def _inputs(change: Change) -> Ask:
+    """The same for A alone."""
+    return replace(CORRECT, A=lambda seen: factor_A(change(seen))).ekfac
+
+
+def _outputs(change: Change) -> Ask:
+    """The same for B alone."""
+    return replace(CORRECT, B=lambda seen: factor_B(change(seen))).ekfac
+
+
+def _centred(seen: Observation) -> Tensor:
+    """A less the outer product of the mean of its rows."""
+    rows = _rows(seen)
+    return factor_A(seen) - torch.outer(rows.mean(0), rows.mean(0))
+
+
+def _rows(seen: Observation) -> Tensor:
+    """What A is made of."""
+    kept = [a[counted] for a, counted in zip(seen.a, seen.counted, strict=True)]
+    if isinstance(seen.sharing, Expand):
+        return torch.cat(kept)
+    return torch.stack([a.mean(0) for a in kept if len(a)])
+
+
+def _bias_apart(seen: Observation) -> Tensor:
+    A = factor_A(seen)
+    return _last_apart(A) if ends_in_ones(seen) else A
+
+
+def _bias_where_none_is(seen: Observation) -> Tensor:
+    A = factor_A(seen)
+    return A if ends_in_ones(seen) else _last_apart(A)
+
+
+def _last_apart(A: Tensor) -> Tensor:
+    """Without what the last input has to do with the others."""
+    return torch.block_diag(A[:-1, :-1], A[-1:, -1:])
+
+
+def _everything_counts(seen: Observation) -> Observation:
+    return replace(seen, counted=[torch.ones_like(counted) for counted in seen.counted])
+
+
+def _counted_by_gradient(seen: Observation) -> Observation:
+    """Positions with a gradient, if there are any."""
+    counted = [(g != 0).any(2).any(0) for g in seen.g]
+    return replace(seen, counted=counted) if any(bool(c.any()) for c in counted) else seen
+
+
+def _zeros_count(seen: Observation) -> Observation:
+    """a is zeroed where it does not count, and then counts."""
+    a = [a * counted[:, None] for a, counted in zip(seen.a, seen.counted, strict=True)]
+    return _everything_counts(replace(seen, a=a))
+
+
+def _ones_at_padding(seen: Observation) -> Observation:
+    """The same, but the homogeneous 1 is appended after zeroing."""
+    zeroed = _zeros_count(seen)
+    if not ends_in_ones(seen):
+        return seen
+    return replace(zeroed, a=[torch.cat([a[:, :-1], 0 * a[:, -1:] + 1], 1) for a in zeroed.a])
+
+
+def _one_column(seen: Observation) -> Observation:
+    return replace(seen, g=[g[:1] for g in seen.g])
+
+
+def _sum_of_columns(seen: Observation) -> Observation:
+    return replace(seen, g=[g.sum(0, keepdim=True) for g in seen.g])
+
+
+FACTORS = (
+    Mutant(
+        name="basis-of-centred-inputs",
+        mistake="takes the covariance of the inputs (right: their second moment about zero)",
+        story="A library's cov. It empties the row of the homogeneous 1 as well.",
+        ekfac=replace(CORRECT, A=_centred).ekfac,
+        laws=("eigenbasis", "commutes"),
+        only="several rows, d_in > 1",
+    ),
+    Mutant(
+        name="bias-apart",
+        mistake="gives the bias a block of its own in A (right: it is one of the inputs)",
+        story="What libraries without the homogeneous coordinate do.",
+        ekfac=replace(CORRECT, A=_bias_apart).ekfac,
+        laws=("eigenbasis", "commutes"),
+        only="a bias, d_in > 1",
+    ),
+    Mutant(
+        name="bias-where-none-is",
+        mistake="takes the last input for the bias where there is none (right: it is an input)",
+        story="nngeometry@7cb2897 and four more: layers without a bias.",
+        ekfac=replace(CORRECT, A=_bias_where_none_is).ekfac,
+        laws=("eigenbasis", "commutes"),
+        only="no bias, d_in > 1",
+    ),
+    Mutant(
+        name="expand-for-reduce",
+        mistake="makes the factors of positions (right: Reduce was asked for, of samples)",
+        story="An option that is read and not used, like backpack@c8ba1c6d.",
+        ekfac=both_factors(lambda seen: replace(seen, sharing=Expand())),
+        laws=("eigenbasis", "commutes"),
+        only="Reduce, T > 1",
+    ),
+    Mutant(
+        name="reduce-for-expand",
+        mistake="makes the factors of samples (right: Expand was asked for, of positions)",
+        story="An option that is read and not used, like backpack@c8ba1c6d.",
+        ekfac=both_factors(lambda seen: replace(seen, sharing=Reduce())),
+        laws=("eigenbasis", "commutes"),
+        only="Expand, T > 1",
+    ),
+    Mutant(
+        name="mask-ignored-by-inputs",
+        mistake="makes A of every position (right: of those that count)",
+        story="Padding has inputs but no gradient, so that only A can tell.",
+        ekfac=_inputs(_everything_counts),
+        laws=("eigenbasis", "commutes"),
+        only="a mask",
+    ),
+    Mutant(
+        name="inputs-where-there-is-a-gradient",
+        mistake="makes A of the positions with a gradient (right: of those that count)",
+        story="bergson#469: covariances of supervised positions only. Right where all are.",
+        ekfac=_inputs(_counted_by_gradient),
+        laws=("eigenbasis", "commutes"),
+        only="a position that counts and has no gradient",
+    ),
+    Mutant(
+        name="masked-sum-over-every-position",
+        mistake="zeroes inputs that do not count and averages over all (right: over those that do)",
+        story="Masked values, unmasked count. Under Expand it is no more than a scale.",
+        ekfac=_inputs(_zeros_count),
+        laws=("eigenbasis", "commutes"),
+        only="Reduce and a mask that differs between samples",
+    ),
+    Mutant(
+        name="ones-at-padding",
+        mistake="appends the homogeneous 1 after masking (right: before)",
+        story="A row (0, ..., 0, 1) for every position that does not count.",
+        ekfac=_inputs(_ones_at_padding),
+        laws=("eigenbasis", "commutes"),
+        only="a mask and a bias",
+    ),
+    Mutant(
+        name="output-factor-of-one-column",
+        mistake="makes B of one column (right: of all that Lambda is made of)",
+        story="Factors and Lambda of different losses, as in pyDVL#478.",
+        ekfac=_outputs(_one_column),
+        laws=("eigenbasis", "commutes"),
+        only="C > 1, d_out > 1",
+    ),
+    Mutant(
+        name="output-factor-of-the-sum-of-columns",
+        mistake="makes B of the sum of the columns (right: of every column)",
+        story="One backward pass for B, and one per column for Lambda.",
+        ekfac=_outputs(_sum_of_columns),
+        laws=("eigenbasis", "commutes"),
+        only="C > 1, d_out > 1",
+    ),
+)

@@ -1,0 +1,1 @@
+"""Mistakes beside an EKFAC that is right: in KFAC and F, in manners."""

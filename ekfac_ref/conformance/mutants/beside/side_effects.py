@@ -1,0 +1,103 @@
+"""Mistakes in what an answer leaves behind: in the model, the data, a random state, a cache."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from ekfac_ref.conformance.mutants.mutant import Mutant
+from ekfac_ref.conformance.mutants.recipe import CORRECT, eigenvectors, with_bases
+from ekfac_ref.conformance.subjects.subject import Ask
+from ekfac_ref.question.problem import Problem
+
+
+def _and_then(effect: Callable[[Problem], object]) -> Ask:
+    """The right answer, and something that nobody asked for."""
+
+    def ekfac(problem: Problem) -> dict[str, Any]:
+        answer = CORRECT.ekfac(problem)
+        effect(problem)
+        return answer
+
+    return ekfac
+
+
+def _leave_gradients(problem: Problem) -> None:
+    for parameter in problem.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+
+def _leave_requires_grad(problem: Problem) -> None:
+    for x in _numbers(problem):
+        x.requires_grad_(True)
+
+
+def _overwrite(problem: Problem) -> None:
+    for x in _numbers(problem):
+        x.add_(1.0)
+
+
+def _numbers(problem: Problem) -> Iterator[Tensor]:
+    """The floating-point data, targets included."""
+    leaves = tree_leaves([tuple(batch) for batch in problem.batches])
+    return (x for x in leaves if x.dtype.is_floating_point)
+
+
+class _Remembering:
+    """Every factor gets the eigenvectors of the last one of its size, if there was one."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, Tensor] = {}
+
+    def __call__(self, factor: Tensor) -> Tensor:
+        fresh = eigenvectors(factor)
+        old = self._kept.get(len(factor), fresh)
+        self._kept[len(factor)] = fresh
+        return old
+
+
+SIDE_EFFECTS = (
+    Mutant(
+        name="gradients-left-behind",
+        mistake="leaves .grad on the parameters (right: as it was before)",
+        story="One loss.backward() on the caller's model, as the hooks of curvlinops@da9b5c9 did.",
+        ekfac=_and_then(_leave_gradients),
+        laws=("leaves alone",),
+    ),
+    Mutant(
+        name="requires-grad-left-on",
+        mistake="leaves requires_grad on the data (right: as it was before)",
+        story="Switched on for the sake of hooks and never off again: curvlinops#301.",
+        ekfac=_and_then(_leave_requires_grad),
+        laws=("leaves alone",),
+        only="data that is no integers",
+    ),
+    Mutant(
+        name="data-overwritten",
+        mistake="changes the data in place (right: works on a copy)",
+        story="kfac-pytorch@06af951 held on to live tensors; here the other way round, += on what "
+        "belongs to the caller.",
+        ekfac=_and_then(_overwrite),
+        laws=("leaves alone",),
+        only="data that is no integers",
+    ),
+    Mutant(
+        name="global-random-state",
+        mistake="draws from the global random state (right: from one of its own)",
+        story="curvlinops#292: labels drawn after a manual_seed, so that the caller's next numbers "
+        "were others.",
+        ekfac=_and_then(lambda problem: torch.rand(1)),
+        laws=("leaves alone",),
+    ),
+    Mutant(
+        name="eigenvectors-of-the-call-before",
+        mistake="keeps eigenvectors by the size of their factor (right: of this factor)",
+        story="A cache that outlives its data: bergson@19ecf86 went on with stale factors, "
+        "curvlinops#77 with a stale map of parameters.",
+        ekfac=with_bases(_Remembering()),
+        laws=("no memory", "eigenbasis", "commutes"),
+        only="two factors of one size, or a second question",
+    ),
+)

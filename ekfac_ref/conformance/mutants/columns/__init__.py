@@ -1,0 +1,1 @@
+"""Mistakes in the columns S_n: whose labels, which distribution, which loss."""

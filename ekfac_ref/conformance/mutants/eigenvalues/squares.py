@@ -1,0 +1,131 @@
+"""Mistakes in what is squared and what is averaged on the way to Lambda."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ekfac_ref.conformance.mutants.mutant import Mutant
+from ekfac_ref.conformance.mutants.recipe import by_batch, ends_in_ones, with_eigenvalues
+from ekfac_ref.conformance.truth import oracle
+from ekfac_ref.conformance.truth.observation import Observation
+
+
+def _rotated(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> list[Tensor]:
+    """Q_B^T G_n Q_A, [C, r_out, r_in] each."""
+    return [Q_B.T @ G @ Q_A for G in seen.G]
+
+
+def _square_each_position(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
+    """(1/N) sum_nct (g^T Q_B)^2 (a^T Q_A)^2."""
+    terms = [
+        torch.einsum("cto,ti->oi", (g @ Q_B) ** 2, (a @ Q_A) ** 2)
+        for g, a in zip(seen.g, seen.a, strict=True)
+    ]
+    return torch.stack(terms).sum(0) / len(seen.g)
+
+
+def _square_of_the_mean(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
+    """sum_c ((1/N) sum_n Q_B^T G_nc Q_A)^2."""
+    columns = max(len(G) for G in seen.G)
+    total = torch.zeros(columns, Q_B.shape[1], Q_A.shape[1], dtype=Q_B.dtype)
+    for R in _rotated(seen, Q_B, Q_A):
+        total[: len(R)] += R
+    return ((total / len(seen.G)) ** 2).sum(0)
+
+
+def _square_of_each_batch_mean(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
+    """Averaged over batches."""
+    return torch.stack([_square_of_the_mean(b, Q_B, Q_A) for b in by_batch(seen)]).mean(0)
+
+
+def _columns_before_the_square(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
+    return torch.stack([R.sum(0) ** 2 for R in _rotated(seen, Q_B, Q_A)]).mean(0)
+
+
+def _absolute_value(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
+    return torch.stack([R.abs().sum(0) for R in _rotated(seen, Q_B, Q_A)]).mean(0)
+
+
+def _variance(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
+    """The second moment less the square of the mean."""
+    moment = oracle.eigenvalues(seen, Q_B, Q_A)
+    return moment - _square_of_the_mean(seen, Q_B, Q_A)
+
+
+def _bias_of_the_batch(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
+    """Every sample gets the bias gradient of its whole batch, where there is a bias."""
+    if not ends_in_ones(seen):
+        return oracle.eigenvalues(seen, Q_B, Q_A)
+    G = []
+    for batch in by_batch(seen):
+        for G_n in batch.G:
+            alike = [other for other in batch.G if len(other) == len(G_n)]
+            bias = torch.stack([other[:, :, -1] for other in alike]).sum(0)
+            G.append(torch.cat([G_n[:, :, :-1], bias[:, :, None]], 2))
+    return oracle.eigenvalues(replace(seen, G=G), Q_B, Q_A)
+
+
+SQUARES = (
+    Mutant(
+        name="square-each-position",
+        mistake="squares every position and then sums (right: sums over positions, then squares)",
+        story="The shorter einsum; the same wherever every column lives at one position. "
+        "nngeometry@d374e2f, pyDVL#476.",
+        ekfac=with_eigenvalues(_square_each_position),
+        laws=("eigenvalues", "trace", "self-projection"),
+        only="T > 1, with a column spread over positions",
+    ),
+    Mutant(
+        name="square-of-the-mean",
+        mistake="squares the mean gradient (right: averages the squares of the gradients)",
+        story="The most repeated mistake of all in diagonal Fishers: pytorch-ewc#1, "
+        "Overcoming-Catastrophic-forgetting-in-Neural-Networks#6, GradientEpisodicMemory#7, "
+        "Continual-Learning-Benchmark#10, AiDotNet#1060.",
+        ekfac=with_eigenvalues(_square_of_the_mean),
+        laws=("eigenvalues", "trace"),
+        only="N > 1",
+    ),
+    Mutant(
+        name="square-of-each-batch-mean",
+        mistake="squares the mean gradient of every batch and averages over batches (right: "
+        "averages the squares of the gradients of samples)",
+        story="avalanche#1224; right for batches of one, so that it depends on the batch size.",
+        ekfac=with_eigenvalues(_square_of_each_batch_mean),
+        laws=("eigenvalues", "trace", "recut"),
+        only="a batch of more than one sample",
+    ),
+    Mutant(
+        name="columns-before-the-square",
+        mistake="sums over the columns of the Fisher's square root and then squares (right: "
+        "squares every column, then sums)",
+        story="One backward pass of the sum of all columns instead of one each.",
+        ekfac=with_eigenvalues(_columns_before_the_square),
+        laws=("eigenvalues", "trace"),
+        only="C > 1",
+    ),
+    Mutant(
+        name="absolute-value",
+        mistake="averages absolute values (right: squares)",
+        story="A norm where its square is meant, as in asdl@20d2474.",
+        ekfac=with_eigenvalues(_absolute_value),
+        laws=("eigenvalues", "trace"),
+    ),
+    Mutant(
+        name="variance",
+        mistake="takes the variance of the rotated gradients (right: their mean square)",
+        story="The Fisher is a covariance, but the mean that it leaves out is zero under the "
+        "model's own labels and not over samples of gradients.",
+        ekfac=with_eigenvalues(_variance),
+        laws=("eigenvalues", "trace"),
+    ),
+    Mutant(
+        name="bias-of-the-whole-batch",
+        mistake="gives every sample the bias gradient of its whole batch (right: its own)",
+        story="A sum over samples and positions where one over positions was meant: "
+        "bergson@2d18737, 88% off for three samples and right for one.",
+        ekfac=with_eigenvalues(_bias_of_the_batch),
+        laws=("eigenvalues", "trace", "recut"),
+        only="a bias and a batch of more than one sample",
+    ),
+)

@@ -1,0 +1,56 @@
+"""What may be drawn for a subject: layers, likelihoods, Fishers, dtypes that it says it can do."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.question.columns import Empirical, Exact
+from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Poisson
+from ekfac_ref.question.sharing import Expand, Reduce
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a subject says that it can do; it is asked about that and nothing else.
+
+    Whatever is not among these it must refuse with an exception, never answer in silence.
+
+    Attributes:
+        layers: module types whose blocks it returns; where a network has others, they are named
+            out of the problem.
+        likelihoods: classes of likelihoods.
+        fishers: classes of Fishers. A sampled Fisher given its labels is an empirical one, and is
+            asked about as such.
+        sharings: classes of position sharing.
+        dtypes: of model and data: float64, float32, or bfloat16, where matrices are float32.
+        shared_weights: a module called twice, a Parameter tied across modules.
+        masks: problems with a position mask.
+        positions: weights that are used at more than one position of a sample.
+        bias: layers with a bias.
+    """
+
+    layers: tuple[type[nn.Module], ...] = (
+        *(nn.Linear, nn.Bilinear, nn.Embedding),
+        *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+        *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    )
+    likelihoods: tuple[type, ...] = (Gaussian, Categorical, Bernoulli, Poisson)
+    fishers: tuple[type[Exact] | type[Empirical], ...] = (Exact, Empirical)
+    sharings: tuple[type[Expand] | type[Reduce], ...] = (Expand, Reduce)
+    dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.float32)
+    shared_weights: bool = True
+    masks: bool = True
+    positions: bool = True
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        unknown = [dtype for dtype in self.dtypes if dtype not in DTYPES]
+        if unknown or not self.dtypes:
+            raise ProblemError(
+                f"abilities: dtypes has {unknown or 'nothing'} in it, and problems are drawn in "
+                f"{', '.join(map(str, DTYPES))}; declare some of these."
+            )

@@ -1,0 +1,90 @@
+"""Changed problems: those whose answer has to be the same, and those that have none."""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian
+from ekfac_ref.question.problem import Problem
+
+
+def recut(problem: Problem) -> Problem:
+    """The same samples one by one."""
+    return replace(problem, batches=_samples(problem))
+
+
+def in_reverse(problem: Problem) -> Problem:
+    """The samples one by one, last first."""
+    return replace(problem, batches=_samples(problem)[::-1])
+
+
+def doubled(problem: Problem) -> Problem:
+    """Every sample twice."""
+    return replace(problem, batches=[*problem.batches, *problem.batches])
+
+
+def other_labels(problem: Problem) -> Problem:
+    """Other legal values of every label that counts."""
+
+    def other(y: Tensor) -> Tensor:
+        if isinstance(problem.likelihood, Categorical):
+            return torch.where(problem.likelihood.counted(y), torch.zeros_like(y), y)
+        return 1 - y if isinstance(problem.likelihood, Bernoulli) else y + 1
+
+    return replace(problem, batches=[(x, other(y)) for x, y in problem.batches])
+
+
+def padded(problem: Problem) -> Problem:
+    """Other numbers at every position that does not count."""
+
+    def padded(x: Any) -> Any:
+        assert problem.mask is not None
+        counts = problem.mask(x)
+
+        def fill(v: Tensor) -> Tensor:
+            if not v.dtype.is_floating_point or v.shape[: counts.dim()] != counts.shape:
+                return v
+            return torch.where(counts.reshape(*counts.shape, *[1] * (v.dim() - counts.dim())), v, 7)
+
+        return tree_map(fill, x)
+
+    return replace(problem, batches=[(padded(x), y) for x, y in problem.batches])
+
+
+def _samples(problem: Problem) -> list[tuple[Any, Tensor]]:
+    return [
+        (tree_map(lambda v, n=n: v[n : n + 1], x), y[n : n + 1])
+        for x, y in problem.batches
+        for n in range(len(y))
+    ]
+
+
+def with_nan(problem: Problem) -> Problem:
+    """NaN in the inputs of the first batch, or in a parameter where inputs are integers."""
+    (x, y), *rest = problem.batches
+
+    def spoilt(v: Tensor) -> Tensor:
+        return torch.full_like(v, torch.nan) if v.dtype.is_floating_point else v
+
+    model = copy.deepcopy(problem.model)
+    if not any(v.dtype.is_floating_point for v in tree_leaves(x)):
+        next(model.parameters()).data.fill_(torch.nan)  # token ids cannot be NaN
+    return replace(problem, model=model, batches=[(tree_map(spoilt, x), y), *rest])
+
+
+def with_an_unknown_layer(problem: Problem) -> Problem:
+    """A layer that the model does not have."""
+    return replace(problem, layers=("no such layer",))
+
+
+def with_batch_norm(problem: Problem) -> Problem:
+    """Linear, BatchNorm in train mode, Linear."""
+    dtype = next(problem.model.parameters()).dtype
+    norm = nn.BatchNorm1d(2, affine=False)
+    model = nn.Sequential(nn.Linear(2, 2), norm, nn.Linear(2, 1)).to(dtype)
+    x, y = torch.arange(6).reshape(3, 2).to(dtype), torch.ones(3, 1).to(dtype)
+    return Problem(model.train(), [(x, y)], Gaussian(), problem.fisher, problem.sharing)

@@ -1,0 +1,150 @@
+"""The problems of one run: drawn by Hypothesis over what a subject says that it can do."""
+
+from dataclasses import replace
+from itertools import zip_longest
+from typing import TypeVar
+from zlib import crc32
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from torch import nn
+
+from ekfac_ref.conformance.problems import families as nets
+from ekfac_ref.conformance.problems import image_families as images
+from ekfac_ref.conformance.problems.abilities import Abilities
+from ekfac_ref.conformance.problems.families import Family
+from ekfac_ref.conformance.problems.layers import Draw
+from ekfac_ref.conformance.problems.strategies import Drawn, problems
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.layers import find_layers
+from ekfac_ref.question.problem import Problem
+
+T = TypeVar("T")
+QUIET = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+@st.composite
+def questions(
+    draw: Draw, abilities: Abilities, families: tuple[Family, ...] | None = None
+) -> Problem:
+    """A problem that the subject has said it can answer, of these families of networks or any."""
+    networks = problems(families or families_for(abilities), dtypes=abilities.dtypes)
+    network: Drawn = draw(networks.filter(_within(abilities)))
+    if not abilities.bias:
+        _drop_biases(network.model)
+    fisher = draw(st.sampled_from(abilities.fishers))()
+    sharing = draw(st.sampled_from(abilities.sharings))()
+    problem = network.problem(fisher, sharing)
+    modules = dict(problem.model.named_modules())
+    mine = [
+        layer.name
+        for layer in find_layers(problem.model)
+        if isinstance(modules[layer.name], abilities.layers)
+    ]
+    return (
+        problem
+        if len(mine) == len(find_layers(problem.model))
+        else replace(problem, layers=tuple(mine))
+    )
+
+
+def draw_problems(abilities: Abilities, count: int, seed_: int) -> list[Problem]:
+    """``count`` of them, the same ones for the same seed.
+
+    The families of networks take turns: left alone, Hypothesis dwells on one for long.
+    """
+    families = families_for(abilities)
+    each = -(-count // len(families))
+    by_family = [of_one_family(abilities, family, each, seed_) for family in families]
+    in_turn = [p for turn in zip_longest(*by_family) for p in turn if p is not None]
+    return in_turn[:count]
+
+
+def of_one_family(abilities: Abilities, family: Family, count: int, seed_: int) -> list[Problem]:
+    """Whatever comes, Fishers and sharings in turn."""
+    found: list[Problem] = []
+    for number in range(count):
+        strategy = questions(_in_turn(abilities, number), (family,))
+        # Families do not share a seed: they would share likelihoods and data.
+        which = f"{family.__name__} {seed_} {number}"
+        try:
+            found.append(drawn(strategy, which))
+        except Unsatisfiable:  # a family may have nothing that the subject can do
+            break
+    return found
+
+
+def _in_turn(abilities: Abilities, turn: int) -> Abilities:
+    """One Fisher and one sharing, in an order that has soon had either of each."""
+    round_, which = divmod(turn, len(abilities.fishers))
+    sharing = abilities.sharings[(which + round_) % len(abilities.sharings)]
+    return replace(abilities, fishers=(abilities.fishers[which],), sharings=(sharing,))
+
+
+def drawn(strategy: st.SearchStrategy[T], which: str) -> T:
+    """Any of them, the same one for the same ``which``.
+
+    In a run of its own, since one for many dwells on variations of a few. The first of a run is
+    always the simplest, and the second is as random as can be.
+    """
+    found: list[T] = []
+
+    @settings(QUIET, max_examples=2, phases=[Phase.generate])
+    @given(strategy)
+    def collect(example: T) -> None:
+        found.append(example)
+
+    seed(crc32(which.encode()))(collect)()
+    return found[-1]
+
+
+def _drop_biases(model: nn.Module) -> None:
+    """Rather than draw until there are none: heads have one nearly always."""
+    for module in model.modules():
+        if getattr(module, "bias", None) is not None:
+            module.register_parameter("bias", None)
+
+
+# The layers that each family is there for; the others have Linear ones alone.
+_KINDS: dict[Family, set[str]] = {
+    images.convolutions: {"Conv1d", "Conv2d", "Conv3d"},
+    images.same: {"Conv1d", "Conv2d", "Conv3d"},
+    images.wrapped: {"Conv1d", "Conv2d", "Conv3d"},
+    images.transposed: {"ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"},
+    nets.pairs: {"Bilinear"},
+    nets.words: {"Embedding"},
+}
+
+
+def families_for(abilities: Abilities) -> tuple[Family, ...]:
+    """Those with the layers that they are there for among the subject's."""
+    names = {kind.__name__ for kind in abilities.layers}
+    left_out = {nets.masked_tokens} if not abilities.masks else set()
+    if not abilities.positions:
+        left_out |= {nets.tokens, nets.tagger, nets.mixing_tagger, nets.masked_tokens}
+        left_out |= {images.convolutions, images.same, images.wrapped, images.transposed}
+    kept = tuple(
+        family
+        for family in nets.FAMILIES
+        if family not in left_out and _KINDS.get(family, {"Linear"}) & names
+    )
+    if not kept:
+        raise ProblemError(
+            "abilities: no network has layers of these kinds and what else is declared; nothing "
+            "can be asked."
+        )
+    return kept
+
+
+def _within(abilities: Abilities):  # type: ignore[no-untyped-def]
+    def supported(drawn: Drawn) -> bool:
+        layers = {m for m in drawn.model.modules() if next(m.parameters(False), None) is not None}
+        return (
+            type(drawn.likelihood) in abilities.likelihoods
+            and (abilities.shared_weights or not drawn.corners & {"called twice", "tied"})
+            and (abilities.positions or "T > 1" not in drawn.corners)
+            and any(isinstance(m, abilities.layers) for m in layers)
+        )
+
+    return supported

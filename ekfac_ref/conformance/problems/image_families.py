@@ -1,0 +1,136 @@
+"""Families of networks that begin with a convolution, every axis with a geometry of its own.
+
+Equal strides and dilations, equal paddings and odd kernels hide a family of mistakes each, and so
+do single output positions and strides that leave nothing over.
+"""
+
+import warnings
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+from ekfac_ref.conformance.problems.layers import Draw, activation, head
+from ekfac_ref.conformance.problems.networks import Network
+
+_CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, type[nn.Module]] = {
+    1: nn.ConvTranspose1d,
+    2: nn.ConvTranspose2d,
+    3: nn.ConvTranspose3d,
+}
+_AXES = st.integers(1, 3)
+_EXTENTS = {1: st.sampled_from([2, 1, 3]), 2: st.sampled_from([2, 1, 3]), 3: st.integers(1, 2)}
+_ONE_OR_TWO, _NONE_OR_ONE = st.integers(1, 2), st.integers(0, 1)
+_CHANNELS = st.sampled_from([(1, 1), (2, 2), (2, 1), (2, 2), (1, 2)])  # in and out
+_STRIDES = st.sampled_from([2, 3])
+
+
+def convolutions(draw: Draw, K: int) -> Network:
+    """Any stride, dilation and zero padding, and inputs that the last patch does not reach."""
+    axes = draw(_AXES)
+    kernel, dilation = _per_axis(draw, axes, _EXTENTS[axes]), _per_axis(draw, axes, _ONE_OR_TWO)
+    stride = _per_axis(draw, axes, st.integers(1, 3), last=_STRIDES)
+    padding = _per_axis(draw, axes, _NONE_OR_ONE)
+    reach = _reach(kernel, dilation)
+    # Up to two outputs to an axis, two on the last, and any number of inputs left over.
+    more = [draw(st.integers(0, 2 * s - 1)) for s in stride[:-1]]
+    more += [stride[-1] + draw(st.sampled_from([1, 0, 1, stride[-1] - 1]))]
+    size = [max(1, r - 2 * p + n) for r, p, n in zip(reach, padding, more, strict=True)]
+    by_axis = list(zip(size, padding, reach, stride, strict=True))
+    corners = {"remainder"} if any((n + 2 * p - r) % s for n, p, r, s in by_axis) else set()
+    if any(len({s, d, p}) == 3 for s, d, p in zip(stride, dilation, padding, strict=True)):
+        corners |= {"stride != dilation != padding"}
+    options = {"dilation": dilation, "stride": stride, "padding": padding}
+    return _network(draw, K, _CONV, kernel, size, options, corners)
+
+
+def same(draw: Draw, K: int) -> Network:
+    """Padded with zeros to the same size, on the last axis by an odd number of them."""
+    axes = draw(_AXES)
+    kernel = _per_axis(draw, axes, _EXTENTS[axes], last=st.just(2))
+    dilation = _per_axis(draw, axes, _ONE_OR_TWO, last=st.sampled_from([1, 3]))
+    size = list(_per_axis(draw, axes, _ONE_OR_TWO, last=st.integers(2, 3)))
+    options = {"padding": "same", "dilation": dilation}
+    return _network(draw, K, _CONV, kernel, size, options, {"padding same"})
+
+
+def wrapped(draw: Draw, K: int) -> Network:
+    """Padded with the image itself."""
+    axes = draw(_AXES)
+    kernel = _per_axis(draw, axes, _EXTENTS[axes])
+    padding = _per_axis(draw, axes, _NONE_OR_ONE, last=st.just(1))
+    # An image is at least as wide as what circular padding takes from it.
+    more = _per_axis(draw, axes, _NONE_OR_ONE)
+    size = [max(k - p, 1) + n for k, p, n in zip(kernel, padding, more, strict=True)]
+    mode = draw(st.sampled_from(["circular", "replicate"]))
+    options = {"padding": padding, "padding_mode": mode}
+    return _network(draw, K, _CONV, kernel, size, options, {"padding mode"})
+
+
+def transposed(draw: Draw, K: int) -> Network:
+    """A transposed convolution of any stride, dilation and padding; output padding on one axis."""
+    axes = draw(_AXES)
+    kernel, dilation = _per_axis(draw, axes, _EXTENTS[axes]), _per_axis(draw, axes, _ONE_OR_TWO)
+    stride = _per_axis(draw, axes, st.integers(1, 3), last=_STRIDES)
+    # What would be cut off is what output padding brings back: so both are on the last axis.
+    padding = _per_axis(draw, axes, _NONE_OR_ONE, last=st.just(1))
+    reach = _reach(kernel, dilation)
+    limit = [max(s, d) - 1 for s, d in zip(stride[:-1], dilation[:-1], strict=True)]
+    extra = (*(draw(st.integers(0, min(1, most))) for most in limit), 1)
+    size = [draw(st.integers(1, 2 if axes < 3 else 1)) for _ in kernel]
+    # At least one output must be left on every axis.
+    size = [max(n, 2 * p + 2 - r) for n, p, r in zip(size, padding, reach, strict=True)]
+    options: dict[str, Any] = {"dilation": dilation, "stride": stride, "padding": padding}
+    options |= {"output_padding": extra}
+    return _network(draw, K, _TRANSPOSED, kernel, size, options, {"output padding"})
+
+
+def _per_axis(
+    draw: Draw,
+    axes: int,
+    numbers: st.SearchStrategy[int],
+    last: st.SearchStrategy[int] | None = None,
+) -> tuple[int, ...]:
+    """One number for each; the last axis may have a strategy of its own."""
+    return (*(draw(numbers) for _ in range(axes - 1)), draw(numbers if last is None else last))
+
+
+def _reach(kernel: tuple[int, ...], dilation: tuple[int, ...]) -> list[int]:
+    return [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+
+
+def _network(
+    draw: Draw,
+    K: int,
+    kinds: dict[int, type[nn.Module]],
+    kernel: tuple[int, ...],
+    size: list[int],
+    options: dict[str, Any],
+    corners: set[str],
+) -> Network:
+    """The convolution, then a Linear on all that is left."""
+    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    # Two and two, or there is nothing to transpose.
+    each_in, each_out = (2, 2) if kinds is _TRANSPOSED else draw(_CHANNELS)
+    c_in, c_out = groups * each_in, groups * each_out
+    bias = draw(st.booleans())
+    layer = kinds[len(kernel)](c_in, c_out, kernel, groups=groups, bias=bias, **options)
+    corners = corners | {"images", "bias" if bias else "no bias"}
+    corners |= {f"conv_transpose{len(kernel)}d" if kinds is _TRANSPOSED else f"conv{len(kernel)}d"}
+    corners |= {"groups"} if groups > 1 else set()
+    corners |= {"depthwise"} if groups == c_in > 1 else set()
+    corners |= {"even kernel"} if any(k % 2 == 0 for k in kernel) else set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that odd padding takes a copy
+        left = layer(torch.zeros(1, c_in, *size))
+    corners |= {"T > 1"} if left[0, 0].numel() > 1 else set()
+    module, more = activation(draw)
+    last, shared = head(draw, left.numel(), K)
+    return Network(
+        nn.Sequential(layer, module, nn.Flatten(), last),
+        lambda n, fill: fill(n, c_in, *size),
+        (),
+        frozenset(corners) | more | shared,
+    )

@@ -1,0 +1,1 @@
+"""A report on a screen, in a file, for a program."""

@@ -1,0 +1,111 @@
+"""A report for the eyes, on a terminal or in a file.
+
+What a subject says is shown as it is: never as markup, and never as commands to the terminal.
+"""
+
+from collections import Counter
+from math import isfinite
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ekfac_ref.conformance.problems.source import script
+from ekfac_ref.conformance.run.verdicts import Report, Status, Verdict
+
+STYLES = {
+    Status.PASS: "green",
+    Status.FAIL: "bold red",
+    Status.EXPECTED_FAILURE: "yellow",
+    Status.UNEXPECTED_PASS: "bold red",
+    Status.NOT_OFFERED: "dim",
+    Status.INCONCLUSIVE: "yellow",
+}
+PRINTED_LINES = 12
+
+
+def plain(text: str) -> str:
+    """Characters that a terminal would act on, written out."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str, width: int = 300) -> str:
+    """Everything in one line, cut where it is too long."""
+    joined = plain(" ".join(text.split()))
+    return joined if len(joined) <= width else f"{joined[: width - 3]}..."
+
+
+def worst(verdict: Verdict) -> str:
+    """The largest ratio to rounding; a broken law may have none."""
+    return f"{verdict.worst:.2g}" if verdict.asked and isfinite(verdict.worst) else ""
+
+
+def show(console: Console, report: Report, subject: str | None, rerun: str) -> None:
+    """Print all of it; ``subject`` and ``rerun`` are how to ask again."""
+    console.print(table(report))
+    failures = [v for v in report.verdicts if v.problem is not None]
+    for verdict in failures:
+        _failure(console, verdict, subject)
+    if report.diagnosis:
+        _say(console, f"\nDiagnosis: {plain(report.diagnosis)}", "bold")
+    _troubles(console, report)
+    _printed(console, report)
+    _say(console, "\nTo run it again:\n", "bold")
+    _say(console, f"    {rerun}\n")
+    style = "bold green" if report.exit_code == 0 else "bold red"
+    _say(console, report.summary, style)
+
+
+def table(report: Report) -> Table:
+    """One row per law."""
+    title = f"{plain(report.subject)}, profile {report.profile}, seed {report.seed}"
+    found = Table(title=Text(title), title_justify="left")
+    found.add_column("law")
+    found.add_column("verdict")
+    found.add_column("problems", justify="right")
+    found.add_column("worst, in roundings", justify="right")
+    for verdict in report.verdicts:
+        style = STYLES[verdict.status]
+        found.add_row(
+            Text(verdict.law.name),
+            Text(verdict.status.value, style),
+            str(verdict.asked),
+            worst(verdict),
+        )
+    return found
+
+
+def _failure(console: Console, verdict: Verdict, subject: str | None) -> None:
+    law = verdict.law
+    _say(console, f"\n{law.name}: {verdict.status.value}", STYLES[verdict.status])
+    if verdict.reason:
+        _say(console, f"known:     {plain(verdict.reason)}")
+    _say(console, f"must hold: {law.statement}" + (f" [{law.source}]" if law.source else ""))
+    _say(console, f"found:     {one_line(verdict.broken)}")
+    if verdict.problem is not None:
+        _say(console, "on this problem, which runs alone:\n")
+        _say(console, script(verdict.problem, law.name, subject), "cyan")
+
+
+def _troubles(console: Console, report: Report) -> None:
+    if not report.troubles:
+        return
+    _say(console, "\nProblems without an answer (more on each: --report or --json):", "bold")
+    for what, times in Counter(trouble.what for trouble in report.troubles).items():
+        _say(console, f"{times} of {report.problems}: {one_line(what)}")
+
+
+def _printed(console: Console, report: Report) -> None:
+    lines = plain(report.printed).splitlines()
+    if not lines:
+        return
+    shown = lines[:PRINTED_LINES]
+    more = f", {len(shown)} of {len(lines)} lines" if len(lines) > len(shown) else ""
+    _say(console, f"\nThe subject printed{more}:", "bold")
+    for line in shown:
+        _say(console, f"    {line}", "dim")
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    """A Text knows no markup; lines are left as long as they are, to be copied."""
+    console.print(Text(text, style), soft_wrap=True)

@@ -1,0 +1,1 @@
+"""One run: problems, laws, verdicts, smaller problems, and what a pass is worth."""

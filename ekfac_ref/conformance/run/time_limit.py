@@ -1,0 +1,45 @@
+"""A time limit on what a subject does about one problem."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from types import FrameType
+
+from ekfac_ref.question.problem import Problem
+
+Limit = Callable[[float, Problem], AbstractContextManager[None]]
+
+
+class TookTooLong(BaseException):  # no Exception: a subject that catches those must not hang on
+    """A subject did not answer within the time limit."""
+
+
+@contextlib.contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raise TookTooLong where the block runs longer; on the main thread, where there are alarms.
+
+    It comes between two steps of Python: a single call into C is not cut short (``watchdog.py``).
+    """
+    here = threading.current_thread() is threading.main_thread()
+    if not here or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def alarm(number: int, frame: FrameType | None) -> None:
+        raise TookTooLong(f"it took more than {seconds:g} s")
+
+    handler = signal.signal(signal.SIGALRM, alarm)
+    # Again every second, for a subject that catches everything.
+    timer = signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001), 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def in_time(seconds: float, problem: Problem) -> AbstractContextManager[None]:
+    """``at_most``, whatever the problem."""
+    return at_most(seconds)

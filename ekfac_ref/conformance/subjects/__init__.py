@@ -1,0 +1,1 @@
+"""Who is on trial, and what it answered."""

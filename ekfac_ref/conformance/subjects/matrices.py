@@ -1,0 +1,108 @@
+"""What operators do to vectors is all that is taken for granted of them: their matrices by it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ekfac_ref.conformance.subjects.definition import Block
+from ekfac_ref.matrix.operators import Dense
+
+
+class BadAnswer(Exception):  # it is the subject's mistake, and no law's business
+    """An answer that no law can be asked of: what is wrong with it, and what was expected."""
+
+
+@dataclass(frozen=True, eq=False)
+class Within:
+    """An operator on [d_out, d_in], asked about V in one of its blocks and about nothing else."""
+
+    operator: Any
+    block: Block
+    shape: tuple[int, int]
+
+    def matvec(self, V: Tensor) -> Tensor:
+        """The block's part of the product with V among zeros."""
+        whole = V.new_zeros(self.shape)
+        self.block.of(whole).copy_(V)
+        product: Tensor = self.operator.matvec(whole)
+        V.copy_(self.block.of(whole))  # as it would be if the operator had got V itself
+        return self.block.of(product)
+
+
+def own_blocks(operator: Any, blocks: list[Block]) -> list[Any]:
+    """The operator of every block: its own, where it has so many, or else itself from within."""
+    own = getattr(operator, "blocks", (operator,))
+    if len(own) == len(blocks):
+        return list(own)
+    return [Within(operator, block, extent(blocks)) for block in blocks]
+
+
+def by_action(layer: str, operator: Any, blocks: list[Block]) -> list[Dense]:
+    """The matrix of every block, from the products with all unit vectors of the layer."""
+    shape = extent(blocks)
+    matrix = dense_by_action(layer, operator.matvec, shape, blocks[0].seen.algebra)
+    parts = [matrix[of][:, of] for of in entries(blocks)]
+    inside = torch.zeros_like(matrix)
+    for of, part in zip(entries(blocks), parts, strict=True):
+        inside[of[:, None], of] = part
+    if not torch.equal(inside, matrix):
+        raise BadAnswer(_coupled(layer, matrix - inside, blocks))
+    shapes = [tuple(block.seen.G[0].shape[1:]) for block in blocks]
+    return [Dense(part, (o, i)) for part, (o, i) in zip(parts, shapes, strict=True)]
+
+
+def extent(blocks: list[Block]) -> tuple[int, int]:
+    """[d_out, d_in] of all blocks of a layer together."""
+    return max(block.rows.stop for block in blocks), max(block.columns.stop for block in blocks)
+
+
+def entries(blocks: list[Block]) -> list[Tensor]:
+    """For every block the numbers of its entries in vec of the layer, rows stacked."""
+    d_out, d_in = extent(blocks)
+    numbers = torch.arange(d_out * d_in).reshape(d_out, d_in)
+    return [block.of(numbers).reshape(-1) for block in blocks]
+
+
+def dense_by_action(
+    layer: str, matvec: Callable[[Tensor], Any], shape: tuple[int, int], dtype: torch.dtype
+) -> Tensor:
+    """Column by column: what ``matvec`` makes of every unit vector, checked, in float64."""
+    units = torch.eye(shape[0] * shape[1], dtype=dtype).reshape(-1, *shape)
+    columns = []
+    for V in units:
+        column = checked(layer, "matvec", matvec(V.clone()), "for V of", shape)
+        # A copy: what the next product does to this one is a law of its own.
+        columns.append(column.detach().to(torch.float64, copy=True).reshape(-1))
+    return torch.stack(columns, 1)
+
+
+def checked(layer: str, method: str, found: Any, given: str, shape: tuple[int, int]) -> Tensor:
+    """A tensor shaped like what the method was given, without NaN."""
+    if not isinstance(found, Tensor):
+        raise BadAnswer(
+            f"layer {layer!r}: {method} returned a {type(found).__name__}, not a tensor"
+        )
+    if tuple(found.shape) != shape:
+        raise BadAnswer(
+            f"layer {layer!r}: {method} returned shape {list(found.shape)} {given} "
+            f"{list(shape)} = [d_out, d_in], the bias among the inputs"
+        )
+    if not bool(torch.isfinite(found).all()):
+        raise BadAnswer(f"layer {layer!r}: {method} returned NaN or infinity")
+    return found
+
+
+def _coupled(layer: str, between: Tensor, blocks: list[Block]) -> str:
+    """Which blocks should not be: groups, or the weight and the bias of one."""
+    d_out, d_in = extent(blocks)
+    rows = blocks[0].rows
+    group = torch.arange(d_out * d_in) // ((rows.stop - rows.start) * d_in)
+    if between[group[:, None] != group].any():
+        return f"layer {layer!r}: its groups are coupled; every group is a block of its own"
+    return (
+        f"layer {layer!r}: its weight and its bias are coupled, but Separate() is declared, which "
+        "makes each a block of its own"
+    )

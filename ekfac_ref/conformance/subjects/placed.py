@@ -1,0 +1,44 @@
+"""Several operators side by side: an answer for a layer whose blocks are not coupled."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ekfac_ref.conformance.subjects.definition import Block
+
+Place = tuple[slice, slice]
+
+
+@dataclass(frozen=True, eq=False)
+class Apart:
+    """What ``blocks`` are on their ``places``, rows and columns of [d_out, d_in], and 0 between."""
+
+    blocks: Sequence[Any]
+    places: Sequence[Place]
+
+    def matvec(self, V: Tensor) -> Tensor:
+        """The product, place by place."""
+        return self._everywhere([block.matvec(V[at]) for block, at in self._pairs()], V)
+
+    def solve(self, V: Tensor, *, damping: float) -> Tensor:
+        """(M + damping I)^-1 V, place by place."""
+        parts = [block.solve(V[at], damping=damping) for block, at in self._pairs()]
+        return self._everywhere(parts, V)
+
+    def _everywhere(self, parts: list[Tensor], V: Tensor) -> Tensor:
+        whole = torch.empty_like(V)
+        for part, at in zip(parts, self.places, strict=True):
+            whole[at] = part
+        return whole
+
+    def _pairs(self) -> list[tuple[Any, Place]]:
+        return list(zip(self.blocks, self.places, strict=True))
+
+
+def put_together(operators: Sequence[Any], blocks: list[Block]) -> Any:
+    """One operator for a layer out of those of its blocks."""
+    places = [(block.rows, block.columns) for block in blocks]
+    return operators[0] if len(operators) == 1 else Apart(operators, places)

@@ -1,0 +1,181 @@
+"""A subject's answers to one problem, in the form that laws are asked of."""
+
+import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from ekfac_ref.conformance.subjects.definition import Block
+from ekfac_ref.conformance.subjects.matrices import (
+    BadAnswer,
+    by_action,
+    checked,
+    extent,
+    own_blocks,
+)
+from ekfac_ref.conformance.subjects.snapshot import changes, snapshot
+from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
+from ekfac_ref.conformance.truth.cache import remembered
+from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.matrix.operators import Dense
+from ekfac_ref.model.forward import algebra_dtype
+from ekfac_ref.question.problem import Problem
+
+DAMPINGS = (1e-6, 1.0)  # at 1 a damping that is squared, or its root, looks right
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What a subject said of one block, and what that block saw.
+
+    A block is a layer, or one group of it, or the weight or the bias of either where the subject
+    treats them apart (``definition.py``).
+
+    Attributes:
+        layer: its name, with that of the block where there are several.
+        seen: by the kit's own eyes, in float64.
+        E: the EKFAC block by its action on every unit vector, in float64.
+        own: the operator itself, for laws that ask it for more; the block's own, if it has blocks.
+        K: the KFAC block by its action, if the subject offers KFAC.
+        F: the exact block by its action, if the subject offers it.
+    """
+
+    layer: str
+    seen: Observation
+    E: Dense
+    own: Any
+    K: Dense | None
+    F: Dense | None
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """What ``precondition`` made of V in one layer: x, and once more ``again``. In float64."""
+
+    damping: float
+    V: Tensor
+    x: Tensor
+    again: Tensor
+
+
+class Trial:
+    """One subject, one problem, and the answers, asked for when they are needed and only once.
+
+    ``changes`` has a line for everything that the subject changed while it answered, or failed to.
+    """
+
+    def __init__(self, subject: Subject, problem: Problem) -> None:
+        self.subject, self.problem = subject, problem
+        self.changes: list[str] = []
+
+    def about(self, problem: Problem) -> "Trial":
+        """The same subject on a changed problem, which has the same layers.
+
+        What those saw of it is taken to be what they saw of this one: no law between two answers
+        asks for more than the shapes, and looking takes longer than most subjects do.
+        """
+        trial = Trial(self.subject, problem)
+        trial.seen = self.seen
+        return trial
+
+    @cached_property
+    def seen(self) -> dict[str, list[Observation]]:
+        """{layer: one Observation per group}, whatever the subject makes of them."""
+        return remembered(self.problem)
+
+    @cached_property
+    def blocks(self) -> dict[str, list[Block]]:
+        """{layer: its blocks}, as the subject's definition has them."""
+        return self.subject.definition.blocks(self.problem, self.seen)
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """Every block of every layer."""
+        E = self.asked(self.subject.ekfac, "ekfac")
+        K = self._if_offered(self.subject.kfac, "kfac")
+        F = self._if_offered(self.subject.exact_fisher, "exact_fisher")
+        return [
+            case
+            for name, blocks in self.blocks.items()
+            for case in _cases(name, blocks, E[name], K and K[name], F and F[name])
+        ]
+
+    @cached_property
+    def preconditioned(self) -> dict[str, list[Solved]]:
+        """{layer: what ``precondition`` says at DAMPINGS}, with nothing in it if there is none.
+
+        The gradients are random numbers, of all layers at once.
+        """
+        if self.subject.precondition is None:
+            return {}
+        dtype = algebra_dtype(next(self.problem.model.parameters()).dtype)
+        generator = torch.Generator().manual_seed(3)
+        V = {
+            name: torch.randn(extent(blocks), generator=generator).to(dtype)
+            for name, blocks in self.blocks.items()
+        }
+        twice = {
+            damping: [self._precondition(V, damping) for _ in range(2)] for damping in DAMPINGS
+        }
+        return {
+            name: [
+                Solved(damping, V[name].double(), x[name], again[name])
+                for damping, (x, again) in twice.items()
+            ]
+            for name in V
+        }
+
+    def asked(self, ask: Ask, method: str) -> Answer:
+        """An answer with the right layers in it, to a copy of the problem."""
+        given = copied(self.problem)
+        before = snapshot(given.model, given.batches)
+        try:
+            answer = ask(given)
+        finally:
+            after = snapshot(given.model, given.batches)
+            self.changes += [f"{method}, {line}" for line in changes(before, after)]
+        if not hasattr(answer, "keys") or set(answer) != set(self.seen):
+            got = sorted(answer) if hasattr(answer, "keys") else type(answer).__name__
+            raise BadAnswer(f"{method} returned {got}, expected a dict of {sorted(self.seen)}")
+        return answer
+
+    def _if_offered(self, ask: Ask | None, method: str) -> Answer | None:
+        return None if ask is None else self.asked(ask, method)
+
+    def _precondition(self, gradients: dict[str, Tensor], damping: float) -> dict[str, Tensor]:
+        precondition = self.subject.precondition
+        assert precondition is not None
+        given = {name: V.clone() for name, V in gradients.items()}
+        answer = self.asked(lambda problem: precondition(problem, given, damping), "precondition")
+        for name, V in gradients.items():
+            if name not in given or not torch.equal(given[name], V):
+                self.changes.append(f"precondition, gradients of {name!r}: changed")
+        asked = "for gradients of"
+        return {
+            name: checked(name, "precondition", answer[name], asked, extent(blocks))
+            .detach()
+            .to(torch.float64, copy=True)
+            for name, blocks in self.blocks.items()
+        }
+
+
+def copied(problem: Problem) -> Problem:
+    """A problem that the subject may do anything to."""
+    batches = [tree_map(torch.clone, tuple(batch)) for batch in problem.batches]
+    return replace(problem, model=copy.deepcopy(problem.model), batches=batches)
+
+
+def _cases(name: str, blocks: list[Block], E: Any, K: Any, F: Any) -> list[Case]:
+    parts = [
+        [None] * len(blocks) if operator is None else by_action(name, operator, blocks)
+        for operator in (E, K, F)
+    ]
+    rows = zip(blocks, own_blocks(E, blocks), *parts, strict=True)
+    return [
+        Case(", ".join(filter(None, (name, block.name))), block.seen, e, own, k, f)
+        for block, own, e, k, f in rows
+    ]

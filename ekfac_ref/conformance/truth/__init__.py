@@ -1,0 +1,1 @@
+"""What is right: what each layer saw, the definitions applied to it, how far rounding may go."""

@@ -1,0 +1,72 @@
+r"""A, B, F and Lambda written down as their definitions, sample by sample.
+
+Slow on purpose. ``kfac.py`` and ``ekfac.py`` are judged by this file like any other implementation,
+so it shares nothing with them: no streaming, no thin bases, no pooled rows.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.question.sharing import Expand
+
+Square = Float[Tensor, "d d"]
+Factors = tuple[Float[Tensor, "d_out d_out"], Float[Tensor, "d_in d_in"]]
+
+
+def fisher(seen: Observation) -> Square:
+    """F = (1/N) sum_n sum_c vec(G_nc) vec(G_nc)^T."""
+    return _sum(torch.outer(v, v) for G in seen.G for v in G.flatten(1)) / len(seen.G)
+
+
+def factors(seen: Observation) -> Factors:
+    """(B, A) under the problem's sharing."""
+    return _expand(seen) if isinstance(seen.sharing, Expand) else _reduce(seen)
+
+
+def _expand(seen: Observation) -> Factors:
+    """B = (1/N) sum_nct g g^T,  A = (1/M) sum_nt a a^T over the M positions that count."""
+    M = sum(int(counted.sum()) for counted in seen.counted)
+    kept = [a_t for a, counted in _pairs(seen) for a_t, yes in zip(a, counted, strict=True) if yes]
+    B = _sum(torch.outer(g_ct, g_ct) for g in seen.g for g_ct in g.flatten(0, 1)) / len(seen.g)
+    return B, _sum(torch.outer(a_t, a_t) for a_t in kept) / M
+
+
+def _reduce(seen: Observation) -> Factors:
+    """B = (1/N) sum_nc ghat ghat^T,  A = (1/N+) sum_n abar abar^T, the mean of it over all runs."""
+    means = [a[counted].mean(0) for a, counted in _runs(seen) if counted.any()]
+    ghat = [g_c.sum(0) for g in seen.g for g_c in g]
+    B = _sum(torch.outer(x, x) for x in ghat) / len(seen.g)
+    return B, _sum(torch.outer(abar, abar) for abar in means) / len(means)
+
+
+def eigenvalues(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Float[Tensor, "r_out r_in"]:
+    """Lambda_oi = (1/N) sum_nc [Q_B^T G_nc Q_A]_oi^2 in any orthonormal basis."""
+    return _sum((Q_B.T @ G_c @ Q_A) ** 2 for G in seen.G for G_c in G) / len(seen.G)
+
+
+def ekfac(seen: Observation) -> Square:
+    """E with eigenbases of this file's own factors: one legal choice where they are degenerate."""
+    B, A = factors(seen)
+    Q_B, Q_A = (torch.linalg.eigh(factor).eigenvectors.contiguous() for factor in (B, A))
+    Q = torch.kron(Q_B, Q_A)
+    return Q @ torch.diag(eigenvalues(seen, Q_B, Q_A).reshape(-1)) @ Q.T
+
+
+def _pairs(seen: Observation) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(seen.a, seen.counted, strict=True))
+
+
+def _runs(seen: Observation) -> list[tuple[Tensor, Tensor]]:
+    return [
+        run
+        for a, counted in _pairs(seen)
+        for run in zip(a.chunk(seen.runs), counted.chunk(seen.runs), strict=True)
+    ]
+
+
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(terms)).sum(0)

@@ -1,0 +1,75 @@
+r"""KFAC's eigenbasis with the eigenvalues put right.
+
+E = (Q_B (x) Q_A) diag(vec Lambda) (Q_B (x) Q_A)^T, with Q_A, Q_B the eigenvectors of KFAC's factors
+and Lambda the diagonal of F read in that basis:
+
+    Lambda_oi = (1/N) sum_n sum_c [Q_B^T G_nc Q_A]_oi^2,    G_nc = sum_t g_nct a_nt^T.
+
+The sum over positions t comes *before* the square. Lambda is the best diagonal there is in this
+basis: ||F - E|| <= ||F - K|| for every K diagonal in it, KFAC's among them.
+
+Source: George et al. 2018 (1806.03884).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ekfac_ref.matrix.eigen import eigh
+from ekfac_ref.matrix.kfac import Gram, Stack
+
+
+def eigenbasis(sum_of_rows: Stack | Gram) -> Float[Tensor, "d r"]:
+    """Eigenvectors of A or B as columns. Scale plays no part, so none is asked for.
+
+    From r < d rows come only r directions that contain the rows: no gradient has any component in
+    the others, so Lambda is zero there. (QR, then an r x r eigendecomposition: faster than the SVD
+    of the rows, and the eigenvectors that it gives are closer to diagonalizing A.)
+    """
+    if isinstance(sum_of_rows, Gram):
+        return eigh(sum_of_rows.gram())[1]
+    Q, R = torch.linalg.qr(sum_of_rows.rows.T)
+    return Q @ eigh(R @ R.T)[1]
+
+
+def squares_from_gradients(
+    G: Float[Tensor, "N C d_out d_in"],
+    Q_B: Float[Tensor, "d_out r_out"],
+    Q_A: Float[Tensor, "d_in r_in"],
+) -> Float[Tensor, "r_out r_in"]:
+    """sum_nc [Q_B^T G_nc Q_A]^2, N Lambda by its definition."""
+    return (Q_B.T @ G @ Q_A).square().sum((0, 1))
+
+
+def squares_from_taps(
+    a: Float[Tensor, "N T d_in"],
+    g: Float[Tensor, "N C T d_out"],
+    Q_B: Float[Tensor, "d_out r_out"],
+    Q_A: Float[Tensor, "d_in r_in"],
+) -> Float[Tensor, "r_out r_in"]:
+    """The same from inputs and output gradients.
+
+    With one position, [Q_B^T g a^T Q_A]^2 is the product of two squares and no gradient is ever
+    formed. With several, either a and g are rotated and then summed over positions, or summed and
+    then rotated, whichever takes fewer multiplications.
+    """
+    T = a.shape[1]
+    if T == 1:
+        b = (g[:, :, 0] @ Q_B).square_().sum(1)
+        return b.T @ (a[:, 0] @ Q_A).square_()
+    if _rotating_first_is_cheaper(T, g.shape[1], Q_B, Q_A):
+        return _sum_over_positions(a @ Q_A, g @ Q_B).square_().sum((0, 1))
+    return squares_from_gradients(_sum_over_positions(a, g), Q_B, Q_A)
+
+
+def _sum_over_positions(
+    a: Float[Tensor, "N T i"], g: Float[Tensor, "N C T o"]
+) -> Float[Tensor, "N C o i"]:
+    return torch.einsum("ncto,nti->ncoi", g, a)
+
+
+def _rotating_first_is_cheaper(T: int, C: int, Q_B: Tensor, Q_A: Tensor) -> bool:
+    (d_out, r_out), (d_in, r_in) = Q_B.shape, Q_A.shape
+    rotate_first = T * (d_in * r_in + C * d_out * r_out + C * r_out * r_in)
+    sum_first = C * (T * d_out * d_in + r_out * d_out * d_in + r_out * d_in * r_in)
+    return rotate_first < sum_first

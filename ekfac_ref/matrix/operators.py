@@ -1,0 +1,221 @@
+r"""Matrices on [W | b], by what is known of them: Dense, Kronecker, EigenKronecker, BlockDiagonal.
+
+All are symmetric and act on V of shape [d_out, d_in] as P x P matrices act on vec(V), rows stacked
+(``notation.py``). All answer ``dense()``, ``matvec(V)``, ``solve(V, damping=)`` = (M + damping
+I)^-1 V, ``trace()``, ``logdet(damping=)`` = log det(M + damping I) and ``scaled(factor)``. Damping
+is added to the eigenvalues, once, in the units of the matrix. It must make the matrix positive
+definite; eigenvalues within rounding of zero count as zero there.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.matrix.eigen import eigh
+
+Matrix = Float[Tensor, "d_out d_in"]
+Scalar = Float[Tensor, ""]
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """What every block answers."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    def dense(self) -> Float[Tensor, "P P"]: ...
+    def matvec(self, V: Matrix) -> Matrix: ...
+    def solve(self, V: Matrix, *, damping: float) -> Matrix: ...
+    def trace(self) -> Scalar: ...
+    def logdet(self, *, damping: float) -> Scalar: ...
+    def scaled(self, factor: float) -> "Operator": ...
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """The matrix itself; ``shape`` is that of the V it acts on, P = d_out d_in."""
+
+    matrix: Float[Tensor, "P P"]
+    shape: tuple[int, int]
+
+    def dense(self) -> Float[Tensor, "P P"]:
+        return self.matrix
+
+    def matvec(self, V: Matrix) -> Matrix:
+        _check(self, V)
+        return (self.matrix @ V.reshape(-1)).reshape(V.shape)
+
+    def solve(self, V: Matrix, *, damping: float) -> Matrix:
+        _check(self, V)
+        w, Q = eigh(self.matrix)
+        w = _damped(_without_noise(w), damping, null_space=False)
+        return (Q @ ((Q.T @ V.reshape(-1)) / w)).reshape(V.shape)
+
+    def scaled(self, factor: float) -> "Dense":
+        return Dense(self.matrix * factor, self.shape)
+
+    def trace(self) -> Scalar:
+        return self.matrix.trace()
+
+    def logdet(self, *, damping: float) -> Scalar:
+        w = _without_noise(eigh(self.matrix)[0])
+        return _damped(w, damping, null_space=False).log().sum()
+
+
+@dataclass(frozen=True, eq=False)
+class Kronecker:
+    """B (x) A: V -> B V A^T. Solves by way of ``diagonalized()``; keep that to solve often."""
+
+    B: Float[Tensor, "d_out d_out"]
+    A: Float[Tensor, "d_in d_in"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.B), len(self.A)
+
+    def diagonalized(self) -> "EigenKronecker":
+        """The same matrix by its eigenvectors; its eigenvalues are the products of the factors'."""
+        b, Q_B = eigh(self.B)
+        a, Q_A = eigh(self.A)
+        return EigenKronecker(Q_B, Q_A, torch.outer(_without_noise(b), _without_noise(a)))
+
+    def dense(self) -> Float[Tensor, "P P"]:
+        return torch.einsum("op,iq->oipq", self.B, self.A).flatten(2).flatten(0, 1)
+
+    def matvec(self, V: Matrix) -> Matrix:
+        _check(self, V)
+        return self.B @ V @ self.A.T
+
+    def solve(self, V: Matrix, *, damping: float) -> Matrix:
+        return self.diagonalized().solve(V, damping=damping)
+
+    def scaled(self, factor: float) -> "Kronecker":
+        return Kronecker(self.B * factor, self.A)
+
+    def trace(self) -> Scalar:
+        return self.B.trace() * self.A.trace()
+
+    def logdet(self, *, damping: float) -> Scalar:
+        return self.diagonalized().logdet(damping=damping)
+
+
+@dataclass(frozen=True, eq=False)
+class EigenKronecker:
+    """(Q_B (x) Q_A) diag(vec eigenvalues) (Q_B (x) Q_A)^T, with orthonormal columns Q.
+
+    Where Q has fewer columns than rows, the rest of the space belongs to eigenvalue 0.
+    """
+
+    Q_B: Float[Tensor, "d_out r_out"]
+    Q_A: Float[Tensor, "d_in r_in"]
+    eigenvalues: Float[Tensor, "r_out r_in"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.Q_B), len(self.Q_A)
+
+    def dense(self) -> Float[Tensor, "P P"]:
+        Q = torch.einsum("or,is->oirs", self.Q_B, self.Q_A).flatten(2).flatten(0, 1)
+        return (Q * self.eigenvalues.reshape(-1)) @ Q.T
+
+    def matvec(self, V: Matrix) -> Matrix:
+        _check(self, V)
+        return self._from_basis(self.eigenvalues * self._to_basis(V))
+
+    def solve(self, V: Matrix, *, damping: float) -> Matrix:
+        _check(self, V)
+        damped = _damped(self.eigenvalues, damping, self._has_null_space)
+        coordinates = self._to_basis(V)
+        inside = self._from_basis(coordinates / damped)
+        if not self._has_null_space:
+            return inside
+        # Projected out twice: once leaves rounding in the span, which 1 / damping would blow up.
+        rest = V - self._from_basis(coordinates)
+        rest = rest - self._from_basis(self._to_basis(rest))
+        return rest / damping + inside
+
+    def scaled(self, factor: float) -> "EigenKronecker":
+        return EigenKronecker(self.Q_B, self.Q_A, self.eigenvalues * factor)
+
+    def trace(self) -> Scalar:
+        return self.eigenvalues.sum()
+
+    def logdet(self, *, damping: float) -> Scalar:
+        inside = _damped(self.eigenvalues, damping, self._has_null_space).log().sum()
+        null = len(self.Q_B) * len(self.Q_A) - self.eigenvalues.numel()
+        return inside + null * torch.log(inside.new_tensor(damping)) if null else inside
+
+    def _to_basis(self, V: Matrix) -> Float[Tensor, "r_out r_in"]:
+        return self.Q_B.T @ V @ self.Q_A
+
+    def _from_basis(self, C: Float[Tensor, "r_out r_in"]) -> Matrix:
+        return self.Q_B @ C @ self.Q_A.T
+
+    @property
+    def _has_null_space(self) -> bool:
+        return self.eigenvalues.numel() < len(self.Q_B) * len(self.Q_A)
+
+
+Block = TypeVar("Block", Dense, Kronecker, EigenKronecker)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockDiagonal:
+    """One block per group: block k acts on the k-th run of rows of V."""
+
+    blocks: tuple[Dense | Kronecker | EigenKronecker, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return sum(block.shape[0] for block in self.blocks), self.blocks[0].shape[1]
+
+    def dense(self) -> Float[Tensor, "P P"]:
+        return torch.block_diag(*(block.dense() for block in self.blocks))
+
+    def matvec(self, V: Matrix) -> Matrix:
+        return torch.cat([block.matvec(rows) for block, rows in self._split(V)])
+
+    def solve(self, V: Matrix, *, damping: float) -> Matrix:
+        return torch.cat([block.solve(rows, damping=damping) for block, rows in self._split(V)])
+
+    def scaled(self, factor: float) -> "BlockDiagonal":
+        return BlockDiagonal(tuple(block.scaled(factor) for block in self.blocks))
+
+    def trace(self) -> Scalar:
+        return torch.stack([block.trace() for block in self.blocks]).sum()
+
+    def logdet(self, *, damping: float) -> Scalar:
+        return torch.stack([block.logdet(damping=damping) for block in self.blocks]).sum()
+
+    def _split(self, V: Matrix) -> list[tuple[Dense | Kronecker | EigenKronecker, Tensor]]:
+        _check(self, V)
+        rows = V.split([block.shape[0] for block in self.blocks])
+        return list(zip(self.blocks, rows, strict=True))
+
+
+def _check(operator: Operator, V: Tensor) -> None:
+    if tuple(V.shape) != operator.shape:
+        raise ProblemError(
+            f"V: shape {list(V.shape)}, but this block acts on [d_out, d_in] = "
+            f"{list(operator.shape)}; bring gradients to [W | b] with Layer.to_matrix."
+        )
+
+
+def _without_noise(w: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+    """Eigenvalues from eigh, where those within its rounding error of zero are zero."""
+    return torch.where(w.abs() <= torch.finfo(w.dtype).eps * len(w) * w.abs().amax(), 0.0, w)
+
+
+def _damped(w: Float[Tensor, "..."], damping: float, null_space: bool) -> Float[Tensor, "..."]:
+    noise = torch.finfo(w.dtype).eps * w.abs().amax()
+    lowest = 0.0 if null_space or w.amin().abs() <= noise else float(w.amin())
+    if not lowest + damping > 0:
+        raise ProblemError(
+            f"damping: {damping:g} does not make this block positive definite, its lowest "
+            f"eigenvalue is {lowest:.3g}; choose damping > {max(0.0, -lowest):.3g}."
+        )
+    return w + damping

@@ -1,0 +1,52 @@
+r"""One gradient per sample and per column: ``vmap(grad(functional_call))``.
+
+G_nc is the gradient of <f_n, s_nc> with respect to [W | b], s_nc held constant. This is the
+definition; ``taps.py`` is the fast way to the same numbers, without ever forming G.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import grad, vmap
+
+from ekfac_ref.model.forward import batchable, forward_one, in_algebra_dtype, with_parameters
+from ekfac_ref.model.rewritten import Rewriting
+from ekfac_ref.model.session import Session
+from ekfac_ref.question.batches import Batch
+
+Gradients = dict[str, Float[Tensor, "N C d_out d_in"]]
+
+
+def gradients(session: Session, budget: int) -> Iterator[Gradients]:
+    """The G_nc of every layer, run after run of consecutive samples, in the order of the data.
+
+    A run is as long as ``budget`` bytes allow. Rows of a grouped layer follow one another group by
+    group. No factor of N.
+    """
+    values: dict[str, Tensor] = dict(session.model.named_parameters())
+    wanted = {name: values[name] for layer in session.layers for name in layer.parameters}
+    numbers = sum(value.numel() for value in wanted.values())
+    for batch, seen in session.batches():
+        size = 2 * numbers * seen.columns * next(iter(wanted.values())).itemsize
+        for chunk in batch.chunks(size, budget):
+            yield _gradients(session, wanted, chunk)
+
+
+def _gradients(session: Session, parameters: dict[str, Tensor], batch: Batch) -> Gradients:
+    def output(values: dict[str, Tensor], inputs: Any) -> Tensor:
+        return forward_one(with_parameters(session.model, values), inputs)
+
+    def loss(values: dict[str, Tensor], inputs: Any, s: Tensor) -> Tensor:
+        return (output(values, inputs) * s).sum()
+
+    def matrices(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {layer.name: layer.to_matrix(tensors) for layer in session.layers}
+
+    per_column = vmap(grad(loss), in_dims=(None, None, 0))
+    with batchable(), Rewriting():
+        f = vmap(output, in_dims=(None, 0))(parameters, batch.inputs)
+        S = session.columns(f, batch)
+        G = vmap(per_column, in_dims=(None, 0, 0))(parameters, batch.inputs, S)
+    return {name: in_algebra_dtype(G_l) for name, G_l in vmap(vmap(matrices))(G).items()}

@@ -1,0 +1,206 @@
+"""Which parameters make up which layer, and an error for every trainable one that none covers."""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.linear_form import Op, from_matrix, to_matrix
+
+_OPS: dict[type[nn.Module], Op] = {
+    nn.Linear: F.linear,
+    nn.Bilinear: F.bilinear,
+    nn.Conv1d: F.conv1d,
+    nn.Conv2d: F.conv2d,
+    nn.Conv3d: F.conv3d,
+    nn.ConvTranspose1d: F.conv_transpose1d,
+    nn.ConvTranspose2d: F.conv_transpose2d,
+    nn.ConvTranspose3d: F.conv_transpose3d,
+    nn.Embedding: F.embedding,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One trainable weight, all the modules that use it, and their bias.
+
+    Attributes:
+        name: of the first module that owns the weight.
+        op: the function that applies the weight.
+        weight: the Parameter itself.
+        bias: the bias Parameter, where there is one and it is trainable.
+        parameters: names of weight and bias in ``model.named_parameters()``.
+        groups: of a grouped convolution, else 1.
+    """
+
+    name: str
+    op: Op
+    weight: Tensor
+    bias: Tensor | None
+    parameters: tuple[str, ...]
+    groups: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[d_out, d_in] of [W | b], all groups."""
+        d_out, d_weight = to_matrix(self.op, self.weight, self.groups).shape
+        return d_out, d_weight + (self.bias is not None)
+
+    def to_matrix(self, tensors: dict[str, Tensor]) -> Shaped[Tensor, "d_out d_in"]:
+        """[W | b] from tensors (values, gradients) named and shaped like the Parameters."""
+        matrix = to_matrix(self.op, tensors[self.parameters[0]], self.groups)
+        if self.bias is None:
+            return matrix
+        return torch.cat([matrix, tensors[self.parameters[1]][:, None]], 1)
+
+    def from_matrix(self, matrix: Shaped[Tensor, "d_out d_in"]) -> dict[str, Tensor]:
+        """The inverse of ``to_matrix``."""
+        d_weight = matrix.shape[1] - (self.bias is not None)
+        weight = from_matrix(self.op, matrix[:, :d_weight], self.weight.shape, self.groups)
+        tensors = (weight,) if self.bias is None else (weight, matrix[:, -1])
+        return dict(zip(self.parameters, tensors, strict=True))
+
+
+def find_layers(model: nn.Module, names: tuple[str, ...] | None = None) -> tuple[Layer, ...]:
+    """The layers of the model with a trainable weight, in the order of ``named_modules``.
+
+    With names given, those alone; without, all of them, and every trainable parameter must belong
+    to one. A frozen weight is left alone; a frozen bias is a constant, not a coordinate.
+    """
+    modules = dict(model.named_modules())
+    _check_names(model, modules, names)
+    parameter_names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+    owners: dict[Tensor, list[tuple[str, nn.Module]]] = {}
+    for name, module in modules.items():
+        weight = getattr(module, "weight", None)
+        if _op(module) is not None and isinstance(weight, nn.Parameter) and weight.requires_grad:
+            owners.setdefault(weight, []).append((name, module))
+    layers = tuple(
+        _layer(weight, uses, parameter_names)
+        for weight, uses in owners.items()
+        if names is None or any(name in names for name, _ in uses)
+    )
+    if names is None:
+        _check_coverage(model, layers)
+    _check_no_shared_memory(model, layers)
+    if not layers:
+        raise ProblemError(
+            "layers: the model has no supported layer with a trainable weight; call "
+            "requires_grad_(True) on what you want the curvature of."
+        )
+    return layers
+
+
+def _op(module: nn.Module) -> Op | None:
+    return next((op for kind, op in _OPS.items() if isinstance(module, kind)), None)
+
+
+def _layer(
+    weight: Tensor, uses: list[tuple[str, nn.Module]], parameter_names: dict[Tensor, str]
+) -> Layer:
+    name, first = uses[0]
+    for other_name, other in uses:
+        _refuse_options(other_name, other)
+        if _op(other) is not _op(first) or _groups(other) != _groups(first):
+            raise ProblemError(
+                f"layer {name!r}: its weight is tied to {other_name!r}, a {type(other).__name__}, "
+                f"which reads it in another orientation (or other groups) than {name!r}, a "
+                f"{type(first).__name__}; untie them, or leave the weight out by naming the other "
+                "layers in Problem(layers=...)."
+            )
+    biases = [bias for _, module in uses if (bias := _trainable_bias(module)) is not None]
+    if any(bias is not biases[0] for bias in biases):
+        raise ProblemError(
+            f"layer {name!r}: its weight is tied across {[n for n, _ in uses]}, but their biases "
+            "differ, so there is no one matrix [W | b]; tie the biases too, or drop them."
+        )
+    tensors = [weight, *biases[:1]]
+    named = tuple(parameter_names[tensor] for tensor in tensors)
+    op = _op(first)
+    assert op is not None
+    return Layer(name, op, weight, biases[0] if biases else None, named, _groups(first))
+
+
+def _groups(module: nn.Module) -> int:
+    return int(getattr(module, "groups", 1))
+
+
+def _trainable_bias(module: nn.Module) -> Tensor | None:
+    bias = getattr(module, "bias", None)
+    return bias if isinstance(bias, nn.Parameter) and bias.requires_grad else None
+
+
+def _refuse_options(name: str, module: nn.Module) -> None:
+    for option in ("max_norm", "scale_grad_by_freq", "sparse"):
+        if getattr(module, option, None):
+            raise ProblemError(
+                f"layer {name!r}: {type(module).__name__} with {option} has no per-sample gradient "
+                f"of the usual form; switch {option} off, or name the other layers in "
+                "Problem(layers=...)."
+            )
+
+
+def _check_names(
+    model: nn.Module, modules: dict[str, nn.Module], names: tuple[str, ...] | None
+) -> None:
+    supported = [n for n, m in modules.items() if _op(m) is not None]
+    if names is not None and not names:
+        raise ProblemError(
+            f"layers: no name is given; choose among {supported}, or leave layers=None."
+        )
+    for name in names if names is not None else ():
+        if name not in modules:
+            raise ProblemError(f"layers: there is no module {name!r}; choose among {supported}.")
+        if _op(modules[name]) is None:
+            raise ProblemError(
+                f"layers: {name!r} is a {type(modules[name]).__name__}, which is not linear in one "
+                f"weight; choose among {supported}."
+            )
+        if not isinstance(modules[name].weight, nn.Parameter):
+            raise ProblemError(
+                f"layers: the weight of {name!r} is computed from other parameters, not one "
+                "itself; undo that (parametrize.remove_parametrizations, prune.remove), or leave "
+                "the name out."
+            )
+        if not modules[name].weight.requires_grad:
+            raise ProblemError(
+                f"layers: the weight of {name!r} is frozen; call requires_grad_(True) on it, or "
+                "leave the name out."
+            )
+
+
+def _check_coverage(model: nn.Module, layers: tuple[Layer, ...]) -> None:
+    covered = {name for layer in layers for name in layer.parameters}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and name not in covered:
+            owner = type(model.get_submodule(name.rpartition(".")[0])).__name__
+            raise ProblemError(
+                f"parameter {name!r} (of a {owner}) is trainable, but no supported layer covers "
+                f"it; freeze it, or say that it is left out by naming the layers to treat: "
+                f"Problem(layers={tuple(layer.name for layer in layers)!r})."
+            )
+
+
+def _check_no_shared_memory(model: nn.Module, layers: tuple[Layer, ...]) -> None:
+    """Two Parameters over the same memory (say, one a view of the other's transpose) are a tie
+    that autograd does not see.
+    """
+    ours = {name for layer in layers for name in layer.parameters}
+    spans = [(n, _span(p)) for n, p in model.named_parameters() if p.numel()]
+    for (one, (start, end)), (two, (other_start, other_end)) in combinations(spans, 2):
+        if (one in ours or two in ours) and start < other_end and other_start < end:
+            raise ProblemError(
+                f"parameter {two!r} shares its memory with {one!r} without being the same "
+                "Parameter, so they are tied in a way that gradients cannot see (two orientations, "
+                "say); give it memory of its own with .clone()."
+            )
+
+
+def _span(p: Tensor) -> tuple[int, int]:
+    last = sum((size - 1) * stride for size, stride in zip(p.shape, p.stride(), strict=True))
+    start = p.data_ptr()
+    return start, start + (last + 1) * p.element_size()

@@ -1,0 +1,106 @@
+r"""What goes into a layer and what comes back to its output, without hooks.
+
+A ``TorchFunctionMode`` (``uses.Recorder``) sees the one call whose weight *is* the tapped
+Parameter. It keeps the layer's inputs a_nt and adds a zero to its output; the gradient of
+<f_n, s_nc> with respect to that zero is g_nct. All samples share one forward pass (``vmap``), all
+columns one backward pass.
+
+Every use of a weight is a position: leading axes of a Linear, output positions of a convolution,
+repeated calls of a module, other modules tied to the Parameter. No factor of N is in here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.func import vmap
+
+from ekfac_ref.model.forward import batchable, forward_one, in_algebra_dtype
+from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.linear_form import channels_last
+from ekfac_ref.model.masks import check_mute, counted_positions
+from ekfac_ref.model.uses import Recorder, Use
+from ekfac_ref.question.batches import Batch
+
+Columns = Callable[[Tensor, Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Tap:
+    """What one layer (one group of it) saw of some samples: G_nc = sum_t g_nct a_nt^T.
+
+    Attributes:
+        a: inputs, the homogeneous 1 of the bias last.
+        g: gradients of <f_n, s_nc> with respect to the output.
+        counted: which positions count; None means all. Where one does not, g is zero.
+    """
+
+    a: Float[Tensor, "N T d_in"]
+    g: Float[Tensor, "N C T d_out"]
+    counted: Bool[Tensor, "N T"] | None
+
+
+def tap(
+    model: nn.Module,
+    layers: tuple[Layer, ...],
+    seen: dict[str, list[Use]],
+    batch: Batch,
+    columns: Columns,
+) -> dict[str, tuple[Tap, ...]]:
+    """The taps of every layer on one batch: {layer: one Tap per group}."""
+    shifts = {
+        name: [use.output.new_zeros(()).expand(batch.size, *use.output.shape) for use in calls]
+        for name, calls in seen.items()
+    }
+
+    def one(inputs: Any, shifts: dict[str, list[Tensor]]) -> tuple[Tensor, dict[str, list[Tensor]]]:
+        with Recorder(layers, lambda name, k, y: y + shifts[name][k]) as recorder:
+            f = forward_one(model, inputs)
+        return f, recorder.inputs
+
+    with torch.enable_grad(), batchable():
+        leaves = [shift.requires_grad_() for uses in shifts.values() for shift in uses]
+        f, a = vmap(one)(batch.inputs, shifts)
+    S = columns(f.detach(), batch)
+    pulled = iter(_pull_back(f, leaves, S))
+    g = {name: [next(pulled) for _ in uses] for name, uses in shifts.items()}
+    return {layer.name: _by_group(layer, seen, a, g, batch.mask) for layer in layers}
+
+
+def _pull_back(f: Tensor, leaves: list[Tensor], S: Float[Tensor, "N C *out"]) -> list[Tensor]:
+    """The gradients [N, C, *output] of all <f_n, s_nc> with respect to each leaf."""
+    if S.shape[1] == 1:  # what a batch of one column would cost is a few percent of EKFAC
+        plain = torch.autograd.grad(f, leaves, S[:, 0], materialize_grads=True)
+        return [g[:, None] for g in plain]
+    columns = S.movedim(1, 0)
+    batched = torch.autograd.grad(f, leaves, columns, is_grads_batched=True, materialize_grads=True)
+    return [g.movedim(0, 1) for g in batched]
+
+
+def _by_group(
+    layer: Layer,
+    seen: dict[str, list[Use]],
+    a: dict[str, list[Tensor]],
+    g: dict[str, list[Tensor]],
+    mask: Tensor | None,
+) -> tuple[Tap, ...]:
+    """All uses of a layer side by side along T, its groups apart."""
+    calls = seen[layer.name]
+    uses_g = zip(calls, g[layer.name], strict=True)
+    a_ntgi = in_algebra_dtype(_side_by_side([a_k.detach() for a_k in a[layer.name]], 1))
+    g_ncto = in_algebra_dtype(
+        _side_by_side([channels_last(use.call, g_k).flatten(2, -2) for use, g_k in uses_g], 2)
+    )
+    g_nctgo = g_ncto.unflatten(-1, (layer.groups, -1))
+    counted = counted_positions(layer, calls, mask)
+    if counted is not None:
+        check_mute(layer, g_ncto, counted)
+    return tuple(Tap(a_ntgi[:, :, k], g_nctgo[:, :, :, k], counted) for k in range(layer.groups))
+
+
+def _side_by_side(tensors: list[Tensor], axis: int) -> Tensor:
+    """``torch.cat``, which would copy even a single tensor."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors, axis)

@@ -1,0 +1,152 @@
+"""Every use of a layer's weight in a forward pass, seen without hooks, and an error for misuses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode, resolve_name
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.forward import call as call_model
+from ekfac_ref.model.forward import first_line
+from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.linear_form import LINEAR_IN_WEIGHT, Call, channels_last, layer_inputs
+from ekfac_ref.model.rewritten import rewritten
+from ekfac_ref.question.batches import Batch
+
+
+@dataclass(frozen=True)
+class Use:
+    """One call of a layer on one sample.
+
+    Attributes:
+        call: the op and its arguments.
+        output: what it returned.
+        axes: the output's axes other than channels, the sample's own (of size 1) included.
+    """
+
+    call: Call
+    output: Tensor
+    axes: torch.Size
+
+
+class Recorder(TorchFunctionMode):
+    """Keeps every use of every layer; ``shift`` is added to the output of use k of a layer."""
+
+    def __init__(
+        self, layers: tuple[Layer, ...], shift: Callable[[str, int, Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self._shift = shift
+        self._owner = {id(layer.weight): layer for layer in layers}
+        self._owner |= {id(layer.bias): layer for layer in layers if layer.bias is not None}
+        self.uses: dict[str, list[Use]] = {layer.name: [] for layer in layers}
+        self.inputs: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
+        self.calling: Layer | None = None  # whom an error inside of the op is about
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        layer = self._layer_among((*args, *kwargs.values()))
+        if layer is None:
+            return rewritten(func)(*args, **kwargs)
+        if func is not layer.op:
+            return _pass_harmless(layer, func, func(*args, **kwargs))
+        call = Call.bind(func, args, kwargs)
+        self.calling = layer
+        _check_call(layer, call, self._owner.get(id(call.arguments.get("bias")), layer))
+        self.inputs[layer.name].append(_with_homogeneous(layer, call))
+        y = rewritten(func)(*args, **kwargs)
+        y = self._shift(layer.name, len(self.uses[layer.name]), y)
+        self.uses[layer.name].append(Use(call, y, channels_last(call, y).shape[:-1]))
+        self.calling = None
+        return y
+
+    def _layer_among(self, values: tuple[Any, ...]) -> Layer | None:
+        for value in values:
+            nested = self._layer_among(tuple(value)) if isinstance(value, (tuple, list)) else None
+            found = nested or self._owner.get(id(value))
+            if found is not None:
+                return found
+        return None
+
+
+def uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> dict[str, list[Use]]:
+    """How the model uses each layer, seen on the first sample of the batch."""
+    with Recorder(layers, lambda name, k, y: y) as recorder:
+        try:
+            call_model(model, batch.samples(0, 1).inputs)
+        except (ProblemError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise ProblemError(_why_it_failed(recorder, error)) from error
+    for layer in layers:
+        if not recorder.uses[layer.name]:
+            raise ProblemError(
+                f"layer {layer.name!r}: its weight was never used in the forward pass, so it has "
+                "no curvature; leave it out by naming the others in Problem(layers=...)."
+            )
+    return recorder.uses
+
+
+def _why_it_failed(recorder: Recorder, error: Exception) -> str:
+    if recorder.calling is None:
+        return (
+            f"model: its forward failed on one sample ({first_line(error)}); look at the error "
+            "above, and try model on the first sample of the batch alone."
+        )
+    return (
+        f"layer {recorder.calling.name!r}: it cannot take its input ({first_line(error)}); bring "
+        "the data into the shape, device and range of values that the layer was made for."
+    )
+
+
+def _with_homogeneous(layer: Layer, call: Call) -> Tensor:
+    a = layer_inputs(call, layer.groups)
+    if layer.bias is None:
+        return a.clone()  # the forward may go on to write into its own input
+    # A tied module with no bias, or a frozen one, uses [W | b] at the homogeneous coordinate 0.
+    one = 1.0 if call.arguments.get("bias") is layer.bias else 0.0
+    return torch.cat([a, torch.full_like(a[..., :1], one)], -1)
+
+
+def _check_call(layer: Layer, call: Call, owner_of_bias: Layer) -> None:
+    if call.arguments["weight"] is not layer.weight or owner_of_bias is not layer:
+        raise ProblemError(
+            f"layer {owner_of_bias.name!r}: its weight or bias is used together with another "
+            "weight, so there is no one matrix [W | b]; give the other weight a bias of its own."
+        )
+    for name in ("input", "input1", "input2"):
+        x = call.arguments.get(name)
+        integer_wanted = "padding_idx" in call.arguments
+        if x is not None and integer_wanted == x.dtype.is_floating_point:
+            wanted = "integer indices" if integer_wanted else f"inputs of {layer.weight.dtype}"
+            raise ProblemError(
+                f"layer {layer.name!r}: it was given {x.dtype}, but takes {wanted}; convert the "
+                "data."
+            )
+        if x is not None and not integer_wanted and x.dtype != layer.weight.dtype:
+            raise ProblemError(
+                f"layer {layer.name!r}: inputs are {x.dtype}, its weight {layer.weight.dtype}; "
+                f"convert the data with .to({layer.weight.dtype}) or the model alike."
+            )
+
+
+def _pass_harmless(layer: Layer, func: Any, result: Any) -> Any:
+    """Asking a weight for its shape is fine; computing with it in another op is not."""
+    parts = result if isinstance(result, (tuple, list)) else (result,)
+    if not any(isinstance(part, Tensor) for part in parts):
+        return result
+    what = (
+        "in two orientations: it is tied between ops"
+        if func in LINEAR_IN_WEIGHT
+        else "outside the layer's own op"
+    )
+    raise ProblemError(
+        f"layer {layer.name!r}: its weight or bias is used {what} ({resolve_name(func)}, expected "
+        f"{resolve_name(layer.op)}); call the module itself, untie it, or leave it out by naming "
+        "the other layers in Problem(layers=...)."
+    )

@@ -1,0 +1,138 @@
+"""The problem's data as a stream of checked batches."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Shaped
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.question.problem import Problem
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some consecutive samples.
+
+    Attributes:
+        inputs: a tensor, tuple or dict of tensors, axis 0 = samples.
+        targets: axis 0 = samples.
+        mask: which positions count, or None.
+        first: number of the first sample in the data.
+    """
+
+    inputs: Any
+    targets: Shaped[Tensor, "N *labels"]
+    mask: Bool[Tensor, "N *positions"] | None
+    first: int
+
+    @property
+    def size(self) -> int:
+        """N of this batch."""
+        return len(self.targets)
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """Dtype and shape of one sample's inputs and mask."""
+        tensors = (x for x in tree_leaves((self.inputs, self.mask)) if x is not None)
+        return tuple((x.dtype, x.shape[1:]) for x in tensors)
+
+    def samples(self, start: int, stop: int) -> "Batch":
+        """Samples start to stop - 1 of this batch."""
+        return Batch(
+            tree_map(lambda x: x[start:stop], self.inputs),
+            self.targets[start:stop],
+            None if self.mask is None else self.mask[start:stop],
+            self.first + start,
+        )
+
+    def chunks(self, bytes_per_sample: int, budget: int) -> Iterator["Batch"]:
+        """Pieces of the batch that need at most ``budget`` bytes, or hold one sample, each."""
+        size = max(1, budget // max(1, bytes_per_sample))
+        for start in range(0, self.size, size):
+            yield self.samples(start, min(start + size, self.size))
+
+
+def read(problem: Problem) -> Iterator[Batch]:
+    """One pass over the data."""
+    first = 0
+    for item in problem.batches:
+        batch = _checked(problem, item, first)
+        first += batch.size
+        yield batch
+    if first == 0:
+        raise ProblemError(
+            "batches: there are none; pass at least one (inputs, targets). If an earlier pass has "
+            "used them up, pass a list: list(batches)."
+        )
+
+
+def _checked(problem: Problem, item: Any, first: int) -> Batch:
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise ProblemError(
+            f"batches: each is to be a pair (inputs, targets), but one is a {type(item).__name__}"
+            f"{f' of {len(item)}' if isinstance(item, (tuple, list)) else ''}; several inputs go "
+            "into one tuple or dict, one batch into a list: [(inputs, targets)]."
+        )
+    inputs, targets = item
+    if isinstance(inputs, list):
+        inputs = tuple(inputs)
+    tensors = [*tree_leaves(inputs), targets]
+    for x in tensors:
+        if not isinstance(x, Tensor):
+            raise ProblemError(
+                f"batches: inputs and targets are to be tensors, but one is a {type(x).__name__}; "
+                "convert it with torch.as_tensor."
+            )
+    if len(tensors) == 1:
+        raise ProblemError(
+            f"inputs: there is no tensor among them in the batch at sample {first}; pass a tensor, "
+            "a tuple or a dict of tensors."
+        )
+    sizes = [len(x) if x.dim() else 0 for x in tensors]
+    if len(set(sizes)) != 1 or sizes[0] == 0:
+        raise ProblemError(
+            f"batches: axis 0 counts the samples and must be the same, and not 0, for inputs and "
+            f"targets; the batch at sample {first} has {sizes}. Drop empty batches, add the axis."
+        )
+    for name, x in [*(("inputs", x) for x in tensors[:-1]), ("targets", targets)]:
+        _check_finite_and_in_place(problem, name, x, first)
+    mask = None
+    if problem.mask is not None:
+        mask = _checked_mask(problem.mask(inputs), sizes[0])
+        _check_finite_and_in_place(problem, "mask", mask, first)
+    return Batch(inputs, targets, mask, first)
+
+
+def _check_finite_and_in_place(problem: Problem, name: str, x: Tensor, first: int) -> None:
+    parameter = next(problem.model.parameters(), None)
+    if parameter is not None and x.device != parameter.device:
+        raise ProblemError(
+            f"{name}: on {x.device}, but the model is on {parameter.device}; move them together "
+            f"with .to({str(parameter.device)!r})."
+        )
+    if (
+        x.dtype.is_floating_point
+        and x.numel()
+        and not all(map(isfinite, torch.aminmax(x.detach())))
+    ):
+        raise ProblemError(
+            f"{name}: NaN or infinity in the batch at sample {first}; clean the data, curvature "
+            "would be NaN everywhere."
+        )
+
+
+def _checked_mask(mask: Any, size: int) -> Tensor:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape[:1] != (size,):
+        got = (
+            f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        )
+        raise ProblemError(
+            f"mask: it is to return booleans [N, *positions] with N = {size}, not {got}; convert "
+            "it with .bool(), True where the position counts."
+        )
+    return mask

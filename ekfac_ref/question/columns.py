@@ -1,0 +1,103 @@
+r"""Exact, sampled, empirical: three choices of the columns S_n, hence three Fishers.
+
+With score(f, y) = grad_f l(f, y), and S_n's columns along axis C,
+
+- ``Exact()``: S_n S_n^T = Cov_{y ~ p(.|f_n)}[score(f_n, y)] in closed form; labels play no part.
+- ``Sampled(draws, seed)``: C = draws, s_nc = score(f_n, y_nc) / sqrt(draws), y_nc ~ p(.|f_n).
+- ``Empirical()``: C = 1, s_n = score(f_n, y_n) at the data's own label.
+
+No factor of N. Sources: Martens 2014 (1412.1193) for the first two, Kunstner et al. 2019
+(1905.12558) on why the third is another thing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.question.likelihoods import Likelihood
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The expectation over the model's own labels, in closed form."""
+
+    def columns(
+        self,
+        likelihood: Likelihood,
+        f: Float[Tensor, "N *out"],
+        y: Shaped[Tensor, "N *labels"],
+        first: int,
+    ) -> Float[Tensor, "N C *out"]:
+        """S_n for a run of samples whose first has number ``first`` in the data."""
+        return likelihood.square_root(f, y)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Labels drawn from the model.
+
+    The label is a function of (seed, number of the sample in the data, draw) and of the model's
+    distribution: passes, batch splits and resumed runs see the same labels, and no global random
+    state moves.
+
+    Attributes:
+        draws: labels per sample, C.
+        seed: a non-negative integer.
+    """
+
+    draws: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.draws < 1 or self.seed < 0:
+            raise ProblemError(
+                f"fisher: Sampled(draws={self.draws}, seed={self.seed}) needs draws >= 1 and "
+                "seed >= 0; give the number of labels to draw for each sample."
+            )
+
+    def columns(
+        self,
+        likelihood: Likelihood,
+        f: Float[Tensor, "N *out"],
+        y: Shaped[Tensor, "N *labels"],
+        first: int,
+    ) -> Float[Tensor, "N C *out"]:
+        """S_n for a run of samples whose first has number ``first`` in the data."""
+        scores = [likelihood.score(f, self._labels(likelihood, f, y, first, c)) for c in self._all]
+        return torch.stack(scores, 1) / self.draws**0.5
+
+    @property
+    def _all(self) -> range:
+        return range(self.draws)
+
+    def _labels(
+        self, likelihood: Likelihood, f: Tensor, y: Tensor, first: int, draw: int
+    ) -> Tensor:
+        # A counter-based generator is a pure function of its key and counter: no state to carry.
+        rngs = [
+            np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, draw, first + n]))
+            for n in range(len(f))
+        ]
+        return torch.stack([likelihood.sample(f[n], y[n], rng) for n, rng in enumerate(rngs)])
+
+
+@dataclass(frozen=True)
+class Empirical:
+    """One column, the gradient at the data's own label."""
+
+    def columns(
+        self,
+        likelihood: Likelihood,
+        f: Float[Tensor, "N *out"],
+        y: Shaped[Tensor, "N *labels"],
+        first: int,
+    ) -> Float[Tensor, "N C *out"]:
+        """S_n for a run of samples whose first has number ``first`` in the data."""
+        return likelihood.score(f, y)[:, None]
+
+
+Fisher = Exact | Sampled | Empirical

@@ -1,0 +1,78 @@
+"""One record that everything is asked about: a model, its data, and what "Fisher" means there."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.question.columns import Empirical, Exact, Fisher, Sampled
+from ekfac_ref.question.likelihoods import Likelihood
+from ekfac_ref.question.sharing import Expand, Reduce, Sharing
+
+Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What to compute the curvature of. Nothing in it is ever changed.
+
+    Attributes:
+        model: any module without coupling between samples, in the mode (``eval``) it is to be
+            judged in. It maps one batch of inputs to one tensor of outputs, axis 0 = samples.
+        batches: a collection of ``(inputs, targets)``, iterated once for each pass: a list, a
+            ``DataLoader``, any object that can be iterated again. Inputs are a tensor, a tuple
+            (``model(*inputs)``) or a dict (``model(**inputs)``). Batches may be uneven.
+        likelihood: Gaussian, Categorical, Bernoulli or Poisson; ``likelihood_of(loss)`` finds the
+            one behind a torch loss module.
+        fisher: ``Exact()``, ``Sampled(draws, seed)`` or ``Empirical()``.
+        sharing: ``Expand()`` or ``Reduce()``: KFAC's treatment of shared weights.
+        layers: names of the modules to treat, as in ``model.named_modules()``. The default, None,
+            stands for all of them and insists that they cover every trainable parameter.
+        mask: None, or a function from a batch's inputs to booleans ``[N, *positions]`` that tells
+            which positions count. It concerns the layers that have positions; where a sample is
+            one single position, it counts.
+    """
+
+    model: nn.Module
+    batches: Iterable[tuple[Inputs, Tensor]]
+    likelihood: Likelihood
+    fisher: Fisher = field(default_factory=Exact)
+    sharing: Sharing = field(default_factory=Expand)
+    layers: tuple[str, ...] | None = None
+    mask: Callable[[Any], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        _check_type("model", self.model, nn.Module, "a torch.nn.Module")
+        _check_type("fisher", self.fisher, (Exact, Sampled, Empirical), "Exact(), Sampled() ...")
+        _check_type("sharing", self.sharing, (Expand, Reduce), "Expand() or Reduce()")
+        if not hasattr(self.likelihood, "square_root") or isinstance(self.likelihood, type):
+            raise ProblemError(
+                f"likelihood: {self.likelihood!r} is not a likelihood; pass Gaussian(), "
+                "Categorical(), Bernoulli(), Poisson(), or likelihood_of(torch_loss)."
+            )
+        if isinstance(self.layers, str):
+            raise ProblemError(
+                f"layers: {self.layers!r} is one string; pass a tuple of names, ({self.layers!r},)."
+            )
+        if self.layers is not None and not isinstance(self.layers, Collection):
+            raise ProblemError(
+                f"layers: {self.layers!r} is of type {type(self.layers).__name__}; pass a tuple of "
+                "names, as in model.named_modules(), or None for all of them."
+            )
+        if self.mask is not None and not callable(self.mask):
+            raise ProblemError(
+                f"mask: a {type(self.mask).__name__} cannot follow the batches; pass a function "
+                "from a batch's inputs to booleans [N, *positions]."
+            )
+        if isinstance(self.batches, Iterator) or not isinstance(self.batches, Iterable):
+            raise ProblemError(
+                f"batches: {type(self.batches).__name__} cannot be iterated again and again, and "
+                "EKFAC reads the data twice; pass a list, a DataLoader, or list(batches)."
+            )
+
+
+def _check_type(name: str, value: object, kind: type | tuple[type, ...], advice: str) -> None:
+    if not isinstance(value, kind) or isinstance(value, type):
+        raise ProblemError(f"{name}: {value!r} is of type {type(value).__name__}; pass {advice}.")

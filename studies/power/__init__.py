@@ -1,0 +1,1 @@
+"""How strong the laws are: every mutant against every law."""

@@ -1,0 +1,56 @@
+"""Peak memory of ``ekfac`` in a fresh process, on few and on many batches."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+import ekfac_ref as ek
+from studies.speed.cases import cases
+
+ASKED = 10.0
+FEW, MANY = 4, 64
+
+
+class MadeOnDemand:
+    """Batches of 256 that exist only while they are looked at."""
+
+    def __init__(self, batches: int) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for seed in range(self._batches):
+            generator = torch.Generator().manual_seed(seed)
+            y = torch.randint(10, (256,), generator=generator)
+            yield torch.randn(256, 784, generator=generator), y
+
+
+def peak(batches: int) -> float:
+    """MB that this process has needed at most, after EKFAC of the MLP on so many batches.
+
+    From the kernel's own books (Linux); ``getrusage`` would count what the parent needed before.
+    """
+    model = cases()[0].model
+    ek.ekfac(ek.Problem(model, MadeOnDemand(batches), ek.Categorical(), fisher=ek.Empirical()))
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+
+
+def report(console: Console) -> None:
+    """Measure in fresh processes and print, with the figure asked for."""
+    megabytes = []
+    for batches in (FEW, MANY):
+        code = f"from studies.speed.memory import peak; print(peak({batches}))"
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        megabytes.append(float(run.stdout))
+    few, many = megabytes
+    console.print(
+        f"Peak memory of ekfac, MLP: {few:.1f} MB on {FEW} batches, {many:.1f} MB on {MANY}; "
+        f"difference {many - few:+.1f} MB (asked: below {ASKED:g})"
+    )

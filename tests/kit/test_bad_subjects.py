@@ -1,0 +1,363 @@
+"""Whatever a subject does, a run goes on to its end and says what it was."""
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import ekfac_ref as ek
+from ekfac_ref import cli
+from ekfac_ref.cli import main
+from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.problems.abilities import Abilities
+from ekfac_ref.conformance.problems.draw import draw_problems
+from ekfac_ref.conformance.problems.source import script
+from ekfac_ref.conformance.run import watchdog
+from ekfac_ref.conformance.run.check import PROFILES, Profile, Run
+from ekfac_ref.conformance.run.time_limit import TookTooLong, at_most
+from ekfac_ref.conformance.run.verdicts import Trouble
+from ekfac_ref.conformance.run.watchdog import Watchdog
+from ekfac_ref.conformance.subjects.snapshot import snapshot
+from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.conformance.subjects.trial import Trial
+from ekfac_ref.conformance.truth.observation import observe
+from tests.support import bad_subjects
+from tests.support.snapshot import as_users_run_it
+
+ROOT = Path(__file__).parents[2]
+TRACE = [law for law in LAWS if law.name == "trace"]
+drawn = functools.cache(draw_problems)  # one draw for all runs of this file
+
+
+def tiny() -> ek.Problem:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1)).eval()
+    x, y = torch.randn(3, 2), torch.randn(3, 1)
+    return ek.Problem(model, [(x[:2], y[:2]), (x[2:], y[2:])], ek.Gaussian())
+
+
+@pytest.fixture(autouse=True)
+def _as_small_as_it_gets(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setitem(PROFILES, "demo", Profile("demo", 4, 0.3))
+    monkeypatch.setattr("ekfac_ref.conformance.run.check.draw_problems", drawn)
+    observe(tiny())  # torch warms up, which is not the subject's time
+    with as_users_run_it():
+        yield
+
+
+def run(tmp_path: Path, name: str, *more: str) -> tuple[int, dict[str, Any], str]:
+    """(exit code, the report for programs, the page)."""
+    page, data = tmp_path / "out.html", tmp_path / "out.json"
+    arguments = [
+        "check",
+        f"tests.support.bad_subjects:{name}",
+        "--profile",
+        "demo",
+        "--law",
+        "trace",
+    ]
+    code = main([*arguments, "--report", str(page), "--json", str(data), *more])
+    return code, json.loads(data.read_text()), page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("raises", "2 of 4: it raised ZeroDivisionError: this layer is unknown (bad_subjects.py,"),
+        ("exits", "2 of 4: it raised SystemExit: 0 (bad_subjects.py,"),
+        ("wrong_shape", "matvec returned shape ["),
+        ("wrong_names", "ekfac returned ['module."),
+        ("no_dict", "ekfac returned list, expected a dict of ['"),
+        ("not_a_number", "matvec returned NaN or infinity"),
+        ("not_a_tensor", "matvec returned a list, not a tensor"),
+    ],
+)
+def test_a_bad_answer_is_told_and_the_others_are_judged(
+    name: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found, page = run(tmp_path, name)
+    out = capsys.readouterr().out
+    assert code == found["exit_code"] == 3
+    assert says in out
+    assert out.splitlines()[-1].startswith("No verdict: 2 of 4 problems got no answer")
+    assert "Traceback" not in out
+    assert len(found["troubles"]) == 2
+    assert [v["asked"] for v in found["verdicts"]] == [2]
+    assert [v["status"] for v in found["verdicts"]] == ["pass"]
+    assert "Problems without an answer" in page
+
+
+def test_a_traceback_is_folded_in_the_page(tmp_path: Path) -> None:
+    _, found, page = run(tmp_path, "raises")
+    assert "<summary>Traceback of the first</summary>" in page
+    assert "ZeroDivisionError" in found["troubles"][0]["traceback"]
+    assert "print(Trial(subject, problem).cases)" in found["troubles"][0]["problem"]
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("no_such_module:subject", "no_such_module cannot be imported (ModuleNotFoundError"),
+        ("tests.support.bad_subjects:absent", "has no 'absent'"),
+        ("tests.support.bad_subjects", "write it as package.module:name"),
+        ("tests.support.bad_subjects:nothing", "a int cannot be asked for anything"),
+        ("mutant:no-such", "no such mutant; choose among ["),
+        ("breaks_on_import:subject", "cannot be imported (RuntimeError: [red]no\\x1b wings)"),
+        ("exits_on_import:subject", "its module exits when imported (0)"),
+    ],
+)
+def test_what_cannot_be_imported_is_refused_in_one_line(
+    path: str,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "breaks_on_import.py").write_text("raise RuntimeError('[red]no\\x1b\\nwings')\n")
+    (tmp_path / "exits_on_import.py").write_text("raise SystemExit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["check", path]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert says in captured.err
+
+
+def test_what_it_prints_is_caught(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found, page = run(tmp_path, "prints")
+    out = capsys.readouterr().out
+    assert code == 0
+    assert found["printed"].count("so many layers:") == 4
+    assert "The subject printed:\n    so many layers: " in out
+    assert "so many layers:" in page
+    assert out.splitlines()[-1] == "It conforms: 1 law holds, on 4 problems."
+
+
+def test_markup_stays_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found, page = run(tmp_path, "markup")
+    out = capsys.readouterr().out
+    shown = bad_subjects.MARKUP.replace("\x1b", "\\x1b")
+    assert code == 3
+    assert out.count(shown) == 3  # one line of trouble, two that were printed
+    assert "\x1b" not in out + page
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "{{ 7 * 7 }}" in page
+    assert found["troubles"][0]["printed"] == bad_subjects.MARKUP + "\n"
+
+
+def test_a_hanging_one_is_stopped() -> None:
+    run = Run(bad_subjects.hangs, Profile("two", 2, 0.0), laws=TRACE, seconds=3.0)
+    start = time.monotonic()
+    report = run.report()
+    assert 3 <= time.monotonic() - start < 20
+    assert report.exit_code == 3
+    assert [trouble.what for trouble in report.troubles] == ["it took more than 3 s"]
+    assert "time.sleep(60)" in report.troubles[0].traceback
+    assert [verdict.asked for verdict in report.verdicts] == [1]
+
+
+# An answer is asked for before, because torch warms up; that is not the subject's time.
+STUCK = """
+import sys
+import torch
+import ekfac_ref as ek
+from ekfac_ref import cli
+from ekfac_ref.conformance.run.check import PROFILES, Profile
+from ekfac_ref.conformance.truth.observation import observe
+
+one = torch.ones(1, 1)
+observe(ek.Problem(torch.nn.Linear(1, 1).eval(), [(one, one)], ek.Gaussian()))
+PROFILES["demo"] = Profile("demo", 4, 0.0)
+sys.exit(cli.main())
+"""
+
+
+def test_one_that_no_alarm_stops_ends_the_run(tmp_path: Path) -> None:
+    page, data = tmp_path / "out.html", tmp_path / "out.json"
+    subject = "tests.support.bad_subjects:blocks"
+    asked = ["check", subject, "--profile", "demo", "--law", "trace", "--seconds", "2"]
+    start = time.monotonic()
+    ran = subprocess.run(
+        [sys.executable, "-c", STUCK, *asked, "--report", str(page), "--json", str(data)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 3, ran.stderr
+    assert time.monotonic() - start > 2 + watchdog.GRACE
+
+    found, html = json.loads(data.read_text()), page.read_text()
+    assert (found["complete"], found["exit_code"]) == (False, 3)
+    assert (found["answered"], found["problems"]) == (2, 4)
+    assert [(v["status"], v["asked"]) for v in found["verdicts"]] == [("pass", 1)]
+    (trouble,) = found["troubles"]
+    says = "it took more than 7 s and could not be interrupted; the run ended at problem 2 of 4"
+    assert trouble["what"] == says
+    assert trouble["problem"] == script(drawn(Abilities(), 4, 0)[1], None, subject)
+    assert trouble["traceback"].endswith("time.sleep(3600)\n")
+    assert trouble["printed"] == found["printed"] == "no alarm gets through\n"
+
+    assert "Incomplete: the run was interrupted." in html
+    assert f"<h3>1 of 4: {says}</h3>" in html
+    assert html.endswith("</html>")
+    assert f"1 of 4: {says}\n" in ran.stdout
+    assert ran.stdout.splitlines()[-1].startswith("No verdict: 1 of 4 problems got no answer")
+    assert ran.stderr.strip() == ""
+
+
+def test_a_watchdog_ends_the_process_even_if_nothing_can_be_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes: list[int] = []
+    barks = threading.Event()
+
+    def bark(stuck: Trouble) -> None:
+        barks.set()
+        time.sleep(0.2)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(watchdog, "STEP", 0.01)
+    monkeypatch.setattr(watchdog, "GRACE", 0.1)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    dog = Watchdog(bark)
+    with dog.awake():
+        with dog.limit(0.2, tiny()):
+            pass
+        time.sleep(0.5)  # nobody is asked anything: nobody is late
+        assert not barks.is_set()
+        with dog.limit(0.2, tiny()):
+            while not barks.is_set():
+                with contextlib.suppress(TookTooLong):  # it catches whatever comes
+                    barks.wait(60)
+        assert codes == [3]  # who comes back during the bark waits for the end
+    assert "OSError: the disk is full" in capsys.readouterr().err
+    assert "watchdog" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_library_keeps_no_watchdog() -> None:
+    names: set[str] = set()
+
+    def ask(problem: ek.Problem) -> Any:
+        names.update(thread.name for thread in threading.enumerate())
+        return ek.ekfac(problem)
+
+    Run(Subject("asks", ask), Profile("two", 2, 0.0), laws=TRACE).report()
+    assert names
+    assert "watchdog" not in names
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt  # as an exception: a process in the background may ignore the signal
+
+
+@pytest.mark.parametrize(
+    ("late", "says"),
+    [
+        (lambda: sys.exit(0), "none, on another problem it raised SystemExit: 0"),
+        (_interrupt, "none, it was interrupted."),
+        (
+            lambda: time.sleep(60),
+            "none, on another problem it raised TookTooLong: it took more than 3 s",
+        ),
+    ],
+)
+def test_a_verdict_outlives_the_diagnosis(
+    late: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once_more(subject: Subject, seed: int) -> None:
+        asked_late.append(late)
+        subject.ekfac(tiny())
+
+    def ask(problem: ek.Problem) -> Any:
+        while asked_late:
+            asked_late.pop()()
+        return bad_subjects.wrong(problem)
+
+    asked_late: list[Any] = []
+    monkeypatch.setattr(cli, "find", lambda path: Subject(path, ask))
+    monkeypatch.setattr(cli, "diagnose", once_more)
+    asked = ["check", "it", "--profile", "demo", "--law", "trace", "--seconds", "3"]
+    assert main([*asked, "--json", str(tmp_path / "out.json")]) == 1
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert (found["exit_code"], found["complete"]) == (1, True)
+    assert found["diagnosis"] == says
+
+
+def test_the_alarm_is_put_back() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(TookTooLong, match=r"it took more than 0\.05 s"), at_most(0.05):
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_an_interrupt_leaves_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found, page = run(tmp_path, "interrupted")
+    assert code == found["exit_code"] == 4
+    assert found["complete"] is False
+    assert (found["answered"], found["problems"]) == (1, 4)
+    assert "Incomplete: the run was interrupted." in page
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "Incomplete: interrupted, 1 of 4 problems (no law was broken)."
+
+
+def test_coupled_groups(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = nn.Sequential(nn.Conv1d(2, 4, 2, groups=2), nn.Flatten()).eval()
+    grouped = ek.Problem(model, [(torch.randn(2, 2, 3), torch.randn(2, 8))], ek.Gaussian())
+    problems = [tiny(), grouped, tiny()]
+    monkeypatch.setattr("ekfac_ref.conformance.run.check.draw_problems", lambda *_: problems)
+    code, found, _ = run(tmp_path, "coupled")
+    assert code == 3
+    says = "1 of 3: layer '0': its groups are coupled; every group is a block of its own\n"
+    assert says in capsys.readouterr().out
+    assert [(v["status"], v["asked"]) for v in found["verdicts"]] == [("pass", 2)]
+
+
+@pytest.mark.parametrize("ask", [bad_subjects.changes, bad_subjects.changes_and_raises])
+def test_what_it_changes_is_seen(ask: bad_subjects.Ask) -> None:
+    problem = tiny()
+    before = snapshot(problem.model, problem.batches)
+    trial = Trial(Subject("changes", ask), problem)
+    if ask is bad_subjects.changes:
+        assert len(trial.cases) == 2
+    else:
+        with pytest.raises(ValueError, match="too late"):
+            _ = trial.cases
+    assert {
+        "ekfac, parameter '0.weight' values: changed",
+        "ekfac, module '' values: changed",
+        "ekfac, module '' hooks: changed",
+        "ekfac, data 4 values: new",
+        "ekfac, torch rng: changed",
+    } <= set(trial.changes)
+    assert not any("0.bias" in line for line in trial.changes)
+    # What the subject got is a copy; the random state is not.
+    now = snapshot(problem.model, problem.batches)
+    assert {key for key in before if now[key] != before[key]} == {"torch rng"}
+
+
+def test_the_reference_changes_nothing() -> None:
+    trial = Trial(Subject("reference", ek.ekfac, ek.kfac, ek.exact_fisher), tiny())
+    assert len(trial.cases) == 2
+    assert trial.changes == []
+
+
+def test_one_that_changes_the_model_is_judged_by_its_answer(tmp_path: Path) -> None:
+    code, found, _ = run(tmp_path, "changes")
+    assert code == 0
+    assert found["troubles"] == []

@@ -1,0 +1,69 @@
+"""What a subject's surface could not reveal: fewer problems and fewer laws, fewer mistakes."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+from torch import nn
+
+from ekfac_ref.conformance.diagnosis.blind_spots import Revealed, offered, reveal
+from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.laws.law import Lane
+from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.problems.abilities import Abilities
+from ekfac_ref.conformance.problems.draw import draw_problems
+from ekfac_ref.conformance.reports.blind_spots import show
+from ekfac_ref.examples import hooks, reference
+from tests.support.snapshot import as_users_run_it
+
+
+@pytest.fixture(autouse=True)
+def _without_type_checks() -> Iterator[None]:
+    with as_users_run_it():
+        yield
+
+
+def test_a_subject_of_linear_layers_reveals_scales_and_no_strides() -> None:
+    problems = draw_problems(hooks.abilities, 6, 0)
+    some = [m for m in CATALOGUE if m.name in {"half-lambda", "stride-forgotten"}]
+    laws = offered(hooks, problems)
+    found = {each.mutant.name: each for each in reveal(hooks, problems, laws, some)}
+    assert found["half-lambda"].by == "trace"
+    assert found["half-lambda"].after == 1
+    assert found["stride-forgotten"].by == ""
+    assert found["stride-forgotten"].after == 6
+
+
+def test_a_mistake_in_what_the_subject_does_not_answer_goes_unnoticed() -> None:
+    problems = draw_problems(reference.abilities, 6, 0)
+    wrong_kfac = [mutant for mutant in CATALOGUE if mutant.name == "kfac-over-n-twice"]
+    doubled = [law for law in LAWS if law.name == "doubled"]  # asked of KFAC, where there is one
+    for kfac, by in ((reference.kfac, "doubled"), (None, "")):
+        (found,) = reveal(replace(reference, kfac=kfac), problems, doubled, wrong_kfac)
+        assert found.by == by
+
+
+def test_the_laws_are_those_that_its_answers_allow() -> None:
+    abilities = Abilities(layers=(nn.Linear,))
+    problems = draw_problems(abilities, 4, 0)
+    everything = offered(replace(reference, abilities=abilities), problems)
+    no_kfac = offered(replace(reference, kfac=None, abilities=abilities), problems)
+    assert {law for law in LAWS if law.lane is Lane.KFAC} == {*everything} - {*no_kfac}
+
+
+def test_what_is_not_noticed_is_printed_with_what_it_shows_on() -> None:
+    mutants = {mutant.name: mutant for mutant in CATALOGUE}
+    found = [
+        Revealed(mutants["half-lambda"], "trace", 1),
+        Revealed(mutants["stride-forgotten"], "", 6),
+    ]
+    out = io.StringIO()
+    show(Console(file=out, width=200), "package:[bold]name", found, LAWS[:3], 6)
+    printed = out.getvalue()
+    assert "stride-forgotten" in printed
+    assert mutants["stride-forgotten"].only in printed
+    assert "half-lambda" not in printed
+    assert "In the place of package:[bold]name, 1 of 2 known mistakes were noticed" in printed
+    assert f"by the 3 of {len(LAWS)} laws" in printed

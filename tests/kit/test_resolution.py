@@ -1,0 +1,93 @@
+"""How small an error do laws see? Small ones; and where they see none, a pass is worth nothing."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+import ekfac_ref as ek
+from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.laws.law import Lane, Law
+from ekfac_ref.conformance.run.check import Profile, Run
+from ekfac_ref.conformance.run.perturbed import BLURS, blurred, elsewhere, larger, lost
+from ekfac_ref.conformance.run.resolution import blind, resolution, sees
+from ekfac_ref.conformance.run.verdicts import Status
+from ekfac_ref.conformance.subjects.trial import Trial
+from ekfac_ref.examples import reference
+from tests.support.snapshot import as_users_run_it
+from tests.support.witnesses import images, witnesses
+
+BY_NAME = {law.name: law for law in LAWS}
+LARGER, ELSEWHERE, EVERY_TIME, LOST = BLURS
+
+
+@pytest.fixture(autouse=True)
+def _without_type_checks() -> Iterator[None]:
+    with as_users_run_it():
+        yield
+
+
+@pytest.fixture(scope="module")
+def problem() -> ek.Problem:
+    return witnesses()["vectors 1"]
+
+
+@pytest.mark.parametrize("spoil", [larger, elsewhere])
+def test_a_spoilt_matrix_is_off_by_the_error(spoil) -> None:
+    M = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    assert float((spoil(M, 0.01, 7) - M).norm() / M.norm()) == pytest.approx(0.01, rel=1e-4)
+
+
+def test_small_parts_are_lost_and_large_ones_kept() -> None:
+    M = torch.diag(torch.tensor([3.0, 1e-3, 2.0]))
+    torch.testing.assert_close(lost(M, 1e-2, 0), torch.diag(torch.tensor([3.0, 0.0, 2.0])))
+
+
+@pytest.mark.parametrize(
+    ("law", "blur", "at_most"),
+    [
+        ("trace", LARGER, 1e-10),
+        ("self-projection", LARGER, 1e-10),
+        ("symmetry", ELSEWHERE, 1e-10),
+        ("linear", EVERY_TIME, 1e-10),
+        ("eigenvalues", LARGER, 1e-10),
+        ("recut", ELSEWHERE, 1e-10),
+        ("kfac", LARGER, 1e-10),
+        ("exact block", LARGER, 1e-10),
+        ("solve 1", ELSEWHERE, 1e-10),
+    ],
+)
+def test_in_float64_a_law_sees_its_kind_of_error(law, blur, at_most, problem) -> None:
+    assert 1e-17 < resolution(BY_NAME[law], reference, problem, [blur]) <= at_most
+
+
+def test_in_float32_a_wrong_scale_is_seen_from_a_ten_thousandth_on(problem) -> None:
+    model = copy.deepcopy(problem.model).float()
+    batches = [(x.float(), y.float()) for x, y in problem.batches]
+    single = replace(problem, model=model, batches=batches)
+    assert 1e-7 < resolution(BY_NAME["trace"], reference, single, [LARGER]) <= 1e-4
+
+
+def test_what_no_law_is_about_it_does_not_see(problem) -> None:
+    assert resolution(BY_NAME["symmetry"], reference, problem, [LARGER]) == float("inf")
+    assert blind([BY_NAME["nan"]], reference, problem, 0.1) == [BY_NAME["nan"]]
+    assert blind([BY_NAME["trace"]], reference, problem, 0.1) == []
+    assert blind([BY_NAME["trace"]], reference, problem, 1e-17) == [BY_NAME["trace"]]
+
+
+def test_groups_are_spoilt_one_by_one() -> None:
+    """Else they would be coupled, which no law is asked about."""
+    grouped = next(p for p in images() if getattr(p.model[0], "groups", 1) == 2)
+    assert sees(BY_NAME["moments"], Trial(blurred(reference, ELSEWHERE, 0.1), grouped))
+    assert not sees(BY_NAME["moments"], Trial(reference, grouped))
+
+
+def test_a_law_that_would_not_have_seen_a_tenth_is_inconclusive() -> None:
+    lazy = Law("lazy", Lane.OPAQUE, "anything", "nobody", ask=lambda trial: iter([0.0]))
+    report = Run(reference, Profile("tiny", 3, 0.1), laws=[lazy, BY_NAME["trace"]]).report()
+    statuses = {verdict.law.name: verdict.status for verdict in report.verdicts}
+    assert statuses == {"lazy": Status.INCONCLUSIVE, "trace": Status.PASS}
+    assert report.exit_code == 2
+    assert report.summary == "Inconclusive: answers far off would pass lazy too; ask more."

@@ -1,0 +1,81 @@
+"""The preconditioners after one update are put on trial like any other implementation."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import ekfac_ref as ek
+from ekfac_ref.conformance.run import check as check_module
+from ekfac_ref.conformance.run.check import Profile, check
+from ekfac_ref.conformance.run.verdicts import Status
+from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.optim import EKFACPreconditioner, KFACPreconditioner
+from tests.support.snapshot import as_users_run_it
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _as_in_a_shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without type checks, and without the search for smaller problems."""
+    monkeypatch.setattr(check_module, "shrink", lambda *arguments: None)
+    with as_users_run_it():
+        yield
+
+
+def joined(parts: list[Any]) -> Any:
+    """The batches' inputs, or targets, as one."""
+    if isinstance(parts[0], dict):
+        return {key: joined([part[key] for part in parts]) for key in parts[0]}
+    if isinstance(parts[0], tuple):
+        return tuple(joined(list(xs)) for xs in zip(*parts, strict=True))
+    return torch.cat(parts)
+
+
+def updated(make: Make, problem: ek.Problem) -> Any:
+    """By one update on all samples."""
+    preconditioner = make(
+        problem.model,
+        problem.likelihood,
+        fisher=problem.fisher,
+        sharing=problem.sharing,
+        layers=problem.layers,
+        mask=problem.mask,
+    )
+    inputs, targets = zip(*problem.batches, strict=True)
+    preconditioner.update(joined(list(inputs)), joined(list(targets)))
+    return preconditioner
+
+
+def ask(make: Make) -> Callable[[ek.Problem], Any]:
+    return lambda problem: updated(make, problem).operators
+
+
+def precondition(
+    problem: ek.Problem, V: Mapping[str, Tensor], damping: float
+) -> Mapping[str, Tensor]:
+    """By way of the parameters' own shapes."""
+    preconditioner = updated(EKFACPreconditioner, problem)
+    gradients: dict[str, Tensor] = {}
+    for layer in preconditioner.layers:
+        gradients |= layer.from_matrix(V[layer.name])
+    found = preconditioner.precondition(gradients, damping)
+    return {layer.name: layer.to_matrix(found) for layer in preconditioner.layers}
+
+
+def test_it_conforms() -> None:
+    subject = Subject(
+        "preconditioner",
+        ask(EKFACPreconditioner),
+        kfac=ask(KFACPreconditioner),
+        precondition=precondition,
+    )
+    report = check(subject, Profile("few", 6, 0.0))
+    broken = {v.law.name for v in report.verdicts if v.status is Status.FAIL}
+    assert not broken, report.summary
+    assert not report.troubles, report.troubles
+    asked = {v.law.name for v in report.verdicts if v.status is Status.PASS}
+    assert {"precondition", "trace", "eigenvalues", "leaves alone"} <= asked, asked

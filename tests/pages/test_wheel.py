@@ -1,0 +1,102 @@
+"""What is installed from a wheel works in somebody else's folder, without the checkout."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.fresh import CONFTEST, python
+
+ROOT = Path(__file__).parents[2]
+
+
+def files(package: Path) -> set[str]:
+    """Everything but what Python compiled."""
+    found = {path.relative_to(package) for path in package.rglob("*") if path.is_file()}
+    return {str(path) for path in found if "__pycache__" not in path.parts}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what pip makes of a wheel; built from a copy, since a build leaves traces."""
+    source, wheels, target = (tmp_path_factory.mktemp(name) for name in ("source", "wheels", "in"))
+    shutil.copytree(
+        ROOT / "ekfac_ref", source / "ekfac_ref", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip("wheel", "--wheel-dir", str(wheels), str(source))
+    (wheel,) = wheels.glob("*.whl")
+    pip("install", "--no-compile", "--target", str(target), str(wheel))
+    return target
+
+
+def pip(command: str, *arguments: str) -> None:
+    asked = [sys.executable, "-m", "pip", command, "--no-deps", "--quiet", *arguments]
+    ran = subprocess.run(asked, capture_output=True, text=True, timeout=600, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_nothing_is_left_out_of_the_wheel(installed: Path) -> None:
+    packaged = files(installed / "ekfac_ref")
+    assert packaged == files(ROOT / "ekfac_ref")
+    assert {"py.typed", str(Path("conformance", "reports", "page.html.j2"))} <= packaged
+
+
+THREE_LINES = """
+from ekfac_ref.conformance.run.check import Profile
+from ekfac_ref.conformance.for_pytest import conformance_tests
+from ekfac_ref.examples import hooks
+
+test_hooks = conformance_tests(hooks, Profile("tiny", 3, 0.0))
+
+
+def test_where_it_comes_from():
+    import ekfac_ref
+
+    print(ekfac_ref.__file__)
+"""
+
+
+def test_three_lines_in_a_foreign_suite(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_theirs.py").write_text(THREE_LINES)
+    pytest_ = ("-m", "pytest", "-p", "no:cacheprovider")
+    some = "every-problem or trace or eigenvalues or kfac or where"
+    ran = python(tmp_path, *pytest_, "-vs", "-k", some, path=installed)
+    found = dict(re.findall(r"::(\S+) .*?(PASSED|SKIPPED|FAILED)", ran.stdout, re.DOTALL))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert found == {
+        "test_hooks[every-problem-is-answered]": "PASSED",
+        "test_hooks[trace]": "PASSED",
+        "test_hooks[eigenvalues]": "PASSED",
+        "test_hooks[kfac]": "SKIPPED",
+        "test_where_it_comes_from": "PASSED",
+    }
+    assert f"{installed / 'ekfac_ref' / '__init__.py'}\n" in ran.stdout
+
+
+COMMAND = """
+import pathlib, runpy, sys
+import ekfac_ref
+
+pathlib.Path("where").write_text(ekfac_ref.__file__)
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
+
+
+def test_the_command_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    script = installed / "bin" / "ekfac-ref"
+    asked = ["check", "ekfac_ref.examples:hooks", "--profile", "demo"]
+    asked += ["--law", "trace", "--law", "eigenvalues"]
+    asked += ["--json", "out.json", "--report", "out.html"]
+    ran = python(tmp_path, "-c", COMMAND, str(script), *asked, path=installed)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.splitlines()[-1] == "It conforms: 2 laws hold, on 12 problems."
+    assert (tmp_path / "where").read_text() == str(installed / "ekfac_ref" / "__init__.py")
+    assert json.loads((tmp_path / "out.json").read_text())["exit_code"] == 0
+    assert "It conforms: 2 laws hold" in (tmp_path / "out.html").read_text()

@@ -1,0 +1,66 @@
+"""The exact Fisher by its two other names, which share neither columns nor square roots with it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from torch import Tensor, nn
+
+import ekfac_ref as ek
+from ekfac_ref.conformance.problems.strategies import Drawn, problems
+from ekfac_ref.conformance.truth.cache import remembered
+from ekfac_ref.conformance.truth.observation import in_float64
+from ekfac_ref.conformance.truth.tolerance import check, fisher_scale, length
+from ekfac_ref.model.forward import call
+from ekfac_ref.model.session import open_session
+from tests.independent.hessians import gauss_newton, loss_hessian
+
+
+def assert_exact_is(got: Tensor, expected: Tensor, problem: ek.Problem, layer: str) -> None:
+    """To rounding; softmax takes p from p^2: where it is sure, nearly all of |J|^2 cancels."""
+    of_outputs = [(x, torch.zeros_like(call(problem.model, x))) for x, _ in problem.batches]
+    all_of_J = replace(problem, likelihood=ek.Gaussian(), batches=of_outputs)
+    seen = remembered(problem)[layer] + remembered(all_of_J)[layer]
+    scale, summands = sum(map(fisher_scale, seen)), sum(map(length, seen))
+    check("exact is it", got - expected, scale, summands, torch.float64)
+
+
+@settings(max_examples=30)
+@given(problems())
+def test_exact_is_gauss_newton(drawn: Drawn) -> None:
+    # Forward mode sees the row at padding_idx, which reverse mode and this package leave at zero.
+    assume("padding_idx" not in drawn.corners)
+    problem = in_float64(drawn.problem(ek.Exact()))
+    full = ek.full_fisher(problem)
+    for layer in full.shapes:
+        assert_exact_is(full.block(layer, layer), gauss_newton(problem, layer), problem, layer)
+
+
+@settings(max_examples=30)
+@given(problems())
+def test_exact_is_the_hessian_for_the_last_layer(drawn: Drawn) -> None:
+    problem = in_float64(drawn.problem(ek.Exact()))
+    last = open_session(problem).layers[-1].name
+    F = ek.full_fisher(problem).block(last, last)
+    assert_exact_is(F, loss_hessian(problem, last), problem, last)
+
+
+def test_a_hidden_layer_has_another_hessian() -> None:
+    """Or the law above would be about nothing."""
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+    x, y = torch.randn(4, 2, generator=generator).double(), torch.arange(4) % 2
+    problem = ek.Problem(model, [(x, y)], ek.Categorical())
+    F, H = ek.exact_fisher(problem)["0"].dense(), loss_hessian(problem, "0")
+    assert float((F - H).norm() / F.norm()) > 0.1
+
+
+@pytest.mark.parametrize("layer", ["0", "1", "2"])
+def test_exact_is_the_hessian_in_deep_linear_networks(layer: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3), nn.Linear(3, 2)).double()
+    x, y = (torch.randn(4, 2, generator=generator).double() for _ in range(2))
+    problem = ek.Problem(model, [(x[:3], y[:3]), (x[3:], y[3:])], ek.Gaussian())
+    F = ek.exact_fisher(problem)[layer].dense()
+    assert_exact_is(F, loss_hessian(problem, layer), problem, layer)

@@ -1,0 +1,218 @@
+"""Refused: models for which "the gradient of one sample" means nothing."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import ekfac_ref as ek
+from tests.support.refusals import ENTRIES, Arguments, Cases, assert_refused, regression
+
+case = Cases()
+
+
+class Then(nn.Module):
+    """A Linear layer, and then any function of its output."""
+
+    def __init__(self, function: Callable[[Tensor], Any], d_out: int = 2) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, d_out)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(self.linear(x))
+
+
+class KeepsTheLast(nn.Module):
+    """Writes per-sample values into a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.register_buffer("last", torch.zeros(2), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = self.linear(x)
+        self.last.copy_(f[0])
+        return f
+
+
+class Counts(nn.Module):
+    """Grows with every call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.calls * self.linear(x)
+
+
+class CachesItsOutput(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+        self.cached = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.cached = self.linear(x)
+        return self.cached
+
+
+def in_train_mode(*layers: nn.Module) -> Arguments:
+    arguments = regression(nn.Sequential(nn.Linear(3, 2), *layers))
+    arguments["model"].train()
+    return arguments
+
+
+@case("layer '1': a BatchNorm1d in train mode", "call model.eval()")
+def batch_norm_in_train_mode() -> Arguments:
+    return in_train_mode(nn.BatchNorm1d(2))
+
+
+@case("layer '1': a BatchNorm1d", "tracks running statistics")
+def batch_norm_without_statistics() -> Arguments:
+    return regression(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2, track_running_stats=False)))
+
+
+@case("layer '1': a Dropout in train mode", "call model.eval()")
+def dropout_in_train_mode() -> Arguments:
+    return in_train_mode(nn.Dropout(0.1))
+
+
+@case("layer '1': a AlphaDropout in train mode", "call model.eval()")
+def alpha_dropout_in_train_mode() -> Arguments:
+    return in_train_mode(nn.AlphaDropout(0.1))
+
+
+@case("layer '1': a RReLU in train mode", "call model.eval()")
+def random_slope_in_train_mode() -> Arguments:
+    return in_train_mode(nn.RReLU())
+
+
+@case("model: per-sample gradients are not defined: its forward draws", "call model.eval()")
+def functional_dropout() -> Arguments:
+    return regression(Then(F.dropout))
+
+
+@case("model: per-sample gradients are not defined: its forward draws", "make it deterministic")
+def noise() -> Arguments:
+    return regression(Then(lambda f: f + torch.randn_like(f)))
+
+
+@case("model: two calls on the same inputs", "make its forward deterministic")
+def noise_that_torch_does_not_see() -> Arguments:
+    return regression(Then(lambda f: f * np.random.uniform()))
+
+
+@case("model: two calls on the same inputs", "no state from call to call")
+def state_from_call_to_call() -> Arguments:
+    return regression(Counts())
+
+
+@case("model: per-sample gradients are not defined: its forward looks at values", "torch.where")
+def item_in_forward() -> Arguments:
+    return regression(Then(lambda f: f / f.abs().max().item()))
+
+
+@case("its forward has data-dependent control flow", "write it with torch.where")
+def control_flow_on_data() -> Arguments:
+    return regression(Then(lambda f: f if f.sum() > 0 else -f))
+
+
+@case("model: per-sample gradients are not defined: its forward makes shapes", "masks")
+def shapes_from_data() -> Arguments:
+    return regression(Then(lambda f: f + f[f > 0].sum()))
+
+
+@case("model: per-sample gradients are not defined: its forward writes", "from the inputs")
+def write_to_a_buffer() -> Arguments:
+    return regression(KeepsTheLast())
+
+
+@case("model: the output of a sample depends on the other samples", "remove what mixes them")
+def centred_over_the_batch() -> Arguments:
+    return regression(Then(lambda f: f - f.mean(0)))
+
+
+@case("model: the output of a sample depends on the other samples", "remove what mixes them")
+def running_total() -> Arguments:
+    return regression(Then(lambda f: f.cumsum(0)))
+
+
+@case("model: the output of a sample depends on the other samples", "remove what mixes them")
+def mixing_of_small_outputs() -> Arguments:
+    return regression(Then(lambda f: 1e-4 * (f - f.mean(0))))
+
+
+@case("model: the output of a sample depends on the other samples", "remove what mixes them")
+def mixing_behind_a_batch_of_one() -> Arguments:
+    arguments = centred_over_the_batch()
+    (x, y), rest = arguments["batches"]
+    return arguments | {"batches": [(x[:1], y[:1]), (x[1:], y[1:]), rest]}
+
+
+@case("model: for one sample it returned shape [2]", "no mean over the batch")
+def reduced_over_the_batch() -> Arguments:
+    return regression(Then(lambda f: f.mean(0)))
+
+
+@case("model: for one sample it returned shape []", "axis 0 has to be the samples")
+def returns_its_loss() -> Arguments:
+    return regression(Then(lambda f: f.square().mean()))
+
+
+@case("axis 0 of the output has to be the samples", "gave outputs of shape [1, 2] together")
+def reduced_with_its_axis_kept() -> Arguments:
+    return regression(Then(lambda f: f.mean(0, keepdim=True)))
+
+
+@case("model: it returned a tuple", "one tensor of outputs")
+def returns_a_tuple() -> Arguments:
+    return regression(Then(lambda f: (f, f.square())))
+
+
+@case("model: it returned a dict", "wrap it in a module")
+def returns_a_dict() -> Arguments:
+    return regression(Then(lambda f: {"logits": f}))
+
+
+@case("model: it returned a NoneType", "one tensor of outputs")
+def returns_nothing() -> Arguments:
+    return regression(Then(lambda f: None))
+
+
+@case("model: its outputs are torch.int64", "before argmax")
+def returns_class_numbers() -> Arguments:
+    return regression(Then(lambda f: f.argmax(-1)))
+
+
+@case("model: NaN or infinity in its outputs", "division by zero")
+def returns_infinity() -> Arguments:
+    return regression(Then(lambda f: f / 0))
+
+
+@case("model: its forward failed", "look at the error above")
+def raises_an_error() -> Arguments:
+    return regression(Then(lambda f: {}["missing"]))
+
+
+@case("model: it cannot be copied", "delete what its forward has cached")
+def caches_its_output() -> Arguments:
+    arguments = regression(CachesItsOutput())
+    arguments["model"](torch.randn(1, 3))
+    return arguments
+
+
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+@case.everywhere
+def test_a_model_without_per_sample_gradients_is_refused(
+    entry: Callable[[ek.Problem], Any], build: Callable[[], Arguments], culprit: str, advice: str
+) -> None:
+    assert_refused(entry, build(), culprit, advice)

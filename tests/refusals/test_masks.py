@@ -1,0 +1,153 @@
+"""Refused: masks that are no mask, that do not fit a layer, or that leave out what counts."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ekfac_ref as ek
+from tests.support.refusals import ENTRIES, Arguments, Cases, assert_refused, regression
+
+everywhere = Cases()
+where_positions_matter = Cases()
+
+WITH_POSITIONS = {name: ENTRIES[name] for name in ("kfac", "ekfac")}
+
+
+class SumOfTokens(nn.Module):
+    """Leaves out the tokens that are all zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.token(x) * present(x)[..., None]).sum(1)
+
+
+def present(x: Tensor) -> Tensor:
+    return (x != 0).any(-1)
+
+
+def tokens(mask: Callable[[Tensor], Any], padding: int = 2) -> Arguments:
+    """Five sentences of four tokens, the last ones of the first sentence and the third padding."""
+    x = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(0))
+    x[::2, 4 - padding :] = 0
+    return regression(SumOfTokens(), x) | {"mask": mask}
+
+
+def image(mask: Callable[[Tensor], Any]) -> Arguments:
+    """Images of 2 x 3 pixels."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten())
+    return regression(model, torch.randn(5, 1, 2, 3), torch.randn(5, 12)) | {"mask": mask}
+
+
+@everywhere("mask: it is to return booleans [N, *positions]", "convert it with .bool()")
+def float_mask() -> Arguments:
+    return tokens(lambda x: present(x).float())
+
+
+@everywhere("mask: it is to return booleans [N, *positions]", "not torch.int64 [3, 4]")
+def integer_mask() -> Arguments:
+    return tokens(lambda x: present(x).long())
+
+
+@everywhere("mask: it is to return booleans [N, *positions]", "not list")
+def list_as_mask() -> Arguments:
+    return tokens(lambda x: present(x).tolist())
+
+
+@everywhere("mask: it is to return booleans [N, *positions] with N = 3", "not torch.bool [4, 3]")
+def samples_last() -> Arguments:
+    return tokens(lambda x: present(x).T)
+
+
+@everywhere("mask: it is to return booleans [N, *positions] with N = 3", "not torch.bool []")
+def one_boolean() -> Arguments:
+    return tokens(lambda x: present(x).any())
+
+
+@everywhere("mask: on meta, but the model is on cpu", ".to('cpu')")
+def mask_elsewhere() -> Arguments:
+    return tokens(lambda x: present(x).to("meta"))
+
+
+@everywhere("layer 'token': its positions have axes [4], but the mask has [3]", "one boolean per")
+def too_few_positions() -> Arguments:
+    return tokens(lambda x: present(x)[:, 1:])
+
+
+@everywhere("layer 'token': its positions have axes [4], but the mask has []", "one boolean per")
+def one_boolean_per_sample() -> Arguments:
+    return tokens(lambda x: present(x).any(1))
+
+
+@everywhere(
+    "layer 'token': its positions have axes [4], but the mask has [4, 3]", "leave the layer"
+)
+def one_boolean_per_feature() -> Arguments:
+    return tokens(lambda x: x != 0)
+
+
+@everywhere("layer '0': its positions have axes [2, 3], but the mask has [3, 2]", "one boolean per")
+def transposed_axes() -> Arguments:
+    return image(lambda x: torch.ones(len(x), 3, 2, dtype=torch.bool))
+
+
+@everywhere("layer '0': its positions have axes [2, 3], but the mask has [6]", "one boolean per")
+def flattened_axes() -> Arguments:
+    return image(lambda x: torch.ones(len(x), 6, dtype=torch.bool))
+
+
+@where_positions_matter("layer 'token': a position that the mask leaves out carries", "correct the")
+def masked_position_that_counts() -> Arguments:
+    return tokens(lambda x: present(x) & torch.tensor([False, True, True, True]))
+
+
+@where_positions_matter("layer 'token': a position that the mask leaves out carries", "ignore it")
+def mask_upside_down() -> Arguments:
+    return tokens(lambda x: ~present(x))
+
+
+@where_positions_matter("layer 'token': the mask counts none of its positions", "True = counts")
+def mask_that_counts_nothing() -> Arguments:
+    arguments = tokens(present)
+    silent = [(torch.zeros_like(x), y) for x, y in arguments["batches"]]
+    return arguments | {"batches": silent}
+
+
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+@everywhere.everywhere
+def test_a_mask_that_fits_no_layer_is_refused(
+    entry: Callable[[ek.Problem], Any], build: Callable[[], Arguments], culprit: str, advice: str
+) -> None:
+    assert_refused(entry, build(), culprit, advice)
+
+
+@pytest.mark.parametrize("sharing", [ek.Expand(), ek.Reduce()])
+@pytest.mark.parametrize("entry", WITH_POSITIONS.values(), ids=WITH_POSITIONS)
+@where_positions_matter.everywhere
+def test_a_mask_that_leaves_out_the_wrong_positions_is_refused(
+    sharing: Any,
+    entry: Callable[[ek.Problem], Any],
+    build: Callable[[], Arguments],
+    culprit: str,
+    advice: str,
+) -> None:
+    assert_refused(entry, build() | {"sharing": sharing}, culprit, advice)
+
+
+@pytest.mark.parametrize("build", [masked_position_that_counts, mask_that_counts_nothing])
+def test_the_fisher_itself_does_not_depend_on_the_mask(build: Callable[[], Arguments]) -> None:
+    problem = ek.Problem(**build())
+    masked, whole = ek.full_fisher(problem), ek.full_fisher(replace(problem, mask=None))
+    assert torch.equal(masked.matrix, whole.matrix)
+
+
+def test_the_mask_of_such_a_model_works() -> None:
+    problem = ek.Problem(**tokens(present))
+    for entry in ENTRIES.values():
+        assert entry(problem)

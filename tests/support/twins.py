@@ -1,0 +1,80 @@
+"""Mutants that nobody could tell apart: all that they say and do is the same on every witness."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
+
+import torch
+from torch import Tensor
+
+from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.mutants.mutant import Mutant
+from ekfac_ref.conformance.run.resolution import sees
+from ekfac_ref.conformance.subjects.trial import Case, Trial
+from ekfac_ref.question.problem import Problem
+from tests.support.pin_witnesses import pinned
+from tests.support.witnesses import witnesses
+
+SAME = 1e-6  # relative
+REFUSALS = [law for law in LAWS if law.name in {"nan", "unknown layer", "batch norm"}]
+
+Said = tuple[list[Tensor], list[str]]
+
+
+def twins(mutants: Sequence[Mutant]) -> list[list[str]]:
+    """Groups of two or more; whoever has been told apart is not asked again.
+
+    Witnesses of many mutants come first, to be quick.
+    """
+    groups, pins = [[*mutants]], Counter(row.witness for row in pinned().values())
+    for _, problem in sorted(witnesses().items(), key=lambda item: -pins[item[0]]):
+        groups = _split(groups, lambda mutant, problem=problem: _said(mutant, problem))
+    groups = _split(groups, _not_refused)
+    return [[mutant.name for mutant in group] for group in groups]
+
+
+def _split(groups: list[list[Mutant]], ask: Callable[[Mutant], Said]) -> list[list[Mutant]]:
+    """By their answers; without those who are alone then."""
+    found = []
+    for group in groups:
+        parts: list[tuple[Said, list[Mutant]]] = []
+        for mutant in group:
+            said = ask(mutant)
+            alike = next((part for other, part in parts if _same(said, other)), None)
+            if alike is None:
+                parts.append((said, [mutant]))
+            else:
+                alike.append(mutant)
+        found += [part for _, part in parts if len(part) > 1]
+    return found
+
+
+def _said(mutant: Mutant, problem: Problem) -> Said:
+    """Matrices, products, solutions; and what has changed meanwhile."""
+    trial = Trial(mutant.subject, problem)
+    return [x for case in trial.cases for x in _numbers(case)], trial.changes
+
+
+def _numbers(case: Case) -> Iterator[Tensor]:
+    yield from (block.matrix for block in (case.E, case.K, case.F) if block is not None)
+    methods = [case.own.matvec]
+    if hasattr(case.own, "solve"):
+        methods += [lambda V, d=damping: case.own.solve(V, damping=d) for damping in (1e-6, 1.0)]
+    for method in methods:
+        V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(0)).double()
+        given = V.clone()
+        answer = method(given)
+        yield from (given, answer.clone(), method(-V), answer)
+
+
+def _not_refused(mutant: Mutant) -> Said:
+    trial = Trial(mutant.subject, next(iter(witnesses().values())))
+    return [], [law.name for law in REFUSALS if sees(law, trial)]
+
+
+def _same(one: Said, other: Said) -> bool:
+    """Where one offers more than the other, it is not."""
+    if one[1] != other[1]:
+        return False
+    pairs = zip_longest(one[0], other[0], fillvalue=torch.zeros(0))
+    return all(x.shape == y.shape and bool((x - y).norm() <= SAME * y.norm()) for x, y in pairs)
