@@ -111,6 +111,18 @@ def test_matrices_are_multiplied_with_float32(problems: list[Problem]) -> None:
     assert given == {torch.float32}
 
 
+def test_the_kits_own_subjects_hand_over_float32(problems: list[Problem]) -> None:
+    """Its contract for everybody: bfloat16 data, matrices and products in float32."""
+    for name in ("half-lambda", "kfac-over-n-twice", "block-by-columns"):
+        subject = mutant(name)
+        for ask in filter(None, (subject.ekfac, subject.kfac, subject.exact_fisher)):
+            for operator in ask(problems[0]).values():
+                for block in getattr(operator, "blocks", (operator,)):
+                    V = torch.ones(block.shape)
+                    assert block.matvec(V).dtype is torch.float32
+                    assert getattr(block, "Q_A", V).dtype is torch.float32
+
+
 def test_a_problem_can_be_pasted(problems: list[Problem]) -> None:
     for problem in problems:
         found: dict[str, object] = {}

@@ -125,7 +125,7 @@ class Recipe:
         """The operator of one group."""
         Q_B, Q_A = self.output_basis(self.B(seen)), self.input_basis(self.A(seen))
         operator = self.assemble(Q_B, Q_A, self.eigenvalues(seen, Q_B, Q_A))
-        return self.hand_over(operator, seen.dtype)
+        return self.hand_over(operator, seen.algebra)
 
 
 def direct_sum(blocks: list[Any]) -> Any:

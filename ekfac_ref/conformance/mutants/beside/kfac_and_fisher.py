@@ -23,7 +23,7 @@ def _blocks(matrix: Callable[[Observation], Tensor]) -> Ask:
 
     def block(seen: Observation) -> InDtype:
         d_out, d_in = seen.G[0].shape[1:]
-        return InDtype(Dense(matrix(seen), (d_out, d_in)), seen.dtype)
+        return InDtype(Dense(matrix(seen), (d_out, d_in)), seen.algebra)
 
     def ask(problem: Problem) -> dict[str, Any]:
         return {
