@@ -26,14 +26,15 @@ from rich.text import Text
 from ekfac_ref.conformance.diagnosis.blind_spots import offered, reveal
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.problems.source import MUTANT
 from ekfac_ref.conformance.reports import as_json as report_json
 from ekfac_ref.conformance.reports import blind_spots as report_reveal
 from ekfac_ref.conformance.reports import lookup
 from ekfac_ref.conformance.reports import terminal as report_terminal
-from ekfac_ref.conformance.run.check import PROFILES, Run
+from ekfac_ref.conformance.run.check import Run
+from ekfac_ref.conformance.run.profile import PROFILES
 from ekfac_ref.conformance.run.verdicts import Report, Trouble
 from ekfac_ref.conformance.run.watchdog import Watchdog, limited
 from ekfac_ref.conformance.subjects.subject import Subject, load
@@ -71,7 +72,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     check.add_argument("subject", help=f"package.module:name, or {MUTANT}NAME for a known mistake")
     check.add_argument("--profile", choices=PROFILES, default="quick", help=_profiles())
     check.add_argument("--seed", type=int, default=0, help="of the problems (default: 0)")
-    names = [law.name for law in LAWS]
+    names = list(LAWS)
     check.add_argument("--law", action="append", choices=names, metavar="LAW", help="only these")
     check.add_argument("--seconds", type=_seconds, default=60.0, help="per problem (default: 60)")
     check.add_argument("--report", type=Path, metavar="OUT.html", help="write a page to look at")
@@ -79,7 +80,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     laws = commands.add_parser("laws", help="what must hold")
     laws.add_argument("law", nargs="?", choices=names, metavar="LAW", help="all about one")
     mutants = commands.add_parser("mutants", help="known mistakes")
-    mistakes = [mutant.name for mutant in CATALOGUE]
+    mistakes = list(MUTANTS)
     mutants.add_argument(
         "mutant", nargs="?", choices=mistakes, metavar="MUTANT", help="all about one"
     )
@@ -130,7 +131,7 @@ def _on_trial(options: argparse.Namespace, trial: Trial) -> int:
 def _put_on_trial(subject: Subject, options: argparse.Namespace, printed: io.StringIO) -> int:
     """``printed`` is what the subject has printed so far."""
     profile = PROFILES[options.profile]
-    laws = [law for law in LAWS if law.name in (options.law or [law.name])]
+    laws = [law for law in LAWS.values() if law.name in (options.law or [law.name])]
     bar, tick = _progress(profile.problems)
     out = sys.stdout  # which is another one while the subject answers
 
@@ -167,17 +168,15 @@ def find(path: str) -> Subject:
     """The subject at ``package.module:name``, or the mutant at ``mutant:name``."""
     if not path.startswith(MUTANT):
         return load(path)
-    for mutant in CATALOGUE:
+    for mutant in MUTANTS.values():
         if mutant.name == path.removeprefix(MUTANT):
             return mutant.subject
-    raise ProblemError(
-        f"subject {path!r}: no such mutant; choose among {[m.name for m in CATALOGUE]}."
-    )
+    raise ProblemError(f"subject {path!r}: no such mutant; choose among {list(MUTANTS)}.")
 
 
 def _power(subject: Subject, options: argparse.Namespace, printed: io.StringIO) -> int:
     drawn = draw_problems(subject.abilities, options.problems, options.seed)
-    wrong = [mutant for mutant in CATALOGUE if not mutant.proof]
+    wrong = [mutant for mutant in MUTANTS.values() if not mutant.proof]
     with contextlib.redirect_stdout(printed):
         laws = offered(subject, drawn)
         found = reveal(subject, drawn, laws, wrong)

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conformance.adapter": SUBJECTS | {"losses", "conformance.subjects"},
     "conformance.laws": SUBJECTS | TRUTH,
     "conformance.mutants": SUBJECTS | TRUTH,
-    "conformance.run": {"question", "conformance.laws"} | TRUTH,
+    "conformance.run": {"errors", "question", "conformance.laws"} | TRUTH,
     "conformance.diagnosis": {"question", "model", "conformance.laws", "conformance.mutants"}
     | {"conformance.run"}
     | TRUTH,

@@ -1,1 +1,50 @@
-"""The conformance kit: laws, the oracle they judge by, and problems to ask them on."""
+"""Is an EKFAC right? The kit's face: all that a validator needs.
+
+.. code-block:: python
+
+    from ekfac_ref import conformance as ct
+
+    ct.check(my_ekfac, "quick").summary
+    ct.ask(my_ekfac, problem, ["trace", "commutes"])
+    ct.LAWS["trace"].statement, ct.MUTANTS["half-lambda"].story
+
+Another library's conventions are declared in ``conformance.adapter``; the laws become tests of your
+own with ``conformance.for_pytest``. Nothing else is public.
+"""
+
+from ekfac_ref.conformance.diagnosis.diagnose import diagnose
+from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.mutants import MUTANTS
+from ekfac_ref.conformance.problems import networks
+from ekfac_ref.conformance.problems.abilities import Abilities
+from ekfac_ref.conformance.problems.draw import draw_problems
+from ekfac_ref.conformance.run.ask import ask
+from ekfac_ref.conformance.run.check import check
+from ekfac_ref.conformance.run.profile import Profile
+from ekfac_ref.conformance.run.verdicts import Report, Status
+from ekfac_ref.conformance.subjects.definition import Definition, Separate, Shared
+from ekfac_ref.conformance.subjects.matrices import BadAnswer
+from ekfac_ref.conformance.subjects.subject import Subject, as_subject, load
+from ekfac_ref.conformance.truth.tolerance import LawBroken
+
+__all__ = [
+    "LAWS",
+    "MUTANTS",
+    "Abilities",
+    "BadAnswer",
+    "Definition",
+    "LawBroken",
+    "Profile",
+    "Report",
+    "Separate",
+    "Shared",
+    "Status",
+    "Subject",
+    "as_subject",
+    "ask",
+    "check",
+    "diagnose",
+    "draw_problems",
+    "load",
+    "networks",
+]

@@ -22,9 +22,10 @@ from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.source import script
 from ekfac_ref.conformance.reports import terminal as report_terminal
-from ekfac_ref.conformance.run.check import PROFILES, Profile, Run
+from ekfac_ref.conformance.run.check import Run
+from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.run.verdicts import Report, Status, Verdict
-from ekfac_ref.conformance.subjects.subject import subject
+from ekfac_ref.conformance.subjects.subject import as_subject
 from ekfac_ref.errors import ProblemError
 
 ANSWERS = "every problem is answered"  # not a law, but what they all need
@@ -50,10 +51,10 @@ def conformance_tests(
         seconds: for all laws on one problem.
         name: how messages call a subject that has no name of its own.
     """
-    chosen, laws = _profile(profile), {law.name: law for law in LAWS}
+    chosen, laws = _profile(profile), LAWS
     if unknown := sorted(set(known or {}) - set(laws)):
         raise ProblemError(f"known: there are no laws {unknown}; choose among {list(laws)}.")
-    on_trial = subject(thing, name)
+    on_trial = as_subject(thing, name)
 
     @functools.cache
     def report() -> Report:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
@@ -71,6 +72,11 @@ class Problem:
                 f"batches: {type(self.batches).__name__} cannot be iterated again and again, and "
                 "EKFAC reads the data twice; pass a list, a DataLoader, or list(batches)."
             )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the model's parameters, float32 or bfloat16 say; the data has to be in it too."""
+        return next(self.model.parameters()).dtype
 
 
 def _check_type(name: str, value: object, kind: type | tuple[type, ...], advice: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from rich.progress import Progress
 
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from studies.power.front import with_front_window
 from studies.power.measure import (
     ALL,
@@ -92,7 +92,7 @@ def main() -> None:
     power = pinned()  # as everybody will read it
     options.page.write_text(page(power))
     options.front.write_text(with_front_window(options.front.read_text(), power))
-    survivors = [m.name for m in CATALOGUE if not m.proof and not killed[m.name]]
+    survivors = [m.name for m in MUTANTS.values() if not m.proof and not killed[m.name]]
     print(f"survivors: {survivors or 'none'}")
     print(f"false alarms: {alarms.broken or 'none'} in {sum(alarms.pairs.values())} pairs")
 
@@ -100,7 +100,7 @@ def main() -> None:
 def _mutants(
     run: Map, seeds: range, problems: int, shrink_seconds: float
 ) -> tuple[dict[str, dict[str, list[int]]], dict[str, int], dict[str, Size]]:
-    killed: dict[str, dict[str, list[int]]] = {mutant.name: {} for mutant in CATALOGUE}
+    killed: dict[str, dict[str, list[int]]] = {mutant.name: {} for mutant in MUTANTS.values()}
     needed: dict[str, int] = {}
     smallest: dict[str, Size] = {}
     found: Noticed

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Lane, Law
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from studies.power.measure import Power
 
@@ -32,7 +32,7 @@ def with_front_window(readme: str, power: Power) -> str:
 
 def front_window(power: Power) -> str:
     """Markdown."""
-    wrong = [mutant for mutant in CATALOGUE if not mutant.proof]
+    wrong = [mutant for mutant in MUTANTS.values() if not mutant.proof]
     rows = [f"| {what} | {len(noticed(power, takes))} |" for what, takes in _ROWS.items()]
     pairs = sum(power.alarms.pairs.values())
     lines = [
@@ -52,17 +52,17 @@ def front_window(power: Power) -> str:
 
 def shown_by_products(mutants: list[Mutant]) -> list[Mutant]:
     """Those that are wrong in what a matvec shows; the others are in solves, KFAC and F alone."""
-    lanes = {law.name: law.lane for law in LAWS}
+    lanes = {law.name: law.lane for law in LAWS.values()}
     return [m for m in mutants if {lanes[law] for law in m.laws} & {Lane.OPAQUE, Lane.BASIS}]
 
 
 def noticed(power: Power, takes: Callable[[Law], bool]) -> list[str]:
     """Wrong mutants that some law among these noticed, on every set."""
-    laws = {law.name for law in LAWS if takes(law)}
+    laws = {law.name for law in LAWS.values() if takes(law)}
     sets = set(power.seeds)
     return [
         mutant.name
-        for mutant in CATALOGUE
+        for mutant in MUTANTS.values()
         if not mutant.proof
         and sets
         == {s for law, seeds in power.killed[mutant.name].items() if law in laws for s in seeds}

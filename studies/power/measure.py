@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.laws.law import asked
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.run.perturbed import BLURS
-from ekfac_ref.conformance.run.resolution import asked, once, resolution
+from ekfac_ref.conformance.run.resolution import once, resolution
 from ekfac_ref.conformance.run.shrink import shrink
 from ekfac_ref.conformance.run.tally import Tally
 from ekfac_ref.conformance.subjects.subject import load
@@ -29,7 +30,7 @@ from ekfac_ref.conformance.truth.tolerance import LawBroken
 from ekfac_ref.question.problem import Problem
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
-ALL = tuple(law.name for law in LAWS)
+ALL = tuple(LAWS)
 PINNED = Path(__file__).parent / "power.json"
 
 
@@ -123,8 +124,8 @@ def noticed(
     name: str, seed: int, problems: int, shrink_seconds: float, laws: Collection[str] = ALL
 ) -> Noticed:
     """Which of these laws notice a mutant; a law that has noticed it is not asked again."""
-    subject = next(m for m in CATALOGUE if m.name == name).subject
-    tallies = {law.name: Tally(law) for law in LAWS if law.name in laws}
+    subject = MUTANTS[name].subject
+    tallies = {law.name: Tally(law) for law in LAWS.values() if law.name in laws}
     first: dict[str, int] = {}
     for number, problem in enumerate(_drawn(subject.abilities, problems, seed), start=1):
         trial = Trial(subject, problem)
@@ -153,7 +154,7 @@ def false_alarms(path: str, seed: int, problems: int) -> list[str]:
     subject, alarms = load(path), []
     for problem in _drawn(subject.abilities, problems, seed):
         trial = Trial(subject, problem)
-        for law in LAWS:
+        for law in LAWS.values():
             try:
                 list(law.ask(trial))
             except LawBroken as error:
@@ -177,7 +178,7 @@ def resolutions(path: str, dtype: str, number: int, problems: int) -> Seen:
     subject = once(load(path))
     problem = _drawn(Abilities(dtypes=(DTYPES[dtype],)), problems, 0)[number]
     trial = Trial(subject, problem)
-    laws = [law for law in LAWS if law.measures and asked(law, trial)]
+    laws = [law for law in LAWS.values() if law.measures and asked(law, trial)]
     found = {law.name: resolution(law, subject, problem) for law in laws}
     of_scale = [
         resolution(law, subject, problem, BLURS[:1]) for law in laws if law.name in _SEE_SCALE

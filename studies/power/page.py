@@ -4,7 +4,7 @@ from math import isinf
 from statistics import median
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from studies.power.front import noticed
 from studies.power.measure import Power, Size
 
@@ -24,10 +24,10 @@ problems each.
 - A wrong scale is seen by laws that need only a matvec from {scale} on, on every problem.
 
 ```python
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from studies.power.measure import pinned
 
-assert set(pinned().killed) == {{mutant.name for mutant in CATALOGUE}}
+assert set(pinned().killed) == set(MUTANTS)
 ```
 
 ## The matrix
@@ -40,19 +40,19 @@ that noticed it there were asked.
 
 def page(power: Power) -> str:
     """Markdown."""
-    wrong = [m for m in CATALOGUE if not m.proof]
+    wrong = [m for m in MUTANTS.values() if not m.proof]
     pairs = sum(power.alarms.pairs.values())
     head = _HEAD.format(
         date=power.date,
-        mutants=len(CATALOGUE),
+        mutants=len(MUTANTS),
         seeds=len(power.seeds),
         problems=power.problems,
         killed=len(noticed(power, lambda law: True)),
         samples=median(size.samples for size in power.smallest.values()),
         numbers=median(size.numbers for size in power.smallest.values()),
         wrong=len(wrong),
-        equivalent=len(CATALOGUE) - len(wrong),
-        unnoticed=sum(1 for m in CATALOGUE if m.proof and not power.killed[m.name]),
+        equivalent=len(MUTANTS) - len(wrong),
+        unnoticed=sum(1 for m in MUTANTS.values() if m.proof and not power.killed[m.name]),
         needed=max(power.needed.values(), default=0),
         broken=len(power.alarms.broken),
         pairs=f"{pairs:,}",
@@ -70,16 +70,16 @@ def page(power: Power) -> str:
 def _matrix(power: Power) -> list[str]:
     numbers = [str(number) for number in range(1, len(LAWS) + 1)]
     rows = ["| mutant | " + " | ".join(numbers) + " |", "|---" * (len(LAWS) + 1) + "|"]
-    for mutant in CATALOGUE:
+    for mutant in MUTANTS.values():
         killed = power.killed[mutant.name]
-        cells = [str(len(killed[law.name])) if law.name in killed else "" for law in LAWS]
+        cells = [str(len(killed[law.name])) if law.name in killed else "" for law in LAWS.values()]
         rows.append(f"| {mutant.name} | " + " | ".join(cells) + " |")
     return rows
 
 
 def _laws() -> list[str]:
     lines = ["## The laws", ""]
-    for number, law in enumerate(LAWS, start=1):
+    for number, law in enumerate(LAWS.values(), start=1):
         lines.append(f"{number}. **{law.name}** ({law.lane.value}): `{law.statement}`")
     return lines
 
@@ -96,7 +96,7 @@ def _resolution(power: Power) -> list[str]:
         "| law | " + " | ".join(dtypes) + " |",
         "|---" * (len(dtypes) + 1) + "|",
     ]
-    for law in LAWS:
+    for law in LAWS.values():
         if any(law.name in found for found in power.resolution.values()):
             cells = [_error(power.resolution[dtype].get(law.name)) for dtype in dtypes]
             lines.append(f"| {law.name} | " + " | ".join(cells) + " |")
@@ -109,7 +109,7 @@ def _error(size: float | None) -> str:
 
 def _mutants(power: Power) -> list[str]:
     lines = ["## The mutants", ""]
-    for mutant in CATALOGUE:
+    for mutant in MUTANTS.values():
         proof = f" *Equivalent:* {mutant.proof}" if mutant.proof else ""
         shown = _smallest(power.smallest.get(mutant.name))
         lines.append(f"- **{mutant.name}** {mutant.mistake}. {mutant.story}{proof}{shown}")

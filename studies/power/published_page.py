@@ -3,7 +3,7 @@
 ``python -m studies.power.published_page`` prints it.
 """
 
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from studies.power.published import PUBLISHED, Published
 
 _HEAD = """# Published mistakes
@@ -16,11 +16,11 @@ the catalogue has mutants that do, and the laws that notice those are what stand
 another library (`ekfac-ref mutants NAME` says which).
 
 ```python
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from studies.power.published import PUBLISHED
 
 made = [published for published in PUBLISHED if published.mutants]
-assert {{name for published in made for name in published.mutants}} <= {{m.name for m in CATALOGUE}}
+assert {{name for published in made for name in published.mutants}} <= set(MUTANTS)
 print(f"{{len(made)}} of {{len(PUBLISHED)}} have mutants")
 ```
 
@@ -51,7 +51,7 @@ def _row(published: Published) -> str:
 
 
 def _named(name: str) -> str:
-    equivalent = any(mutant.name == name and mutant.proof for mutant in CATALOGUE)
+    equivalent = any(mutant.name == name and mutant.proof for mutant in MUTANTS.values())
     return f"`{name}`" + (" (no difference)" if equivalent else "")
 
 

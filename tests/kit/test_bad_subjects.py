@@ -24,7 +24,8 @@ from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.problems.source import script
 from ekfac_ref.conformance.run import watchdog
-from ekfac_ref.conformance.run.check import PROFILES, Profile, Run
+from ekfac_ref.conformance.run.check import Run
+from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.run.time_limit import TookTooLong, at_most
 from ekfac_ref.conformance.run.verdicts import Trouble
 from ekfac_ref.conformance.run.watchdog import Watchdog
@@ -36,7 +37,7 @@ from tests.support import bad_subjects
 from tests.support.snapshot import as_users_run_it
 
 ROOT = Path(__file__).parents[2]
-TRACE = [law for law in LAWS if law.name == "trace"]
+TRACE = [law for law in LAWS.values() if law.name == "trace"]
 drawn = functools.cache(draw_problems)  # one draw for all runs of this file
 
 
@@ -173,7 +174,7 @@ import sys
 import torch
 import ekfac_ref as ek
 from ekfac_ref import cli
-from ekfac_ref.conformance.run.check import PROFILES, Profile
+from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.truth.observation import observe
 
 one = torch.ones(1, 1)

@@ -11,13 +11,13 @@ from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.laws import of_a_matrix as laws
 from ekfac_ref.conformance.laws import of_two_answers as equivariance
 from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.laws.law import notices
 from ekfac_ref.conformance.laws.replays import above_noise, noise_limit
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.problems.source import script
 from ekfac_ref.conformance.run.perturbed import BLURS, blurred
-from ekfac_ref.conformance.run.resolution import sees
 from ekfac_ref.conformance.subjects.subject import Answer, Subject
 from ekfac_ref.conformance.subjects.trial import Case, Trial
 from ekfac_ref.conformance.truth.tolerance import LIMIT
@@ -28,7 +28,6 @@ from studies.power.correct import definition
 from tests.support.snapshot import as_users_run_it
 
 COARSE = Abilities(dtypes=(torch.bfloat16,))
-BY_NAME = {law.name: law for law in LAWS}
 
 
 @pytest.fixture(autouse=True)
@@ -47,16 +46,16 @@ def of_trace(case: Case) -> float:
 
 
 def mutant(name: str) -> Subject:
-    found = next(m.subject for m in CATALOGUE if m.name == name)
+    found = MUTANTS[name].subject
     return replace(found, abilities=COARSE)
 
 
 @pytest.mark.parametrize("subject", [reference, definition], ids=["rounded", "exact"])
 def test_correct_answers_break_no_law(subject: Subject, problems: list[Problem]) -> None:
     for problem in problems[:6]:
-        assert next(problem.model.parameters()).dtype is torch.bfloat16
+        assert problem.dtype is torch.bfloat16
         trial = Trial(replace(subject, abilities=COARSE), problem)
-        assert not [law.name for law in LAWS if sees(law, trial)]
+        assert not [law.name for law in LAWS.values() if notices(law, trial)]
 
 
 @pytest.mark.parametrize(
@@ -69,16 +68,16 @@ def test_correct_answers_break_no_law(subject: Subject, problems: list[Problem])
     ],
 )
 def test_gross_mistakes_are_noticed(name: str, law: str, problems: list[Problem]) -> None:
-    assert any(sees(BY_NAME[law], Trial(mutant(name), problem)) for problem in problems)
+    assert any(notices(LAWS[law], Trial(mutant(name), problem)) for problem in problems)
 
 
 def test_replays_see_what_the_bound_on_rounding_does_not(problems: list[Problem]) -> None:
     problem = problems[0]
-    law = BY_NAME["trace"]
+    law = LAWS["trace"]
     a_fifth_too_large = Trial(blurred(reference, BLURS[0], 0.2), problem)
     by_the_bound = replace(law, ask=lambda trial: [of_trace(case) for case in trial.cases])
-    assert not sees(by_the_bound, a_fifth_too_large)
-    assert sees(above_noise(by_the_bound), a_fifth_too_large)
+    assert not notices(by_the_bound, a_fifth_too_large)
+    assert notices(above_noise(by_the_bound), a_fifth_too_large)
     assert noise_limit(law, a_fifth_too_large) < LIMIT
 
 
@@ -106,7 +105,7 @@ def test_matrices_are_multiplied_with_float32(problems: list[Problem]) -> None:
         return {name: Watched(block) for name, block in reference.ekfac(problem).items()}
 
     trial = Trial(Subject("watched", answer), problems[0])
-    for law in LAWS:
+    for law in LAWS.values():
         list(law.ask(trial))
     assert given == {torch.float32}
 

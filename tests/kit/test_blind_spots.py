@@ -11,7 +11,7 @@ from torch import nn
 from ekfac_ref.conformance.diagnosis.blind_spots import Revealed, offered, reveal
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Lane
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.reports.blind_spots import show
@@ -27,7 +27,7 @@ def _without_type_checks() -> Iterator[None]:
 
 def test_a_subject_of_linear_layers_reveals_scales_and_no_strides() -> None:
     problems = draw_problems(hooks.abilities, 6, 0)
-    some = [m for m in CATALOGUE if m.name in {"half-lambda", "stride-forgotten"}]
+    some = [m for m in MUTANTS.values() if m.name in {"half-lambda", "stride-forgotten"}]
     laws = offered(hooks, problems)
     found = {each.mutant.name: each for each in reveal(hooks, problems, laws, some)}
     assert found["half-lambda"].by == "trace"
@@ -38,8 +38,8 @@ def test_a_subject_of_linear_layers_reveals_scales_and_no_strides() -> None:
 
 def test_a_mistake_in_what_the_subject_does_not_answer_goes_unnoticed() -> None:
     problems = draw_problems(reference.abilities, 6, 0)
-    wrong_kfac = [mutant for mutant in CATALOGUE if mutant.name == "kfac-over-n-twice"]
-    doubled = [law for law in LAWS if law.name == "doubled"]  # asked of KFAC, where there is one
+    wrong_kfac = [MUTANTS["kfac-over-n-twice"]]
+    doubled = [LAWS["doubled"]]  # asked of KFAC, where there is one
     for kfac, by in ((reference.kfac, "doubled"), (None, "")):
         (found,) = reveal(replace(reference, kfac=kfac), problems, doubled, wrong_kfac)
         assert found.by == by
@@ -50,17 +50,17 @@ def test_the_laws_are_those_that_its_answers_allow() -> None:
     problems = draw_problems(abilities, 4, 0)
     everything = offered(replace(reference, abilities=abilities), problems)
     no_kfac = offered(replace(reference, kfac=None, abilities=abilities), problems)
-    assert {law for law in LAWS if law.lane is Lane.KFAC} == {*everything} - {*no_kfac}
+    assert {law for law in LAWS.values() if law.lane is Lane.KFAC} == {*everything} - {*no_kfac}
 
 
 def test_what_is_not_noticed_is_printed_with_what_it_shows_on() -> None:
-    mutants = {mutant.name: mutant for mutant in CATALOGUE}
+    mutants = MUTANTS
     found = [
         Revealed(mutants["half-lambda"], "trace", 1),
         Revealed(mutants["stride-forgotten"], "", 6),
     ]
     out = io.StringIO()
-    show(Console(file=out, width=200), "package:[bold]name", found, LAWS[:3], 6)
+    show(Console(file=out, width=200), "package:[bold]name", found, list(LAWS.values())[:3], 6)
     printed = out.getvalue()
     assert "stride-forgotten" in printed
     assert mutants["stride-forgotten"].only in printed

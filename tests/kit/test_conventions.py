@@ -22,20 +22,20 @@ from ekfac_ref.conformance.diagnosis import selection as evidence
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.laws import of_a_matrix as laws
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.mutants import CATALOGUE
-from ekfac_ref.conformance.run.check import Profile, Run
+from ekfac_ref.conformance.laws.law import notices
+from ekfac_ref.conformance.mutants import MUTANTS
+from ekfac_ref.conformance.run.check import Run
 from ekfac_ref.conformance.run.perturbed import BLURS, blurred
-from ekfac_ref.conformance.run.resolution import sees
+from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.subjects.definition import Definition, Separate, Shared
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
-from ekfac_ref.conformance.subjects.subject import Subject, subject
+from ekfac_ref.conformance.subjects.subject import Subject, as_subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.cache import remembered
 from ekfac_ref.examples import reference
 from ekfac_ref.question.sharing import Sharing
 from tests.support.other_definitions import (
     ABILITIES,
-    BY_NAME,
     DEFINITIONS,
     HAND_MADE,
     SHARINGS,
@@ -198,7 +198,7 @@ def test_no_rounding_moves_the_one_of_a_bias() -> None:
 
 def test_a_whole_run_is_conclusive() -> None:
     """Blocks are spoilt one by one, whether the answer has them or not."""
-    laws = [law for law in LAWS if law.name in ("linear", "symmetry", "trace", "moments", "kfac")]
+    laws = [LAWS[name] for name in ("linear", "symmetry", "trace", "moments", "kfac")]
     report = Run(correct("both", opaque=True), Profile("few", 6, 0.0), laws=laws).report()
     assert report.exit_code == 0, report.summary
 
@@ -208,16 +208,16 @@ def test_a_whole_run_is_conclusive() -> None:
 def test_a_spoilt_one_is_judged(blur: Any, opaque: bool) -> None:
     spoilt = Trial(blurred(correct("both", opaque=opaque), blur, 0.1), grouped())
     names = ("trace", "symmetry", "linear", "precondition")
-    assert any(sees(BY_NAME[name], spoilt) for name in names)
+    assert any(notices(LAWS[name], spoilt) for name in names)
     slightly = Trial(blurred(correct("both", opaque=opaque), blur, 1e-17), grouped())
-    assert not any(sees(BY_NAME[name], slightly) for name in names)
+    assert not any(notices(LAWS[name], slightly) for name in names)
 
 
 def test_the_diagnosis_compares_where_the_definitions_agree(monkeypatch) -> None:
     monkeypatch.setattr(evidence, "DRAWS", (6,))
     where = "Only layers on which Definition(bias=Separate(), A=PerGroup()) makes no difference"
     right = correct("separate")
-    assert diagnose(right, CATALOGUE[:2]).sentence.startswith(
+    assert diagnose(right, list(MUTANTS.values())[:2]).sentence.startswith(
         f"Its EKFAC agrees with the definition. {where}"
     )
 
@@ -226,7 +226,7 @@ def test_the_diagnosis_compares_where_the_definitions_agree(monkeypatch) -> None
         found = pieces(problem, True, False).items()
         return {name: Whole(N * whole(parts, "E")) for name, parts in found}
 
-    some = [mutant for mutant in CATALOGUE if mutant.name == "sum-over-samples"]
+    some = [mutant for mutant in MUTANTS.values() if mutant.name == "sum-over-samples"]
     found = diagnose(replace(right, ekfac=summed), some)
     assert found.candidates[0].factor == "N" or found.candidates[0].name == some[0].name
     assert where in found.sentence
@@ -243,7 +243,7 @@ def test_the_diagnosis_compares_where_the_definitions_agree(monkeypatch) -> None
 def test_what_should_have_been_declared_is_named(name: str, advice: str, monkeypatch) -> None:
     monkeypatch.setattr(evidence, "DRAWS", (9,))
     others = ("bias-apart", "inputs-of-first-group", "weight-and-bias-uncoupled")
-    some = [m for m in CATALOGUE if m.name in (*others, "one-A-for-all-groups")]
+    some = [m for m in MUTANTS.values() if m.name in (*others, "one-A-for-all-groups")]
     found = diagnose(correct(name, declared=False), some)
     assert found.candidates[0].error < 1e-8
     assert advice in found.sentence
@@ -278,7 +278,7 @@ def test_an_adapter_has_parts_for_weight_and_bias() -> None:
     on_trial = Subject("adapted", ekfac, kfac, definition=DEFINITIONS["both"])
     for problem in [*drawn()[:4], *(make() for make in HAND_MADE)]:
         trial = Trial(on_trial, problem)
-        assert all(BY_NAME[name].offered(trial) for name in ("eigenbasis", "solve 1", "kfac"))
+        assert all(LAWS[name].offered(trial) for name in ("eigenbasis", "solve 1", "kfac"))
         assert broken(on_trial, problem) == set()
 
 
@@ -310,11 +310,11 @@ def test_an_object_declares_what_it_has() -> None:
         ekfac = staticmethod(ek.ekfac)
         precondition = staticmethod(lambda problem, gradients, damping: gradients)
 
-    mine = subject(Mine(), "mine")
+    mine = as_subject(Mine(), "mine")
     assert (mine.definition, mine.abilities) == (Mine.definition, ABILITIES)
     assert mine.precondition is Mine.precondition
     assert mine.kfac is None
-    assert subject(ek.ekfac, "plain").definition == Definition()
+    assert as_subject(ek.ekfac, "plain").definition == Definition()
 
 
 def test_what_is_no_definition_is_refused() -> None:

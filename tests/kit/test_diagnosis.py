@@ -12,7 +12,7 @@ from ekfac_ref.conformance.diagnosis import search as suspects
 from ekfac_ref.conformance.diagnosis import selection as evidence
 from ekfac_ref.conformance.diagnosis.comparable import DOUBLE as PRECISION
 from ekfac_ref.conformance.diagnosis.diagnose import CORRECT, Candidate, diagnose
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT as RECIPE
 from ekfac_ref.conformance.problems.abilities import Abilities
@@ -133,7 +133,7 @@ FEW = tuple(
 
 def with_(name: str, matrix: Matrix) -> tuple[Mutant, ...]:
     """A part of the catalogue, with the mistake itself, if it is not in there under this name."""
-    part = tuple(m for i, m in enumerate(CATALOGUE) if m.name in HAND_MADE or i % 8 == 0)
+    part = tuple(m for i, m in enumerate(MUTANTS.values()) if m.name in HAND_MADE or i % 8 == 0)
     if any(mutant.name == name for mutant in part):
         return part
     return (*part, Mutant(name, f"does {name}", "", subject(matrix).ekfac, ()))
@@ -182,7 +182,7 @@ SOME = (
 
 @pytest.mark.parametrize("name", SOME)
 def test_mistakes_made_in_the_example_of_hooks_are_ranked_first(name: str) -> None:
-    part = [m for i, m in enumerate(CATALOGUE) if m.name in SOME or i % 4 == 0]
+    part = [m for i, m in enumerate(MUTANTS.values()) if m.name in SOME or i % 4 == 0]
     found = diagnose(remade.subject(name), part)
     first = found.candidates[0]
     assert (first.name, first.complexity) == (name, (0, 0))
@@ -267,7 +267,7 @@ def test_the_nearest_is_told_where_nothing_fits() -> None:
         E = right(seen, Q_B, Q_A)
         return E + 0.1 * torch.diag(E.diagonal())
 
-    found = diagnose(subject(nearly), CATALOGUE[:1])
+    found = diagnose(subject(nearly), list(MUTANTS.values())[:1])
     assert "Nothing in the catalogue fits: the nearest is the definition itself" in found.sentence
 
 

@@ -8,13 +8,12 @@ from math import inf
 import pytest
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.laws.law import Lane
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.laws.law import Lane, notices
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
-from ekfac_ref.conformance.run.resolution import sees
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.question.problem import Problem
@@ -24,10 +23,10 @@ from tests.support.snapshot import as_users_run_it
 from tests.support.twins import twins
 from tests.support.witnesses import witnesses
 
-LANES = {law.name: law.lane for law in LAWS}
+LANES = {law.name: law.lane for law in LAWS.values()}
 BESIDE = {Lane.SOLVE, Lane.KFAC, Lane.FISHER}  # a mistake there may leave E as it is
-WRONG = [mutant for mutant in CATALOGUE if not mutant.proof]
-EQUIVALENT = [mutant for mutant in CATALOGUE if mutant.proof]
+WRONG = [mutant for mutant in MUTANTS.values() if not mutant.proof]
+EQUIVALENT = [mutant for mutant in MUTANTS.values() if mutant.proof]
 DRAWN = 50
 
 
@@ -49,9 +48,9 @@ def drawn() -> list[Problem]:
 
 
 def test_names_are_unique_and_laws_exist() -> None:
-    names = [mutant.name for mutant in CATALOGUE]
+    names = list(MUTANTS)
     assert len(set(names)) == len(names) > 160
-    for mutant in CATALOGUE:
+    for mutant in MUTANTS.values():
         assert set(mutant.laws) <= set(LANES), mutant.name
         assert bool(mutant.laws) != bool(mutant.proof), mutant.name
 
@@ -88,13 +87,13 @@ def test_a_law_notices_on_a_drawn_problem(mutant: Mutant) -> None:
 
     And problems that have shown a mutant come first from then on: the next one is of its kind.
     """
-    named = [law for law in LAWS if law.name in mutant.laws]
-    others = [law for law in LAWS if law.name not in mutant.laws]
+    named = [law for law in LAWS.values() if law.name in mutant.laws]
+    others = [law for law in LAWS.values() if law.name not in mutant.laws]
     problems = drawn()
     for laws in (named, others):
         for i, problem in enumerate(problems):
             trial = Trial(mutant.subject, problem)
-            if any(sees(law, trial) for law in laws):
+            if any(notices(law, trial) for law in laws):
                 problems.insert(0, problems.pop(i))
                 return
     pytest.fail(f"none notices it on {DRAWN} problems")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import ekfac_ref as ek
 from ekfac_ref.conformance.laws import of_a_case as case_laws
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.run.resolution import sees
+from ekfac_ref.conformance.laws.law import notices
 from ekfac_ref.conformance.subjects.subject import load
 from ekfac_ref.conformance.subjects.trial import Case, Trial
 from ekfac_ref.conformance.truth import observation, oracle
@@ -41,7 +41,7 @@ def test_gradients_whose_squares_underflow(path: str) -> None:
     x = torch.randn(3, 2, generator=generator)
     problem = Problem(model, [(x[:2], x[:2]), (x[2:], x[2:])], ek.Gaussian())
     trial = Trial(load(f"ekfac_ref.examples:{path}"), problem)
-    assert not [law.name for law in LAWS if sees(law, trial)]
+    assert not [law.name for law in LAWS.values() if notices(law, trial)]
 
 
 def test_a_batch_of_one_with_the_strides_of_a_larger_matrix() -> None:

@@ -16,9 +16,9 @@ from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import LawBroken
 from ekfac_ref.question.sharing import Sharing
 from tests.support.other_definitions import (
-    BY_NAME,
     DEFINITIONS,
     HAND_MADE,
+    LAWS,
     SHARINGS,
     Piece,
     broken,
@@ -74,10 +74,10 @@ def at_random(problem: ek.Problem, V: Mapping[str, Tensor], damping: float) -> A
 @pytest.mark.parametrize("sharing", SHARINGS)
 def test_a_right_one_solves(make: Any, sharing: Sharing) -> None:
     trial = Trial(with_precondition(by_solve()), make(sharing=sharing))
-    ratios = list(BY_NAME["precondition"].ask(trial))
+    ratios = list(LAWS["precondition"].ask(trial))
     assert len(ratios) == 2 * len(trial.blocks)
-    assert BY_NAME["precondition"].offered(trial)
-    assert not BY_NAME["precondition"].offered(Trial(Subject("", ek.ekfac), make()))
+    assert LAWS["precondition"].offered(trial)
+    assert not LAWS["precondition"].offered(Trial(Subject("", ek.ekfac), make()))
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)
@@ -102,7 +102,7 @@ def test_another_definition_is_solved_in_its_own(name: str) -> None:
 )
 def test_a_wrong_one_does_not(wrong: Callable[..., Any]) -> None:
     with pytest.raises(LawBroken):
-        list(BY_NAME["precondition"].ask(Trial(with_precondition(wrong), grouped())))
+        list(LAWS["precondition"].ask(Trial(with_precondition(wrong), grouped())))
 
 
 def test_it_leaves_gradients_and_model_alone() -> None:
@@ -114,7 +114,7 @@ def test_it_leaves_gradients_and_model_alone() -> None:
 
     trial = Trial(with_precondition(overwrites), grouped())
     with pytest.raises(LawBroken, match="leaves alone"):
-        list(BY_NAME["leaves alone"].ask(trial))
+        list(LAWS["leaves alone"].ask(trial))
     assert "precondition, gradients of '0': changed" in trial.changes
     assert any(line.startswith("precondition, parameter '0.weight'") for line in trial.changes)
     assert "precondition" not in broken(with_precondition(overwrites), grouped())
@@ -140,7 +140,7 @@ def test_its_answer_is_looked_at_first(bad: Callable[..., Any], says: str) -> No
         return bad(by_solve()(problem, V, damping))
 
     with pytest.raises(BadAnswer, match=says):
-        list(BY_NAME["precondition"].ask(Trial(with_precondition(precondition), grouped())))
+        list(LAWS["precondition"].ask(Trial(with_precondition(precondition), grouped())))
 
 
 def test_what_wraps_a_subject_wraps_its_precondition() -> None:
@@ -154,6 +154,6 @@ def test_what_wraps_a_subject_wraps_its_precondition() -> None:
         return answer
 
     trial = Trial(with_precondition(by_solve()).wrapped(counting), grouped())
-    assert list(BY_NAME["precondition"].ask(trial))
+    assert list(LAWS["precondition"].ask(trial))
     assert len(asked) == 1 + 4
-    assert BY_NAME["precondition"].lane is Lane.PRECONDITION
+    assert LAWS["precondition"].lane is Lane.PRECONDITION

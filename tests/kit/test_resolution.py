@@ -9,17 +9,17 @@ import torch
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.laws.law import Lane, Law
-from ekfac_ref.conformance.run.check import Profile, Run
+from ekfac_ref.conformance.laws.law import Lane, Law, notices
+from ekfac_ref.conformance.run.check import Run
 from ekfac_ref.conformance.run.perturbed import BLURS, blurred, elsewhere, larger, lost
-from ekfac_ref.conformance.run.resolution import blind, resolution, sees
+from ekfac_ref.conformance.run.profile import Profile
+from ekfac_ref.conformance.run.resolution import blind, resolution
 from ekfac_ref.conformance.run.verdicts import Status
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.examples import reference
 from tests.support.snapshot import as_users_run_it
 from tests.support.witnesses import images, witnesses
 
-BY_NAME = {law.name: law for law in LAWS}
 LARGER, ELSEWHERE, EVERY_TIME, LOST = BLURS
 
 
@@ -60,33 +60,33 @@ def test_small_parts_are_lost_and_large_ones_kept() -> None:
     ],
 )
 def test_in_float64_a_law_sees_its_kind_of_error(law, blur, at_most, problem) -> None:
-    assert 1e-17 < resolution(BY_NAME[law], reference, problem, [blur]) <= at_most
+    assert 1e-17 < resolution(LAWS[law], reference, problem, [blur]) <= at_most
 
 
 def test_in_float32_a_wrong_scale_is_seen_from_a_ten_thousandth_on(problem) -> None:
     model = copy.deepcopy(problem.model).float()
     batches = [(x.float(), y.float()) for x, y in problem.batches]
     single = replace(problem, model=model, batches=batches)
-    assert 1e-7 < resolution(BY_NAME["trace"], reference, single, [LARGER]) <= 1e-4
+    assert 1e-7 < resolution(LAWS["trace"], reference, single, [LARGER]) <= 1e-4
 
 
 def test_what_no_law_is_about_it_does_not_see(problem) -> None:
-    assert resolution(BY_NAME["symmetry"], reference, problem, [LARGER]) == float("inf")
-    assert blind([BY_NAME["nan"]], reference, problem, 0.1) == [BY_NAME["nan"]]
-    assert blind([BY_NAME["trace"]], reference, problem, 0.1) == []
-    assert blind([BY_NAME["trace"]], reference, problem, 1e-17) == [BY_NAME["trace"]]
+    assert resolution(LAWS["symmetry"], reference, problem, [LARGER]) == float("inf")
+    assert blind([LAWS["nan"]], reference, problem, 0.1) == [LAWS["nan"]]
+    assert blind([LAWS["trace"]], reference, problem, 0.1) == []
+    assert blind([LAWS["trace"]], reference, problem, 1e-17) == [LAWS["trace"]]
 
 
 def test_groups_are_spoilt_one_by_one() -> None:
     """Else they would be coupled, which no law is asked about."""
     grouped = next(p for p in images() if getattr(p.model[0], "groups", 1) == 2)
-    assert sees(BY_NAME["moments"], Trial(blurred(reference, ELSEWHERE, 0.1), grouped))
-    assert not sees(BY_NAME["moments"], Trial(reference, grouped))
+    assert notices(LAWS["moments"], Trial(blurred(reference, ELSEWHERE, 0.1), grouped))
+    assert not notices(LAWS["moments"], Trial(reference, grouped))
 
 
 def test_a_law_that_would_not_have_seen_a_tenth_is_inconclusive() -> None:
     lazy = Law("lazy", Lane.OPAQUE, "anything", "nobody", ask=lambda trial: iter([0.0]))
-    report = Run(reference, Profile("tiny", 3, 0.1), laws=[lazy, BY_NAME["trace"]]).report()
+    report = Run(reference, Profile("tiny", 3, 0.1), laws=[lazy, LAWS["trace"]]).report()
     statuses = {verdict.law.name: verdict.status for verdict in report.verdicts}
     assert statuses == {"lazy": Status.INCONCLUSIVE, "trace": Status.PASS}
     assert report.exit_code == 2

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.problems.source import script
-from ekfac_ref.conformance.run.check import Profile, Run
+from ekfac_ref.conformance.run.check import Run
+from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.shrink import shrink
 from ekfac_ref.conformance.run.tally import Tally
 from ekfac_ref.conformance.subjects.trial import Trial
@@ -18,8 +19,7 @@ from ekfac_ref.question.likelihoods import Gaussian
 from ekfac_ref.question.problem import Problem
 from tests.support.snapshot import as_users_run_it
 
-BY_NAME = {law.name: law for law in LAWS}
-WRONG = next(mutant.subject for mutant in CATALOGUE if mutant.name == "half-lambda")
+WRONG = MUTANTS["half-lambda"].subject
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def _without_type_checks() -> Iterator[None]:
 
 def broken(law: str) -> Tally:
     """On a problem of ordinary size."""
-    tally = Tally(BY_NAME[law])
+    tally = Tally(LAWS[law])
     for problem in draw_problems(WRONG.abilities, 11, 1):
         tally.ask(Trial(WRONG, problem))
     assert tally.problem is not None

@@ -9,7 +9,8 @@ from torch import Tensor
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.run import check as check_module
-from ekfac_ref.conformance.run.check import Profile, check
+from ekfac_ref.conformance.run.check import check
+from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.verdicts import Status
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.optim import EKFACPreconditioner, KFACPreconditioner

@@ -18,11 +18,12 @@ from ekfac_ref.cli import main
 from ekfac_ref.conformance.diagnosis.diagnose import Diagnosis
 from ekfac_ref.conformance.for_pytest import conformance_tests
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import questions
 from ekfac_ref.conformance.problems.source import script
-from ekfac_ref.conformance.run.check import PROFILES, Profile, Run
+from ekfac_ref.conformance.run.check import Run
+from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.run.verdicts import Report, Status, Verdict
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.examples import reference
@@ -52,7 +53,7 @@ def test_a_broken_law_in_all_three_reports(
     assert (broken["law"], broken["status"], held["law"]) == ("trace", "FAIL", "psd")
     assert held["asked"] == found["problems"] == 4
 
-    statement = next(law.statement for law in LAWS if law.name == "trace")
+    statement = LAWS["trace"].statement
     assert f"must hold: {statement}" in out
     assert f"found:     {broken['broken']}" in out
     assert broken["problem"] in out
@@ -99,8 +100,8 @@ def test_it_is_installed_as_a_command() -> None:
 def test_laws(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["laws"]) == 0
     out = capsys.readouterr().out
-    assert all(law.name in out for law in LAWS)
-    for law in LAWS:
+    assert all(law.name in out for law in LAWS.values())
+    for law in LAWS.values():
         assert main(["laws", law.name]) == 0
         out = capsys.readouterr().out
         assert f"must hold: {law.statement}\n" in out
@@ -112,8 +113,8 @@ def test_laws(capsys: pytest.CaptureFixture[str]) -> None:
 def test_mutants(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mutants"]) == 0
     out = capsys.readouterr().out
-    assert all(mutant.name in out for mutant in CATALOGUE)
-    for mutant in CATALOGUE:
+    assert all(mutant.name in out for mutant in MUTANTS.values())
+    for mutant in MUTANTS.values():
         assert main(["mutants", mutant.name]) == 0
         out = capsys.readouterr().out
         assert f"{mutant.mistake}\n" in out
@@ -125,7 +126,7 @@ def test_mutants(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "says"),
     [
         (["laws", "tracy"], "invalid choice: 'tracy' (choose from 'linear',"),
-        (["mutants", "tracy"], f"invalid choice: 'tracy' (choose from '{CATALOGUE[0].name}'"),
+        (["mutants", "tracy"], f"invalid choice: 'tracy' (choose from '{next(iter(MUTANTS))}'"),
         (["check", "a:b", "--law", "tracy"], "invalid choice: 'tracy' (choose from 'linear',"),
         (["check", "a:b", "--profile", "slow"], "invalid choice: 'slow' (choose from 'demo',"),
         (["check", "a:b", "--seconds", "-1"], "-1 is no time limit; give seconds above 0"),
@@ -161,13 +162,13 @@ def test_a_page_needs_its_extra(
     ],
 )
 def test_words_for_exit_codes(status: Status, code: int, says: str) -> None:
-    report = Report("it", "demo", 0, [Verdict(LAWS[0], status, 1, 0.0)], [], 5, 5)
+    report = Report("it", "demo", 0, [Verdict(LAWS["linear"], status, 1, 0.0)], [], 5, 5)
     assert report.exit_code == code
     assert report.summary.startswith(says)
 
 
 def test_words_for_a_law_that_was_not_asked() -> None:
-    never = Verdict(LAWS[0], Status.INCONCLUSIVE, 0, 0.0)
+    never = Verdict(LAWS["linear"], Status.INCONCLUSIVE, 0, 0.0)
     report = Report("it", "demo", 0, [never], [], 5, 5)
     assert report.summary == "Inconclusive: no problem was one to ask linear of; ask more."
 
@@ -247,12 +248,12 @@ THREE_LINES = f"""
 from dataclasses import replace
 
 import ekfac_ref
-from ekfac_ref.conformance.run.check import Profile
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.run.profile import Profile
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.for_pytest import conformance_tests
 
 tiny = Profile("tiny", 3, 0.0)
-mutant = next(mutant for mutant in CATALOGUE if mutant.name == {MUTANT!r})
+mutant = MUTANTS[{MUTANT!r}]
 calls = []
 
 def counted(problem):

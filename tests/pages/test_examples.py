@@ -18,7 +18,8 @@ from ekfac_ref.conformance.problems import families
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems, families_for
 from ekfac_ref.conformance.run import check as check_module
-from ekfac_ref.conformance.run.check import PROFILES, Profile, check
+from ekfac_ref.conformance.run.check import check
+from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.run.verdicts import Report, Status
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import Subject, load

@@ -48,7 +48,7 @@ def test_nothing_is_left_out_of_the_wheel(installed: Path) -> None:
 
 
 THREE_LINES = """
-from ekfac_ref.conformance.run.check import Profile
+from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.for_pytest import conformance_tests
 from ekfac_ref.examples import hooks
 

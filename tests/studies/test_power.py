@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.subjects.subject import Subject
 from studies.power import correct
 from studies.power.front import front_window, with_front_window
@@ -68,7 +68,7 @@ def test_a_wrong_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def correct_is(mutant: str) -> Subject:
-    return next(m for m in CATALOGUE if m.name == mutant).subject
+    return MUTANTS[mutant].subject
 
 
 def test_clusters_of_equal_eigenvalues_are_turned_and_nothing_else() -> None:
@@ -87,8 +87,8 @@ def test_resolutions_are_measured_law_by_law() -> None:
 
 
 def made_up() -> Power:
-    killed = {m.name: {"trace": [0], "psd": [1]} for m in CATALOGUE if not m.proof}
-    killed |= {m.name: {} for m in CATALOGUE if m.proof}
+    killed = {m.name: {"trace": [0], "psd": [1]} for m in MUTANTS.values() if not m.proof}
+    killed |= {m.name: {} for m in MUTANTS.values() if m.proof}
     killed["half-lambda"] = {}
     killed["twice"] = {"trace": [0, 1]}
     smallest = {"twice": Size(2, 1, 6), "unbiased": Size(1, 2, 1)}
@@ -102,7 +102,7 @@ def made_up() -> Power:
 def test_the_page_has_a_row_for_every_mutant_and_counts_those_that_nothing_noticed() -> None:
     power = made_up()
     text = page(power)
-    wrong = sum(not mutant.proof for mutant in CATALOGUE)
+    wrong = sum(not mutant.proof for mutant in MUTANTS.values())
     assert f"**{wrong - 1} of {wrong}**" in text
     assert "**1 false alarms** (laws broken) in 60 pairs" in text
     assert "No bound follows" in text
@@ -111,8 +111,8 @@ def test_the_page_has_a_row_for_every_mutant_and_counts_those_that_nothing_notic
     assert "| trace | 1e-14 | 1e-05 |" in text
     assert "| kernel | none | not asked |" in text
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
-    assert {mutant.name for mutant in CATALOGUE} <= set(rows)
-    column = 2 + [law.name for law in LAWS].index("trace")
+    assert set(MUTANTS) <= set(rows)
+    column = 2 + list(LAWS).index("trace")
     assert rows["twice"].split("|")[column].strip() == "2"
     assert rows["half-lambda"].split("|")[column].strip() == ""
     assert "in the median, 1.5 sample(s) and\n  3.5 numbers in its largest layer" in text
@@ -121,7 +121,7 @@ def test_the_page_has_a_row_for_every_mutant_and_counts_those_that_nothing_notic
 
 def test_the_front_window_counts_what_is_noticed_on_every_set() -> None:
     rows = dict(line.strip("| ").split(" | ") for line in table(front_window(made_up())))
-    wrong = sum(not mutant.proof for mutant in CATALOGUE)
+    wrong = sum(not mutant.proof for mutant in MUTANTS.values())
     assert rows["the trace"] == "1"
     assert rows["symmetric and positive semidefinite"] == "0"
     assert rows["every law"] == str(wrong - 1)

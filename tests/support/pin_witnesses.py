@@ -17,10 +17,9 @@ from pathlib import Path
 import torch
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.laws.law import Law
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.laws.law import Law, notices
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.run.resolution import sees
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import LIMIT, LawBroken
 from tests.support.witnesses import witnesses
@@ -55,7 +54,7 @@ def ratio(law: Law, trial: Trial) -> float:
 
 def ratios(trial: Trial) -> dict[str, float]:
     """Of every law, asked in their order: "leaves alone" looks back on those before."""
-    return {law.name: ratio(law, trial) for law in LAWS}
+    return {law.name: ratio(law, trial) for law in LAWS.values()}
 
 
 def broken(found: dict[str, float]) -> tuple[str, ...]:
@@ -70,10 +69,10 @@ def undecided(found: dict[str, float]) -> list[str]:
 def witnessed(mutant: Mutant) -> Witnessed:
     """On the first witness that will do."""
     why_not = []
-    named = [law for law in LAWS if law.name in mutant.laws]
+    named = [law for law in LAWS.values() if law.name in mutant.laws]
     for name, problem in witnesses().items():
         trial = Trial(mutant.subject, problem)
-        if not all(sees(law, trial) for law in named):
+        if not all(notices(law, trial) for law in named):
             continue
         found = ratios(Trial(mutant.subject, problem))
         if near := undecided(found):
@@ -86,7 +85,7 @@ def witnessed(mutant: Mutant) -> Witnessed:
 
 def lines() -> Iterator[str]:
     yield "# Written by python -m tests.support.pin_witnesses: mutant, witness, laws that notice."
-    for mutant in CATALOGUE:
+    for mutant in MUTANTS.values():
         if not mutant.proof:
             row = witnessed(mutant)
             laws = ", ".join(f'"{law}"' for law in row.laws)

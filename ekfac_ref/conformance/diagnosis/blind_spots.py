@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.laws.law import Law
+from ekfac_ref.conformance.laws.law import Law, notices
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.run.resolution import sees
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.question.problem import Problem
@@ -51,13 +50,13 @@ def reveal(
 def offered(subject: Subject, problems: list[Problem]) -> list[Law]:
     """The laws that its answers allow."""
     trials = [Trial(subject, problem) for problem in problems[:4]]
-    return [law for law in LAWS if any(law.offered(trial) for trial in trials)]
+    return [law for law in LAWS.values() if any(law.offered(trial) for trial in trials)]
 
 
 def _first(mutant: Mutant, subject: Subject, problems: list[Problem], laws: list[Law]) -> Revealed:
     for number, problem in enumerate(problems, start=1):
         trial = Trial(subject, problem)
         for law in laws:
-            if sees(law, trial):
+            if notices(law, trial):
                 return Revealed(mutant, law.name, number)
     return Revealed(mutant, "", len(problems))

@@ -40,7 +40,7 @@ def matrices(ask: Ask, question: Question) -> list[Tensor] | None:
         answer = [trial.cases[i].E.matrix for i in question.rows]
     except Exception:  # whatever went wrong, there is nothing to compare
         return None
-    dtype = next(question.problem.model.parameters()).dtype
+    dtype = question.problem.dtype
     pairs = zip(answer, question.correct, strict=True)
     return [_without_noise(E, right, dtype) for E, right in pairs]
 

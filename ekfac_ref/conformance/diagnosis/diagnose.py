@@ -8,6 +8,7 @@ answer of ``compared``, up to what factor of ``monomial``, and in which order mu
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 from ekfac_ref.conformance.diagnosis.comparable import PRECISIONS, Precision
 from ekfac_ref.conformance.diagnosis.comparison import Comparison
@@ -20,10 +21,10 @@ from ekfac_ref.conformance.diagnosis.selection import (
     drawn,
     enough,
 )
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.subjects.definition import Definition
-from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.conformance.subjects.subject import Subject, as_subject
 
 __all__ = ["CORRECT", "Candidate", "Diagnosis", "diagnose"]
 
@@ -47,8 +48,12 @@ class Diagnosis:
     sentence: str
 
 
-def diagnose(subject: Subject, catalogue: Sequence[Mutant] = CATALOGUE, seed: int = 0) -> Diagnosis:
-    """Name the mistake of a subject, if it is one of the catalogue's."""
+_ALL = tuple(MUTANTS.values())
+
+
+def diagnose(thing: Any, catalogue: Sequence[Mutant] = _ALL, seed: int = 0) -> Diagnosis:
+    """Name the mistake of a function, an object or a Subject, if it is one of the catalogue's."""
+    subject = as_subject(thing, "subject")
     found = _found(subject, catalogue, seed)
     if subject.definition == Definition():
         return found

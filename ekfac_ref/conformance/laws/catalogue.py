@@ -1,6 +1,7 @@
 """Every law that a subject is asked, with its lane, its statement and its source."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from ekfac_ref.conformance.laws import of_a_case as case_laws
 from ekfac_ref.conformance.laws import of_a_matrix as laws
@@ -207,4 +208,4 @@ _LAWS: tuple[Law, ...] = (
     ),
 )
 
-LAWS = tuple(map(above_noise, _LAWS))
+LAWS: Mapping[str, Law] = MappingProxyType({law.name: above_noise(law) for law in _LAWS})

@@ -65,6 +65,20 @@ class Law:
         )
 
 
+def notices(law: Law, trial: Trial) -> bool:
+    """Whether the law is broken: something is wrong with the answer, and this law says so."""
+    try:
+        list(law.ask(trial))
+    except LawBroken:
+        return True
+    return False
+
+
+def asked(law: Law, trial: Trial) -> bool:
+    """Whether the law has anything to say about the problem; raises LawBroken if it is broken."""
+    return any(True for _ in law.ask(trial))
+
+
 _OFFERS: dict[Lane, Callable[[Subject, Case], bool]] = {
     Lane.OPAQUE: lambda subject, case: True,
     Lane.BASIS: lambda subject, case: all(

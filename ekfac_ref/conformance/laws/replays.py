@@ -46,7 +46,7 @@ def above_noise(law: Law) -> Law:
 
 
 def _ask(law: Law, trial: Trial) -> Iterator[float]:
-    coarse = next(trial.problem.model.parameters()).dtype in COARSE
+    coarse = trial.problem.dtype in COARSE
     for ratio in law.ask(trial):
         # What is below LEAST is below every limit.
         if coarse and ratio > LEAST and ratio > (limit := noise_limit(law, trial)):
@@ -148,7 +148,7 @@ def _moved(problem: Problem, number: int) -> Problem:
 
 
 def _seen(problem: Problem) -> dict[str, list[Observation]]:
-    dtype = next(problem.model.parameters()).dtype
+    dtype = problem.dtype
     with torch.inference_mode(False), torch.no_grad(), untouched(*generators(problem.batches)):
         seen = look(problem, dtype)
     return {name: [_in_float64(one) for one in groups] for name, groups in seen.items()}

@@ -1,5 +1,8 @@
 """The catalogue: implementations with one mistake each, in EKFAC or in a matrix beside it."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from ekfac_ref.conformance.mutants.basis.by_batch import FACTORS_BY_BATCH
 from ekfac_ref.conformance.mutants.basis.eigenvectors import EIGENVECTORS
 from ekfac_ref.conformance.mutants.basis.factors import FACTORS
@@ -38,10 +41,12 @@ _INPUTS = (*BIASES, *PATCHES, *LAYOUTS, *EMBEDDINGS, *USES, *POSITIONS, *COVERAG
 _AROUND = (*SIDE_EFFECTS, *SILENCE)
 
 
-CATALOGUE: tuple[Mutant, ...] = (
+_ALL: tuple[Mutant, ...] = (
     *(*_LAMBDA, *SCALE, *_BASIS, *_OPERATOR),
     *(*SAMPLES, *_COLUMNS, *_INPUTS),
     *_AROUND,
     *OTHER_DEFINITIONS,
     *BLOCKS,
 )
+
+MUTANTS: Mapping[str, Mutant] = MappingProxyType({mutant.name: mutant for mutant in _ALL})

@@ -83,7 +83,7 @@ def with_an_unknown_layer(problem: Problem) -> Problem:
 
 def with_batch_norm(problem: Problem) -> Problem:
     """Linear, BatchNorm in train mode, Linear."""
-    dtype = next(problem.model.parameters()).dtype
+    dtype = problem.dtype
     norm = nn.BatchNorm1d(2, affine=False)
     model = nn.Sequential(nn.Linear(2, 2), norm, nn.Linear(2, 1)).to(dtype)
     x, y = torch.arange(6).reshape(3, 2).to(dtype), torch.ones(3, 1).to(dtype)

@@ -21,7 +21,7 @@ def script(problem: Problem, law: str | None, subject: str | None) -> str:
 
     ``subject`` is what ``ekfac-ref check`` takes; None leaves the line to the reader.
     """
-    code = _Code(next(problem.model.parameters()).dtype)
+    code = _Code(problem.dtype)
     body = [*code.model(problem.model), "", *code.data(problem), "", *code.problem(problem)]
     lines = [*code.imports(law, subject), "", *code.helper(), *body, "", *_question(law, subject)]
     return "\n".join(lines) + "\n"
@@ -40,7 +40,7 @@ class _Code:
         if law is not None:
             used.add(("ekfac_ref.conformance.laws.catalogue", "LAWS"))
         if subject is not None and subject.startswith(MUTANT):
-            used.add(("ekfac_ref.conformance.mutants", "CATALOGUE"))
+            used.add(("ekfac_ref.conformance.mutants", "MUTANTS"))
         elif subject is not None:
             used.add(("ekfac_ref.conformance.subjects.subject", "load"))
         modules: dict[str, list[str]] = {}
@@ -155,14 +155,14 @@ def _question(law: str | None, subject: str | None) -> list[str]:
         lines = ["subject = ...  # yours: a conformance Subject"]
     elif subject.startswith(MUTANT):
         name = subject.removeprefix(MUTANT)
-        lines = [f"subject = next(m.subject for m in CATALOGUE if m.name == {name!r})"]
+        lines = [f"subject = MUTANTS[{name!r}].subject"]
     else:
         lines = [f"subject = load({subject!r})"]
     if law is None:
         return [*lines, "print(Trial(subject, problem).cases)"]
     return [
         *lines,
-        f"law = next(law for law in LAWS if law.name == {law!r})",
+        f"law = next(law for law in LAWS.values() if law.name == {law!r})",
         "ratios = list(law.ask(Trial(subject, problem)))  # raises LawBroken where it is broken",
         'print(f"it holds: {max(ratios):.3g} times rounding" if ratios else "not asked here")',
     ]

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.problems.source import MUTANT
 
@@ -16,11 +16,11 @@ def laws(name: str | None) -> int:
     """Print all, or all about one."""
     console = Console(highlight=False)
     if name is None:
-        rows = [(law.name, law.lane.name.lower(), law.statement) for law in LAWS]
+        rows = [(law.name, law.lane.name.lower(), law.statement) for law in LAWS.values()]
         console.print(_columns(("law", "lane", "must hold"), rows))
         return 0
-    law = next(law for law in LAWS if law.name == name)
-    by = [mutant.name for mutant in CATALOGUE if name in mutant.laws]
+    law = LAWS[name]
+    by = [mutant.name for mutant in MUTANTS.values() if name in mutant.laws]
     _facts(
         console,
         [
@@ -38,10 +38,10 @@ def mutants(name: str | None) -> int:
     """Print all, or all about one."""
     console = Console(highlight=False)
     if name is None:
-        rows = [(mutant.name, mutant.mistake) for mutant in CATALOGUE]
+        rows = [(mutant.name, mutant.mistake) for mutant in MUTANTS.values()]
         console.print(_columns(("mutant", "it looks as if the implementation"), rows))
         return 0
-    mutant = next(mutant for mutant in CATALOGUE if mutant.name == name)
+    mutant = MUTANTS[name]
     _facts(console, _about(mutant))
     return 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.draw import draw_problems
+from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.resolution import blind
 from ekfac_ref.conformance.run.shrink import shrink
 from ekfac_ref.conformance.run.tally import Tally
@@ -20,29 +21,8 @@ from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.question.problem import Problem
 
-
-@dataclass(frozen=True)
-class Profile:
-    """How much is asked.
-
-    Attributes:
-        name: of the profile.
-        problems: drawn.
-        shrink_seconds: for each broken law, to find a smaller problem.
-    """
-
-    name: str
-    problems: int
-    shrink_seconds: float
-
-
 BLUNT = 0.1  # a law that would not see an error of this size says nothing by holding
 SHARPENED = 20  # problems, at most, to find one on which it would
-
-PROFILES = {
-    p.name: p
-    for p in (Profile("demo", 12, 1.0), Profile("quick", 60, 3.0), Profile("full", 400, 20.0))
-}
 
 
 @dataclass(eq=False)
@@ -92,7 +72,7 @@ class Run:
     subject: Subject
     profile: Profile
     seed: int = 0
-    laws: Sequence[Law] = LAWS
+    laws: Sequence[Law] = tuple(LAWS.values())
     known: Mapping[str, str] = field(default_factory=dict)
     tick: Callable[[str], None] = lambda what: None
     seconds: float = 60.0

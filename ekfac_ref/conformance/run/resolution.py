@@ -3,30 +3,15 @@
 from collections.abc import Iterable, Sequence
 from math import inf
 
-from ekfac_ref.conformance.laws.law import Law
+from ekfac_ref.conformance.laws.law import Law, notices
 from ekfac_ref.conformance.run.perturbed import BLURS, Blur, blurred
 from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.cache import digest
-from ekfac_ref.conformance.truth.tolerance import LawBroken
 from ekfac_ref.question.problem import Problem
 
 # Half decades from 1e-17, which nothing sees, to 1, which is no small error any more.
 ERRORS = tuple(10 ** (k / 2) for k in range(-34, 1))
-
-
-def sees(law: Law, trial: Trial) -> bool:
-    """Whether the law is broken."""
-    try:
-        list(law.ask(trial))
-    except LawBroken:
-        return True
-    return False
-
-
-def asked(law: Law, trial: Trial) -> bool:
-    """Whether the law has anything to say about the problem."""
-    return any(True for _ in law.ask(trial))
 
 
 def once(subject: Subject) -> Subject:
@@ -58,7 +43,7 @@ def resolution(
         low, high = -1, smallest  # not seen, seen (or not better than what has been found)
         while high - low > 1:
             middle = (low + high) // 2
-            seen = sees(law, Trial(blurred(subject, blur, ERRORS[middle]), problem))
+            seen = notices(law, Trial(blurred(subject, blur, ERRORS[middle]), problem))
             low, high = (low, middle) if seen else (middle, high)
         smallest = high
     return ERRORS[smallest] if smallest < len(ERRORS) else inf
@@ -69,5 +54,5 @@ def blind(laws: Sequence[Law], subject: Subject, problem: Problem, error: float)
     left = list(laws)
     for blur in BLURS:
         trial = Trial(blurred(subject, blur, error), problem)
-        left = [law for law in left if not sees(law, trial)]
+        left = [law for law in left if not notices(law, trial)]
     return left

@@ -76,7 +76,7 @@ def _wrapped(precondition: Precondition, wrap: Callable[[Ask], Ask]) -> Precondi
     return ask
 
 
-def subject(thing: Any, name: str) -> Subject:
+def as_subject(thing: Any, name: str) -> Subject:
     """A function of a problem, an object with methods of the names above, or a Subject as it is."""
     if isinstance(thing, Subject):
         return thing
@@ -123,4 +123,4 @@ def load(path: str) -> Subject:
             f"subject {path!r}: {module} has no {attribute!r}; choose among "
             f"{[n for n in vars(found) if not n.startswith('_')]}."
         )
-    return subject(getattr(found, attribute), path)
+    return as_subject(getattr(found, attribute), path)

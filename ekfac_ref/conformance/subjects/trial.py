@@ -112,7 +112,7 @@ class Trial:
         """
         if self.subject.precondition is None:
             return {}
-        dtype = algebra_dtype(next(self.problem.model.parameters()).dtype)
+        dtype = algebra_dtype(self.problem.dtype)
         generator = torch.Generator().manual_seed(3)
         V = {
             name: torch.randn(extent(blocks), generator=generator).to(dtype)

@@ -67,7 +67,7 @@ class Observation:
 
 def observe(problem: Problem) -> dict[str, list[Observation]]:
     """{layer: one Observation per group}."""
-    dtype = next(problem.model.parameters()).dtype
+    dtype = problem.dtype
     with torch.inference_mode(False), torch.no_grad(), untouched(*generators(problem.batches)):
         exact = in_float64(problem)
         seen = look(exact, dtype)
@@ -88,7 +88,7 @@ def glance(problem: Problem) -> dict[str, list[Observation]]:
 
     That leaves out most of the work.
     """
-    dtype = next(problem.model.parameters()).dtype
+    dtype = problem.dtype
     with torch.inference_mode(False), torch.no_grad(), untouched(*generators(problem.batches)):
         seen = look(in_float64(problem), dtype)
     for one in (one for groups in seen.values() for one in groups):

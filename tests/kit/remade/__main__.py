@@ -12,7 +12,7 @@ from ekfac_ref.conformance.diagnosis.comparable import DOUBLE
 from ekfac_ref.conformance.diagnosis.comparison import matrices, relative
 from ekfac_ref.conformance.diagnosis.diagnose import Candidate, diagnose
 from ekfac_ref.conformance.diagnosis.selection import compared
-from ekfac_ref.conformance.mutants import CATALOGUE
+from ekfac_ref.conformance.mutants import MUTANTS
 from tests.kit.remade import REMADE, subject
 
 
@@ -22,7 +22,7 @@ def is_right(name: str, first: Candidate) -> bool:
 
 
 def says_the_same(name: str, other: str) -> bool:
-    ask = next((mutant.subject.ekfac for mutant in CATALOGUE if mutant.name == other), None)
+    ask = next((mutant.subject.ekfac for mutant in MUTANTS.values() if mutant.name == other), None)
     if ask is None:
         return False
     seed, asked = 1000, 0

@@ -1,0 +1,44 @@
+"""Laws asked of a subject on a problem of one's own."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.subjects.subject import as_subject
+from ekfac_ref.conformance.subjects.trial import Trial
+from ekfac_ref.conformance.truth.tolerance import LawBroken
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.question.problem import Problem
+
+
+def ask(
+    thing: Any, problem: Problem, laws: Iterable[str] | None = None
+) -> dict[str, LawBroken | None]:
+    """What the laws say of the subject's answer to this problem.
+
+    Args:
+        thing: a function from a problem to {layer: operator}, an object with a method ``ekfac``,
+            or a Subject.
+        problem: any. The subject gets copies of its model and its data.
+        laws: names, as ``LAWS`` has them; None stands for all.
+
+    Returns:
+        {law: None where it holds, LawBroken where it does not}. A law that has nothing to ask here
+        is left out: the answer does not offer what it needs, or the problem is not of its kind.
+
+    Raises:
+        BadAnswer: the answer is none that laws could be asked of.
+        ProblemError: there is no such law. What the subject itself raises comes through.
+    """
+    names = list(LAWS) if laws is None else list(laws)
+    if unknown := [name for name in names if name not in LAWS]:
+        raise ProblemError(f"laws: there are none called {unknown}; choose among {list(LAWS)}.")
+    trial = Trial(as_subject(thing, "subject"), problem)
+    found: dict[str, LawBroken | None] = {}
+    for name in names:
+        try:
+            if list(LAWS[name].ask(trial)):
+                found[name] = None
+        except LawBroken as broken:
+            found[name] = broken
+    return found
