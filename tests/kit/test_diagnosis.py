@@ -17,7 +17,7 @@ from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT as RECIPE
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.subject import Subject
-from ekfac_ref.conformance.truth.cache import remembered
+from ekfac_ref.conformance.truth.cache import observed
 from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.matrix.operators import BlockDiagonal, Dense
 from ekfac_ref.model.forward import call
@@ -44,7 +44,7 @@ def subject(matrix: Matrix, factor: Callable[[int, int], float] = lambda N, K: 1
         scale = factor(N, call(problem.model, problem.batches[0][0])[0].numel())
         return {
             name: BlockDiagonal(tuple(block(seen, scale) for seen in groups))
-            for name, groups in remembered(problem).items()
+            for name, groups in observed(problem).items()
         }
 
     return Subject("by hand", ekfac, abilities=DOUBLE)

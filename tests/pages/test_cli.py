@@ -22,8 +22,8 @@ from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import questions
 from ekfac_ref.conformance.problems.source import script
-from ekfac_ref.conformance.run.check import Run
 from ekfac_ref.conformance.run.profile import PROFILES, Profile
+from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.verdicts import Report, Status, Verdict
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.examples import reference
@@ -43,7 +43,10 @@ def _as_small_as_it_gets(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_broken_law_in_all_three_reports(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "diagnose", lambda subject, seed: Diagnosis([], "It is <twice>."))
+    monkeypatch.setattr(
+        "ekfac_ref.conformance.run.run.diagnose",
+        lambda subject, seed: Diagnosis([], "It is <twice>."),
+    )
     page, data = tmp_path / "out.html", tmp_path / "out.json"
     asked = ["check", f"mutant:{MUTANT}", "--profile", "demo", "--law", "trace", "--law", "psd"]
     code = main([*asked, "--report", str(page), "--json", str(data)])

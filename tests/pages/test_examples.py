@@ -17,12 +17,12 @@ from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.problems import families
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems, families_for
-from ekfac_ref.conformance.run import check as check_module
-from ekfac_ref.conformance.run.check import check
+from ekfac_ref.conformance.run.load import load
 from ekfac_ref.conformance.run.profile import PROFILES, Profile
+from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.verdicts import Report, Status
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
-from ekfac_ref.conformance.subjects.subject import Subject, load
+from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.examples import hooks, notebook, notebook_columns, reference
 from tests.support.snapshot import as_users_run_it
@@ -36,7 +36,7 @@ NOTICED_BY_FEW = {"linear", "symmetry", "psd", "trace", "no memory"}
 @pytest.fixture
 def _as_in_a_shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As users run it, less the search for smaller problems, which takes most of the time."""
-    monkeypatch.setattr(check_module, "shrink", lambda *arguments: None)
+    monkeypatch.setattr("ekfac_ref.conformance.run.run.shrink", lambda *arguments: [])
     with as_users_run_it():
         yield
 
@@ -48,7 +48,7 @@ def broken(report: Report) -> set[str]:
 @pytest.mark.usefixtures("_as_in_a_shell")
 @pytest.mark.parametrize("subject", [reference, hooks], ids=lambda s: s.name)
 def test_what_is_right_conforms(subject: Subject) -> None:
-    report = check(subject, PROFILES["demo"])
+    report = Run(subject, PROFILES["demo"]).report()
     assert report.exit_code == 0, report.summary
 
 
@@ -71,7 +71,7 @@ def test_the_adapter_of_hooks_has_at_most_ten_lines() -> None:
 @pytest.mark.usefixtures("_as_in_a_shell")
 def test_the_notebook_as_its_author_read_it() -> None:
     """A wrong basis: whatever asks about the basis breaks, and the famous laws do not."""
-    report = check(notebook, FEW)
+    report = Run(notebook, FEW).report()
     assert [trouble.what for trouble in report.troubles] == []
     assert report.exit_code == 1
     assert {"commutes", "moments", "self-projection", "comparison"} <= broken(report)
@@ -81,7 +81,7 @@ def test_the_notebook_as_its_author_read_it() -> None:
 @pytest.mark.usefixtures("_as_in_a_shell")
 def test_the_notebook_read_by_columns() -> None:
     """The right basis with its eigenvalues in the wrong order."""
-    report = check(notebook_columns, FEW)
+    report = Run(notebook_columns, FEW).report()
     assert [trouble.what for trouble in report.troubles] == []
     assert report.exit_code == 1
     assert {"moments", "self-projection", "comparison"} <= broken(report)
@@ -105,7 +105,7 @@ def test_the_notebook_leaves_a_bias_out_without_a_word() -> None:
     assert [len(matrix) for matrix in its.approximate_Fisher_matrix()] == [2 * 3, 2 * 2]
 
     biased = replace(notebook, abilities=replace(notebook.abilities, bias=True))
-    report = check(biased, Profile("few", 4, 0.0))
+    report = Run(biased, Profile("few", 4, 0.0)).report()
     assert report.exit_code == 3
     said = [trouble.what for trouble in report.troubles]
     assert said == [what for what in said if "with its bias among the inputs" in what]
@@ -307,11 +307,11 @@ def test_a_subject_in_another_convention_conforms_once_it_is_declared() -> None:
         scale=adapter.of_loss(adapter.sum_loss),
     )
     subject = Subject("foreign", adapted(foreign, declared), abilities=hooks.abilities)
-    report = check(subject, FEW)
+    report = Run(subject, FEW).report()
     assert not report.troubles
     assert not broken(report)
     undeclared = replace(subject, ekfac=adapted(foreign, replace(declared, scale=adapter.unit)))
-    assert "trace" in broken(check(undeclared, FEW))
+    assert "trace" in broken(Run(undeclared, FEW).report())
 
 
 @pytest.mark.usefixtures("_as_in_a_shell")

@@ -38,7 +38,7 @@ from ekfac_ref.conformance.adapter.parts import (
 )
 from ekfac_ref.conformance.adapter.scales import Scale, mean_loss, of_loss, samples, sum_loss, unit
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
-from ekfac_ref.conformance.subjects.placed import Apart, Place
+from ekfac_ref.conformance.subjects.placed import Place, Placed
 from ekfac_ref.matrix.operators import BlockDiagonal
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.layers import find_layers
@@ -71,7 +71,7 @@ __all__ = [
 ]
 
 Parts = Part | WithBias | Sequence[Part] | Sequence[WithBias]
-Adapted = Operator | BlockDiagonal | Apart
+Adapted = Operator | BlockDiagonal | Placed
 
 
 def adapted(
@@ -120,7 +120,7 @@ def _operator(reader: Reader, parts: Any) -> Adapted:
     return blocks[0] if len(blocks) == 1 else BlockDiagonal(blocks)
 
 
-def _apart(reader: Reader, groups: Sequence[Any]) -> Apart:
+def _apart(reader: Reader, groups: Sequence[Any]) -> Placed:
     """W and b, group by group."""
     if reader.layer.bias is None:
         raise reader.bad("answer", "WithBias; give the weight's part as it is")
@@ -135,4 +135,4 @@ def _apart(reader: Reader, groups: Sequence[Any]) -> Apart:
         group = slice(k * d_out, (k + 1) * d_out)
         blocks += [of_weight.read(part.weight), of_bias.read(part.bias)]
         places += [(group, slice(0, d_weight)), (group, slice(d_weight, d_weight + 1))]
-    return Apart(blocks, places)
+    return Placed(blocks, places)

@@ -42,7 +42,7 @@ class _Code:
         if subject is not None and subject.startswith(MUTANT):
             used.add(("ekfac_ref.conformance.mutants", "MUTANTS"))
         elif subject is not None:
-            used.add(("ekfac_ref.conformance.subjects.subject", "load"))
+            used.add(("ekfac_ref.conformance.run.load", "load"))
         modules: dict[str, list[str]] = {}
         for module, name in sorted(used):
             modules.setdefault(module, []).append(name)

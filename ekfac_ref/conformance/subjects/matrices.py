@@ -1,4 +1,7 @@
-"""What operators do to vectors is all that is taken for granted of them: their matrices by it."""
+"""The matrix of an operator, column by column from its products with unit vectors.
+
+``matvec`` is the only method that every subject has.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,14 +20,20 @@ class BadAnswer(Exception):  # it is the subject's mistake, and no law's busines
 
 @dataclass(frozen=True, eq=False)
 class Within:
-    """An operator on [d_out, d_in], asked about V in one of its blocks and about nothing else."""
+    """One block of an operator that acts on the whole layer: its product with V among zeros.
+
+    Attributes:
+        operator: of the layer, on [d_out, d_in].
+        block: which part of that.
+        shape: [d_out, d_in] of the layer.
+    """
 
     operator: Any
     block: Block
     shape: tuple[int, int]
 
     def matvec(self, V: Tensor) -> Tensor:
-        """The block's part of the product with V among zeros."""
+        """The block's part of the operator's product with V, zeros everywhere else."""
         whole = V.new_zeros(self.shape)
         self.block.of(whole).copy_(V)
         product: Tensor = self.operator.matvec(whole)
@@ -50,8 +59,7 @@ def by_action(layer: str, operator: Any, blocks: list[Block]) -> list[Dense]:
         inside[of[:, None], of] = part
     if not torch.equal(inside, matrix):
         raise BadAnswer(_coupled(layer, matrix - inside, blocks))
-    shapes = [tuple(block.seen.G[0].shape[1:]) for block in blocks]
-    return [Dense(part, (o, i)) for part, (o, i) in zip(parts, shapes, strict=True)]
+    return [Dense(part, block.seen.shape) for part, block in zip(parts, blocks, strict=True)]
 
 
 def extent(blocks: list[Block]) -> tuple[int, int]:
