@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ekfac_ref.commands.check import check_command
-from ekfac_ref.commands.laws import laws_command
-from ekfac_ref.commands.mutants import mutants_command
+from ekfac_ref.commands.lists import laws_command, mutants_command
 from ekfac_ref.commands.power import power_command
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.mutants import MUTANTS

@@ -34,21 +34,17 @@ def case_of(operator: ek.Operator, seen: Observation) -> Case:
     return Case("", seen, matrix, operator, matrix, matrix)
 
 
-def _of_its_matrix(law: Law):
-    return lambda operator, seen: law.formula(dense(operator), seen)
-
-
 def _of_a_case(law: Law):
     return lambda operator, seen: law.formula(case_of(operator, seen))
 
 
-symmetry = _of_its_matrix(of_a_matrix.symmetry)
-psd = _of_its_matrix(of_a_matrix.positive_semidefinite)
-trace = _of_its_matrix(of_a_matrix.trace)
-commutes = _of_its_matrix(of_a_matrix.commutes)
-moments = _of_its_matrix(of_a_matrix.moments)
-self_projection = _of_its_matrix(of_a_matrix.self_projection)
-majorisation = _of_its_matrix(of_a_matrix.majorisation)
+symmetry = _of_a_case(of_a_matrix.symmetry)
+psd = _of_a_case(of_a_matrix.positive_semidefinite)
+trace = _of_a_case(of_a_matrix.trace)
+commutes = _of_a_case(of_a_matrix.commutes)
+moments = _of_a_case(of_a_matrix.moments)
+self_projection = _of_a_case(of_a_matrix.self_projection)
+majorisation = _of_a_case(of_a_matrix.majorisation)
 is_fisher = _of_a_case(of_a_case.exact_block)
 factors_by_definition = _of_a_case(of_a_case.kfac_block)
 basis_is_orthonormal = _of_a_case(of_a_case.basis_is_orthonormal)

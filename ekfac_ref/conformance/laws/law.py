@@ -6,16 +6,13 @@ is the set of laws that one kind of answer allows.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
-
-from torch import Tensor
 
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Case, Trial
-from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.conformance.truth.tolerance import LawBroken
 
 MARTENS, GEORGE = "Martens & Grosse 2015 (1503.05671)", "George et al. 2018 (1806.03884)"
@@ -98,11 +95,10 @@ _OFFERS: dict[Lane, Callable[[Subject, Case], bool]] = {
 }
 
 
-# The decorators. Each turns a function into a Law.
+# The decorators: each turns a function into a Law.
 
-OfATrial = Callable[[Trial], Iterator[float]]
-OfACase = Callable[[Case], float | None]
-OfAMatrix = Callable[[Tensor, Observation], float]
+_OfATrial = Callable[[Trial], Iterator[float]]
+_OfACase = Callable[[Case], float | None]
 
 
 def law_of_a_trial(
@@ -112,13 +108,13 @@ def law_of_a_trial(
     fits: Callable[[Abilities], bool] = _everybody,
     measures: bool = True,
     statement: str = "",
-) -> Callable[[OfATrial], Law]:
+) -> Callable[[_OfATrial], Law]:
     """For a function of a whole trial, which yields ratios.
 
     ``statement`` is the first line of the docstring, unless it is given.
     """
 
-    def law(formula: OfATrial) -> Law:
+    def law(formula: _OfATrial) -> Law:
         says = statement or (formula.__doc__ or "").partition("\n")[0]
         return Law(name, lane, says, source, formula, formula, fits, measures)
 
@@ -131,13 +127,13 @@ def law_of_a_case(
     lane: Lane = Lane.OPAQUE,
     measures: bool = True,
     statement: str = "",
-) -> Callable[[OfACase], Law]:
+) -> Callable[[_OfACase], Law]:
     """For a function of one block, its ratio, or None where its precondition does not hold.
 
     It is asked of every block that offers the lane.
     """
 
-    def law(formula: OfACase) -> Law:
+    def law(formula: _OfACase) -> Law:
         def ask(trial: Trial) -> Iterator[float]:
             for case in trial.cases:
                 if _OFFERS[lane](trial.subject, case) and (ratio := formula(case)) is not None:
@@ -145,18 +141,5 @@ def law_of_a_case(
 
         says = statement or (formula.__doc__ or "").partition("\n")[0]
         return Law(name, lane, says, source, ask, formula, measures=measures)
-
-    return law
-
-
-def law_of_a_matrix(name: str, source: str) -> Callable[[OfAMatrix], Law]:
-    """For a function of the matrix of E, [P, P] in float64, and of what the block saw."""
-
-    def law(formula: OfAMatrix) -> Law:
-        @law_of_a_case(name, source, statement=(formula.__doc__ or "").partition("\n")[0])
-        def of_its_matrix(case: Case) -> float:
-            return formula(case.E.matrix, case.seen)
-
-        return replace(of_its_matrix, formula=formula)
 
     return law

@@ -5,11 +5,10 @@ docs/laws.md.
 """
 
 import torch
-from torch import Tensor
 
-from ekfac_ref.conformance.laws.law import ALGEBRA, GEORGE, law_of_a_matrix
+from ekfac_ref.conformance.laws.law import ALGEBRA, GEORGE, law_of_a_case
+from ekfac_ref.conformance.subjects.trial import Case
 from ekfac_ref.conformance.truth import oracle
-from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.conformance.truth.tolerance import (
     block_scale,
     bounded,
@@ -21,38 +20,42 @@ from ekfac_ref.conformance.truth.tolerance import (
 _SQUARES = "F is a sum of v v^T"
 
 
-@law_of_a_matrix("symmetry", _SQUARES)
-def symmetry(M: Tensor, seen: Observation) -> float:
+@law_of_a_case("symmetry", _SQUARES)
+def symmetry(case: Case) -> float:
     """M = M^T
 
-    Of any block: F, KFAC's or EKFAC's.
+    It holds for every block, F, KFAC's or EKFAC's; the kit asks it of E.
     """
+    M, seen = case.E.matrix, case.seen
     return bounded("M = M^T", M - M.T, block_scale(seen), seen)
 
 
-@law_of_a_matrix("psd", _SQUARES)
-def positive_semidefinite(M: Tensor, seen: Observation) -> float:
+@law_of_a_case("psd", _SQUARES)
+def positive_semidefinite(case: Case) -> float:
     """v^T M v >= 0
 
     No eigenvalue of (M + M^T) / 2 is below zero by more than rounding.
     """
+    M, seen = case.E.matrix, case.seen
     negative = torch.linalg.eigvalsh((M + M.T) / 2).clamp(max=0)
     return bounded("M >= 0", negative, block_scale(seen), seen)
 
 
-@law_of_a_matrix("trace", GEORGE)
-def trace(M: Tensor, seen: Observation) -> float:
+@law_of_a_case("trace", GEORGE)
+def trace(case: Case) -> float:
     """tr E = tr F = (1/N) sum_nc |G_nc|^2"""
+    M, seen = case.E.matrix, case.seen
     expected = sum(float((G**2).sum()) for G in seen.G) / len(seen.G)
     return bounded("tr E = tr F", M.trace() - expected, fisher_scale(seen), seen)
 
 
-@law_of_a_matrix("commutes", ALGEBRA)
-def commutes(M: Tensor, seen: Observation) -> float:
+@law_of_a_case("commutes", ALGEBRA)
+def commutes(case: Case) -> float:
     """E (B (x) I) = (B (x) I) E and E (I (x) A) = (I (x) A) E
 
     No eigenvector is needed to ask, and repeated eigenvalues do not matter.
     """
+    M, seen = case.E.matrix, case.seen
     B, A = oracle.factors(seen)
     b, a = factor_scales(seen)
     left = torch.kron(B, torch.eye(len(A)).double())
@@ -64,12 +67,13 @@ def commutes(M: Tensor, seen: Observation) -> float:
     )
 
 
-@law_of_a_matrix("moments", ALGEBRA)
-def moments(M: Tensor, seen: Observation) -> float:
+@law_of_a_case("moments", ALGEBRA)
+def moments(case: Case) -> float:
     """tr E (B^p (x) A^q) = tr F (B^p (x) A^q), p and q up to 2
 
     p = q = 0 is the trace.
     """
+    M, seen = case.E.matrix, case.seen
     difference = M - oracle.fisher(seen)
     B, A = oracle.factors(seen)
     b, a = factor_scales(seen)
@@ -82,19 +86,21 @@ def moments(M: Tensor, seen: Observation) -> float:
     return max(ratios)
 
 
-@law_of_a_matrix("self-projection", ALGEBRA)
-def self_projection(M: Tensor, seen: Observation) -> float:
+@law_of_a_case("self-projection", ALGEBRA)
+def self_projection(case: Case) -> float:
     """tr E F = |E|^2
 
     E is the orthogonal projection of F onto the matrices that are diagonal in some basis.
     """
+    M, seen = case.E.matrix, case.seen
     residual = (M * oracle.fisher(seen)).sum() - (M**2).sum()
     return bounded("tr EF = |E|^2", residual, fisher_scale(seen) ** 2, seen)
 
 
-@law_of_a_matrix("majorisation", "Schur 1923")
-def majorisation(M: Tensor, seen: Observation) -> float:
+@law_of_a_case("majorisation", "Schur 1923")
+def majorisation(case: Case) -> float:
     """the k largest eigenvalues of E sum to at most those of F, for every k"""
+    M, seen = case.E.matrix, case.seen
     spectra = [torch.linalg.eigvalsh(X) for X in ((M + M.T) / 2, oracle.fisher(seen))]
     sums = [spectrum.flip(0).cumsum(0) for spectrum in spectra]
     excess = (sums[0] - sums[1]).clamp(min=0).amax()
