@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.subjects.definition import Block
-from ekfac_ref.conformance.subjects.matrices import dense_by_action, own_blocks
+from ekfac_ref.conformance.subjects.matrices import matrix_by_products, own_blocks
 from ekfac_ref.conformance.subjects.placed import put_together
 from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
 from ekfac_ref.conformance.truth.cache import observed
@@ -93,7 +93,7 @@ def _perturbed_block(
 
     @cache
     def matrix(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-        return off(dense_by_action("", own.matvec, shape, dtype))
+        return off(matrix_by_products("", own.matvec, shape, dtype))
 
     def matvec(V: Tensor) -> Tensor:
         if kind.every_product:

@@ -19,7 +19,7 @@ class BadAnswer(Exception):  # it is the subject's mistake, and no law's busines
 
 
 @dataclass(frozen=True, eq=False)
-class Within:
+class OneBlock:
     """One block of an operator that acts on the whole layer: its product with V among zeros.
 
     Attributes:
@@ -46,13 +46,13 @@ def own_blocks(operator: Any, blocks: list[Block]) -> list[Any]:
     own = getattr(operator, "blocks", (operator,))
     if len(own) == len(blocks):
         return list(own)
-    return [Within(operator, block, extent(blocks)) for block in blocks]
+    return [OneBlock(operator, block, extent(blocks)) for block in blocks]
 
 
-def by_action(layer: str, operator: Any, blocks: list[Block]) -> list[Dense]:
+def matrices_of_blocks(layer: str, operator: Any, blocks: list[Block]) -> list[Dense]:
     """The matrix of every block, from the products with all unit vectors of the layer."""
     shape = extent(blocks)
-    matrix = dense_by_action(layer, operator.matvec, shape, blocks[0].seen.algebra)
+    matrix = matrix_by_products(layer, operator.matvec, shape, blocks[0].seen.algebra)
     parts = [matrix[of][:, of] for of in entries(blocks)]
     inside = torch.zeros_like(matrix)
     for of, part in zip(entries(blocks), parts, strict=True):
@@ -74,7 +74,7 @@ def entries(blocks: list[Block]) -> list[Tensor]:
     return [block.of(numbers).reshape(-1) for block in blocks]
 
 
-def dense_by_action(
+def matrix_by_products(
     layer: str, matvec: Callable[[Tensor], Any], shape: tuple[int, int], dtype: torch.dtype
 ) -> Tensor:
     """Column by column: what ``matvec`` makes of every unit vector, checked, in float64."""

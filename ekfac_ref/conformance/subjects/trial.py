@@ -12,9 +12,9 @@ from torch.utils._pytree import tree_map
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import (
     BadAnswer,
-    by_action,
     checked,
     extent,
+    matrices_of_blocks,
     own_blocks,
 )
 from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
@@ -176,7 +176,7 @@ def copied(problem: Problem) -> Problem:
 
 def _cases(name: str, blocks: list[Block], E: Any, K: Any, F: Any) -> list[Case]:
     parts = [
-        [None] * len(blocks) if operator is None else by_action(name, operator, blocks)
+        [None] * len(blocks) if operator is None else matrices_of_blocks(name, operator, blocks)
         for operator in (E, K, F)
     ]
     rows = zip(blocks, own_blocks(E, blocks), *parts, strict=True)
