@@ -96,8 +96,8 @@ def _write(report: Report, subject: Subject, options: argparse.Namespace, consol
             html = page(report, subject, options.subject, rerun)
         options.report.write_text(html, encoding="utf-8")
     for path in filter(None, (options.report, options.json)):
-        console.print(Text(f"Written: {terminal.plain(str(path))}"), soft_wrap=True)
-    terminal.show(console, report, options.subject, rerun)
+        console.print(Text(f"Written: {terminal.printable(str(path))}"), soft_wrap=True)
+    terminal.print_report(console, report, options.subject, rerun)
 
 
 def command_line(options: argparse.Namespace) -> str:

@@ -26,7 +26,7 @@ def power_command(options: argparse.Namespace) -> int:
             found = reveal(subject, drawn, laws, wrong)
             bar = Console(stderr=True)
             revealed = list(track(found, "mistakes", len(wrong), console=bar, transient=True))
-        blind_spots.show(
+        blind_spots.print_blind_spots(
             Console(highlight=False), options.subject, revealed, laws, options.problems
         )
         return 0

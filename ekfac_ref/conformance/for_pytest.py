@@ -21,7 +21,7 @@ import pytest
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.source import script
-from ekfac_ref.conformance.reports import terminal as report_terminal
+from ekfac_ref.conformance.reports.terminal import printable
 from ekfac_ref.conformance.run.profile import Profile, profile_named
 from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.verdicts import Report, Status, Verdict
@@ -80,7 +80,7 @@ def _answers(report: Report) -> None:
     if report.troubles:
         first = report.troubles[0]
         more = f"\n\nthe first of them:\n\n{script(first.problem, None, None)}\n{first.traceback}"
-        pytest.fail(report_terminal.plain(f"{report.summary}\n{first.what}{more}"), pytrace=False)
+        pytest.fail(printable(f"{report.summary}\n{first.what}{more}"), pytrace=False)
 
 
 def _judge(verdict: Verdict) -> None:
@@ -101,4 +101,4 @@ def _judge(verdict: Verdict) -> None:
 
 def _fail(law: Law, what: str) -> None:
     statement = f"{law.name}: {law.statement}" + (f" [{law.source}]" if law.source else "")
-    pytest.fail(report_terminal.plain(f"{statement}\n{what}"), pytrace=False)
+    pytest.fail(printable(f"{statement}\n{what}"), pytrace=False)

@@ -196,7 +196,7 @@ def test_the_example_of_hooks_made_again_is_right() -> None:
 
 def test_twelve_problems_at_least_are_informative(monkeypatch) -> None:
     monkeypatch.setattr(evidence, "DRAWS", (9,) * 3)
-    draws = evidence.drawn(remade.subject("square-each-position"), PRECISION, 0)
+    draws = evidence.comparisons_by_draw(remade.subject("square-each-position"), PRECISION, 0)
     found = evidence.enough(draws, PRECISION, positions=True)
     used = [c.question for c in evidence.chosen(found, PRECISION)]
     informative = [
@@ -209,7 +209,7 @@ def test_twelve_problems_at_least_are_informative(monkeypatch) -> None:
 
 @pytest.mark.parametrize(("matrix", "times"), [(right, 2), (never_corrected, 1)])
 def test_more_is_drawn_while_the_subject_looks_right(matrix: Matrix, times: int) -> None:
-    draw = next(evidence.drawn(subject(matrix), PRECISION, 0))
+    draw = next(evidence.comparisons_by_draw(subject(matrix), PRECISION, 0))
     assert len(evidence.enough(iter([draw, draw]), PRECISION, False)) == times * len(draw)
 
 
@@ -221,7 +221,7 @@ def test_what_cancels_to_rounding_is_nothing() -> None:
         mean = squares(same.mean(0, keepdim=True), Q_B, Q_A)
         return assembled(squares(same, Q_B, Q_A) / len(same) - mean, Q_B, Q_A)
 
-    draw = next(evidence.drawn(subject(variance), PRECISION, 0))
+    draw = next(evidence.comparisons_by_draw(subject(variance), PRECISION, 0))
     one_column = [c for c in draw if len(next(iter(c.question.seen.values()))[0].G[0]) == 1]
     assert len(one_column) > 3
     assert not any(E.any() for c in one_column for E in c.given)
@@ -230,7 +230,7 @@ def test_what_cancels_to_rounding_is_nothing() -> None:
 def test_what_agrees_on_few_problems_is_asked_about_more() -> None:
     tied = [Candidate(name, 1.0, (0.0, 0.0, 0.0), 0.0) for name in ("sum-over-samples", "other")]
     both = (*FEW, Mutant("other", "does another", "", subject(right).ekfac, ()))
-    others = next(evidence.drawn(subject(summed), PRECISION, 0))
+    others = next(evidence.comparisons_by_draw(subject(summed), PRECISION, 0))
     one, other = suspects.told_apart(tied, both, others, PRECISION)
     assert one.error < 1e-12
     assert other.error > 0.1

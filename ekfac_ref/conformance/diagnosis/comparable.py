@@ -85,7 +85,7 @@ def ask_about(problem: Problem, precision: Precision, definition: Definition) ->
         for _ in several
     ]
     rows = [i for i, one in enumerate(groups) if same[i] and _comparable(one, precision)]
-    N, K = samples(problem), outputs(problem)
+    N, K = number_of_samples(problem), number_of_outputs(problem)
     sizes = [(N, groups[i].g[0].shape[1], K) for i in rows]
     shapes = [(groups[i].G[0].shape[1], groups[i].G[0].shape[2]) for i in rows]
     return Question(
@@ -93,13 +93,13 @@ def ask_about(problem: Problem, precision: Precision, definition: Definition) ->
     )
 
 
-def samples(problem: Problem) -> int:
-    """N."""
+def number_of_samples(problem: Problem) -> int:
+    """N, over all batches of the problem."""
     return sum(len(y) for _, y in problem.batches)
 
 
-def outputs(problem: Problem) -> int:
-    """K, positions included."""
+def number_of_outputs(problem: Problem) -> int:
+    """K, how many numbers the network puts out for a sample, positions included."""
     inputs, _ = next(iter(problem.batches))
     with torch.no_grad():
         return call(problem.model, inputs)[0].numel()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ekfac_ref.conformance.laws.law import Lane
 from ekfac_ref.conformance.problems.source import script
-from ekfac_ref.conformance.reports.terminal import one_line, plain, worst
+from ekfac_ref.conformance.reports.terminal import one_line, printable, worst
 from ekfac_ref.conformance.run.time_limit import at_most
 from ekfac_ref.conformance.run.verdicts import Report, Status, Trouble, Verdict
 from ekfac_ref.conformance.subjects.subject import Subject
@@ -49,7 +49,7 @@ def page(report: Report, on_trial: Subject, subject: str | None, rerun: str) -> 
     """HTML; the subject itself answers once more for every picture."""
     source = files("ekfac_ref.conformance.reports").joinpath("page.html.j2").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"plain": plain, "one_line": one_line}
+    environment.filters |= {"printable": printable, "one_line": one_line}
     failures = [
         (
             verdict,
