@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 import ekfac_ref as ek
-from ekfac_ref.conformance.run import check as check_module
-from ekfac_ref.conformance.run.check import check
 from ekfac_ref.conformance.run.profile import Profile
+from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.verdicts import Status
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.optim import EKFACPreconditioner, KFACPreconditioner
@@ -22,7 +21,7 @@ Make = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def _as_in_a_shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Without type checks, and without the search for smaller problems."""
-    monkeypatch.setattr(check_module, "shrink", lambda *arguments: None)
+    monkeypatch.setattr("ekfac_ref.conformance.run.run.shrink", lambda *arguments: [])
     with as_users_run_it():
         yield
 
@@ -74,7 +73,7 @@ def test_it_conforms() -> None:
         kfac=ask(KFACPreconditioner),
         precondition=precondition,
     )
-    report = check(subject, Profile("few", 6, 0.0))
+    report = Run(subject, Profile("few", 6, 0.0)).report()
     broken = {v.law.name for v in report.verdicts if v.status is Status.FAIL}
     assert not broken, report.summary
     assert not report.troubles, report.troubles

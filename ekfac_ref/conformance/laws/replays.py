@@ -26,7 +26,7 @@ from ekfac_ref.conformance.truth.cache import Content, content
 from ekfac_ref.conformance.truth.observation import Observations, record
 from ekfac_ref.conformance.truth.tolerance import LawBroken
 from ekfac_ref.matrix.operators import Dense, EigenKronecker, Kronecker
-from ekfac_ref.model.random_state import generators, untouched
+from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.question.problem import Problem
 
 COARSE = (torch.bfloat16,)
@@ -132,7 +132,7 @@ def _moved(problem: Problem, number: int) -> Problem:
 
 def _observed(problem: Problem) -> Observations:
     """What the network computes in the problem's own dtype, taken for true."""
-    with torch.inference_mode(False), torch.no_grad(), untouched(*generators(problem.batches)):
+    with undisturbed(problem.batches):
         records = record(problem)
     return {
         name: [one.taken_as_exact(problem.sharing, problem.dtype) for one in groups]

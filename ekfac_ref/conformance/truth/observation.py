@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 from ekfac_ref.conformance.problems.changed import recut
 from ekfac_ref.model.forward import algebra_dtype
 from ekfac_ref.model.gradients import gradients
-from ekfac_ref.model.random_state import generators, untouched
+from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.model.session import open_session
 from ekfac_ref.model.taps import Tap, tap
 from ekfac_ref.question.problem import Problem
@@ -102,7 +102,7 @@ def observe(problem: Problem, rounding: bool = True) -> Observations:
         rounding: whether to find out how far rounding moves a and g, and to take G by a way of its
             own. Mutants and the diagnosis, who judge nobody, do without; that is most of the work.
     """
-    with torch.inference_mode(False), torch.no_grad(), untouched(*generators(problem.batches)):
+    with undisturbed(problem.batches):
         exact = in_dtype(problem, torch.float64)
         records = record(exact)
         if not rounding:
