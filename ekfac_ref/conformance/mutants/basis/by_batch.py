@@ -1,6 +1,7 @@
 """Mistakes in A and B that come from batches: stale, partial, or weighed."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -43,39 +44,37 @@ def _running_average(factor: Factor) -> Factor:
     return average
 
 
+_mutant = partial(Mutant, laws=("eigenbasis", "commutes", "recut"))
+
 FACTORS_BY_BATCH = (
-    Mutant(
+    _mutant(
         name="basis-of-the-first-batch",
         mistake="keeps the basis of the first batch (right: of all data)",
         story="bergson@19ecf86: stale factors out of a cache. Lambda is right in this basis.",
         ekfac=both_factors(_first_batch),
-        laws=("eigenbasis", "commutes", "recut"),
         only="several batches",
     ),
-    Mutant(
+    _mutant(
         name="basis-without-the-last-batch",
         mistake="makes the factors without the last batch (right: of all data)",
         story="asdl@2a1a15f: drop_last.",
         ekfac=both_factors(_all_but_the_last_batch),
-        laws=("eigenbasis", "commutes", "recut"),
         only="several batches",
     ),
-    Mutant(
+    _mutant(
         name="factors-by-mean-of-batch-means",
         mistake="averages the batches' averages in A and B (right: divides sums by counts)",
         story="Right for batches of one size. Lambda is right in this basis.",
         ekfac=replace(
             CORRECT, B=_mean_of_batch_means(factor_B), A=_mean_of_batch_means(factor_A)
         ).ekfac,
-        laws=("eigenbasis", "commutes", "recut"),
         only="batches of different sizes",
     ),
-    Mutant(
+    _mutant(
         name="factors-by-running-average",
         mistake="weighs the factors of earlier batches less (right: all alike)",
         story="What an optimizer wants; kfac-pytorch@793898a did so whatever it was asked for.",
         ekfac=replace(CORRECT, B=_running_average(factor_B), A=_running_average(factor_A)).ekfac,
-        laws=("eigenbasis", "commutes", "recut"),
         only="several batches",
     ),
 )

@@ -1,6 +1,7 @@
 """Mistakes on the way from A and B to their eigenvectors, and three that are none."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -71,40 +72,38 @@ def _scalar_inverted(factor: Tensor) -> Tensor:
     return 1 / factor.clamp(min=1e-3) if len(factor) == 1 else eigenvectors(factor)
 
 
+_mutant = partial(Mutant, laws=("eigenbasis", "commutes"))
+
 EIGENVECTORS = (
-    Mutant(
+    _mutant(
         name="eigenvectors-as-rows",
         mistake="uses the rows of eigh's Q (right: its columns are the eigenvectors)",
         story="numpy and torch return columns, other libraries rows.",
         ekfac=with_bases(_transposed),
-        laws=("eigenbasis", "commutes"),
         only="d_in > 1 or d_out > 1",
     ),
-    Mutant(
+    _mutant(
         name="input-eigenvectors-as-rows",
         mistake="transposes Q_A and not Q_B (right: neither)",
         story="lbann#2010: a transpose missing in one place.",
         ekfac=replace(CORRECT, input_basis=_transposed).ekfac,
-        laws=("eigenbasis", "commutes"),
         only="d_in > 1",
     ),
-    Mutant(
+    _mutant(
         name="output-eigenvectors-as-rows",
         mistake="transposes Q_B and not Q_A (right: neither)",
         story="lbann#2010: a transpose missing in one place.",
         ekfac=replace(CORRECT, output_basis=_transposed).ekfac,
-        laws=("eigenbasis", "commutes"),
         only="d_out > 1",
     ),
-    Mutant(
+    _mutant(
         name="identity-basis",
         mistake="has no eigenvectors (right: those of A and B)",
         story="The diagonal Fisher under another name. It has the right trace, and is symmetric "
         "and PSD.",
         ekfac=with_bases(_identity),
-        laws=("eigenbasis", "commutes"),
     ),
-    Mutant(
+    _mutant(
         name="eigenvectors-packed",
         mistake="keeps the upper triangle of the eigenvectors, as if they were symmetric (right: "
         "only A and B are)",
@@ -113,39 +112,36 @@ EIGENVECTORS = (
         laws=("orthonormal basis", "commutes"),
         only="d_in > 1 or d_out > 1",
     ),
-    Mutant(
+    _mutant(
         name="eigenvectors-scaled",
         mistake="scales eigenvectors by the roots of their eigenvalues (right: unit length)",
         story="A square root of A where its eigenvectors are meant.",
         ekfac=with_bases(_scaled_by_roots),
         laws=("orthonormal basis", "trace"),
     ),
-    Mutant(
+    _mutant(
         name="basis-of-correlations",
         mistake="takes the eigenvectors of the correlation matrices (right: of A and B)",
         story="Standardised inputs: the eigenvectors change with every scale.",
         ekfac=with_bases(_of_the_correlation),
-        laws=("eigenbasis", "commutes"),
         only="d_in > 1 or d_out > 1",
     ),
-    Mutant(
+    _mutant(
         name="basis-in-half-precision",
         mistake="accumulates A and B in bfloat16 (right: in the dtype of the model)",
         story="bergson@83c4629, where the recomposed block was off by a quarter; curvlinops#133 "
         "and kfac-pytorch@6bb29d8 ignored the dtype asked for.",
         ekfac=with_bases(_in_bfloat16),
-        laws=("eigenbasis", "commutes"),
         only="d_in > 1 or d_out > 1",
     ),
-    Mutant(
+    _mutant(
         name="damping-on-every-entry",
         mistake="adds the damping to every entry of A and B (right: to no entry, or the diagonal)",
         story="kfac-pytorch@12741b3: a vector of ones broadcast over the matrix.",
         ekfac=with_bases(_damped_everywhere),
-        laws=("eigenbasis", "commutes"),
         only="d_in > 1 or d_out > 1",
     ),
-    Mutant(
+    _mutant(
         name="null-space-dropped",
         mistake="leaves out what A and B do not reach (right: under Reduce gradients live there)",
         story="Right under Expand, where every gradient is made of the factors' own rows.",
@@ -153,15 +149,14 @@ EIGENVECTORS = (
         laws=("trace", "kernel"),
         only="Reduce, T > 1 and a singular factor",
     ),
-    Mutant(
+    _mutant(
         name="eigenvectors-of-halves",
         mistake="decomposes two diagonal blocks of A and of B (right: each as one matrix)",
         story="eigh takes all but the last two axes for a batch; nngeometry@4286b15 gave it four.",
         ekfac=with_bases(_of_halves),
-        laws=("eigenbasis", "commutes"),
         only="d_in > 1 or d_out > 1",
     ),
-    Mutant(
+    _mutant(
         name="scalar-inverted",
         mistake="has the inverse of a 1 x 1 factor for its eigenvector (right: 1)",
         story="A special case for scalars in the wrong branch: kfac-jax@ade495c.",
@@ -169,7 +164,7 @@ EIGENVECTORS = (
         laws=("orthonormal basis", "trace"),
         only="d_in = 1 or d_out = 1",
     ),
-    Mutant(
+    _mutant(
         name="damped-factors",
         mistake="takes the eigenvectors of damped factors (it makes no difference)",
         story="A + c I, as inverses need it: baselines#130.",
@@ -178,7 +173,7 @@ EIGENVECTORS = (
         proof="A v = w v implies (A + c I) v = (w + c) v: the eigenvectors are the same, and "
         "Lambda is measured in them.",
     ),
-    Mutant(
+    _mutant(
         name="singular-vectors",
         mistake="takes left singular vectors, in descending order (it makes no difference)",
         story="svd instead of eigh.",
@@ -187,7 +182,7 @@ EIGENVECTORS = (
         proof="For a symmetric positive semi-definite matrix they are its eigenvectors; and the "
         "order is one permutation of Q and Lambda both, so that E is the same sum.",
     ),
-    Mutant(
+    _mutant(
         name="other-signs",
         mistake="turns the signs of eigenvectors (it makes no difference)",
         story="Every LAPACK has its own.",

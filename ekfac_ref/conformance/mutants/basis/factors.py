@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -93,93 +94,84 @@ def _sum_of_columns(seen: Observation) -> Observation:
     return replace(seen, g=[g.sum(0, keepdim=True) for g in seen.g])
 
 
+_mutant = partial(Mutant, laws=("eigenbasis", "commutes"))
+
 FACTORS = (
-    Mutant(
+    _mutant(
         name="basis-of-centred-inputs",
         mistake="takes the covariance of the inputs (right: their second moment about zero)",
         story="A library's cov. It empties the row of the homogeneous 1 as well.",
         ekfac=replace(CORRECT, A=_centred).ekfac,
-        laws=("eigenbasis", "commutes"),
         only="several rows, d_in > 1",
     ),
-    Mutant(
+    _mutant(
         name="bias-apart",
         mistake="gives the bias a block of its own in A (right: it is one of the inputs)",
         story="What libraries without the homogeneous coordinate do.",
         ekfac=replace(CORRECT, A=_bias_apart).ekfac,
-        laws=("eigenbasis", "commutes"),
         only="a bias, d_in > 1",
     ),
-    Mutant(
+    _mutant(
         name="bias-where-none-is",
         mistake="takes the last input for the bias where there is none (right: it is an input)",
         story="nngeometry@7cb2897 and four more: layers without a bias.",
         ekfac=replace(CORRECT, A=_bias_where_none_is).ekfac,
-        laws=("eigenbasis", "commutes"),
         only="no bias, d_in > 1",
     ),
-    Mutant(
+    _mutant(
         name="expand-for-reduce",
         mistake="makes the factors of positions (right: Reduce was asked for, of samples)",
         story="An option that is read and not used, like backpack@c8ba1c6d.",
         ekfac=both_factors(lambda seen: replace(seen, sharing=Expand())),
-        laws=("eigenbasis", "commutes"),
         only="Reduce, T > 1",
     ),
-    Mutant(
+    _mutant(
         name="reduce-for-expand",
         mistake="makes the factors of samples (right: Expand was asked for, of positions)",
         story="An option that is read and not used, like backpack@c8ba1c6d.",
         ekfac=both_factors(lambda seen: replace(seen, sharing=Reduce())),
-        laws=("eigenbasis", "commutes"),
         only="Expand, T > 1",
     ),
-    Mutant(
+    _mutant(
         name="mask-ignored-by-inputs",
         mistake="makes A of every position (right: of those that count)",
         story="Padding has inputs but no gradient, so that only A can tell.",
         ekfac=_inputs(_everything_counts),
-        laws=("eigenbasis", "commutes"),
         only="a mask",
     ),
-    Mutant(
+    _mutant(
         name="inputs-where-there-is-a-gradient",
         mistake="makes A of the positions with a gradient (right: of those that count)",
         story="bergson#469: covariances of supervised positions only. Right where all are.",
         ekfac=_inputs(_counted_by_gradient),
-        laws=("eigenbasis", "commutes"),
         only="a position that counts and has no gradient",
     ),
-    Mutant(
+    _mutant(
         name="masked-sum-over-every-position",
         mistake="zeroes inputs that do not count and averages over all (right: over those that do)",
         story="Masked values, unmasked count. Under Expand it is no more than a scale.",
         ekfac=_inputs(_zeros_count),
-        laws=("eigenbasis", "commutes"),
         only="Reduce and a mask that differs between samples",
     ),
-    Mutant(
+    _mutant(
         name="ones-at-padding",
         mistake="appends the homogeneous 1 after masking (right: before)",
         story="A row (0, ..., 0, 1) for every position that does not count.",
         ekfac=_inputs(_ones_at_padding),
-        laws=("eigenbasis", "commutes"),
         only="a mask and a bias",
     ),
-    Mutant(
+    _mutant(
         name="output-factor-of-one-column",
         mistake="makes B of one column (right: of all that Lambda is made of)",
         story="Factors and Lambda of different losses, as in pyDVL#478.",
         ekfac=_outputs(_one_column),
-        laws=("eigenbasis", "commutes"),
         only="C > 1, d_out > 1",
     ),
-    Mutant(
+    _mutant(
         name="output-factor-of-the-sum-of-columns",
         mistake="makes B of the sum of the columns (right: of every column)",
         story="One backward pass for B, and one per column for Lambda.",
         ekfac=_outputs(_sum_of_columns),
-        laws=("eigenbasis", "commutes"),
         only="C > 1, d_out > 1",
     ),
 )

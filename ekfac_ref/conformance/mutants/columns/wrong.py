@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 from torch import Tensor
 
 from ekfac_ref.conformance.mutants.recipe import CORRECT
@@ -15,8 +16,15 @@ from ekfac_ref.question.problem import Problem
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the columns of a batch are made from, and the right ones."""
+class Outputs:
+    """The outputs of a model on one batch, and all that columns are made from.
+
+    Attributes:
+        fisher, likelihood: the problem's.
+        f: [N, *out].
+        y: the batch's labels, [N, *labels].
+        right: the right columns, [N, C, *out], no factor of N.
+    """
 
     fisher: Fisher
     likelihood: Likelihood
@@ -25,19 +33,29 @@ class Asked:
     right: Tensor
 
 
-Wrong = Callable[[Asked], Tensor]
+Wrong = Callable[[Outputs], Tensor]
 
 
 @dataclass(frozen=True)
-class _WithColumns(Exact):
-    """A Fisher with other columns."""
+class _OtherRoot:
+    """A likelihood whose exact Fisher has these columns: another square root, and no other root."""
 
-    own: Fisher
+    fisher: Fisher
+    own: Likelihood
     wrong: Wrong
 
-    def columns(self, likelihood: Likelihood, f: Tensor, y: Tensor, first: int) -> Tensor:
-        right = self.own.columns(likelihood, f, y, first)
-        return self.wrong(Asked(self.own, likelihood, f, y, right))
+    def square_root(self, f: Tensor, y: Tensor) -> Tensor:
+        right = self.fisher.columns(self.own, f, y, 0)
+        return self.wrong(Outputs(self.fisher, self.own, f, y, right))
+
+    def check(self, f: Tensor, y: Tensor) -> None:
+        self.own.check(f, y)
+
+    def score(self, f: Tensor, y: Tensor) -> Tensor:
+        return self.own.score(f, y)
+
+    def sample(self, f: Tensor, y: Tensor, rng: np.random.Generator) -> Tensor:
+        return self.own.sample(f, y, rng)
 
 
 def with_columns(
@@ -47,33 +65,34 @@ def with_columns(
 ) -> Ask:
     """The correct algebra on wrong columns, on problems with one of these."""
 
-    def look(problem: Problem) -> Observations:
-        if isinstance(problem.likelihood, likelihoods) and isinstance(problem.fisher, fishers):
-            # Nobody else's columns are like these: there is nothing to remember.
-            return observe(
-                replace(problem, fisher=_WithColumns(problem.fisher, wrong)), rounding=False
-            )
-        return observed_exactly(problem)
+    def observing(problem: Problem) -> Observations:
+        if not isinstance(problem.likelihood, likelihoods) or not isinstance(
+            problem.fisher, fishers
+        ):
+            return observed_exactly(problem)
+        likelihood = _OtherRoot(problem.fisher, problem.likelihood, wrong)
+        # Nobody else's columns are like these: there is nothing to remember.
+        return observe(replace(problem, likelihood=likelihood, fisher=Exact()), rounding=False)
 
-    return replace(CORRECT, look=look).ekfac
+    return replace(CORRECT, observe=observing).ekfac
 
 
 def exact_with(wrong: Wrong, *likelihoods: type) -> Ask:
-    """The same where the Fisher is exact."""
+    """The correct algebra on wrong columns where the Fisher is exact, of one of these."""
     return with_columns(wrong, likelihoods, (Exact,))
 
 
-def classes_last(asked: Asked, f: Tensor) -> Tensor:
-    """[N, T, K]."""
-    assert isinstance(asked.likelihood, Categorical)
-    f = f.movedim(asked.likelihood.class_axis, -1)
+def classes_last(given: Outputs, f: Tensor) -> Tensor:
+    """Outputs of a classifier as [N, T, K], T positions and K classes."""
+    assert isinstance(given.likelihood, Categorical)
+    f = f.movedim(given.likelihood.class_axis, -1)
     return f.reshape(len(f), -1, f.shape[-1])
 
 
-def as_outputs(asked: Asked, S: Tensor) -> Tensor:
-    """[N, C, T, K] to [N, C, *out]."""
-    assert isinstance(asked.likelihood, Categorical)
-    axis = asked.likelihood.class_axis
-    positions = asked.f.movedim(axis, -1).shape[1:]
+def as_outputs(given: Outputs, S: Tensor) -> Tensor:
+    """Columns of a classifier from [N, C, T, K] to [N, C, *out]."""
+    assert isinstance(given.likelihood, Categorical)
+    axis = given.likelihood.class_axis
+    positions = given.f.movedim(axis, -1).shape[1:]
     S = S.reshape(*S.shape[:2], *positions)
     return S.movedim(-1, axis if axis < 0 else axis + 1)

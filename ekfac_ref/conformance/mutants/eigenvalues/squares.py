@@ -1,6 +1,7 @@
 """Mistakes in what is squared and what is averaged on the way to Lambda."""
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -66,8 +67,10 @@ def _bias_of_the_batch(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
     return oracle.eigenvalues(replace(seen, G=G), Q_B, Q_A)
 
 
+_mutant = partial(Mutant, laws=("eigenvalues", "trace"))
+
 SQUARES = (
-    Mutant(
+    _mutant(
         name="square-each-position",
         mistake="squares every position and then sums (right: sums over positions, then squares)",
         story="The shorter einsum; the same wherever every column lives at one position. "
@@ -76,17 +79,16 @@ SQUARES = (
         laws=("eigenvalues", "trace", "self-projection"),
         only="T > 1, with a column spread over positions",
     ),
-    Mutant(
+    _mutant(
         name="square-of-the-mean",
         mistake="squares the mean gradient (right: averages the squares of the gradients)",
         story="The most repeated mistake of all in diagonal Fishers: pytorch-ewc#1, "
         "Overcoming-Catastrophic-forgetting-in-Neural-Networks#6, GradientEpisodicMemory#7, "
         "Continual-Learning-Benchmark#10, AiDotNet#1060.",
         ekfac=with_eigenvalues(_square_of_the_mean),
-        laws=("eigenvalues", "trace"),
         only="N > 1",
     ),
-    Mutant(
+    _mutant(
         name="square-of-each-batch-mean",
         mistake="squares the mean gradient of every batch and averages over batches (right: "
         "averages the squares of the gradients of samples)",
@@ -95,31 +97,28 @@ SQUARES = (
         laws=("eigenvalues", "trace", "recut"),
         only="a batch of more than one sample",
     ),
-    Mutant(
+    _mutant(
         name="columns-before-the-square",
         mistake="sums over the columns of the Fisher's square root and then squares (right: "
         "squares every column, then sums)",
         story="One backward pass of the sum of all columns instead of one each.",
         ekfac=with_eigenvalues(_columns_before_the_square),
-        laws=("eigenvalues", "trace"),
         only="C > 1",
     ),
-    Mutant(
+    _mutant(
         name="absolute-value",
         mistake="averages absolute values (right: squares)",
         story="A norm where its square is meant, as in asdl@20d2474.",
         ekfac=with_eigenvalues(_absolute_value),
-        laws=("eigenvalues", "trace"),
     ),
-    Mutant(
+    _mutant(
         name="variance",
         mistake="takes the variance of the rotated gradients (right: their mean square)",
         story="The Fisher is a covariance, but the mean that it leaves out is zero under the "
         "model's own labels and not over samples of gradients.",
         ekfac=with_eigenvalues(_variance),
-        laws=("eigenvalues", "trace"),
     ),
-    Mutant(
+    _mutant(
         name="bias-of-the-whole-batch",
         mistake="gives every sample the bias gradient of its whole batch (right: its own)",
         story="A sum over samples and positions where one over positions was meant: "

@@ -1,22 +1,23 @@
-"""Mistakes in what an answer leaves behind: in the model, the data, a random state, a cache."""
+"""Mistakes in what an answer leaves behind, and in answering where an exception is due."""
 
+import copy
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT, eigenvectors, with_bases
-from ekfac_ref.conformance.subjects.subject import Ask
+from ekfac_ref.conformance.subjects.subject import Answer, Ask
 from ekfac_ref.question.problem import Problem
 
 
 def _and_then(effect: Callable[[Problem], object]) -> Ask:
     """The right answer, and something that nobody asked for."""
 
-    def ekfac(problem: Problem) -> dict[str, Any]:
+    def ekfac(problem: Problem) -> Answer:
         answer = CORRECT.ekfac(problem)
         effect(problem)
         return answer
@@ -58,7 +59,29 @@ class _Remembering:
         return old
 
 
-SIDE_EFFECTS = (
+def _in_eval_mode(problem: Problem) -> Answer:
+    return CORRECT.ekfac(replace(problem, model=copy.deepcopy(problem.model).eval()))
+
+
+def _known_layers_only(problem: Problem) -> Answer:
+    """Of the names asked for; all layers where none is left."""
+    here = dict(problem.model.named_modules())
+    known = tuple(name for name in problem.layers or () if name in here)
+    return CORRECT.ekfac(replace(problem, layers=known or None))
+
+
+def _without_nan(problem: Problem) -> Answer:
+    def numbers(x: Tensor) -> Tensor:
+        return x.nan_to_num() if x.dtype.is_floating_point else x
+
+    model = copy.deepcopy(problem.model)
+    for parameter in model.parameters():
+        parameter.data = numbers(parameter.data)
+    batches = [tree_map(numbers, tuple(batch)) for batch in problem.batches]
+    return CORRECT.ekfac(replace(problem, model=model, batches=batches))
+
+
+MANNERS = (
     Mutant(
         name="gradients-left-behind",
         mistake="leaves .grad on the parameters (right: as it was before)",
@@ -99,5 +122,32 @@ SIDE_EFFECTS = (
         ekfac=with_bases(_Remembering()),
         laws=("no memory", "eigenbasis", "commutes"),
         only="two factors of one size, or a second question",
+    ),
+    Mutant(
+        name="nan-taken-for-zero",
+        mistake="takes NaN for zero (right: raises an exception)",
+        story="nan_to_num, put in against a training run that broke off; the answer is then that "
+        "to another question.",
+        ekfac=_without_nan,
+        laws=("nan",),
+        only="NaN in the data",
+    ),
+    Mutant(
+        name="batch-norm-in-eval-mode",
+        mistake="answers for a model in train mode as if it were in eval mode (right: refuses, "
+        "since its samples depend on one another)",
+        story="nngeometry@6c3aee0, backpack#160 and Laplace#18 came to raise an error instead.",
+        ekfac=_in_eval_mode,
+        laws=("batch norm",),
+        only="BatchNorm in train mode",
+    ),
+    Mutant(
+        name="unknown-layers-ignored",
+        mistake="passes over layers that it cannot find (right: raises an exception)",
+        story="A name that no hook is registered for is never missed; in kfac-pytorch#267 it was "
+        "only when its factors were due.",
+        ekfac=_known_layers_only,
+        laws=("unknown layer",),
+        only="a name that the model does not have",
     ),
 )
