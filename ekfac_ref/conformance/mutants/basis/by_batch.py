@@ -12,10 +12,6 @@ from ekfac_ref.conformance.mutants.recipe import CORRECT, Factor, by_batch, fact
 from ekfac_ref.conformance.truth.observation import Observation
 
 
-def _first_batch(seen: Observation) -> Observation:
-    return _batches_that_count(seen)[0]
-
-
 def _all_but_the_last_batch(seen: Observation) -> Observation:
     last = max(seen.batch)
     rest = [n for n, number in enumerate(seen.batch) if number != last]
@@ -51,7 +47,7 @@ FACTORS_BY_BATCH = (
         name="basis-of-the-first-batch",
         mistake="keeps the basis of the first batch (right: of all data)",
         story="bergson@19ecf86: stale factors out of a cache. Lambda is right in this basis.",
-        ekfac=both_factors(_first_batch),
+        ekfac=both_factors(lambda seen: _batches_that_count(seen)[0]),
         only="several batches",
     ),
     _mutant(

@@ -86,14 +86,6 @@ def _ones_at_padding(seen: Observation) -> Observation:
     return replace(zeroed, a=[torch.cat([a[:, :-1], 0 * a[:, -1:] + 1], 1) for a in zeroed.a])
 
 
-def _one_column(seen: Observation) -> Observation:
-    return replace(seen, g=[g[:1] for g in seen.g])
-
-
-def _sum_of_columns(seen: Observation) -> Observation:
-    return replace(seen, g=[g.sum(0, keepdim=True) for g in seen.g])
-
-
 _mutant = partial(Mutant, laws=("eigenbasis", "commutes"))
 
 FACTORS = (
@@ -164,14 +156,14 @@ FACTORS = (
         name="output-factor-of-one-column",
         mistake="makes B of one column (right: of all that Lambda is made of)",
         story="Factors and Lambda of different losses, as in pyDVL#478.",
-        ekfac=_outputs(_one_column),
+        ekfac=_outputs(lambda seen: replace(seen, g=[g[:1] for g in seen.g])),
         only="C > 1, d_out > 1",
     ),
     _mutant(
         name="output-factor-of-the-sum-of-columns",
         mistake="makes B of the sum of the columns (right: of every column)",
         story="One backward pass for B, and one per column for Lambda.",
-        ekfac=_outputs(_sum_of_columns),
+        ekfac=_outputs(lambda seen: replace(seen, g=[g.sum(0, keepdim=True) for g in seen.g])),
         only="C > 1, d_out > 1",
     ),
 )

@@ -45,14 +45,6 @@ def _mean_square(vectors: Callable[[Tensor, Tensor, Tensor], Iterator[Tensor]]) 
     return _blocks(matrix)
 
 
-def _in_the_other_order(seen: Observation) -> Tensor:
-    return torch.kron(factor_A(seen), factor_B(seen))
-
-
-def _over_n_twice(seen: Observation) -> Tensor:
-    return torch.kron(factor_B(seen) / len(seen.G), factor_A(seen))
-
-
 def _summed_inputs(seen: Observation) -> Tensor:
     """A over the samples instead of the rows."""
     rows = sum(int(counted.sum()) for counted in seen.counted)
@@ -72,76 +64,69 @@ def _of_the_mean(seen: Observation) -> Tensor:
     return mean.T @ mean
 
 
-def _averaged_over_columns(seen: Observation) -> Tensor:
-    return oracle.fisher(seen) * len(seen.G) / sum(len(G) for G in seen.G)
-
-
-_mutant = partial(Mutant, ekfac=CORRECT.ekfac)
+_of_kfac = partial(Mutant, ekfac=CORRECT.ekfac, laws=("kfac",))
+_of_blocks = partial(Mutant, ekfac=CORRECT.ekfac, laws=("exact block",))
 
 BLOCKS = (
-    _mutant(
+    _of_kfac(
         name="kfac-in-the-other-order",
         mistake="has A (x) B for KFAC (right: B (x) A, where vec stacks rows)",
         story="B (x) A or A (x) B hangs on the order of vec: curvlinops#182. Its EKFAC is right.",
-        kfac=_blocks(_in_the_other_order),
-        laws=("kfac",),
+        kfac=_blocks(lambda seen: torch.kron(factor_A(seen), factor_B(seen))),
         only="a subject that offers KFAC",
     ),
-    _mutant(
+    _of_kfac(
         name="kfac-over-n-twice",
         mistake="has N too many in the denominator of KFAC's B (right: one)",
         story="B of a mean loss's gradients: natural-gradients#2. EKFAC takes nothing but "
         "eigenvectors from B and is right.",
-        kfac=_blocks(_over_n_twice),
+        kfac=_blocks(lambda seen: torch.kron(factor_B(seen) / len(seen.G), factor_A(seen))),
         laws=("kfac", "doubled"),
         only="a subject that offers KFAC, N > 1",
     ),
-    _mutant(
+    _of_kfac(
         name="kfac-inputs-over-samples",
         mistake="divides KFAC's A by the number of samples (right: of rows, one for each position)",
         story="A Gram matrix of tokens over the number of documents: bergson@f173b6a; sequences "
         "counted on one path and tokens on another: GPTQModel#1584. Its EKFAC is right.",
         kfac=_blocks(_summed_inputs),
-        laws=("kfac",),
         only="a subject that offers KFAC, Expand, T > 1",
     ),
-    _mutant(
+    _of_kfac(
         name="kfac-expand-for-reduce",
         mistake="makes KFAC of positions (right: Reduce was asked for, of samples)",
         story="An option that reaches EKFAC and not KFAC; one that reached nothing was "
         "backpack@c8ba1c6d.",
         kfac=_blocks(_expanded),
-        laws=("kfac",),
         only="a subject that offers KFAC, Reduce, T > 1",
     ),
-    _mutant(
+    _of_blocks(
         name="block-of-the-mean-gradient",
         mistake="has the outer product of the mean gradient for the exact block (right: the mean "
         "of the outer products)",
         story="The diagonals of pytorch-ewc#1 and GradientEpisodicMemory#7, in full. Its EKFAC is "
         "right.",
         exact_fisher=_blocks(_of_the_mean),
-        laws=("exact block",),
         only="a subject that offers exact blocks, N > 1",
     ),
-    _mutant(
+    _of_blocks(
         name="block-by-columns",
         mistake="flattens gradients by columns in the exact block (right: by rows)",
         story="vec of the papers and reshape of the code: curvlinops#182. Its EKFAC is right, and "
         "far from this block.",
         exact_fisher=_mean_square(lambda G, g, a: iter(G.transpose(1, 2))),
-        laws=("exact block",),
         only="a subject that offers exact blocks, d_out > 1, d_in > 1",
     ),
-    _mutant(
+    _of_blocks(
         name="block-averaged-over-columns",
         mistake="averages the exact block over columns (right: sums)",
         story="A 1/C in the sampler and none in EKFAC: curvlinops#111.",
-        exact_fisher=_blocks(_averaged_over_columns),
-        laws=("exact block",),
+        exact_fisher=_blocks(
+            lambda seen: oracle.fisher(seen) * len(seen.G) / sum(len(G) for G in seen.G)
+        ),
         only="a subject that offers exact blocks, C > 1",
     ),
-    _mutant(
+    _of_blocks(
         name="block-of-single-positions",
         mistake="sums outer products over positions in the exact block (right: gradients)",
         story="Batch gradients with a token axis whose sum was left out on some paths: "
@@ -149,7 +134,6 @@ BLOCKS = (
         exact_fisher=_mean_square(
             lambda G, g, a: iter(torch.einsum("cto,ti->ctoi", g, a).flatten(0, 1))
         ),
-        laws=("exact block",),
         only="a subject that offers exact blocks, T > 1",
     ),
 )

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -81,38 +82,36 @@ def _without_nan(problem: Problem) -> Answer:
     return CORRECT.ekfac(replace(problem, model=model, batches=batches))
 
 
+_left_behind = partial(Mutant, laws=("leaves alone",))
+
 MANNERS = (
-    Mutant(
+    _left_behind(
         name="gradients-left-behind",
         mistake="leaves .grad on the parameters (right: as it was before)",
         story="One loss.backward() on the caller's model, as the hooks of curvlinops@da9b5c9 did.",
         ekfac=_and_then(_leave_gradients),
-        laws=("leaves alone",),
     ),
-    Mutant(
+    _left_behind(
         name="requires-grad-left-on",
         mistake="leaves requires_grad on the data (right: as it was before)",
         story="Switched on for the sake of hooks and never off again: curvlinops#301.",
         ekfac=_and_then(_leave_requires_grad),
-        laws=("leaves alone",),
         only="data that is no integers",
     ),
-    Mutant(
+    _left_behind(
         name="data-overwritten",
         mistake="changes the data in place (right: works on a copy)",
         story="kfac-pytorch@06af951 held on to live tensors; here the other way round, += on what "
         "belongs to the caller.",
         ekfac=_and_then(_overwrite),
-        laws=("leaves alone",),
         only="data that is no integers",
     ),
-    Mutant(
+    _left_behind(
         name="global-random-state",
         mistake="draws from the global random state (right: from one of its own)",
         story="curvlinops#292: labels drawn after a manual_seed, so that the caller's next numbers "
         "were others.",
         ekfac=_and_then(lambda problem: torch.rand(1)),
-        laws=("leaves alone",),
     ),
     Mutant(
         name="eigenvectors-of-the-call-before",

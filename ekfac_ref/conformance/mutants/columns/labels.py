@@ -6,13 +6,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.mutants.columns.wrong import Outputs, exact_with, with_columns
+from ekfac_ref.conformance.mutants.columns.wrong import (
+    Outputs,
+    empirical_with,
+    exact_with,
+    with_columns,
+)
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT
 from ekfac_ref.conformance.truth.cache import observed_exactly
 from ekfac_ref.conformance.truth.observation import Observations
-from ekfac_ref.question.columns import Empirical, Sampled
-from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Poisson
+from ekfac_ref.question.columns import Empirical, Exact, Sampled
+from ekfac_ref.question.likelihoods import Bernoulli, Categorical
 from ekfac_ref.question.problem import Problem
 
 
@@ -28,11 +33,7 @@ def _at_most_likely(given: Outputs) -> Tensor:
 def _none_ignored(given: Outputs) -> Tensor:
     assert isinstance(given.likelihood, Categorical)
     label = torch.where(given.likelihood.counted(given.y), given.y, 0)
-    return given.fisher.columns(given.likelihood, given.f, label, 0)
-
-
-def _mixed_up(given: Outputs) -> Tensor:
-    return Empirical().columns(given.likelihood, given.f, given.y.roll(1, 0), 0)
+    return replace(given, y=label).columns(given.fisher)
 
 
 def _without_later_classes(given: Outputs) -> Tensor:
@@ -63,10 +64,7 @@ LABELS = (
         mistake="uses the data's own labels for the exact Fisher (right: the model's distribution)",
         story="loss.backward() on the data is nearest at hand; Kunstner et al. 2019 (1905.12558) "
         "count how often the two are taken for one another.",
-        ekfac=exact_with(
-            lambda given: Empirical().columns(given.likelihood, given.f, given.y, 0),
-            *(Gaussian, Categorical, Bernoulli, Poisson),
-        ),
+        ekfac=exact_with(lambda given: given.columns(Empirical())),
         laws=("labels", "trace", "eigenvalues"),
         only="the exact Fisher",
     ),
@@ -74,9 +72,7 @@ LABELS = (
         name="exact-for-empirical",
         mistake="uses the model's distribution for the empirical Fisher (right: the data's labels)",
         story="An option that is read but never used, like backpack@c8ba1c6d.",
-        ekfac=with_columns(
-            lambda given: given.likelihood.square_root(given.f, given.y), fishers=(Empirical,)
-        ),
+        ekfac=empirical_with(lambda given: given.columns(Exact())),
         only="the empirical Fisher",
     ),
     _mutant(
@@ -92,17 +88,16 @@ LABELS = (
         mistake="draws one label per sample for the exact Fisher (right: the expectation)",
         story="A Monte Carlo Fisher with one draw and a fixed seed, under the name of the exact "
         "one; it is right on average.",
-        ekfac=exact_with(
-            lambda given: Sampled(1, 0).columns(given.likelihood, given.f, given.y, 0),
-            *(Gaussian, Categorical, Bernoulli, Poisson),
-        ),
+        ekfac=exact_with(lambda given: given.columns(Sampled(draws=1, seed=0))),
         only="the exact Fisher",
     ),
     _mutant(
         name="labels-of-another-sample",
         mistake="pairs a sample with its neighbour's label (right: its own)",
         story="Inputs and targets are shuffled apart.",
-        ekfac=with_columns(_mixed_up, fishers=(Empirical,)),
+        ekfac=empirical_with(
+            lambda given: replace(given, y=given.y.roll(1, 0)).columns(Empirical())
+        ),
         laws=("trace", "recut", "eigenvalues"),
         only="the empirical Fisher, batches of more than one sample",
     ),
@@ -111,7 +106,7 @@ LABELS = (
         mistake="gives positions without a label one (right: they add nothing)",
         story="Sampled labels that were not masked, kronfluence@5e76f33, or -100 clamped to class "
         "0.",
-        ekfac=with_columns(_none_ignored, (Categorical,)),
+        ekfac=with_columns(_none_ignored, Categorical),
         only="ignored labels",
     ),
     _mutant(
@@ -119,7 +114,7 @@ LABELS = (
         mistake="gives a gradient to as many classes as the batch's labels name (right: to all)",
         story="one_hot without num_classes, whose width hangs on the labels that were drawn: "
         "backpack@62fc89c3.",
-        ekfac=with_columns(_without_later_classes, (Categorical,), (Empirical,)),
+        ekfac=empirical_with(_without_later_classes, Categorical),
         laws=("trace", "recut", "eigenvalues"),
         only="the empirical Fisher, a batch without the last class",
     ),

@@ -1,6 +1,7 @@
 """Mistakes in the model's distribution over labels, and in the root of its Fisher."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -68,11 +69,9 @@ def _along_positions(given: Outputs) -> Tensor:
 
 def _of_other_outputs(change: Callable[[Outputs], Tensor], *likelihoods: type) -> Ask:
     """The right columns of changed outputs."""
-
-    def wrong(given: Outputs) -> Tensor:
-        return given.fisher.columns(given.likelihood, change(given), given.y, 0)
-
-    return with_columns(wrong, likelihoods)
+    return with_columns(
+        lambda given: replace(given, f=change(given)).columns(given.fisher), *likelihoods
+    )
 
 
 def _softmaxed(given: Outputs) -> Tensor:
@@ -87,21 +86,21 @@ def _positions_at_once(given: Outputs) -> Tensor:
 
 
 _mutant = partial(Mutant, laws=("trace", "eigenvalues"))
+_of_classes = partial(_mutant, only="the exact Fisher of classes, two or more of them")
+_of_yes_or_no = partial(_mutant, only="the exact Fisher of Bernoulli outputs")
 
 LIKELIHOODS = (
-    _mutant(
+    _of_classes(
         name="labels-drawn-uniformly",
         mistake="gives every label the same weight (right: its probability)",
         story="A loop over classes that forgets to weigh.",
         ekfac=_of_root(lambda p, eye: (eye - p) / len(eye) ** 0.5),
-        only="the exact Fisher of classes, two or more of them",
     ),
-    _mutant(
+    _of_classes(
         name="probabilities-not-rooted",
         mistake="weighs column k by p_k (right: by its square root)",
         story="Columns are squared later on, which a loop over classes with weights p_k overlooks.",
         ekfac=_of_root(lambda p, eye: _transposed(p) * (eye - p)),
-        only="the exact Fisher of classes, two or more of them",
     ),
     _mutant(
         name="probabilities-uncentred",
@@ -110,42 +109,37 @@ LIKELIHOODS = (
         ekfac=_of_root(lambda p, eye: p.sqrt() * eye),
         only="the exact Fisher of classes",
     ),
-    _mutant(
+    _of_classes(
         name="root-transposed",
         mistake="uses S^T for S = diag(sqrt p) - p sqrt(p)^T (right: its columns)",
         story="S is not symmetric, but close; the trace of S S^T does not tell them apart.",
         ekfac=_of_root(lambda p, eye: p.sqrt() * (eye - _transposed(p))),
         laws=("eigenvalues", "moments"),
-        only="the exact Fisher of classes, two or more of them",
     ),
-    _mutant(
+    _of_classes(
         name="classes-independent",
         mistake="uses diag(p (1 - p)) for classes (right: diag(p) - p p^T)",
         story="Classes as so many yes-or-no questions; the diagonal is right.",
         ekfac=_of_root(lambda p, eye: (p * (1 - p)).sqrt() * eye),
         laws=("eigenvalues", "moments"),
-        only="the exact Fisher of classes, two or more of them",
     ),
-    _mutant(
+    _of_yes_or_no(
         name="softmax-for-sigmoid",
         mistake="normalises independent yes-or-no outputs to sum to one (right: each by itself)",
         story="A head for several labels at once that is taken for a classifier.",
         ekfac=_of_diagonal(lambda f: (p := torch.softmax(f, -1)).mul(1 - p).sqrt(), Bernoulli),
-        only="the exact Fisher of Bernoulli outputs",
     ),
-    _mutant(
+    _of_yes_or_no(
         name="probability-for-variance",
         mistake="uses p for the variance of a yes-or-no output (right: p (1 - p))",
         story="The rule for counts; close to the truth as long as p is small.",
         ekfac=_of_diagonal(lambda f: torch.sigmoid(f).sqrt(), Bernoulli),
-        only="the exact Fisher of Bernoulli outputs",
     ),
-    _mutant(
+    _of_yes_or_no(
         name="variance-not-rooted",
         mistake="uses columns p (1 - p) e_k for yes-or-no outputs (right: their square root)",
         story="The variance where the standard deviation is due, so that it is squared.",
         ekfac=_of_diagonal(lambda f: torch.sigmoid(f) * torch.sigmoid(-f), Bernoulli),
-        only="the exact Fisher of Bernoulli outputs",
     ),
     _mutant(
         name="rate-not-rooted",
@@ -167,7 +161,7 @@ LIKELIHOODS = (
         name="softmax-over-positions",
         mistake="normalises over positions (right: over classes)",
         story="softmax(dim=1) on [N, T, classes], or dim=-1 on [N, classes, T].",
-        ekfac=with_columns(_along_positions, (Categorical,)),
+        ekfac=with_columns(_along_positions, Categorical),
         only="classes at several positions",
     ),
     _mutant(

@@ -6,10 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.mutants.columns.wrong import Outputs, with_columns
+from ekfac_ref.conformance.mutants.columns.wrong import Outputs, empirical_with, with_columns
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.subjects.subject import Ask
-from ekfac_ref.question.columns import Empirical, Exact
+from ekfac_ref.question.columns import Exact
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Poisson
 
 
@@ -42,7 +42,7 @@ def _norm_of_residual(given: Outputs) -> Tensor:
 
 def _divided_by(count: Callable[[Outputs], Tensor | float], *likelihoods: type) -> Ask:
     """An EKFAC of such a loss, wherever the likelihood is one of these."""
-    return with_columns(lambda given: _mean_over(given, count(given)), likelihoods)
+    return with_columns(lambda given: _mean_over(given, count(given)), *likelihoods)
 
 
 _mutant = partial(Mutant, laws=("trace", "eigenvalues"))
@@ -52,7 +52,7 @@ LOSSES = (
         name="residual-not-squared",
         mistake="differentiates 1/2 |f - y| (right: 1/2 |f - y|^2)",
         story="The gradient is half a unit vector whatever the error: asdl@20d2474.",
-        ekfac=with_columns(_norm_of_residual, (Gaussian,), (Empirical,)),
+        ekfac=empirical_with(_norm_of_residual, Gaussian),
         only="the empirical Fisher of squared errors",
     ),
     _mutant(
@@ -98,9 +98,7 @@ LOSSES = (
         mistake="averages the loss over outputs for labels of the data and sums for labels of the "
         "model (right: sums)",
         story="Two branches, and a reduction in one of them: bergson#123.",
-        ekfac=with_columns(
-            lambda given: _mean_over(given, _outputs_of(given)), fishers=(Empirical,)
-        ),
+        ekfac=empirical_with(lambda given: _mean_over(given, _outputs_of(given))),
         only="the empirical Fisher, two outputs or more",
     ),
 )

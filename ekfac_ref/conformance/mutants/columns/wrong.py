@@ -11,7 +11,7 @@ from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth.cache import observed_exactly
 from ekfac_ref.conformance.truth.observation import Observations, observe
 from ekfac_ref.question.columns import Empirical, Exact, Fisher
-from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
+from ekfac_ref.question.likelihoods import Categorical, Likelihood
 from ekfac_ref.question.problem import Problem
 
 
@@ -31,6 +31,10 @@ class Outputs:
     f: Tensor
     y: Tensor
     right: Tensor
+
+    def columns(self, fisher: Fisher) -> Tensor:
+        """S_n of one Fisher or another, no factor of N; with labels drawn as for sample 0 on."""
+        return fisher.columns(self.likelihood, self.f, self.y, 0)
 
 
 Wrong = Callable[[Outputs], Tensor]
@@ -59,27 +63,28 @@ class _OtherRoot:
 
 
 def with_columns(
-    wrong: Wrong,
-    likelihoods: tuple[type, ...] = (Gaussian, Categorical, Bernoulli, Poisson),
-    fishers: tuple[type, ...] = (Exact, Empirical),
+    wrong: Wrong, *likelihoods: type, fishers: tuple[type, ...] = (Exact, Empirical)
 ) -> Ask:
-    """The correct algebra on wrong columns, on problems with one of these."""
+    """An EKFAC that is right but for its columns, if the likelihood and the Fisher are of these."""
 
     def observing(problem: Problem) -> Observations:
-        if not isinstance(problem.likelihood, likelihoods) or not isinstance(
-            problem.fisher, fishers
-        ):
+        likelihood, fisher = problem.likelihood, problem.fisher
+        if not isinstance(likelihood, likelihoods or object) or not isinstance(fisher, fishers):
             return observed_exactly(problem)
-        likelihood = _OtherRoot(problem.fisher, problem.likelihood, wrong)
-        # Nobody else's columns are like these: there is nothing to remember.
-        return observe(replace(problem, likelihood=likelihood, fisher=Exact()), rounding=False)
+        other = replace(problem, likelihood=_OtherRoot(fisher, likelihood, wrong), fisher=Exact())
+        return observe(other, rounding=False)  # of a kind that is not worth remembering
 
     return replace(CORRECT, observe=observing).ekfac
 
 
 def exact_with(wrong: Wrong, *likelihoods: type) -> Ask:
-    """The correct algebra on wrong columns where the Fisher is exact, of one of these."""
-    return with_columns(wrong, likelihoods, (Exact,))
+    """One whose columns of the exact Fisher alone are wrong."""
+    return with_columns(wrong, *likelihoods, fishers=(Exact,))
+
+
+def empirical_with(wrong: Wrong, *likelihoods: type) -> Ask:
+    """One whose columns of the empirical Fisher alone are wrong."""
+    return with_columns(wrong, *likelihoods, fishers=(Empirical,))
 
 
 def classes_last(given: Outputs, f: Tensor) -> Tensor:

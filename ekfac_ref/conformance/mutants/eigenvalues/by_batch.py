@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import (
+    Eigenvalues,
     by_batch,
     eigenvectors,
     factor_A,
@@ -24,12 +25,13 @@ def _older_basis(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
     return oracle.eigenvalues(seen, Q_B, Q_A)
 
 
-def _mean_of_batch_means(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
-    return torch.stack([oracle.eigenvalues(b, Q_B, Q_A) for b in by_batch(seen)]).mean(0)
+def mean_of_batch_means(eigenvalues: Eigenvalues) -> Eigenvalues:
+    """Lambda of every batch by itself, averaged over batches."""
 
+    def average(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
+        return torch.stack([eigenvalues(batch, Q_B, Q_A) for batch in by_batch(seen)]).mean(0)
 
-def _last_batch(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
-    return oracle.eigenvalues(by_batch(seen)[-1], Q_B, Q_A)
+    return average
 
 
 LAMBDA_BY_BATCH = (
@@ -46,7 +48,7 @@ LAMBDA_BY_BATCH = (
         name="lambda-by-mean-of-batch-means",
         mistake="averages the batches' averages of Lambda (right: divides the sum by N)",
         story="Right for batches of one size, hence for most tests.",
-        ekfac=with_eigenvalues(_mean_of_batch_means),
+        ekfac=with_eigenvalues(mean_of_batch_means(oracle.eigenvalues)),
         laws=("eigenvalues", "trace", "recut"),
         only="batches of different sizes",
     ),
@@ -54,7 +56,9 @@ LAMBDA_BY_BATCH = (
         name="lambda-of-the-last-batch",
         mistake="overwrites Lambda with every batch (right: adds to it)",
         story="An equals sign without its plus.",
-        ekfac=with_eigenvalues(_last_batch),
+        ekfac=with_eigenvalues(
+            lambda seen, Q_B, Q_A: oracle.eigenvalues(by_batch(seen)[-1], Q_B, Q_A)
+        ),
         laws=("eigenvalues", "trace", "recut", "order"),
         only="several batches",
     ),

@@ -29,17 +29,9 @@ def _products_rescaled(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
     return products * _over(oracle.eigenvalues(seen, Q_B, Q_A).sum(), products.sum())
 
 
-def _product_of_marginals(Lambda: Tensor) -> Tensor:
-    return _over(torch.outer(Lambda.sum(1), Lambda.sum(0)), Lambda.sum())
-
-
 def _over(x: Tensor, y: Tensor) -> Tensor:
     """x / y, and 0 / 0 = 0."""
     return x / torch.where(y == 0, torch.ones_like(y), y)
-
-
-def _truncated(Lambda: Tensor) -> Tensor:
-    return torch.where(Lambda < 1e-2 * Lambda.amax(), 0.0, Lambda)
 
 
 _mutant = partial(Mutant, laws=("eigenvalues", "trace"))
@@ -66,7 +58,7 @@ EIGENVALUES = (
         mistake="makes Lambda of rank one from its row sums and column sums (right: every entry by "
         "itself)",
         story="What remembering only a vector for each side comes to, as Adafactor does.",
-        ekfac=then(_product_of_marginals),
+        ekfac=then(lambda Lambda: _over(torch.outer(Lambda.sum(1), Lambda.sum(0)), Lambda.sum())),
         laws=("eigenvalues", "self-projection"),
         only="d_out > 1, d_in > 1",
     ),
@@ -102,7 +94,7 @@ EIGENVALUES = (
         name="truncated-lambda",
         mistake="sets eigenvalues below 1e-2 of the largest to zero (right: keeps them)",
         story="A low-rank approximation that nobody asked for.",
-        ekfac=then(_truncated),
+        ekfac=then(lambda Lambda: torch.where(Lambda < 1e-2 * Lambda.amax(), 0.0, Lambda)),
         laws=("eigenvalues", "trace", "kernel"),
         only="eigenvalues far apart",
     ),

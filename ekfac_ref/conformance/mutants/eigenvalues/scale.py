@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import CORRECT, factor_A, factor_B
+from ekfac_ref.conformance.mutants.recipe import CORRECT, factor_A, factor_B, with_eigenvalues
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.observation import Observation
@@ -19,22 +19,22 @@ _SCALE_FREE = (
 
 
 def _times(factor: Callable[[Observation], float]) -> Ask:
-    """Lambda times a number."""
+    """An EKFAC with Lambda times a number."""
 
     def eigenvalues(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
         return factor(seen) * oracle.eigenvalues(seen, Q_B, Q_A)
 
-    return replace(CORRECT, eigenvalues=eigenvalues).ekfac
+    return with_eigenvalues(eigenvalues)
 
 
 def _each_times(factor: Callable[[Observation, int], float]) -> Ask:
-    """Every sample's gradients times a number of its own, in Lambda."""
+    """An EKFAC with every sample's gradients times a number of its own, in Lambda."""
 
     def eigenvalues(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
         G = [G_n * factor(seen, n) for n, G_n in enumerate(seen.G)]
         return oracle.eigenvalues(replace(seen, G=G), Q_B, Q_A)
 
-    return replace(CORRECT, eigenvalues=eigenvalues).ekfac
+    return with_eigenvalues(eigenvalues)
 
 
 def _samples(seen: Observation) -> int:

@@ -1,13 +1,16 @@
 """Mistakes in what is squared and what is averaged on the way to Lambda."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.mutants.eigenvalues.by_batch import mean_of_batch_means
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import by_batch, ends_in_ones, with_eigenvalues
+from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.observation import Observation
 
@@ -15,6 +18,15 @@ from ekfac_ref.conformance.truth.observation import Observation
 def _rotated(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> list[Tensor]:
     """Q_B^T G_n Q_A, [C, r_out, r_in] each."""
     return [Q_B.T @ G @ Q_A for G in seen.G]
+
+
+def _mean_of(term: Callable[[Tensor], Tensor]) -> Ask:
+    """An EKFAC whose Lambda is the mean over samples of a term made of the rotated gradients."""
+
+    def eigenvalues(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
+        return torch.stack([term(R) for R in _rotated(seen, Q_B, Q_A)]).mean(0)
+
+    return with_eigenvalues(eigenvalues)
 
 
 def _square_each_position(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
@@ -33,19 +45,6 @@ def _square_of_the_mean(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
     for R in _rotated(seen, Q_B, Q_A):
         total[: len(R)] += R
     return ((total / len(seen.G)) ** 2).sum(0)
-
-
-def _square_of_each_batch_mean(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
-    """Averaged over batches."""
-    return torch.stack([_square_of_the_mean(b, Q_B, Q_A) for b in by_batch(seen)]).mean(0)
-
-
-def _columns_before_the_square(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
-    return torch.stack([R.sum(0) ** 2 for R in _rotated(seen, Q_B, Q_A)]).mean(0)
-
-
-def _absolute_value(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
-    return torch.stack([R.abs().sum(0) for R in _rotated(seen, Q_B, Q_A)]).mean(0)
 
 
 def _variance(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
@@ -93,7 +92,7 @@ SQUARES = (
         mistake="squares the mean gradient of every batch and averages over batches (right: "
         "averages the squares of the gradients of samples)",
         story="avalanche#1224; right for batches of one, so that it depends on the batch size.",
-        ekfac=with_eigenvalues(_square_of_each_batch_mean),
+        ekfac=with_eigenvalues(mean_of_batch_means(_square_of_the_mean)),
         laws=("eigenvalues", "trace", "recut"),
         only="a batch of more than one sample",
     ),
@@ -102,14 +101,14 @@ SQUARES = (
         mistake="sums over the columns of the Fisher's square root and then squares (right: "
         "squares every column, then sums)",
         story="One backward pass of the sum of all columns instead of one each.",
-        ekfac=with_eigenvalues(_columns_before_the_square),
+        ekfac=_mean_of(lambda R: R.sum(0) ** 2),
         only="C > 1",
     ),
     _mutant(
         name="absolute-value",
         mistake="averages absolute values (right: squares)",
         story="A norm where its square is meant, as in asdl@20d2474.",
-        ekfac=with_eigenvalues(_absolute_value),
+        ekfac=_mean_of(lambda R: R.abs().sum(0)),
     ),
     _mutant(
         name="variance",

@@ -33,14 +33,6 @@ def _reordered(order: Callable[[Tensor], Tensor]) -> Ask:
     return with_inputs(inputs, _convolves)
 
 
-def _channels_last(numbers: Tensor) -> Tensor:
-    return numbers.movedim(0, -1)
-
-
-def _kernel_transposed(numbers: Tensor) -> Tensor:
-    return numbers.permute(0, *range(numbers.dim() - 1, 0, -1))
-
-
 def _positions_transposed(here: LayerObservation) -> list[Tensor]:
     """Positions by columns instead of rows; the gradients keep their order."""
     x = here.inputs[0][0]
@@ -96,14 +88,14 @@ LAYOUTS = (
         name="channels-last-in-patches",
         mistake="orders patches by (kernel, channel) (right: by (channel, kernel))",
         story="Features viewed in another order than that of the weight: backpack@59f0aef5.",
-        ekfac=_reordered(_channels_last),
+        ekfac=_reordered(lambda numbers: numbers.movedim(0, -1)),
         only="two channels and a kernel larger than one",
     ),
     _mutant(
         name="kernel-transposed",
         mistake="orders patches by (channel, width, height) (right: (channel, height, width))",
         story="The axes of an image come as x, y in one library and as rows, columns in another.",
-        ekfac=_reordered(_kernel_transposed),
+        ekfac=_reordered(lambda numbers: numbers.permute(0, *range(numbers.dim() - 1, 0, -1))),
         only="a kernel larger than one along two axes",
     ),
     _mutant(

@@ -70,41 +70,24 @@ def _patches(x: Tensor, indices: list[Tensor]) -> Tensor:
 
 
 def _unfolding(
-    geometry: Callable[[list[Axis]], list[Axis]] = lambda axes: axes,
+    change: Callable[[Axis, Axis], Axis] = lambda axis, first: axis,
     group: Callable[[int], int] = lambda k: k,
     index: Callable[[Tensor], Tensor] = lambda index: index,
 ) -> Ask:
-    """An implementation with an unfold of its own for convolutions."""
+    """An implementation with an unfold of its own for convolutions; an axis is told the first."""
 
     def inputs(here: LayerObservation) -> list[Tensor]:
         x = torch.cat([batch[0] for batch in here.inputs])
         x = x.chunk(here.layer.groups, 1)[group(here.group)]
-        axes = geometry(axes_of(here.module, tuple(x.shape[2:])))
-        a = _patches(x, [index(axis.index()) for axis in axes]).flatten(2)
+        axes = axes_of(here.module, tuple(x.shape[2:]))
+        a = _patches(x, [index(change(axis, axes[0]).index()) for axis in axes]).flatten(2)
         return list(F.pad(a, (0, 1), value=1.0) if here.has_bias else a)
 
     return with_inputs(inputs, lambda here: here.layer.op in CONVOLUTIONS)
 
 
-def _each(**options: Any) -> Callable[[list[Axis]], list[Axis]]:
-    return lambda axes: [replace(axis, **options) for axis in axes]
-
-
-def _swapped(axes: list[Axis]) -> list[Axis]:
-    return [replace(axis, stride=axis.dilation, dilation=axis.stride) for axis in axes]
-
-
-def _like_the_first(axes: list[Axis]) -> list[Axis]:
-    one = axes[0]
-    return [replace(axis, stride=one.stride, dilation=one.dilation, left=one.left) for axis in axes]
-
-
-def _padded_from_the_right(axes: list[Axis]) -> list[Axis]:
-    return [replace(axis, left=axis.right, right=axis.left) for axis in axes]
-
-
-def _from_the_far_edge(axes: list[Axis]) -> list[Axis]:
-    return [replace(axis, left=axis.left - axis.remainder) for axis in axes]
+def _like_the_first(axis: Axis, first: Axis) -> Axis:
+    return replace(axis, stride=first.stride, dilation=first.dilation, left=first.left)
 
 
 def _without_output_padding(here: LayerObservation) -> list[Tensor]:
@@ -140,28 +123,28 @@ PATCHES = (
         name="dilation-forgotten",
         mistake="unfolds images without dilation (right: with the convolution's)",
         story="opacus#137.",
-        ekfac=_unfolding(_each(dilation=1)),
+        ekfac=_unfolding(lambda axis, _: replace(axis, dilation=1)),
         only="a dilated convolution",
     ),
     _mutant(
         name="padding-forgotten",
         mistake="unfolds images without padding (right: with the convolution's)",
         story="opacus#1; here the patches are cut to as many as there are outputs.",
-        ekfac=_unfolding(_each(left=0)),
+        ekfac=_unfolding(lambda axis, _: replace(axis, left=0)),
         only="a padded convolution",
     ),
     _mutant(
         name="stride-forgotten",
         mistake="unfolds images with stride 1 (right: with the convolution's)",
         story="opacus#1; here the first patches are taken, as many as there are outputs.",
-        ekfac=_unfolding(_each(stride=1)),
+        ekfac=_unfolding(lambda axis, _: replace(axis, stride=1)),
         only="a convolution with a stride and two outputs or more",
     ),
     _mutant(
         name="stride-for-dilation",
         mistake="unfolds images with stride and dilation exchanged (right: each in its place)",
         story="F.unfold takes dilation before stride, F.conv2d after it, both by position.",
-        ekfac=_unfolding(_swapped),
+        ekfac=_unfolding(lambda axis, _: replace(axis, stride=axis.dilation, dilation=axis.stride)),
         only="a stride that is not the dilation",
     ),
     _mutant(
@@ -175,14 +158,14 @@ PATCHES = (
         name="padded-with-zeros",
         mistake="pads images with zeros (right: as padding_mode says)",
         story="The unfold of torch knows no other padding.",
-        ekfac=_unfolding(_each(mode="zeros")),
+        ekfac=_unfolding(lambda axis, _: replace(axis, mode="zeros")),
         only="padding_mode other than zeros",
     ),
     _mutant(
         name="padded-from-the-right",
         mistake="puts the odd zero of padding='same' on the left (right: on the right)",
         story="padding='same' with an even kernel is not symmetric: opacus#450.",
-        ekfac=_unfolding(_padded_from_the_right),
+        ekfac=_unfolding(lambda axis, _: replace(axis, left=axis.right, right=axis.left)),
         only="padding='same' of an odd total",
     ),
     _mutant(
@@ -190,7 +173,7 @@ PATCHES = (
         mistake="leaves out the first inputs where the stride leaves a remainder (right: the last)",
         story="The gradient of a kernel by a convolution has to be cut where the stride does not "
         "divide: backpack@368786c3, opacus#245. Here it is cut at the other end.",
-        ekfac=_unfolding(_from_the_far_edge),
+        ekfac=_unfolding(lambda axis, _: replace(axis, left=axis.left - axis.remainder)),
         only="a convolution whose stride leaves a remainder",
     ),
     _mutant(

@@ -28,10 +28,6 @@ def _one_use(which_a: int, which_g: int) -> Callable[[LayerObservation], Observa
     return change
 
 
-def _uses_backward(here: LayerObservation) -> list[Tensor]:
-    return [torch.cat(a.chunk(here.uses)[::-1]) for a in here.seen.a]
-
-
 def _labelled_only(here: LayerObservation) -> Observation:
     likelihood, seen = here.problem.likelihood, here.seen
     if not isinstance(likelihood, Categorical):
@@ -60,39 +56,39 @@ def _pairs_of_outputs(seen: Observation) -> Observation:
 
 
 _mutant = partial(Mutant, laws=("trace", "eigenvalues"))
+_of_uses = partial(_mutant, only="a weight used twice")
 
 POSITIONS = (
-    _mutant(
+    _of_uses(
         name="last-use-only",
         mistake="sees only the last use of a weight (right: all uses)",
         story="Every call of a module overwrites what the hook kept of the one before.",
         ekfac=with_layers(_one_use(-1, -1)),
-        only="a weight used twice",
     ),
-    _mutant(
+    _of_uses(
         name="first-use-only",
         mistake="sees only the first use of a weight (right: all uses)",
         story="Of two names for one parameter only the first is kept: bergson@e3846d2.",
         ekfac=with_layers(_one_use(0, 0)),
-        only="a weight used twice",
     ),
-    _mutant(
+    _of_uses(
         name="last-input-first-gradient",
         mistake="pairs the input of a weight's last use with the gradient of its first (right: "
         "each use has its own pair)",
         story="Both hooks overwrite, and backward runs the other way, so its last call is the "
         "first use.",
         ekfac=with_layers(_one_use(-1, 0)),
-        only="a weight used twice",
     ),
-    _mutant(
+    _of_uses(
         name="uses-in-backward-order",
         mistake="pairs a weight's inputs in forward order with its gradients in backward order "
         "(right: in one order)",
         story="Both hooks append; A and B are right.",
-        ekfac=with_inputs(_uses_backward, lambda here: here.uses > 1),
+        ekfac=with_inputs(
+            lambda here: [torch.cat(a.chunk(here.uses)[::-1]) for a in here.seen.a],
+            lambda here: here.uses > 1,
+        ),
         laws=("eigenvalues", "self-projection"),
-        only="a weight used twice",
     ),
     _mutant(
         name="positions-reversed",

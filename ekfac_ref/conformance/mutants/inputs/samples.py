@@ -57,10 +57,6 @@ def _running_average(seen: Observation) -> Observation:
     return _weighted(seen, [s * N / size for s, size in zip(share, _sizes(seen), strict=True)])
 
 
-def _mean_loss(seen: Observation) -> Observation:
-    return _scaled_gradients(seen, [1 / size for size in _sizes(seen)])
-
-
 def _batches_for_samples(seen: Observation) -> Observation:
     N = len(seen.batch)
     return _weighted(seen, [N / len(set(seen.batch))] * N)
@@ -96,14 +92,6 @@ def _against_the_next(seen: Observation) -> Observation:
     return from_inputs(moved, seen.a[1:] + seen.a[:1])
 
 
-def _last_lost(seen: Observation) -> Observation:
-    return _weighted(seen, [1.0] * (len(seen.batch) - 1) + [0.0])
-
-
-def _first_of_each_batch(seen: Observation) -> Observation:
-    return part(seen, [seen.batch.index(b) for b in sorted(set(seen.batch))])
-
-
 _mutant = partial(Mutant, laws=("recut", "trace", "eigenvalues"))
 
 SAMPLES = (
@@ -121,7 +109,9 @@ SAMPLES = (
         "the summed loss)",
         story="losses.mean().backward() where hooks collect per-sample gradients, so each of them "
         "is divided by the size of its batch: bergson#112, natural-gradients#2.",
-        ekfac=with_observations(_mean_loss),
+        ekfac=with_observations(
+            lambda seen: _scaled_gradients(seen, [1 / size for size in _sizes(seen)])
+        ),
         only="batches of more than one sample",
     ),
     _mutant(
@@ -193,14 +183,18 @@ SAMPLES = (
         name="last-sample-lost",
         mistake="leaves the last sample out of the sums (right: all N)",
         story="range(1, N), while the 1/N in front is right.",
-        ekfac=with_observations(_last_lost),
+        ekfac=with_observations(
+            lambda seen: _weighted(seen, [1.0] * (len(seen.batch) - 1) + [0.0])
+        ),
         laws=("order", "trace", "eigenvalues"),
     ),
     _mutant(
         name="first-of-each-batch",
         mistake="looks at the first sample of every batch alone (right: at all)",
         story="An index [0] from the time when batches had one sample.",
-        ekfac=with_observations(_first_of_each_batch),
+        ekfac=with_observations(
+            lambda seen: part(seen, [seen.batch.index(b) for b in sorted(set(seen.batch))])
+        ),
         only="batches of more than one sample",
     ),
 )

@@ -3,12 +3,11 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT, Product, Rounded, RoundedEigen, rounded
 from ekfac_ref.conformance.subjects.subject import Ask
-from ekfac_ref.matrix.operators import Dense, EigenKronecker
+from ekfac_ref.matrix.operators import Dense
 
 
 def _multiplying(product: Product) -> Ask:
@@ -20,37 +19,6 @@ def _kron_in_the_other_order(right: RoundedEigen) -> Rounded:
     """Q_A (x) Q_B with Lambda by rows, for V by rows."""
     Q = torch.kron(right.E.Q_A.contiguous(), right.E.Q_B.contiguous())
     return rounded(Dense((Q * right.E.eigenvalues.reshape(-1)) @ Q.T, right.shape), right.dtype)
-
-
-def _not_transposed(E: EigenKronecker, V: Tensor) -> Tensor:
-    """Q Lambda Q instead of Q Lambda Q^T."""
-    return E.Q_B @ (E.eigenvalues * (E.Q_B @ V @ E.Q_A.T)) @ E.Q_A.T
-
-
-def _other_way_round(E: EigenKronecker, V: Tensor) -> Tensor:
-    """Q^T Lambda Q instead of Q Lambda Q^T."""
-    return E.Q_B.T @ (E.eigenvalues * (E.Q_B @ V @ E.Q_A.T)) @ E.Q_A
-
-
-def _twice(E: EigenKronecker, V: Tensor) -> Tensor:
-    return E.matvec(E.matvec(V))
-
-
-def _damped(E: EigenKronecker, V: Tensor) -> Tensor:
-    return E.matvec(V) + 1e-3 * E.eigenvalues.mean() * V
-
-
-def _last_column_untouched(E: EigenKronecker, V: Tensor) -> Tensor:
-    """The column of the bias, or of the last input, comes back as it went in."""
-    return torch.cat([E.matvec(V)[:, :-1], V[:, -1:]], 1)
-
-
-def _of_the_direction(E: EigenKronecker, V: Tensor) -> Tensor:
-    return E.matvec(V / V.norm()) if V.any() else V
-
-
-def _in_bfloat16(E: EigenKronecker, V: Tensor) -> Tensor:
-    return E.matvec(V).bfloat16().double()
 
 
 def _in_a_buffer(right: RoundedEigen) -> Rounded:
@@ -78,7 +46,7 @@ PRODUCTS = (
         name="not-transposed",
         mistake="multiplies Q Lambda Q (right: Q Lambda Q^T)",
         story="Laplace#268: z L for z L^T.",
-        ekfac=_multiplying(_not_transposed),
+        ekfac=_multiplying(lambda E, V: E.Q_B @ (E.eigenvalues * (E.Q_B @ V @ E.Q_A.T)) @ E.Q_A.T),
         laws=("symmetry", "commutes"),
         only="d_in > 1 or d_out > 1",
     ),
@@ -86,7 +54,7 @@ PRODUCTS = (
         name="other-way-round",
         mistake="multiplies Q^T Lambda Q (right: Q Lambda Q^T)",
         story="Transposes exchanged in the product, whereas Q and Lambda are right.",
-        ekfac=_multiplying(_other_way_round),
+        ekfac=_multiplying(lambda E, V: E.Q_B.T @ (E.eigenvalues * (E.Q_B @ V @ E.Q_A.T)) @ E.Q_A),
         laws=("commutes", "self-projection"),
         only="d_in > 1 or d_out > 1",
     ),
@@ -94,35 +62,35 @@ PRODUCTS = (
         name="multiplied-twice",
         mistake="applies E twice (right: once)",
         story="pyDVL#595 applied its operator to what it had been applied to.",
-        ekfac=_multiplying(_twice),
+        ekfac=_multiplying(lambda E, V: E.matvec(E.matvec(V))),
         laws=("trace", "self-projection"),
     ),
     Mutant(
         name="damped-product",
         mistake="adds damping in the product (right: in solves only)",
         story="Damping stored with the eigenvalues.",
-        ekfac=_multiplying(_damped),
+        ekfac=_multiplying(lambda E, V: E.matvec(V) + 1e-3 * E.eigenvalues.mean() * V),
         laws=("trace", "self-projection"),
     ),
     Mutant(
         name="column-untouched",
         mistake="returns the last column of V as it was (right: all of the product)",
         story="curvlinops#77: entries that nothing had processed came back as they went in.",
-        ekfac=_multiplying(_last_column_untouched),
+        ekfac=_multiplying(lambda E, V: torch.cat([E.matvec(V)[:, :-1], V[:, -1:]], 1)),
         laws=("trace", "commutes"),
     ),
     Mutant(
         name="product-of-the-direction",
         mistake="normalises V (right: multiplies it)",
         story="A helper of the power method; every unit vector comes out right.",
-        ekfac=_multiplying(_of_the_direction),
+        ekfac=_multiplying(lambda E, V: E.matvec(V / V.norm()) if V.any() else V),
         laws=("linear",),
     ),
     Mutant(
         name="product-in-half-precision",
         mistake="returns products in bfloat16 (right: in the dtype of the model)",
         story="Automatic mixed precision, left on.",
-        ekfac=_multiplying(_in_bfloat16),
+        ekfac=_multiplying(lambda E, V: E.matvec(V).bfloat16().double()),
         laws=("trace", "self-projection"),
     ),
     Mutant(

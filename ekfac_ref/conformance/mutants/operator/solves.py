@@ -36,10 +36,6 @@ def _by_factors(C: Tensor, Lambda: Tensor, damping: float) -> Tensor:
     return C / torch.outer(b + math.sqrt(damping), a + math.sqrt(damping))
 
 
-def _relative(C: Tensor, Lambda: Tensor, damping: float) -> Tensor:
-    return C / (Lambda + damping * Lambda.mean().clamp(min=1e-30))
-
-
 def _pseudo_inverse(C: Tensor, Lambda: Tensor, damping: float) -> Tensor:
     return torch.where(Lambda <= 1e-12 * Lambda.amax(), 0.0, C / (Lambda + damping))
 
@@ -80,7 +76,9 @@ SOLVES = (
         name="relative-damping",
         mistake="multiplies the damping by the mean eigenvalue (right: adds it as it is)",
         story="A heuristic of influence functions, as a default that nobody sees.",
-        ekfac=_dividing(_relative),
+        ekfac=_dividing(
+            lambda C, Lambda, damping: C / (Lambda + damping * Lambda.mean().clamp(min=1e-30))
+        ),
     ),
     _mutant(
         name="squared-damping",
