@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ekfac_ref.conformance.mutants.basis.by_batch import FACTORS_BY_BATCH
 from ekfac_ref.conformance.mutants.basis.eigenvectors import EIGENVECTORS
 from ekfac_ref.conformance.mutants.basis.factors import FACTORS
 from ekfac_ref.conformance.mutants.basis.other_definitions import OTHER_DEFINITIONS
@@ -12,11 +11,10 @@ from ekfac_ref.conformance.mutants.beside.manners import MANNERS
 from ekfac_ref.conformance.mutants.columns.labels import LABELS
 from ekfac_ref.conformance.mutants.columns.likelihoods import LIKELIHOODS
 from ekfac_ref.conformance.mutants.columns.losses import LOSSES
-from ekfac_ref.conformance.mutants.eigenvalues.by_batch import LAMBDA_BY_BATCH
 from ekfac_ref.conformance.mutants.eigenvalues.numbers import EIGENVALUES
 from ekfac_ref.conformance.mutants.eigenvalues.order import LAMBDA_ORDER
 from ekfac_ref.conformance.mutants.eigenvalues.scale import SCALE
-from ekfac_ref.conformance.mutants.eigenvalues.squares import SQUARES
+from ekfac_ref.conformance.mutants.eigenvalues.squares import LAMBDA_BY_BATCH, SQUARES
 from ekfac_ref.conformance.mutants.inputs.biases import BIASES
 from ekfac_ref.conformance.mutants.inputs.layouts import LAYOUTS
 from ekfac_ref.conformance.mutants.inputs.patches import PATCHES
@@ -29,7 +27,7 @@ from ekfac_ref.conformance.mutants.operator.solves import SOLVES
 _IN_ORDER: tuple[Mutant, ...] = (
     # Made inside one layer, from what it saw: in Lambda, in the basis, in the operator.
     *(*SQUARES, *EIGENVALUES, *LAMBDA_ORDER, *LAMBDA_BY_BATCH, *SCALE),
-    *(*EIGENVECTORS, *FACTORS, *FACTORS_BY_BATCH),
+    *(*EIGENVECTORS, *FACTORS),
     *(*PRODUCTS, *SOLVES),
     # Made before: which samples, labels, inputs and positions a layer sees.
     *SAMPLES,

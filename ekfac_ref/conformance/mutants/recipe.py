@@ -44,11 +44,6 @@ def eigenvectors(factor: Tensor) -> Tensor:
     return torch.linalg.eigh(factor).eigenvectors
 
 
-def solved(E: EigenKronecker, V: Tensor, damping: float) -> Tensor:
-    """(E + damping I)^-1 V, shaped like V."""
-    return E.solve(V, damping=damping)
-
-
 def ends_in_ones(seen: Observation) -> bool:
     """Whether the last input is the homogeneous 1 of a bias, as far as inputs tell."""
     return all(bool((a[:, -1] == 1).all()) for a in seen.a)
@@ -118,11 +113,6 @@ def rounded(M: Dense, dtype: torch.dtype) -> Rounded:
     )
 
 
-def unchanged(right: RoundedEigen) -> Rounded:
-    """The block itself, handed over as it is."""
-    return right
-
-
 @dataclass(frozen=True)
 class Recipe:
     """One step after the other, as they come in ``ekfac``.
@@ -148,8 +138,8 @@ class Recipe:
     eigenvalues: Eigenvalues = oracle.eigenvalues
     assemble: Assembling = EigenKronecker
     product: Product = EigenKronecker.matvec
-    solution: Solution = solved
-    hand_over: Callable[[RoundedEigen], Rounded] = unchanged
+    solution: Solution = lambda E, V, damping: E.solve(V, damping=damping)
+    hand_over: Callable[[RoundedEigen], Rounded] = lambda right: right
 
     def ekfac(self, problem: Problem) -> Mapping[str, Any]:
         """{layer: operator}, one of several blocks for a layer with groups."""
@@ -193,6 +183,11 @@ def with_observations(change: Callable[[Observation], Observation]) -> Ask:
         return {name: [change(seen) for seen in groups] for name, groups in right.items()}
 
     return replace(CORRECT, observe=observe).ekfac
+
+
+def with_lambda_of(change: Callable[[Observation], Observation]) -> Ask:
+    """An EKFAC that is right but for what Lambda is measured from."""
+    return with_eigenvalues(lambda seen, Q_B, Q_A: oracle.eigenvalues(change(seen), Q_B, Q_A))
 
 
 def with_eigenvalues(eigenvalues: Eigenvalues) -> Ask:

@@ -1,14 +1,22 @@
-"""Mistakes in the rows that A and B are made of, where Lambda is right in their basis."""
+"""Mistakes in the rows and batches that A and B are made of; Lambda is right in their basis."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import CORRECT, ends_in_ones, factor_A, factor_B
+from ekfac_ref.conformance.mutants.recipe import (
+    CORRECT,
+    Factor,
+    by_batch,
+    ends_in_ones,
+    factor_A,
+    factor_B,
+    part,
+)
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.question.sharing import Expand, Reduce
@@ -16,7 +24,7 @@ from ekfac_ref.question.sharing import Expand, Reduce
 Change = Callable[[Observation], Observation]
 
 
-def both_factors(change: Change) -> Ask:
+def _both_factors(change: Change) -> Ask:
     """The factors of something else than what the layer saw; Lambda of what it did see."""
     return replace(
         CORRECT, B=lambda seen: factor_B(change(seen)), A=lambda seen: factor_A(change(seen))
@@ -24,12 +32,12 @@ def both_factors(change: Change) -> Ask:
 
 
 def _inputs(change: Change) -> Ask:
-    """The same for A alone."""
+    """An EKFAC with A of something else than what the layer saw."""
     return replace(CORRECT, A=lambda seen: factor_A(change(seen))).ekfac
 
 
 def _outputs(change: Change) -> Ask:
-    """The same for B alone."""
+    """An EKFAC with B of something else than what the layer saw."""
     return replace(CORRECT, B=lambda seen: factor_B(change(seen))).ekfac
 
 
@@ -79,14 +87,36 @@ def _zeros_count(seen: Observation) -> Observation:
 
 
 def _ones_at_padding(seen: Observation) -> Observation:
-    """The same, but the homogeneous 1 is appended after zeroing."""
+    """a is zeroed where it does not count, the homogeneous 1 is appended, and all count."""
     zeroed = _zeros_count(seen)
     if not ends_in_ones(seen):
         return seen
     return replace(zeroed, a=[torch.cat([a[:, :-1], 0 * a[:, -1:] + 1], 1) for a in zeroed.a])
 
 
+def _all_but_the_last_batch(seen: Observation) -> Observation:
+    kept = part(seen, [n for n, batch in enumerate(seen.batch) if batch != max(seen.batch)])
+    return kept if any(bool(counted.any()) for counted in kept.counted) else seen
+
+
+def _batches_that_count(seen: Observation) -> list[Observation]:
+    """Those with a position in them."""
+    return [b for b in by_batch(seen) if any(bool(counted.any()) for counted in b.counted)]
+
+
+def _mean_of_batch_means(factor: Factor) -> Factor:
+    return lambda seen: torch.stack([factor(b) for b in _batches_that_count(seen)]).mean(0)
+
+
+def _running_average(factor: Factor) -> Factor:
+    """Nine tenths of the old and one of the new, from the first batch on."""
+    return lambda seen: reduce(
+        lambda old, new: 0.9 * old + 0.1 * new, map(factor, _batches_that_count(seen))
+    )
+
+
 _mutant = partial(Mutant, laws=("eigenbasis", "commutes"))
+_of_batches = partial(Mutant, laws=("eigenbasis", "commutes", "recut"))
 
 FACTORS = (
     _mutant(
@@ -114,14 +144,14 @@ FACTORS = (
         name="expand-for-reduce",
         mistake="makes the factors of positions (right: Reduce was asked for, of samples)",
         story="An option that is read and not used, like backpack@c8ba1c6d.",
-        ekfac=both_factors(lambda seen: replace(seen, sharing=Expand())),
+        ekfac=_both_factors(lambda seen: replace(seen, sharing=Expand())),
         only="Reduce, T > 1",
     ),
     _mutant(
         name="reduce-for-expand",
         mistake="makes the factors of samples (right: Expand was asked for, of positions)",
         story="An option that is read and not used, like backpack@c8ba1c6d.",
-        ekfac=both_factors(lambda seen: replace(seen, sharing=Reduce())),
+        ekfac=_both_factors(lambda seen: replace(seen, sharing=Reduce())),
         only="Expand, T > 1",
     ),
     _mutant(
@@ -165,5 +195,35 @@ FACTORS = (
         story="One backward pass for B, and one per column for Lambda.",
         ekfac=_outputs(lambda seen: replace(seen, g=[g.sum(0, keepdim=True) for g in seen.g])),
         only="C > 1, d_out > 1",
+    ),
+    _of_batches(
+        name="basis-of-the-first-batch",
+        mistake="keeps the basis of the first batch (right: of all data)",
+        story="bergson@19ecf86: stale factors out of a cache. Lambda is right in this basis.",
+        ekfac=_both_factors(lambda seen: _batches_that_count(seen)[0]),
+        only="several batches",
+    ),
+    _of_batches(
+        name="basis-without-the-last-batch",
+        mistake="makes the factors without the last batch (right: of all data)",
+        story="asdl@2a1a15f: drop_last.",
+        ekfac=_both_factors(_all_but_the_last_batch),
+        only="several batches",
+    ),
+    _of_batches(
+        name="factors-by-mean-of-batch-means",
+        mistake="averages the batches' averages in A and B (right: divides sums by counts)",
+        story="Right for batches of one size. Lambda is right in this basis.",
+        ekfac=replace(
+            CORRECT, B=_mean_of_batch_means(factor_B), A=_mean_of_batch_means(factor_A)
+        ).ekfac,
+        only="batches of different sizes",
+    ),
+    _of_batches(
+        name="factors-by-running-average",
+        mistake="weighs the factors of earlier batches less (right: all alike)",
+        story="What an optimizer wants; kfac-pytorch@793898a did so whatever it was asked for.",
+        ekfac=replace(CORRECT, B=_running_average(factor_B), A=_running_average(factor_A)).ekfac,
+        only="several batches",
     ),
 )

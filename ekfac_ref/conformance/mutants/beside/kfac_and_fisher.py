@@ -8,14 +8,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import (
-    CORRECT,
-    Rounded,
-    answer,
-    factor_A,
-    factor_B,
-    rounded,
-)
+from ekfac_ref.conformance.mutants.recipe import CORRECT, Rounded, answer, rounded
 from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth import oracle
@@ -45,16 +38,19 @@ def _mean_square(vectors: Callable[[Tensor, Tensor, Tensor], Iterator[Tensor]]) 
     return _blocks(matrix)
 
 
-def _summed_inputs(seen: Observation) -> Tensor:
+def _kfac(change: Callable[[Observation, Tensor, Tensor], Tensor]) -> Ask:
+    """A matrix made of (what a layer saw, its right B, its right A)."""
+    return _blocks(lambda seen: change(seen, *oracle.factors(seen)))
+
+
+def _kfac_of_positions(seen: Observation, B: Tensor, A: Tensor) -> Tensor:
+    return torch.kron(*oracle.factors(replace(seen, sharing=Expand())))
+
+
+def _summed_inputs(seen: Observation, B: Tensor, A: Tensor) -> Tensor:
     """A over the samples instead of the rows."""
     rows = sum(int(counted.sum()) for counted in seen.counted)
-    positions = rows / len(seen.a) if isinstance(seen.sharing, Expand) else 1.0
-    return torch.kron(factor_B(seen), factor_A(seen) * positions)
-
-
-def _expanded(seen: Observation) -> Tensor:
-    B, A = oracle.factors(replace(seen, sharing=Expand()))
-    return torch.kron(B, A)
+    return torch.kron(B, A * (rows / len(seen.a) if isinstance(seen.sharing, Expand) else 1.0))
 
 
 def _of_the_mean(seen: Observation) -> Tensor:
@@ -72,7 +68,7 @@ BLOCKS = (
         name="kfac-in-the-other-order",
         mistake="has A (x) B for KFAC (right: B (x) A, where vec stacks rows)",
         story="B (x) A or A (x) B hangs on the order of vec: curvlinops#182. Its EKFAC is right.",
-        kfac=_blocks(lambda seen: torch.kron(factor_A(seen), factor_B(seen))),
+        kfac=_kfac(lambda seen, B, A: torch.kron(A, B)),
         only="a subject that offers KFAC",
     ),
     _of_kfac(
@@ -80,7 +76,7 @@ BLOCKS = (
         mistake="has N too many in the denominator of KFAC's B (right: one)",
         story="B of a mean loss's gradients: natural-gradients#2. EKFAC takes nothing but "
         "eigenvectors from B and is right.",
-        kfac=_blocks(lambda seen: torch.kron(factor_B(seen) / len(seen.G), factor_A(seen))),
+        kfac=_kfac(lambda seen, B, A: torch.kron(B / len(seen.G), A)),
         laws=("kfac", "doubled"),
         only="a subject that offers KFAC, N > 1",
     ),
@@ -89,7 +85,7 @@ BLOCKS = (
         mistake="divides KFAC's A by the number of samples (right: of rows, one for each position)",
         story="A Gram matrix of tokens over the number of documents: bergson@f173b6a; sequences "
         "counted on one path and tokens on another: GPTQModel#1584. Its EKFAC is right.",
-        kfac=_blocks(_summed_inputs),
+        kfac=_kfac(_summed_inputs),
         only="a subject that offers KFAC, Expand, T > 1",
     ),
     _of_kfac(
@@ -97,7 +93,7 @@ BLOCKS = (
         mistake="makes KFAC of positions (right: Reduce was asked for, of samples)",
         story="An option that reaches EKFAC and not KFAC; one that reached nothing was "
         "backpack@c8ba1c6d.",
-        kfac=_blocks(_expanded),
+        kfac=_kfac(_kfac_of_positions),
         only="a subject that offers KFAC, Reduce, T > 1",
     ),
     _of_blocks(

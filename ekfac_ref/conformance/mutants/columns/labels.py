@@ -1,5 +1,6 @@
 """Mistakes in whose labels the Fisher is about: the data's, the model's, another sample's."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from ekfac_ref.conformance.mutants.columns.wrong import (
     Outputs,
+    Wrong,
     empirical_with,
     exact_with,
     with_columns,
@@ -23,25 +25,23 @@ from ekfac_ref.question.problem import Problem
 
 def _at_most_likely(given: Outputs) -> Tensor:
     if isinstance(given.likelihood, Categorical):
-        best = given.f.argmax(given.likelihood.class_axis)
-        label = torch.where(given.likelihood.counted(given.y), best, given.y)
+        best = given.f.argmax(given.classes.class_axis)
+        label = torch.where(given.labelled, best, given.y)
     else:
         label = (given.f > 0).to(given.f)
     return given.likelihood.score(given.f, label)[:, None]
 
 
-def _none_ignored(given: Outputs) -> Tensor:
-    assert isinstance(given.likelihood, Categorical)
-    label = torch.where(given.likelihood.counted(given.y), given.y, 0)
-    return replace(given, y=label).columns(given.fisher)
+def _with_labels(labels: Callable[[Outputs], Tensor]) -> Wrong:
+    """The right columns of other labels."""
+    return lambda given: replace(given, y=labels(given)).columns(given.fisher)
 
 
 def _without_later_classes(given: Outputs) -> Tensor:
     """Columns for as many classes as a one-hot code of the batch's labels would have."""
-    assert isinstance(given.likelihood, Categorical)
-    axis = given.likelihood.class_axis
+    axis = given.classes.class_axis
     right = given.right.movedim(axis if axis < 0 else axis + 1, -1)
-    labels = given.y[given.likelihood.counted(given.y)]
+    labels = given.y[given.labelled]
     classes = int(labels.max()) + 1 if len(labels) else 0
     kept = torch.arange(right.shape[-1]) < classes
     return (right * kept).movedim(-1, axis if axis < 0 else axis + 1)
@@ -95,9 +95,7 @@ LABELS = (
         name="labels-of-another-sample",
         mistake="pairs a sample with its neighbour's label (right: its own)",
         story="Inputs and targets are shuffled apart.",
-        ekfac=empirical_with(
-            lambda given: replace(given, y=given.y.roll(1, 0)).columns(Empirical())
-        ),
+        ekfac=empirical_with(_with_labels(lambda given: given.y.roll(1, 0))),
         laws=("trace", "recut", "eigenvalues"),
         only="the empirical Fisher, batches of more than one sample",
     ),
@@ -106,7 +104,9 @@ LABELS = (
         mistake="gives positions without a label one (right: they add nothing)",
         story="Sampled labels that were not masked, kronfluence@5e76f33, or -100 clamped to class "
         "0.",
-        ekfac=with_columns(_none_ignored, Categorical),
+        ekfac=with_columns(
+            _with_labels(lambda given: torch.where(given.labelled, given.y, 0)), Categorical
+        ),
         only="ignored labels",
     ),
     _mutant(

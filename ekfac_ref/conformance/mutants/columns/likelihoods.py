@@ -9,8 +9,6 @@ from torch import Tensor
 
 from ekfac_ref.conformance.mutants.columns.wrong import (
     Outputs,
-    as_outputs,
-    classes_last,
     exact_with,
     with_columns,
 )
@@ -24,18 +22,17 @@ def _of_root(root: Callable[[Tensor, Tensor], Tensor]) -> Ask:
     """One column per position and class, from a root [.., column, entry] of p and the identity."""
 
     def wrong(given: Outputs) -> Tensor:
-        p = torch.softmax(classes_last(given, given.f), -1)
+        p = torch.softmax(given.logits, -1)
         return _spread(given, root(p[..., None, :], torch.eye(p.shape[-1]).to(p)))
 
     return exact_with(wrong, Categorical)
 
 
 def _spread(given: Outputs, root: Tensor) -> Tensor:
-    assert isinstance(given.likelihood, Categorical)
-    valid = given.likelihood.counted(given.y).reshape(*root.shape[:2], 1, 1)
+    valid = given.labelled.reshape(*root.shape[:2], 1, 1)
     apart = torch.eye(root.shape[1]).to(root)
     S = torch.einsum("ntkj,ts->ntksj", root * valid, apart)
-    return as_outputs(given, S.flatten(1, 2))
+    return given.as_outputs(S.flatten(1, 2))
 
 
 def _transposed(p: Tensor) -> Tensor:
@@ -55,16 +52,15 @@ def _of_diagonal(root: Callable[[Tensor], Tensor], likelihood: type) -> Ask:
 
 def _along_positions(given: Outputs) -> Tensor:
     """Softmax over the axis of positions."""
-    assert isinstance(given.likelihood, Categorical)
-    logits = classes_last(given, given.f)
+    logits = given.logits
     p = torch.softmax(logits, 1)
     if isinstance(given.fisher, Exact):
         return _spread(
             given, p.sqrt()[..., None] * (torch.eye(p.shape[-1]).to(p) - p[..., None, :])
         )
-    valid = given.likelihood.counted(given.y).reshape(*p.shape[:2], 1)
+    valid = given.labelled.reshape(*p.shape[:2], 1)
     off = (p - torch.softmax(logits, -1)) * valid
-    return given.right + as_outputs(given, off[:, None])
+    return given.right + given.as_outputs(off[:, None])
 
 
 def _of_other_outputs(change: Callable[[Outputs], Tensor], *likelihoods: type) -> Ask:
@@ -72,17 +68,6 @@ def _of_other_outputs(change: Callable[[Outputs], Tensor], *likelihoods: type) -
     return with_columns(
         lambda given: replace(given, f=change(given)).columns(given.fisher), *likelihoods
     )
-
-
-def _softmaxed(given: Outputs) -> Tensor:
-    assert isinstance(given.likelihood, Categorical)
-    return torch.softmax(given.f, given.likelihood.class_axis)
-
-
-def _positions_at_once(given: Outputs) -> Tensor:
-    S = given.right
-    classes = classes_last(given, given.f).shape[-1]
-    return S.unflatten(1, (-1, classes)).sum(1)
 
 
 _mutant = partial(Mutant, laws=("trace", "eigenvalues"))
@@ -154,7 +139,9 @@ LIKELIHOODS = (
         "different positions are independent)",
         story="One pass per class instead of one per class and position, the difficulty that "
         "curvlinops#127 left open.",
-        ekfac=exact_with(_positions_at_once, Categorical),
+        ekfac=exact_with(
+            lambda given: given.right.unflatten(1, (-1, given.logits.shape[-1])).sum(1), Categorical
+        ),
         only="the exact Fisher, classes at several positions",
     ),
     _mutant(
@@ -168,7 +155,9 @@ LIKELIHOODS = (
         name="softmax-twice",
         mistake="takes probabilities for logits (right: logits)",
         story="A softmax in the model and another one in the loss; training goes on all the same.",
-        ekfac=_of_other_outputs(_softmaxed, Categorical),
+        ekfac=_of_other_outputs(
+            lambda given: torch.softmax(given.f, given.classes.class_axis), Categorical
+        ),
         only="two classes or more",
     ),
     _mutant(

@@ -29,8 +29,7 @@ def _positions_of(given: Outputs) -> int:
 
 
 def _labels_of(given: Outputs) -> Tensor:
-    assert isinstance(given.likelihood, Categorical)
-    return given.likelihood.counted(given.y).reshape(len(given.y), -1).sum(1).clamp(min=1)
+    return given.labelled.reshape(len(given.y), -1).sum(1).clamp(min=1)
 
 
 def _norm_of_residual(given: Outputs) -> Tensor:

@@ -36,6 +36,29 @@ class Outputs:
         """S_n of one Fisher or another, no factor of N; with labels drawn as for sample 0 on."""
         return fisher.columns(self.likelihood, self.f, self.y, 0)
 
+    @property
+    def classes(self) -> Categorical:
+        """The likelihood, where it is one of classes."""
+        assert isinstance(self.likelihood, Categorical)
+        return self.likelihood
+
+    @property
+    def labelled(self) -> Tensor:
+        """Which labels are not ignored, like y."""
+        return self.classes.counted(self.y)
+
+    @property
+    def logits(self) -> Tensor:
+        """The outputs of a classifier as [N, T, K], T positions and K classes."""
+        f = self.f.movedim(self.classes.class_axis, -1)
+        return f.reshape(len(f), -1, f.shape[-1])
+
+    def as_outputs(self, S: Tensor) -> Tensor:
+        """Columns of a classifier from [N, C, T, K] to [N, C, *out]."""
+        axis = self.classes.class_axis
+        S = S.reshape(*S.shape[:2], *self.f.movedim(axis, -1).shape[1:])
+        return S.movedim(-1, axis if axis < 0 else axis + 1)
+
 
 Wrong = Callable[[Outputs], Tensor]
 
@@ -85,19 +108,3 @@ def exact_with(wrong: Wrong, *likelihoods: type) -> Ask:
 def empirical_with(wrong: Wrong, *likelihoods: type) -> Ask:
     """One whose columns of the empirical Fisher alone are wrong."""
     return with_columns(wrong, *likelihoods, fishers=(Empirical,))
-
-
-def classes_last(given: Outputs, f: Tensor) -> Tensor:
-    """Outputs of a classifier as [N, T, K], T positions and K classes."""
-    assert isinstance(given.likelihood, Categorical)
-    f = f.movedim(given.likelihood.class_axis, -1)
-    return f.reshape(len(f), -1, f.shape[-1])
-
-
-def as_outputs(given: Outputs, S: Tensor) -> Tensor:
-    """Columns of a classifier from [N, C, T, K] to [N, C, *out]."""
-    assert isinstance(given.likelihood, Categorical)
-    axis = given.likelihood.class_axis
-    positions = given.f.movedim(axis, -1).shape[1:]
-    S = S.reshape(*S.shape[:2], *positions)
-    return S.movedim(-1, axis if axis < 0 else axis + 1)

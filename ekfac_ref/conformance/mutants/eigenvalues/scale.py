@@ -4,10 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from torch import Tensor
-
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import CORRECT, factor_A, factor_B, with_eigenvalues
+from ekfac_ref.conformance.mutants.recipe import (
+    CORRECT,
+    factor_A,
+    factor_B,
+    with_eigenvalues,
+    with_lambda_of,
+)
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.observation import Observation
@@ -20,25 +24,16 @@ _SCALE_FREE = (
 
 def _times(factor: Callable[[Observation], float]) -> Ask:
     """An EKFAC with Lambda times a number."""
-
-    def eigenvalues(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
-        return factor(seen) * oracle.eigenvalues(seen, Q_B, Q_A)
-
-    return with_eigenvalues(eigenvalues)
+    return with_eigenvalues(
+        lambda seen, Q_B, Q_A: factor(seen) * oracle.eigenvalues(seen, Q_B, Q_A)
+    )
 
 
 def _each_times(factor: Callable[[Observation, int], float]) -> Ask:
     """An EKFAC with every sample's gradients times a number of its own, in Lambda."""
-
-    def eigenvalues(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
-        G = [G_n * factor(seen, n) for n, G_n in enumerate(seen.G)]
-        return oracle.eigenvalues(replace(seen, G=G), Q_B, Q_A)
-
-    return with_eigenvalues(eigenvalues)
-
-
-def _samples(seen: Observation) -> int:
-    return len(seen.G)
+    return with_lambda_of(
+        lambda seen: replace(seen, G=[G * factor(seen, n) for n, G in enumerate(seen.G)])
+    )
 
 
 def _columns(seen: Observation) -> int:
@@ -62,7 +57,7 @@ SCALE = (
         name="sum-over-samples",
         mistake="sums over samples (right: averages)",
         story="A loss with reduction='sum' and no 1/N anywhere else.",
-        ekfac=_times(_samples),
+        ekfac=_times(lambda seen: len(seen.G)),
         laws=("eigenvalues", "trace", "doubled"),
         only="N > 1",
     ),
@@ -71,7 +66,7 @@ SCALE = (
         mistake="divides by N^2 (right: by N)",
         story="A mean loss whose gradients already contain 1/N, squared, without multiplying back: "
         "natural-gradients#2, backpack#49; N^3 in kfac-jax@62d9203.",
-        ekfac=_times(lambda seen: 1 / _samples(seen)),
+        ekfac=_times(lambda seen: 1 / len(seen.G)),
         laws=("eigenvalues", "trace", "doubled"),
         only="N > 1",
     ),
@@ -79,7 +74,7 @@ SCALE = (
         name="unbiased",
         mistake="divides by N - 1 (right: by N)",
         story="The default of a library's variance or covariance.",
-        ekfac=_times(lambda seen: _samples(seen) / max(_samples(seen) - 1, 1)),
+        ekfac=_times(lambda seen: len(seen.G) / max(len(seen.G) - 1, 1)),
         laws=("eigenvalues", "trace", "doubled"),
         only="N > 1",
     ),
@@ -87,7 +82,7 @@ SCALE = (
         name="mean-over-columns",
         mistake="averages over the columns of the Fisher's square root (right: sums)",
         story="curvlinops#111: a scale 1/C in the loss and another in the columns.",
-        ekfac=_times(lambda seen: _samples(seen) / _columns(seen)),
+        ekfac=_times(lambda seen: len(seen.G) / _columns(seen)),
         only="C > 1",
     ),
     _mutant(
@@ -102,7 +97,7 @@ SCALE = (
         mistake="divides by the number of positions (right: by that of samples)",
         story="Tokens counted where sequences are meant, as in GPTQModel#1584 and kindred "
         "covariances.",
-        ekfac=_times(lambda seen: _samples(seen) / _positions(seen)),
+        ekfac=_times(lambda seen: len(seen.G) / _positions(seen)),
         only="T > 1",
     ),
     _mutant(
@@ -155,7 +150,7 @@ SCALE = (
         name="output-factor-over-n-twice",
         mistake="has N too many in the denominator of B (right: one, and it makes no difference)",
         story="natural-gradients#2, in a factor.",
-        ekfac=replace(CORRECT, B=lambda seen: factor_B(seen) / _samples(seen)).ekfac,
+        ekfac=replace(CORRECT, B=lambda seen: factor_B(seen) / len(seen.G)).ekfac,
         laws=(),
         proof=_SCALE_FREE,
     ),

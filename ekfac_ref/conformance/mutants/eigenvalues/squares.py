@@ -1,4 +1,4 @@
-"""Mistakes in what is squared and what is averaged on the way to Lambda."""
+"""Mistakes in what is squared and what is averaged on the way to Lambda, over which batches."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,9 +7,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.mutants.eigenvalues.by_batch import mean_of_batch_means
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import by_batch, ends_in_ones, with_eigenvalues
+from ekfac_ref.conformance.mutants.recipe import (
+    Eigenvalues,
+    by_batch,
+    eigenvectors,
+    ends_in_ones,
+    factor_A,
+    factor_B,
+    with_eigenvalues,
+    with_lambda_of,
+)
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.observation import Observation
@@ -53,17 +61,35 @@ def _variance(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
     return moment - _square_of_the_mean(seen, Q_B, Q_A)
 
 
-def _bias_of_the_batch(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
+def _bias_of_the_batch(seen: Observation) -> Observation:
     """Every sample gets the bias gradient of its whole batch, where there is a bias."""
     if not ends_in_ones(seen):
-        return oracle.eigenvalues(seen, Q_B, Q_A)
+        return seen
     G = []
     for batch in by_batch(seen):
         for G_n in batch.G:
             alike = [other for other in batch.G if len(other) == len(G_n)]
             bias = torch.stack([other[:, :, -1] for other in alike]).sum(0)
             G.append(torch.cat([G_n[:, :, :-1], bias[:, :, None]], 2))
-    return oracle.eigenvalues(replace(seen, G=G), Q_B, Q_A)
+    return replace(seen, G=G)
+
+
+def _mean_of_batch_means(eigenvalues: Eigenvalues) -> Eigenvalues:
+    """Lambda of every batch by itself, averaged over batches."""
+
+    def average(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
+        return torch.stack([eigenvalues(batch, Q_B, Q_A) for batch in by_batch(seen)]).mean(0)
+
+    return average
+
+
+def _older_basis(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
+    """In the basis that the first batch alone would give, if it counts any position."""
+    first = by_batch(seen)[0]
+    if not any(bool(counted.any()) for counted in first.counted):
+        return oracle.eigenvalues(seen, Q_B, Q_A)
+    Q_B, Q_A = eigenvectors(factor_B(first)), eigenvectors(factor_A(first))
+    return oracle.eigenvalues(seen, Q_B, Q_A)
 
 
 _mutant = partial(Mutant, laws=("eigenvalues", "trace"))
@@ -92,7 +118,7 @@ SQUARES = (
         mistake="squares the mean gradient of every batch and averages over batches (right: "
         "averages the squares of the gradients of samples)",
         story="avalanche#1224; right for batches of one, so that it depends on the batch size.",
-        ekfac=with_eigenvalues(mean_of_batch_means(_square_of_the_mean)),
+        ekfac=with_eigenvalues(_mean_of_batch_means(_square_of_the_mean)),
         laws=("eigenvalues", "trace", "recut"),
         only="a batch of more than one sample",
     ),
@@ -122,8 +148,36 @@ SQUARES = (
         mistake="gives every sample the bias gradient of its whole batch (right: its own)",
         story="A sum over samples and positions where one over positions was meant: "
         "bergson@2d18737, 88% off for three samples and right for one.",
-        ekfac=with_eigenvalues(_bias_of_the_batch),
+        ekfac=with_lambda_of(_bias_of_the_batch),
         laws=("eigenvalues", "trace", "recut"),
         only="a bias and a batch of more than one sample",
+    ),
+)
+
+LAMBDA_BY_BATCH = (
+    Mutant(
+        name="measured-in-an-older-basis",
+        mistake="measures Lambda in the basis of the first batch and uses it in the final one "
+        "(right: measures in the final basis)",
+        story="One pass over the data for both; whoever tests with a single batch cannot see it.",
+        ekfac=with_eigenvalues(_older_basis),
+        laws=("eigenvalues", "self-projection", "recut"),
+        only="several batches",
+    ),
+    Mutant(
+        name="lambda-by-mean-of-batch-means",
+        mistake="averages the batches' averages of Lambda (right: divides the sum by N)",
+        story="Right for batches of one size, hence for most tests.",
+        ekfac=with_eigenvalues(_mean_of_batch_means(oracle.eigenvalues)),
+        laws=("eigenvalues", "trace", "recut"),
+        only="batches of different sizes",
+    ),
+    Mutant(
+        name="lambda-of-the-last-batch",
+        mistake="overwrites Lambda with every batch (right: adds to it)",
+        story="An equals sign without its plus.",
+        ekfac=with_lambda_of(lambda seen: by_batch(seen)[-1]),
+        laws=("eigenvalues", "trace", "recut", "order"),
+        only="several batches",
     ),
 )

@@ -43,7 +43,21 @@ class LayerObservation:
     @property
     def inputs(self) -> list[list[Tensor]]:
         """What hooks see: the first input of every use, batch by batch, in float64."""
-        return _hooked(self.problem, self.layer)
+        problem = in_dtype(self.problem, torch.float64)
+        weight = problem.model.get_parameter(self.layer.parameters[0])
+        owners = [m for m in problem.model.modules() if getattr(m, "weight", None) is weight]
+        caught: list[list[Tensor]] = []
+
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            caught[-1].append(args[0].clone())
+
+        handles = [owner.register_forward_pre_hook(hook) for owner in owners]
+        for inputs, _ in problem.batches:
+            caught.append([])
+            call(problem.model, inputs)
+        for handle in handles:
+            handle.remove()
+        return caught
 
     @property
     def uses(self) -> int:
@@ -64,11 +78,6 @@ class LayerObservation:
 Applies = Callable[[LayerObservation], bool]
 
 
-def everywhere(here: LayerObservation) -> bool:
-    """True: a mistake that any layer may show."""
-    return True
-
-
 def with_layers(change: Callable[[LayerObservation], Observation]) -> Ask:
     """An EKFAC that is right but for what each layer is taken to have seen."""
 
@@ -87,7 +96,7 @@ def with_layers(change: Callable[[LayerObservation], Observation]) -> Ask:
 
 
 def with_inputs(
-    change: Callable[[LayerObservation], list[Tensor]], applies: Applies = everywhere
+    change: Callable[[LayerObservation], list[Tensor]], applies: Applies = lambda here: True
 ) -> Ask:
     """An EKFAC of other inputs [T_n, d_in], where it applies, and of the gradients that follow."""
 
@@ -95,21 +104,3 @@ def with_inputs(
         return from_inputs(here.seen, change(here)) if applies(here) else here.seen
 
     return with_layers(changed)
-
-
-def _hooked(problem: Problem, layer: Layer) -> list[list[Tensor]]:
-    problem = in_dtype(problem, torch.float64)
-    weight = problem.model.get_parameter(layer.parameters[0])
-    owners = [m for m in problem.model.modules() if getattr(m, "weight", None) is weight]
-    caught: list[list[Tensor]] = []
-
-    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-        caught[-1].append(args[0].clone())
-
-    handles = [owner.register_forward_pre_hook(hook) for owner in owners]
-    for inputs, _ in problem.batches:
-        caught.append([])
-        call(problem.model, inputs)
-    for handle in handles:
-        handle.remove()
-    return caught

@@ -92,14 +92,11 @@ def _like_the_first(axis: Axis, first: Axis) -> Axis:
 
 def _without_output_padding(here: LayerObservation) -> list[Tensor]:
     """Nothing at the outputs that only output_padding adds."""
-    conv, sizes = here.module, here.image_size
+    conv = here.module
+    geometry = (conv.stride, conv.padding, conv.dilation, conv.kernel_size, conv.output_padding)
     full = [
         (n - 1) * s - 2 * p + d * (k - 1) + o + 1
-        for n, s, p, d, k, o in zip(
-            sizes,
-            *(conv.stride, conv.padding, conv.dilation, conv.kernel_size, conv.output_padding),
-            strict=True,
-        )
+        for n, s, p, d, k, o in zip(here.image_size, *geometry, strict=True)
     ]
     kept = torch.ones(full)
     for axis, (size, extra) in enumerate(zip(full, conv.output_padding, strict=True)):
