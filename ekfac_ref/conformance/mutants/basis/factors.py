@@ -55,19 +55,15 @@ def _rows(seen: Observation) -> Tensor:
     return torch.stack([a.mean(0) for a in kept if len(a)])
 
 
-def _bias_apart(seen: Observation) -> Tensor:
-    A = factor_A(seen)
-    return _last_apart(A) if ends_in_ones(seen) else A
+def _last_apart(of_ones: bool) -> Ask:
+    """A without what the last input has to do with the others, where it is a 1 or is not."""
 
+    def factor(seen: Observation) -> Tensor:
+        A = factor_A(seen)
+        apart = torch.block_diag(A[:-1, :-1], A[-1:, -1:])
+        return apart if ends_in_ones(seen) is of_ones else A
 
-def _bias_where_none_is(seen: Observation) -> Tensor:
-    A = factor_A(seen)
-    return A if ends_in_ones(seen) else _last_apart(A)
-
-
-def _last_apart(A: Tensor) -> Tensor:
-    """Without what the last input has to do with the others."""
-    return torch.block_diag(A[:-1, :-1], A[-1:, -1:])
+    return replace(CORRECT, A=factor).ekfac
 
 
 def _everything_counts(seen: Observation) -> Observation:
@@ -130,14 +126,14 @@ FACTORS = (
         name="bias-apart",
         mistake="gives the bias a block of its own in A (right: it is one of the inputs)",
         story="What libraries without the homogeneous coordinate do.",
-        ekfac=replace(CORRECT, A=_bias_apart).ekfac,
+        ekfac=_last_apart(of_ones=True),
         only="a bias, d_in > 1",
     ),
     _mutant(
         name="bias-where-none-is",
         mistake="takes the last input for the bias where there is none (right: it is an input)",
         story="nngeometry@7cb2897 and four more: layers without a bias.",
-        ekfac=replace(CORRECT, A=_bias_where_none_is).ekfac,
+        ekfac=_last_apart(of_ones=False),
         only="no bias, d_in > 1",
     ),
     _mutant(

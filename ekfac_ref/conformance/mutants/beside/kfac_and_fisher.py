@@ -1,6 +1,6 @@
 """Mistakes in the KFAC and the exact blocks of an implementation whose EKFAC is right."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -27,7 +27,7 @@ def _blocks(matrix: Callable[[Observation], Tensor]) -> Ask:
     return lambda problem: answer(problem, observed_exactly(problem), Definition(), block)
 
 
-def _mean_square(vectors: Callable[[Tensor, Tensor, Tensor], Iterator[Tensor]]) -> Ask:
+def _mean_square(vectors: Callable[[Tensor, Tensor, Tensor], Iterable[Tensor]]) -> Ask:
     """(1/N) sum_n of the outer products of vectors made of (G_n, g_n, a_n)."""
 
     def matrix(seen: Observation) -> Tensor:
@@ -110,7 +110,7 @@ BLOCKS = (
         mistake="flattens gradients by columns in the exact block (right: by rows)",
         story="vec of the papers and reshape of the code: curvlinops#182. Its EKFAC is right, and "
         "far from this block.",
-        exact_fisher=_mean_square(lambda G, g, a: iter(G.transpose(1, 2))),
+        exact_fisher=_mean_square(lambda G, g, a: G.transpose(1, 2)),
         only="a subject that offers exact blocks, d_out > 1, d_in > 1",
     ),
     _of_blocks(
@@ -118,7 +118,7 @@ BLOCKS = (
         mistake="averages the exact block over columns (right: sums)",
         story="A 1/C in the sampler and none in EKFAC: curvlinops#111.",
         exact_fisher=_blocks(
-            lambda seen: oracle.fisher(seen) * len(seen.G) / sum(len(G) for G in seen.G)
+            lambda seen: oracle.fisher(seen) * len(seen.G) / sum(map(len, seen.G))
         ),
         only="a subject that offers exact blocks, C > 1",
     ),
@@ -127,9 +127,7 @@ BLOCKS = (
         mistake="sums outer products over positions in the exact block (right: gradients)",
         story="Batch gradients with a token axis whose sum was left out on some paths: "
         "asdl@f01a926. Its EKFAC is right.",
-        exact_fisher=_mean_square(
-            lambda G, g, a: iter(torch.einsum("cto,ti->ctoi", g, a).flatten(0, 1))
-        ),
+        exact_fisher=_mean_square(lambda G, g, a: torch.einsum("cto,ti->ctoi", g, a).flatten(0, 1)),
         only="a subject that offers exact blocks, T > 1",
     ),
 )

@@ -1,7 +1,7 @@
 """Mistakes in what an answer leaves behind, and in answering where an exception is due."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -26,25 +26,18 @@ def _and_then(effect: Callable[[Problem], object]) -> Ask:
     return ekfac
 
 
+def _to_its_data(effect: Callable[[Tensor], object]) -> Ask:
+    """The right answer, and something to every tensor of real numbers, targets included."""
+    return _and_then(lambda problem: [effect(x) for x in _data(problem) if x.is_floating_point()])
+
+
+def _data(problem: Problem) -> list[Tensor]:
+    return tree_leaves([tuple(batch) for batch in problem.batches])
+
+
 def _leave_gradients(problem: Problem) -> None:
     for parameter in problem.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-
-
-def _leave_requires_grad(problem: Problem) -> None:
-    for x in _numbers(problem):
-        x.requires_grad_(True)
-
-
-def _overwrite(problem: Problem) -> None:
-    for x in _numbers(problem):
-        x.add_(1.0)
-
-
-def _numbers(problem: Problem) -> Iterator[Tensor]:
-    """The floating-point data, targets included."""
-    leaves = tree_leaves([tuple(batch) for batch in problem.batches])
-    return (x for x in leaves if x.dtype.is_floating_point)
 
 
 class _Remembering:
@@ -58,10 +51,6 @@ class _Remembering:
         old = self._kept.get(len(factor), fresh)
         self._kept[len(factor)] = fresh
         return old
-
-
-def _in_eval_mode(problem: Problem) -> Answer:
-    return CORRECT.ekfac(replace(problem, model=copy.deepcopy(problem.model).eval()))
 
 
 def _known_layers_only(problem: Problem) -> Answer:
@@ -95,7 +84,7 @@ MANNERS = (
         name="requires-grad-left-on",
         mistake="leaves requires_grad on the data (right: as it was before)",
         story="Switched on for the sake of hooks and never off again: curvlinops#301.",
-        ekfac=_and_then(_leave_requires_grad),
+        ekfac=_to_its_data(lambda x: x.requires_grad_(True)),
         only="data that is no integers",
     ),
     _left_behind(
@@ -103,7 +92,7 @@ MANNERS = (
         mistake="changes the data in place (right: works on a copy)",
         story="kfac-pytorch@06af951 held on to live tensors; here the other way round, += on what "
         "belongs to the caller.",
-        ekfac=_and_then(_overwrite),
+        ekfac=_to_its_data(lambda x: x.add_(1.0)),
         only="data that is no integers",
     ),
     _left_behind(
@@ -136,7 +125,9 @@ MANNERS = (
         mistake="answers for a model in train mode as if it were in eval mode (right: refuses, "
         "since its samples depend on one another)",
         story="nngeometry@6c3aee0, backpack#160 and Laplace#18 came to raise an error instead.",
-        ekfac=_in_eval_mode,
+        ekfac=lambda problem: CORRECT.ekfac(
+            replace(problem, model=copy.deepcopy(problem.model).eval())
+        ),
         laws=("batch norm",),
         only="BatchNorm in train mode",
     ),

@@ -104,9 +104,7 @@ LABELS = (
         mistake="gives positions without a label one (right: they add nothing)",
         story="Sampled labels that were not masked, kronfluence@5e76f33, or -100 clamped to class "
         "0.",
-        ekfac=with_columns(
-            _with_labels(lambda given: torch.where(given.labelled, given.y, 0)), Categorical
-        ),
+        ekfac=with_columns(_with_labels(lambda given: given.y * given.labelled), Categorical),
         only="ignored labels",
     ),
     _mutant(

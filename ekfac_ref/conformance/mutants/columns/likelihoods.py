@@ -35,10 +35,6 @@ def _spread(given: Outputs, root: Tensor) -> Tensor:
     return given.as_outputs(S.flatten(1, 2))
 
 
-def _transposed(p: Tensor) -> Tensor:
-    return p.transpose(-1, -2)
-
-
 def _of_diagonal(root: Callable[[Tensor], Tensor], likelihood: type) -> Ask:
     """One column per output, from the only entry of each, a function of the outputs."""
 
@@ -85,7 +81,7 @@ LIKELIHOODS = (
         name="probabilities-not-rooted",
         mistake="weighs column k by p_k (right: by its square root)",
         story="Columns are squared later on, which a loop over classes with weights p_k overlooks.",
-        ekfac=_of_root(lambda p, eye: _transposed(p) * (eye - p)),
+        ekfac=_of_root(lambda p, eye: p.mT * (eye - p)),
     ),
     _mutant(
         name="probabilities-uncentred",
@@ -98,7 +94,7 @@ LIKELIHOODS = (
         name="root-transposed",
         mistake="uses S^T for S = diag(sqrt p) - p sqrt(p)^T (right: its columns)",
         story="S is not symmetric, but close; the trace of S S^T does not tell them apart.",
-        ekfac=_of_root(lambda p, eye: p.sqrt() * (eye - _transposed(p))),
+        ekfac=_of_root(lambda p, eye: p.sqrt() * (eye - p.mT)),
         laws=("eigenvalues", "moments"),
     ),
     _of_classes(

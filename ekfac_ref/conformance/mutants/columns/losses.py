@@ -24,10 +24,6 @@ def _outputs_of(given: Outputs) -> int:
     return given.f[0].numel()
 
 
-def _positions_of(given: Outputs) -> int:
-    return max(1, given.y[0].numel())
-
-
 def _labels_of(given: Outputs) -> Tensor:
     return given.labelled.reshape(len(given.y), -1).sum(1).clamp(min=1)
 
@@ -82,7 +78,7 @@ LOSSES = (
         mistake="averages the loss over a sample's positions, ignored labels included (right: sums "
         "over those with a label)",
         story="loss.mean(dim=1), as in opacus#792.",
-        ekfac=_divided_by(_positions_of, Categorical),
+        ekfac=_divided_by(lambda given: max(1, given.y[0].numel()), Categorical),
         only="classes at several positions",
     ),
     _mutant(

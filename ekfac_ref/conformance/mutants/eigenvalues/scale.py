@@ -36,11 +36,6 @@ def _each_times(factor: Callable[[Observation, int], float]) -> Ask:
     )
 
 
-def _columns(seen: Observation) -> int:
-    """N C, where C is one number."""
-    return sum(len(G) for G in seen.G)
-
-
 def _positions(seen: Observation) -> int:
     """N T, where T is one number."""
     return sum(len(a) for a in seen.a)
@@ -82,7 +77,7 @@ SCALE = (
         name="mean-over-columns",
         mistake="averages over the columns of the Fisher's square root (right: sums)",
         story="curvlinops#111: a scale 1/C in the loss and another in the columns.",
-        ekfac=_times(lambda seen: len(seen.G) / _columns(seen)),
+        ekfac=_times(lambda seen: len(seen.G) / sum(map(len, seen.G))),
         only="C > 1",
     ),
     _mutant(

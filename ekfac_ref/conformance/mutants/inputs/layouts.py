@@ -16,10 +16,6 @@ from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.model.linear_form import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 
 
-def _convolves(here: LayerObservation) -> bool:
-    return here.layer.op in CONVOLUTIONS + TRANSPOSED_CONVOLUTIONS
-
-
 def _reordered(order: Callable[[Tensor], Tensor]) -> Ask:
     """Columns of a convolution's inputs in another order, from [channels, *kernel] of numbers."""
 
@@ -30,7 +26,8 @@ def _reordered(order: Callable[[Tensor], Tensor]) -> Ask:
         everything = torch.cat([columns, torch.arange(weights, here.seen.a[0].shape[1])])
         return [a[:, everything] for a in here.seen.a]
 
-    return with_inputs(inputs, _convolves)
+    every = CONVOLUTIONS + TRANSPOSED_CONVOLUTIONS
+    return with_inputs(inputs, lambda here: here.layer.op in every)
 
 
 def _positions_transposed(here: LayerObservation) -> list[Tensor]:

@@ -1,6 +1,5 @@
 """Mistakes in which samples are seen, and in how much each of them weighs."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -44,8 +43,7 @@ def _times(tensors: Sequence[Tensor], factors: Sequence[float]) -> list[Tensor]:
 
 def _sizes(seen: Observation) -> list[int]:
     """Size of every sample's own batch."""
-    count = Counter(seen.batch)
-    return [count[b] for b in seen.batch]
+    return [seen.batch.count(b) for b in seen.batch]
 
 
 def _batches(seen: Observation) -> int:
@@ -75,9 +73,9 @@ def _filled_up(seen: Observation) -> list[int]:
 
 
 def _each_once(seen: Observation) -> list[int]:
-    values = [
+    values = (
         (a.numpy().tobytes(), G.numpy().tobytes()) for a, G in zip(seen.a, seen.G, strict=True)
-    ]
+    )
     return list({value: n for n, value in enumerate(values)}.values())
 
 
