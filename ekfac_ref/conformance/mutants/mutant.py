@@ -1,4 +1,8 @@
-"""What a mutant is: a correct implementation with one mistake, and the story of that mistake."""
+"""What a mutant is: a correct implementation with one mistake, and the story of that mistake.
+
+Where many of a file have the same laws, or show on the same problems, these stand once, in a
+``partial`` of ``Mutant`` above them.
+"""
 
 import copy
 from dataclasses import dataclass

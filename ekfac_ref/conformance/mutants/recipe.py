@@ -5,7 +5,7 @@ own definitions as the steps.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,23 +20,11 @@ from ekfac_ref.conformance.truth.observation import Observation, Observations
 from ekfac_ref.matrix.operators import Dense, EigenKronecker
 from ekfac_ref.question.problem import Problem
 
-Observing = Callable[[Problem], Observations]
 Factor = Callable[[Observation], Tensor]
 Basis = Callable[[Tensor], Tensor]
 Eigenvalues = Callable[[Observation, Tensor, Tensor], Tensor]
-Assembling = Callable[[Tensor, Tensor, Tensor], EigenKronecker]
 Product = Callable[[EigenKronecker, Tensor], Tensor]
 Solution = Callable[[EigenKronecker, Tensor, float], Tensor]
-
-
-def factor_A(seen: Observation) -> Tensor:
-    """A, [d_in, d_in], under the problem's sharing."""
-    return oracle.factors(seen)[1]
-
-
-def factor_B(seen: Observation) -> Tensor:
-    """B, [d_out, d_out], under the problem's sharing."""
-    return oracle.factors(seen)[0]
 
 
 def eigenvectors(factor: Tensor) -> Tensor:
@@ -51,11 +39,10 @@ def ends_in_ones(seen: Observation) -> bool:
 
 def part(seen: Observation, samples: list[int]) -> Observation:
     """What the layer saw of some of the samples, which are given by their numbers."""
-    values = {one.name: getattr(seen, one.name) for one in fields(seen)}
-    for name, value in values.items():
-        if isinstance(value, list):
-            values[name] = [value[n] for n in samples]
-    return Observation(**values)
+    chosen: dict[str, Any] = {
+        name: [of[n] for n in samples] for name, of in vars(seen).items() if isinstance(of, list)
+    }
+    return replace(seen, **chosen)
 
 
 def by_batch(seen: Observation) -> list[Observation]:
@@ -120,7 +107,7 @@ class Recipe:
     Attributes:
         observe: what every layer (and group) sees of the problem.
         definition: which blocks a layer has.
-        A, B: the factors of one layer.
+        A, B: the factors of one layer, [d_in, d_in] and [d_out, d_out], under its sharing.
         output_basis, input_basis: eigenvectors of each factor, as columns.
         eigenvalues: Lambda, [d_out, d_in], in the basis (Q_B, Q_A).
         assemble: (Q_B, Q_A, Lambda) to E, an operator on [d_out, d_in].
@@ -129,14 +116,14 @@ class Recipe:
         hand_over: what a caller gets of a block, which is given in the dtype of the algebra.
     """
 
-    observe: Observing = observed_exactly
+    observe: Callable[[Problem], Observations] = observed_exactly
     definition: Definition = field(default_factory=Definition)
-    A: Factor = factor_A
-    B: Factor = factor_B
+    A: Factor = lambda seen: oracle.factors(seen)[1]
+    B: Factor = lambda seen: oracle.factors(seen)[0]
     output_basis: Basis = eigenvectors
     input_basis: Basis = eigenvectors
     eigenvalues: Eigenvalues = oracle.eigenvalues
-    assemble: Assembling = EigenKronecker
+    assemble: Callable[[Tensor, Tensor, Tensor], EigenKronecker] = EigenKronecker
     product: Product = EigenKronecker.matvec
     solution: Solution = lambda E, V, damping: E.solve(V, damping=damping)
     hand_over: Callable[[RoundedEigen], Rounded] = lambda right: right

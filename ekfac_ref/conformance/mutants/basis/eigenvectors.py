@@ -76,7 +76,7 @@ EIGENVECTORS = (
         mistake="has no eigenvectors (right: those of A and B)",
         story="The diagonal Fisher under another name. It has the right trace, and is symmetric "
         "and PSD.",
-        ekfac=with_bases(lambda factor: torch.eye(len(factor), dtype=factor.dtype)),
+        ekfac=with_bases(lambda M: torch.eye(len(M), dtype=M.dtype)),
     ),
     _not_of_scalars(
         name="eigenvectors-packed",
@@ -104,13 +104,13 @@ EIGENVECTORS = (
         mistake="accumulates A and B in bfloat16 (right: in the dtype of the model)",
         story="bergson@83c4629, where the recomposed block was off by a quarter; curvlinops#133 "
         "and kfac-pytorch@6bb29d8 ignored the dtype asked for.",
-        ekfac=with_bases(lambda factor: eigenvectors(factor.bfloat16().double())),
+        ekfac=with_bases(lambda M: eigenvectors(M.bfloat16().double())),
     ),
     _not_of_scalars(
         name="damping-on-every-entry",
         mistake="adds the damping to every entry of A and B (right: to no entry, or the diagonal)",
         story="kfac-pytorch@12741b3: a vector of ones broadcast over the matrix.",
-        ekfac=with_bases(lambda factor: eigenvectors(factor + 0.01 * factor.trace() / len(factor))),
+        ekfac=with_bases(lambda M: eigenvectors(M + 0.01 * M.trace() / len(M))),
     ),
     _mutant(
         name="null-space-dropped",
@@ -130,9 +130,7 @@ EIGENVECTORS = (
         name="scalar-inverted",
         mistake="has the inverse of a 1 x 1 factor for its eigenvector (right: 1)",
         story="A special case for scalars in the wrong branch: kfac-jax@ade495c.",
-        ekfac=with_bases(
-            lambda factor: 1 / factor.clamp(min=1e-3) if len(factor) == 1 else eigenvectors(factor)
-        ),
+        ekfac=with_bases(lambda M: 1 / M.clamp(min=1e-3) if len(M) == 1 else eigenvectors(M)),
         laws=("orthonormal basis", "trace"),
         only="d_in = 1 or d_out = 1",
     ),
@@ -140,11 +138,7 @@ EIGENVECTORS = (
         name="damped-factors",
         mistake="takes the eigenvectors of damped factors (it makes no difference)",
         story="A + c I, as inverses need it: baselines#130.",
-        ekfac=with_bases(
-            lambda factor: eigenvectors(
-                factor + 0.01 * factor.trace() / len(factor) * torch.eye(len(factor))
-            )
-        ),
+        ekfac=with_bases(lambda M: eigenvectors(M + 0.01 * M.trace() / len(M) * torch.eye(len(M)))),
         laws=(),
         proof="A v = w v implies (A + c I) v = (w + c) v: the eigenvectors are the same, and "
         "Lambda is measured in them.",
@@ -153,7 +147,7 @@ EIGENVECTORS = (
         name="singular-vectors",
         mistake="takes left singular vectors, in descending order (it makes no difference)",
         story="svd instead of eigh.",
-        ekfac=with_bases(lambda factor: torch.linalg.svd(factor).U),
+        ekfac=with_bases(lambda M: torch.linalg.svd(M).U),
         laws=(),
         proof="For a symmetric positive semi-definite matrix they are its eigenvectors; and the "
         "order is one permutation of Q and Lambda both, so that E is the same sum.",

@@ -8,15 +8,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import (
-    CORRECT,
-    Factor,
-    by_batch,
-    ends_in_ones,
-    factor_A,
-    factor_B,
-    part,
-)
+from ekfac_ref.conformance.mutants.recipe import CORRECT, Factor, by_batch, ends_in_ones, part
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.question.sharing import Expand, Reduce
@@ -27,39 +19,34 @@ Change = Callable[[Observation], Observation]
 def _both_factors(change: Change) -> Ask:
     """The factors of something else than what the layer saw; Lambda of what it did see."""
     return replace(
-        CORRECT, B=lambda seen: factor_B(change(seen)), A=lambda seen: factor_A(change(seen))
+        CORRECT, B=lambda seen: CORRECT.B(change(seen)), A=lambda seen: CORRECT.A(change(seen))
     ).ekfac
 
 
 def _inputs(change: Change) -> Ask:
     """An EKFAC with A of something else than what the layer saw."""
-    return replace(CORRECT, A=lambda seen: factor_A(change(seen))).ekfac
+    return replace(CORRECT, A=lambda seen: CORRECT.A(change(seen))).ekfac
 
 
 def _outputs(change: Change) -> Ask:
     """An EKFAC with B of something else than what the layer saw."""
-    return replace(CORRECT, B=lambda seen: factor_B(change(seen))).ekfac
+    return replace(CORRECT, B=lambda seen: CORRECT.B(change(seen))).ekfac
 
 
 def _centred(seen: Observation) -> Tensor:
-    """A less the outer product of the mean of its rows."""
-    rows = _rows(seen)
-    return factor_A(seen) - torch.outer(rows.mean(0), rows.mean(0))
-
-
-def _rows(seen: Observation) -> Tensor:
-    """What A is made of."""
-    kept = [a[counted] for a, counted in zip(seen.a, seen.counted, strict=True)]
-    if isinstance(seen.sharing, Expand):
-        return torch.cat(kept)
-    return torch.stack([a.mean(0) for a in kept if len(a)])
+    """A less the outer product of the mean of the rows that it is made of."""
+    rows = [a[counted] for a, counted in zip(seen.a, seen.counted, strict=True)]
+    if isinstance(seen.sharing, Reduce):
+        rows = [a.mean(0, keepdim=True) for a in rows if len(a)]
+    mean = torch.cat(rows).mean(0)
+    return CORRECT.A(seen) - torch.outer(mean, mean)
 
 
 def _last_apart(of_ones: bool) -> Ask:
     """A without what the last input has to do with the others, where it is a 1 or is not."""
 
     def factor(seen: Observation) -> Tensor:
-        A = factor_A(seen)
+        A = CORRECT.A(seen)
         apart = torch.block_diag(A[:-1, :-1], A[-1:, -1:])
         return apart if ends_in_ones(seen) is of_ones else A
 
@@ -211,7 +198,7 @@ FACTORS = (
         mistake="averages the batches' averages in A and B (right: divides sums by counts)",
         story="Right for batches of one size. Lambda is right in this basis.",
         ekfac=replace(
-            CORRECT, B=_mean_of_batch_means(factor_B), A=_mean_of_batch_means(factor_A)
+            CORRECT, B=_mean_of_batch_means(CORRECT.B), A=_mean_of_batch_means(CORRECT.A)
         ).ekfac,
         only="batches of different sizes",
     ),
@@ -219,7 +206,7 @@ FACTORS = (
         name="factors-by-running-average",
         mistake="weighs the factors of earlier batches less (right: all alike)",
         story="What an optimizer wants; kfac-pytorch@793898a did so whatever it was asked for.",
-        ekfac=replace(CORRECT, B=_running_average(factor_B), A=_running_average(factor_A)).ekfac,
+        ekfac=replace(CORRECT, B=_running_average(CORRECT.B), A=_running_average(CORRECT.A)).ekfac,
         only="several batches",
     ),
 )

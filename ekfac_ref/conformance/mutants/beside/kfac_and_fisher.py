@@ -43,10 +43,6 @@ def _kfac(change: Callable[[Observation, Tensor, Tensor], Tensor]) -> Ask:
     return _blocks(lambda seen: change(seen, *oracle.factors(seen)))
 
 
-def _kfac_of_positions(seen: Observation, B: Tensor, A: Tensor) -> Tensor:
-    return torch.kron(*oracle.factors(replace(seen, sharing=Expand())))
-
-
 def _summed_inputs(seen: Observation, B: Tensor, A: Tensor) -> Tensor:
     """A over the samples instead of the rows."""
     rows = sum(int(counted.sum()) for counted in seen.counted)
@@ -93,7 +89,7 @@ BLOCKS = (
         mistake="makes KFAC of positions (right: Reduce was asked for, of samples)",
         story="An option that reaches EKFAC and not KFAC; one that reached nothing was "
         "backpack@c8ba1c6d.",
-        kfac=_kfac(_kfac_of_positions),
+        kfac=_blocks(lambda seen: torch.kron(*oracle.factors(replace(seen, sharing=Expand())))),
         only="a subject that offers KFAC, Reduce, T > 1",
     ),
     _of_blocks(

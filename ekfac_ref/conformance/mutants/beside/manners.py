@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from ekfac_ref.question.problem import Problem
 
 
 def _and_then(effect: Callable[[Problem], object]) -> Ask:
-    """The right answer, and something that nobody asked for."""
+    """The right answer, and a side effect."""
 
     def ekfac(problem: Problem) -> Answer:
         answer = CORRECT.ekfac(problem)
@@ -28,11 +29,13 @@ def _and_then(effect: Callable[[Problem], object]) -> Ask:
 
 def _to_its_data(effect: Callable[[Tensor], object]) -> Ask:
     """The right answer, and something to every tensor of real numbers, targets included."""
-    return _and_then(lambda problem: [effect(x) for x in _data(problem) if x.is_floating_point()])
+    return _and_then(
+        lambda problem: [effect(x) for x in tree_leaves(_batches(problem)) if x.is_floating_point()]
+    )
 
 
-def _data(problem: Problem) -> list[Tensor]:
-    return tree_leaves([tuple(batch) for batch in problem.batches])
+def _batches(problem: Problem) -> list[Any]:
+    return [tuple(batch) for batch in problem.batches]
 
 
 def _leave_gradients(problem: Problem) -> None:
@@ -54,7 +57,7 @@ class _Remembering:
 
 
 def _known_layers_only(problem: Problem) -> Answer:
-    """Of the names asked for; all layers where none is left."""
+    """Those of the problem's layers that the model has; all of the model's if it has none."""
     here = dict(problem.model.named_modules())
     known = tuple(name for name in problem.layers or () if name in here)
     return CORRECT.ekfac(replace(problem, layers=known or None))
@@ -67,7 +70,7 @@ def _without_nan(problem: Problem) -> Answer:
     model = copy.deepcopy(problem.model)
     for parameter in model.parameters():
         parameter.data = numbers(parameter.data)
-    batches = [tree_map(numbers, tuple(batch)) for batch in problem.batches]
+    batches = tree_map(numbers, _batches(problem))
     return CORRECT.ekfac(replace(problem, model=model, batches=batches))
 
 

@@ -7,11 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.mutants.columns.wrong import (
-    Outputs,
-    exact_with,
-    with_columns,
-)
+from ekfac_ref.conformance.mutants.columns.wrong import Outputs, exact_with, with_columns
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.question.columns import Exact

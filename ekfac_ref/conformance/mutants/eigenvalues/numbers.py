@@ -15,7 +15,7 @@ from ekfac_ref.conformance.truth.observation import Observation
 
 def then(change: Callable[[Tensor], Tensor]) -> Ask:
     """Lambda as it should be, and then a change."""
-    return with_eigenvalues(lambda seen, Q_B, Q_A: change(oracle.eigenvalues(seen, Q_B, Q_A)))
+    return with_eigenvalues(lambda seen, *Q: change(oracle.eigenvalues(seen, *Q)))
 
 
 def _products(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:

@@ -5,13 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import (
-    CORRECT,
-    factor_A,
-    factor_B,
-    with_eigenvalues,
-    with_lambda_of,
-)
+from ekfac_ref.conformance.mutants.recipe import CORRECT, with_eigenvalues, with_lambda_of
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.observation import Observation
@@ -24,9 +18,7 @@ _SCALE_FREE = (
 
 def _times(factor: Callable[[Observation], float]) -> Ask:
     """An EKFAC with Lambda times a number."""
-    return with_eigenvalues(
-        lambda seen, Q_B, Q_A: factor(seen) * oracle.eigenvalues(seen, Q_B, Q_A)
-    )
+    return with_eigenvalues(lambda seen, *Q: factor(seen) * oracle.eigenvalues(seen, *Q))
 
 
 def _each_times(factor: Callable[[Observation, int], float]) -> Ask:
@@ -137,7 +129,7 @@ SCALE = (
         name="summed-input-factor",
         mistake="sums A over rows (right: averages, and it makes no difference)",
         story="Counts of sequences or of tokens in a covariance: bergson@f173b6a, GPTQModel#2979.",
-        ekfac=replace(CORRECT, A=lambda seen: factor_A(seen) * _positions(seen)).ekfac,
+        ekfac=replace(CORRECT, A=lambda seen: CORRECT.A(seen) * _positions(seen)).ekfac,
         laws=(),
         proof=_SCALE_FREE,
     ),
@@ -145,7 +137,7 @@ SCALE = (
         name="output-factor-over-n-twice",
         mistake="has N too many in the denominator of B (right: one, and it makes no difference)",
         story="natural-gradients#2, in a factor.",
-        ekfac=replace(CORRECT, B=lambda seen: factor_B(seen) / len(seen.G)).ekfac,
+        ekfac=replace(CORRECT, B=lambda seen: CORRECT.B(seen) / len(seen.G)).ekfac,
         laws=(),
         proof=_SCALE_FREE,
     ),
@@ -156,8 +148,8 @@ SCALE = (
         story="Where the 1/T of a convolution goes: nngeometry#75, kfac#41.",
         ekfac=replace(
             CORRECT,
-            B=lambda seen: factor_B(seen) / len(seen.a[0]),
-            A=lambda seen: factor_A(seen) * len(seen.a[0]),
+            B=lambda seen: CORRECT.B(seen) / len(seen.a[0]),
+            A=lambda seen: CORRECT.A(seen) * len(seen.a[0]),
         ).ekfac,
         laws=(),
         proof=_SCALE_FREE,

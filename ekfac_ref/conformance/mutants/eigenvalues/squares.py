@@ -9,12 +9,10 @@ from torch import Tensor
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import (
+    CORRECT,
     Eigenvalues,
     by_batch,
-    eigenvectors,
     ends_in_ones,
-    factor_A,
-    factor_B,
     with_eigenvalues,
     with_lambda_of,
 )
@@ -86,9 +84,9 @@ def _mean_of_batch_means(eigenvalues: Eigenvalues) -> Eigenvalues:
 def _older_basis(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Tensor:
     """In the basis that the first batch alone would give, if it counts any position."""
     first = by_batch(seen)[0]
-    if not any(bool(counted.any()) for counted in first.counted):
-        return oracle.eigenvalues(seen, Q_B, Q_A)
-    Q_B, Q_A = eigenvectors(factor_B(first)), eigenvectors(factor_A(first))
+    if any(bool(counted.any()) for counted in first.counted):
+        Q_B = CORRECT.output_basis(CORRECT.B(first))
+        Q_A = CORRECT.input_basis(CORRECT.A(first))
     return oracle.eigenvalues(seen, Q_B, Q_A)
 
 

@@ -11,11 +11,9 @@ from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.subjects.subject import Ask
 
 
-def _has_bias(here: LayerObservation) -> bool:
-    return here.has_bias
-
-
-def _with_last_input(change: Callable[[Tensor], Tensor], applies: Applies = _has_bias) -> Ask:
+def _with_last_input(
+    change: Callable[[Tensor], Tensor], applies: Applies = LayerObservation.has_bias
+) -> Ask:
     """Something else in place of the homogeneous 1, which comes last, made of the inputs."""
     return with_inputs(
         lambda here: [torch.cat([a[:, :-1], change(a)], 1) for a in here.seen.a], applies
@@ -36,7 +34,9 @@ BIASES = (
         name="bias-first",
         mistake="puts the homogeneous 1 first (right: last, as in [W | b])",
         story="torch.cat([ones, x]) on one side and [W | b] on the other.",
-        ekfac=with_inputs(lambda here: [a.roll(1, 1) for a in here.seen.a], _has_bias),
+        ekfac=with_inputs(
+            lambda here: [a.roll(1, 1) for a in here.seen.a], LayerObservation.has_bias
+        ),
         laws=("eigenbasis", "eigenvalues"),
         only="a bias",
     ),
@@ -53,8 +53,7 @@ BIASES = (
         mistake="looks for a bias in the first layer alone (right: in every layer)",
         story="One flag for the whole model: bergson@0abaa22.",
         ekfac=_with_last_input(
-            lambda a: 0 * a[:, -1:],
-            lambda here: here.has_bias and here.layers[0].bias is None,
+            lambda a: 0 * a[:, -1:], lambda here: here.has_bias() and here.layers[0].bias is None
         ),
         only="a first layer without bias, a later one with",
     ),
@@ -62,7 +61,7 @@ BIASES = (
         name="last-input-cut",
         mistake="takes the last input for a bias where there is none (right: it is an input)",
         story="The last column of A cut off, whatever it is: nngeometry@7cb2897 and four more.",
-        ekfac=_with_last_input(lambda a: 0 * a[:, -1:], lambda here: not here.has_bias),
+        ekfac=_with_last_input(lambda a: 0 * a[:, -1:], lambda here: not here.has_bias()),
         only="a layer without bias",
     ),
     _mutant(

@@ -1,4 +1,4 @@
-"""Mutants that need to know the layer (its module, group, image size) to change what it saw."""
+"""What a layer saw, with the layer itself: for mistakes that hang on its module, group or images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -69,7 +69,6 @@ class LayerObservation:
         """Of the images that go into a convolution, without channels."""
         return tuple(self.inputs[0][0].shape[2:])
 
-    @property
     def has_bias(self) -> bool:
         """Whether the last input is the homogeneous 1."""
         return self.layer.bias is not None

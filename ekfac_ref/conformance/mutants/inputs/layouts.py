@@ -21,7 +21,7 @@ def _reordered(order: Callable[[Tensor], Tensor]) -> Ask:
 
     def inputs(here: LayerObservation) -> list[Tensor]:
         kernel = here.module.kernel_size
-        weights = here.seen.a[0].shape[1] - here.has_bias
+        weights = here.seen.a[0].shape[1] - here.has_bias()
         columns = order(torch.arange(weights).reshape(-1, *kernel)).flatten()
         everything = torch.cat([columns, torch.arange(weights, here.seen.a[0].shape[1])])
         return [a[:, everything] for a in here.seen.a]
@@ -32,8 +32,7 @@ def _reordered(order: Callable[[Tensor], Tensor]) -> Ask:
 
 def _positions_transposed(here: LayerObservation) -> list[Tensor]:
     """Positions by columns instead of rows; the gradients keep their order."""
-    x = here.inputs[0][0]
-    outputs = [axis.outputs for axis in axes_of(here.module, tuple(x.shape[2:]))]
+    outputs = [axis.outputs for axis in axes_of(here.module, here.image_size)]
     by_columns = torch.arange(len(here.seen.a[0])).reshape(outputs)
     order = by_columns.permute(*range(len(outputs) - 1, -1, -1)).flatten()
     return [a[order] for a in here.seen.a]
@@ -46,7 +45,7 @@ def _weight_flattened(here: LayerObservation) -> Observation:
     taps = here.module.weight[0, 0].numel()
 
     def read(G: Tensor) -> Tensor:
-        weights = G[..., : G.shape[2] - here.has_bias]
+        weights = G[..., : G.shape[2] - here.has_bias()]
         stored = weights.unflatten(2, (-1, taps)).transpose(1, 2)
         return torch.cat([stored.reshape(weights.shape), G[..., weights.shape[2] :]], 2)
 
@@ -59,12 +58,10 @@ def _second_input_first(here: LayerObservation) -> list[Tensor]:
     return [torch.cat([a[:, order], a[:, i * j :]], 1) for a in here.seen.a]
 
 
-def _embeds(here: LayerObservation) -> bool:
-    return here.layer.op is F.embedding
-
-
 def _padding_trained(here: LayerObservation) -> list[Tensor]:
     row = here.module.padding_idx
+    if row is None:
+        return here.seen.a
     onehot = F.one_hot(torch.tensor(row), here.seen.a[0].shape[1]).double()
     return [a + (a == 0).all(1)[:, None] * onehot for a in here.seen.a]
 
@@ -78,6 +75,7 @@ def _over_frequency(here: LayerObservation) -> list[Tensor]:
     return [a / total[b].clamp(min=1) for b, a in zip(seen.batch, seen.a, strict=True)]
 
 
+_of_embeddings = partial(with_inputs, applies=lambda here: here.layer.op is F.embedding)
 _mutant = partial(Mutant, laws=("eigenvalues", "self-projection"))
 
 LAYOUTS = (
@@ -122,9 +120,7 @@ LAYOUTS = (
         name="padding-row-trained",
         mistake="counts padding_idx as a word (right: its row has no gradient)",
         story="Word counts are taken from the ids alone.",
-        ekfac=with_inputs(
-            _padding_trained, lambda here: _embeds(here) and here.module.padding_idx is not None
-        ),
+        ekfac=_of_embeddings(_padding_trained),
         laws=("trace", "eigenvalues"),
         only="an embedding with padding_idx, a padded sample",
     ),
@@ -132,7 +128,7 @@ LAYOUTS = (
         name="words-over-frequency",
         mistake="divides a word's gradient by its count in the batch (right: not at all)",
         story="scale_grad_by_freq=True by mistake; what a sample counts depends on its batch.",
-        ekfac=with_inputs(_over_frequency, _embeds),
+        ekfac=_of_embeddings(_over_frequency),
         laws=("trace", "eigenvalues"),
         only="an embedding, a word that comes twice",
     ),

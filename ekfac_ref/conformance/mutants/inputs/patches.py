@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
@@ -18,16 +19,16 @@ from ekfac_ref.model.linear_form import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a convolution's geometry."""
+    """One axis of a convolution's geometry: numbers of pixels, and what lies beyond the edges."""
 
     size: int
     outputs: int
     kernel: int
     stride: int
     dilation: int
-    left: int
+    left: int  # padding, and how much of it on the right
     right: int
-    mode: str
+    mode: str  # "zeros", "circular", "replicate"
 
     @property
     def remainder(self) -> int:
@@ -50,9 +51,8 @@ def axes_of(conv: Any, size: tuple[int, ...]) -> list[Axis]:
     sides = [(padding[-2 - 2 * i], padding[-1 - 2 * i]) for i in range(len(size))]
     rows = zip(size, conv.kernel_size, conv.stride, conv.dilation, sides, strict=True)
     return [
-        Axis(n, (n + left + right - d * (k - 1) - 1) // s + 1, k, s, d, left, right, mode)
-        for n, k, s, d, (left, right) in rows
-        for mode in [conv.padding_mode]
+        Axis(n, (n + sum(side) - d * (k - 1) - 1) // s + 1, k, s, d, *side, conv.padding_mode)
+        for n, k, s, d, side in rows
     ]
 
 
@@ -79,9 +79,9 @@ def _unfolding(
     def inputs(here: LayerObservation) -> list[Tensor]:
         x = torch.cat([batch[0] for batch in here.inputs])
         x = x.chunk(here.layer.groups, 1)[group(here.group)]
-        axes = axes_of(here.module, tuple(x.shape[2:]))
+        axes = axes_of(here.module, here.image_size)
         a = _patches(x, [index(change(axis, axes[0]).index()) for axis in axes]).flatten(2)
-        return list(F.pad(a, (0, 1), value=1.0) if here.has_bias else a)
+        return list(F.pad(a, (0, 1), value=1.0) if here.has_bias() else a)
 
     return with_inputs(inputs, lambda here: here.layer.op in CONVOLUTIONS)
 
@@ -108,8 +108,7 @@ def _input_positions(here: LayerObservation) -> Observation:
     """A over the positions of the image that goes in."""
     if here.layer.op not in CONVOLUTIONS:
         return here.seen
-    x = here.inputs[0][0]
-    ratio = len(here.seen.a[0]) / x[0, 0].numel()
+    ratio = len(here.seen.a[0]) / prod(here.image_size)
     return replace(here.seen, a=[a * ratio**0.5 for a in here.seen.a])
 
 

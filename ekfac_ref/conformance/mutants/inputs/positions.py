@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from ekfac_ref.conformance.mutants.inputs.layers import LayerObservation, with_inputs, with_layers
 from ekfac_ref.conformance.mutants.inputs.samples import from_inputs
@@ -40,19 +39,16 @@ def _labelled_only(here: LayerObservation) -> Observation:
 
 def _last_layer_twice(here: LayerObservation) -> Observation:
     seen = here.seen
-    if len(here.layers) == 1 or here.layer is not here.layers[-1]:
-        return seen
-    return replace(seen, g=[2 * g for g in seen.g], G=[2 * G for G in seen.G])
+    factor = 2 if here.layer is here.layers[-1] and len(here.layers) > 1 else 1
+    return replace(seen, g=[factor * g for g in seen.g], G=[factor * G for G in seen.G])
 
 
 def _pairs_of_outputs(seen: Observation) -> Observation:
     """Zeros for the last output, where their number is odd."""
-    pairs = seen.G[0].shape[1] // 2 * 2
-
-    def kept(x: Tensor, axis: int) -> Tensor:
-        return x.index_fill(axis, torch.arange(pairs, x.shape[axis]), 0)
-
-    return replace(seen, g=[kept(g, 2) for g in seen.g], G=[kept(G, 1) for G in seen.G])
+    d_out = seen.shape[0]
+    last = torch.arange(d_out // 2 * 2, d_out)
+    g = [g.index_fill(2, last, 0) for g in seen.g]
+    return replace(seen, g=g, G=[G.index_fill(1, last, 0) for G in seen.G])
 
 
 _mutant = partial(Mutant, laws=("trace", "eigenvalues"))

@@ -73,9 +73,8 @@ def _filled_up(seen: Observation) -> list[int]:
 
 
 def _each_once(seen: Observation) -> list[int]:
-    values = (
-        (a.numpy().tobytes(), G.numpy().tobytes()) for a, G in zip(seen.a, seen.G, strict=True)
-    )
+    pairs = zip(seen.a, seen.G, strict=True)
+    values = [a.numpy().tobytes() + G.numpy().tobytes() for a, G in pairs]
     return list({value: n for n, value in enumerate(values)}.values())
 
 

@@ -58,7 +58,6 @@ def _over_V(right: RoundedEigen) -> Rounded:
 
 _mutant = partial(Mutant, laws=("solve 1e-06", "solve 1"))
 
-
 SOLVES = (
     _mutant(
         name="damped-twice",
