@@ -24,7 +24,7 @@ from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.operator.products import PRODUCTS
 from ekfac_ref.conformance.mutants.operator.solves import SOLVES
 
-_IN_ORDER: tuple[Mutant, ...] = (
+CATALOGUE: tuple[Mutant, ...] = (
     # Made inside one layer, from what it saw: in Lambda, in the basis, in the operator.
     *(*SQUARES, *EIGENVALUES, *LAMBDA_ORDER, *LAMBDA_BY_BATCH, *SCALE),
     *(*EIGENVECTORS, *FACTORS),
@@ -37,4 +37,4 @@ _IN_ORDER: tuple[Mutant, ...] = (
     *(*MANNERS, *OTHER_DEFINITIONS, *BLOCKS),
 )
 
-MUTANTS: Mapping[str, Mutant] = MappingProxyType({mutant.name: mutant for mutant in _IN_ORDER})
+MUTANTS: Mapping[str, Mutant] = MappingProxyType({mutant.name: mutant for mutant in CATALOGUE})

@@ -1,4 +1,4 @@
-"""What a layer saw, with the layer itself: for mistakes that hang on its module, group or images."""
+"""What a layer saw, with the layer itself: for mistakes that need its module or images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
