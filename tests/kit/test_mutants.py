@@ -43,7 +43,7 @@ def _without_type_checks() -> Iterator[None]:
 
 @cache
 def drawn() -> list[Problem]:
-    """Of every ability; one list, which all mutants share."""
+    """The same for all mutants."""
     return draw_problems(Abilities(), DRAWN, seed_=0)
 
 
