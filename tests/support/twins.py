@@ -15,16 +15,17 @@ from ekfac_ref.question.problem import Problem
 from tests.support.pin_witnesses import pinned
 from tests.support.witnesses import witnesses
 
-SAME = 1e-6  # relative
+SAME = 1e-6  # relative, in float64: far above rounding
 REFUSALS = [law for law in LAWS.values() if law.name in {"nan", "unknown layer", "batch norm"}]
 
 Said = tuple[list[Tensor], list[str]]
 
 
 def twins(mutants: Sequence[Mutant]) -> list[list[str]]:
-    """Groups of two or more; whoever has been told apart is not asked again.
+    """Names of mutants that no witness tells apart, in groups of two or more.
 
-    Witnesses of many mutants come first, to be quick.
+    Whoever has been told apart is not tried again, and witnesses of many mutants come first: that
+    makes it quick.
     """
     groups, pins = [[*mutants]], Counter(row.witness for row in pinned().values())
     for _, problem in sorted(witnesses().items(), key=lambda item: -pins[item[0]]):
@@ -34,7 +35,7 @@ def twins(mutants: Sequence[Mutant]) -> list[list[str]]:
 
 
 def _split(groups: list[list[Mutant]], ask: Callable[[Mutant], Said]) -> list[list[Mutant]]:
-    """By their answers; without those who are alone then."""
+    """Every group parted by what its mutants say; without those who are alone then."""
     found = []
     for group in groups:
         parts: list[tuple[Said, list[Mutant]]] = []
@@ -73,7 +74,7 @@ def _not_refused(mutant: Mutant) -> Said:
 
 
 def _same(one: Said, other: Said) -> bool:
-    """Where one offers more than the other, it is not."""
+    """Whether they are equal up to rounding, and neither offers more than the other."""
     if one[1] != other[1]:
         return False
     pairs = zip_longest(one[0], other[0], fillvalue=torch.zeros(0))

@@ -1,4 +1,8 @@
-"""What a mutant is: a correct implementation with one mistake, and the story of that mistake."""
+"""What a mutant is: a correct implementation with one mistake, and the story of that mistake.
+
+Where many of a file have the same laws, or show on the same problems, these stand once, in a
+``partial`` of ``Mutant`` above them.
+"""
 
 import copy
 from dataclasses import dataclass
@@ -8,20 +12,22 @@ from ekfac_ref.conformance.subjects.subject import Ask, Subject
 
 @dataclass(frozen=True)
 class Mutant:
-    """One mistake.
+    """One mistake, as the catalogue has it: ``MUTANTS["half-lambda"]``, say.
 
     Attributes:
-        name: stable, in kebab-case; what reports and the catalogue call it.
-        mistake: wrong, and right, in one sentence: "squares every position, then sums (right: sums
-            over positions, then squares)". It completes "it looks as if the implementation ...".
-        story: where it happens or has happened, in a sentence or two; public issues by their name,
-            like curvlinops#108.
-        ekfac: the implementation; the right one where the mistake is in another matrix.
-        laws: names of laws that must notice it; at least one whose statement explains the mistake.
-        only: problems it can show on, in words, where that is not "almost any".
+        name: stable, in kebab-case; what reports and the catalogue call it: "half-lambda".
+        mistake: wrong, and right, in one sentence: "has a factor 1/2 in front of Lambda (right:
+            none)". It completes "it looks as if the implementation ...".
+        story: where it happens or has happened, in a sentence or two; public issues and commits by
+            their name: "logix#44, where it mattered through the damping only."
+        ekfac: the implementation, a function from a problem to {layer: operator}; the right one
+            where the mistake is in another matrix.
+        laws: names of laws that must notice it, at least one whose statement explains the mistake:
+            ("eigenvalues", "trace"). None for an equivalent mutant.
+        only: problems it can show on, in words, where that is not "almost any": "N > 1".
         proof: why no law can notice it, for an equivalent mutant; else "".
-        kfac: of a mistake in the KFAC blocks; else it offers none.
-        exact_fisher: of a mistake in the exact blocks; else it offers none.
+        kfac: a function like ``ekfac``, of a mistake in the KFAC blocks; else it offers none.
+        exact_fisher: one of a mistake in the exact blocks; else it offers none.
     """
 
     name: str

@@ -4,40 +4,31 @@ Everything is computed in float64 from what each layer saw (``observation.py``),
 own definitions as the steps.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.subjects.definition import Definition
+from ekfac_ref.conformance.subjects.placed import put_together
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.cache import observed_exactly
-from ekfac_ref.conformance.truth.observation import Observation
-from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker
+from ekfac_ref.conformance.truth.observation import Observation, Observations
+from ekfac_ref.matrix.operators import Dense, EigenKronecker
 from ekfac_ref.question.problem import Problem
 
-Looking = Callable[[Problem], dict[str, list[Observation]]]
 Factor = Callable[[Observation], Tensor]
 Basis = Callable[[Tensor], Tensor]
 Eigenvalues = Callable[[Observation, Tensor, Tensor], Tensor]
-Assembling = Callable[[Tensor, Tensor, Tensor], Any]
-Handing = Callable[[Any, torch.dtype], Any]
-
-
-def factor_A(seen: Observation) -> Tensor:
-    """A, [d_in, d_in], under the problem's sharing."""
-    return oracle.factors(seen)[1]
-
-
-def factor_B(seen: Observation) -> Tensor:
-    """B, [d_out, d_out], under the problem's sharing."""
-    return oracle.factors(seen)[0]
+Product = Callable[[EigenKronecker, Tensor], Tensor]
+Solution = Callable[[EigenKronecker, Tensor, float], Tensor]
 
 
 def eigenvectors(factor: Tensor) -> Tensor:
-    """As columns."""
+    """Q, the orthonormal eigenvectors of a factor [d, d] as columns, eigenvalues ascending."""
     return torch.linalg.eigh(factor).eigenvectors
 
 
@@ -47,16 +38,15 @@ def ends_in_ones(seen: Observation) -> bool:
 
 
 def part(seen: Observation, samples: list[int]) -> Observation:
-    """What it saw of some of the samples."""
-    values = {field.name: getattr(seen, field.name) for field in fields(seen)}
-    for name, value in values.items():
-        if isinstance(value, list):
-            values[name] = [value[n] for n in samples]
-    return Observation(**values)
+    """What the layer saw of some of the samples, which are given by their numbers."""
+    chosen: dict[str, Any] = {
+        name: [of[n] for n in samples] for name, of in vars(seen).items() if isinstance(of, list)
+    }
+    return replace(seen, **chosen)
 
 
 def by_batch(seen: Observation) -> list[Observation]:
-    """What it saw of every batch."""
+    """What the layer saw of every batch, in their order."""
     return [
         part(seen, [n for n, number in enumerate(seen.batch) if number == batch])
         for batch in sorted(set(seen.batch))
@@ -64,32 +54,50 @@ def by_batch(seen: Observation) -> list[Observation]:
 
 
 @dataclass(frozen=True, eq=False)
-class InDtype:
-    """A float64 operator that takes and gives the dtype of the problem, as a subject's would."""
+class Rounded:
+    """A block as it is handed over: it takes and gives tensors of the dtype of the algebra.
 
-    own: Any
+    Attributes:
+        shape: (d_out, d_in), that of the V it acts on.
+        matvec: V to M V, in float64 and then rounded.
+        solve: (V, damping=) to (M + damping I)^-1 V, in float64 and then rounded.
+    """
+
+    shape: tuple[int, int]
+    matvec: Callable[[Tensor], Tensor]
+    solve: Callable[..., Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class RoundedEigen(Rounded):
+    """A block that shows its eigenvectors and eigenvalues too, those of E in another dtype."""
+
+    E: EigenKronecker
     dtype: torch.dtype
 
-    @property  # type: ignore[misc]  # read-only, other than object's
-    def __class__(self) -> Any:
-        """What it stands for, so that ``isinstance`` takes it for that."""
-        return type(self.own)
+    @property
+    def Q_B(self) -> Tensor:
+        """Eigenvectors of B as columns, [d_out, r_out]."""
+        return self.E.Q_B.to(self.dtype)
 
-    def __getattr__(self, name: str) -> Any:
-        """``solve`` where there is one; Q_B, Q_A and eigenvalues in the problem's dtype."""
-        if name.startswith("__"):
-            raise AttributeError(name)
-        found = getattr(self.own, name)
-        if isinstance(found, Tensor):
-            return found.to(self.dtype)
-        if name == "solve":
-            return lambda V, *, damping: found(V.double(), damping=damping).to(self.dtype)
-        return found
+    @property
+    def Q_A(self) -> Tensor:
+        """Eigenvectors of A as columns, [d_in, r_in]."""
+        return self.E.Q_A.to(self.dtype)
 
-    def matvec(self, V: Tensor) -> Tensor:
-        """The operator's own, in float64, rounded."""
-        product: Tensor = self.own.matvec(V.double())
-        return product.to(self.dtype)
+    @property
+    def eigenvalues(self) -> Tensor:
+        """Lambda, [r_out, r_in], in the units of E: the 1/N is in it."""
+        return self.E.eigenvalues.to(self.dtype)
+
+
+def rounded(M: Dense, dtype: torch.dtype) -> Rounded:
+    """A float64 matrix as it is handed over."""
+    return Rounded(
+        M.shape,
+        lambda V: M.matvec(V.double()).to(dtype),
+        lambda V, *, damping: M.solve(V.double(), damping=damping).to(dtype),
+    )
 
 
 @dataclass(frozen=True)
@@ -97,60 +105,83 @@ class Recipe:
     """One step after the other, as they come in ``ekfac``.
 
     Attributes:
-        look: what every layer (and group) sees of the problem.
-        A, B: the factors of one layer.
+        observe: what every layer (and group) sees of the problem.
+        definition: which blocks a layer has.
+        A, B: the factors of one layer, [d_in, d_in] and [d_out, d_out], under its sharing.
         output_basis, input_basis: eigenvectors of each factor, as columns.
         eigenvalues: Lambda, [d_out, d_in], in the basis (Q_B, Q_A).
-        assemble: (Q_B, Q_A, Lambda) to an operator on [d_out, d_in].
-        hand_over: that operator in the dtype of the problem.
+        assemble: (Q_B, Q_A, Lambda) to E, an operator on [d_out, d_in].
+        product: (E, V) to E V.
+        solution: (E, V, damping) to (E + damping I)^-1 V.
+        hand_over: what a caller gets of a block, which is given in the dtype of the algebra.
     """
 
-    look: Looking = observed_exactly
-    A: Factor = factor_A
-    B: Factor = factor_B
+    observe: Callable[[Problem], Observations] = observed_exactly
+    definition: Definition = field(default_factory=Definition)
+    A: Factor = lambda seen: oracle.factors(seen)[1]
+    B: Factor = lambda seen: oracle.factors(seen)[0]
     output_basis: Basis = eigenvectors
     input_basis: Basis = eigenvectors
     eigenvalues: Eigenvalues = oracle.eigenvalues
-    assemble: Assembling = EigenKronecker
-    hand_over: Handing = InDtype
+    assemble: Callable[[Tensor, Tensor, Tensor], EigenKronecker] = EigenKronecker
+    product: Product = EigenKronecker.matvec
+    solution: Solution = lambda E, V, damping: E.solve(V, damping=damping)
+    hand_over: Callable[[RoundedEigen], Rounded] = lambda right: right
 
-    def ekfac(self, problem: Problem) -> dict[str, Any]:
-        """{layer: operator}, a BlockDiagonal for a layer with groups."""
-        return {
-            name: direct_sum([self.block(seen) for seen in groups])
-            for name, groups in self.look(problem).items()
-        }
+    def ekfac(self, problem: Problem) -> Mapping[str, Any]:
+        """{layer: operator}, one of several blocks for a layer with groups."""
+        return answer(problem, self.observe(problem), self.definition, self.block)
 
-    def block(self, seen: Observation) -> Any:
+    def block(self, seen: Observation) -> Rounded:
         """The operator of one group."""
         Q_B, Q_A = self.output_basis(self.B(seen)), self.input_basis(self.A(seen))
-        operator = self.assemble(Q_B, Q_A, self.eigenvalues(seen, Q_B, Q_A))
-        return self.hand_over(operator, seen.algebra)
+        E, dtype = self.assemble(Q_B, Q_A, self.eigenvalues(seen, Q_B, Q_A)), seen.algebra
+        right = RoundedEigen(
+            E.shape,
+            lambda V: self.product(E, V.double()).to(dtype),
+            lambda V, *, damping: self.solution(E, V.double(), damping).to(dtype),
+            E,
+            dtype,
+        )
+        return self.hand_over(right)
 
 
-def direct_sum(blocks: list[Any]) -> Any:
-    """One operator for a layer out of those of its groups."""
-    return blocks[0] if len(blocks) == 1 else BlockDiagonal(tuple(blocks))
+def answer(
+    problem: Problem,
+    observed: Observations,
+    definition: Definition,
+    block: Callable[[Observation], Any],
+) -> dict[str, Any]:
+    """{layer: operator}, put together from the operators of the blocks that a definition makes."""
+    return {
+        name: put_together([block(one.seen) for one in blocks], blocks)
+        for name, blocks in definition.blocks(problem, observed).items()
+    }
 
 
 CORRECT = Recipe()
 
 
+def with_observations(change: Callable[[Observation], Observation]) -> Ask:
+    """An EKFAC that is right but for what its layers are taken to have seen."""
+
+    def observe(problem: Problem) -> Observations:
+        right = observed_exactly(problem)
+        return {name: [change(seen) for seen in groups] for name, groups in right.items()}
+
+    return replace(CORRECT, observe=observe).ekfac
+
+
+def with_lambda_of(change: Callable[[Observation], Observation]) -> Ask:
+    """An EKFAC that is right but for what Lambda is measured from."""
+    return with_eigenvalues(lambda seen, Q_B, Q_A: oracle.eigenvalues(change(seen), Q_B, Q_A))
+
+
 def with_eigenvalues(eigenvalues: Eigenvalues) -> Ask:
-    """All else is right."""
+    """An EKFAC that is right but for Lambda."""
     return replace(CORRECT, eigenvalues=eigenvalues).ekfac
 
 
 def with_bases(basis: Basis) -> Ask:
-    """Another way to get either factor's eigenvectors; all else is right."""
+    """An EKFAC that is right but for how it gets the eigenvectors of either factor."""
     return replace(CORRECT, output_basis=basis, input_basis=basis).ekfac
-
-
-def assembled(assemble: Assembling) -> Ask:
-    """All else is right."""
-    return replace(CORRECT, assemble=assemble).ekfac
-
-
-def handed_over(hand_over: Handing) -> Ask:
-    """All else is right."""
-    return replace(CORRECT, hand_over=hand_over).ekfac

@@ -1,40 +1,33 @@
 """Mistakes in the KFAC and the exact blocks of an implementation whose EKFAC is right."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import CORRECT, InDtype, direct_sum, factor_A, factor_B
+from ekfac_ref.conformance.mutants.recipe import CORRECT, Rounded, answer, rounded
+from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.cache import observed_exactly
 from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.matrix.operators import Dense
-from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Expand
 
 
 def _blocks(matrix: Callable[[Observation], Tensor]) -> Ask:
     """A matrix [P, P] of what every layer (group) saw."""
 
-    def block(seen: Observation) -> InDtype:
-        d_out, d_in = seen.G[0].shape[1:]
-        return InDtype(Dense(matrix(seen), (d_out, d_in)), seen.algebra)
+    def block(seen: Observation) -> Rounded:
+        return rounded(Dense(matrix(seen), seen.shape), seen.algebra)
 
-    def ask(problem: Problem) -> dict[str, Any]:
-        return {
-            name: direct_sum([block(seen) for seen in groups])
-            for name, groups in observed_exactly(problem).items()
-        }
-
-    return ask
+    return lambda problem: answer(problem, observed_exactly(problem), Definition(), block)
 
 
-def _mean_square(vectors: Callable[[Tensor, Tensor, Tensor], Iterator[Tensor]]) -> Ask:
+def _mean_square(vectors: Callable[[Tensor, Tensor, Tensor], Iterable[Tensor]]) -> Ask:
     """(1/N) sum_n of the outer products of vectors made of (G_n, g_n, a_n)."""
 
     def matrix(seen: Observation) -> Tensor:
@@ -45,24 +38,15 @@ def _mean_square(vectors: Callable[[Tensor, Tensor, Tensor], Iterator[Tensor]]) 
     return _blocks(matrix)
 
 
-def _in_the_other_order(seen: Observation) -> Tensor:
-    return torch.kron(factor_A(seen), factor_B(seen))
+def _kfac(change: Callable[[Observation, Tensor, Tensor], Tensor]) -> Ask:
+    """A matrix made of (what a layer saw, its right B, its right A)."""
+    return _blocks(lambda seen: change(seen, *oracle.factors(seen)))
 
 
-def _over_n_twice(seen: Observation) -> Tensor:
-    return torch.kron(factor_B(seen) / len(seen.G), factor_A(seen))
-
-
-def _summed_inputs(seen: Observation) -> Tensor:
+def _summed_inputs(seen: Observation, B: Tensor, A: Tensor) -> Tensor:
     """A over the samples instead of the rows."""
     rows = sum(int(counted.sum()) for counted in seen.counted)
-    positions = rows / len(seen.a) if isinstance(seen.sharing, Expand) else 1.0
-    return torch.kron(factor_B(seen), factor_A(seen) * positions)
-
-
-def _expanded(seen: Observation) -> Tensor:
-    B, A = oracle.factors(replace(seen, sharing=Expand()))
-    return torch.kron(B, A)
+    return torch.kron(B, A * (rows / len(seen.a) if isinstance(seen.sharing, Expand) else 1.0))
 
 
 def _of_the_mean(seen: Observation) -> Tensor:
@@ -72,90 +56,74 @@ def _of_the_mean(seen: Observation) -> Tensor:
     return mean.T @ mean
 
 
-def _averaged_over_columns(seen: Observation) -> Tensor:
-    return oracle.fisher(seen) * len(seen.G) / sum(len(G) for G in seen.G)
-
+_of_kfac = partial(Mutant, ekfac=CORRECT.ekfac, laws=("kfac",))
+_of_blocks = partial(Mutant, ekfac=CORRECT.ekfac, laws=("exact block",))
 
 BLOCKS = (
-    Mutant(
+    _of_kfac(
         name="kfac-in-the-other-order",
         mistake="has A (x) B for KFAC (right: B (x) A, where vec stacks rows)",
         story="B (x) A or A (x) B hangs on the order of vec: curvlinops#182. Its EKFAC is right.",
-        ekfac=CORRECT.ekfac,
-        kfac=_blocks(_in_the_other_order),
-        laws=("kfac",),
+        kfac=_kfac(lambda seen, B, A: torch.kron(A, B)),
         only="a subject that offers KFAC",
     ),
-    Mutant(
+    _of_kfac(
         name="kfac-over-n-twice",
         mistake="has N too many in the denominator of KFAC's B (right: one)",
         story="B of a mean loss's gradients: natural-gradients#2. EKFAC takes nothing but "
         "eigenvectors from B and is right.",
-        ekfac=CORRECT.ekfac,
-        kfac=_blocks(_over_n_twice),
+        kfac=_kfac(lambda seen, B, A: torch.kron(B / len(seen.G), A)),
         laws=("kfac", "doubled"),
         only="a subject that offers KFAC, N > 1",
     ),
-    Mutant(
+    _of_kfac(
         name="kfac-inputs-over-samples",
         mistake="divides KFAC's A by the number of samples (right: of rows, one for each position)",
         story="A Gram matrix of tokens over the number of documents: bergson@f173b6a; sequences "
         "counted on one path and tokens on another: GPTQModel#1584. Its EKFAC is right.",
-        ekfac=CORRECT.ekfac,
-        kfac=_blocks(_summed_inputs),
-        laws=("kfac",),
+        kfac=_kfac(_summed_inputs),
         only="a subject that offers KFAC, Expand, T > 1",
     ),
-    Mutant(
+    _of_kfac(
         name="kfac-expand-for-reduce",
         mistake="makes KFAC of positions (right: Reduce was asked for, of samples)",
         story="An option that reaches EKFAC and not KFAC; one that reached nothing was "
         "backpack@c8ba1c6d.",
-        ekfac=CORRECT.ekfac,
-        kfac=_blocks(_expanded),
-        laws=("kfac",),
+        kfac=_blocks(lambda seen: torch.kron(*oracle.factors(replace(seen, sharing=Expand())))),
         only="a subject that offers KFAC, Reduce, T > 1",
     ),
-    Mutant(
+    _of_blocks(
         name="block-of-the-mean-gradient",
         mistake="has the outer product of the mean gradient for the exact block (right: the mean "
         "of the outer products)",
         story="The diagonals of pytorch-ewc#1 and GradientEpisodicMemory#7, in full. Its EKFAC is "
         "right.",
-        ekfac=CORRECT.ekfac,
         exact_fisher=_blocks(_of_the_mean),
-        laws=("exact block",),
         only="a subject that offers exact blocks, N > 1",
     ),
-    Mutant(
+    _of_blocks(
         name="block-by-columns",
         mistake="flattens gradients by columns in the exact block (right: by rows)",
         story="vec of the papers and reshape of the code: curvlinops#182. Its EKFAC is right, and "
         "far from this block.",
-        ekfac=CORRECT.ekfac,
-        exact_fisher=_mean_square(lambda G, g, a: iter(G.transpose(1, 2))),
-        laws=("exact block",),
+        exact_fisher=_mean_square(lambda G, g, a: G.transpose(1, 2)),
         only="a subject that offers exact blocks, d_out > 1, d_in > 1",
     ),
-    Mutant(
+    _of_blocks(
         name="block-averaged-over-columns",
         mistake="averages the exact block over columns (right: sums)",
         story="A 1/C in the sampler and none in EKFAC: curvlinops#111.",
-        ekfac=CORRECT.ekfac,
-        exact_fisher=_blocks(_averaged_over_columns),
-        laws=("exact block",),
+        exact_fisher=_blocks(
+            lambda seen: oracle.fisher(seen) * len(seen.G) / sum(map(len, seen.G))
+        ),
         only="a subject that offers exact blocks, C > 1",
     ),
-    Mutant(
+    _of_blocks(
         name="block-of-single-positions",
         mistake="sums outer products over positions in the exact block (right: gradients)",
         story="Batch gradients with a token axis whose sum was left out on some paths: "
         "asdl@f01a926. Its EKFAC is right.",
-        ekfac=CORRECT.ekfac,
-        exact_fisher=_mean_square(
-            lambda G, g, a: iter(torch.einsum("cto,ti->ctoi", g, a).flatten(0, 1))
-        ),
-        laws=("exact block",),
+        exact_fisher=_mean_square(lambda G, g, a: torch.einsum("cto,ti->ctoi", g, a).flatten(0, 1)),
         only="a subject that offers exact blocks, T > 1",
     ),
 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 from torch import Tensor
 
 from ekfac_ref.conformance.mutants.recipe import CORRECT
@@ -10,13 +11,20 @@ from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth.cache import observed_exactly
 from ekfac_ref.conformance.truth.observation import Observations, observe
 from ekfac_ref.question.columns import Empirical, Exact, Fisher
-from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
+from ekfac_ref.question.likelihoods import Categorical, Likelihood
 from ekfac_ref.question.problem import Problem
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the columns of a batch are made from, and the right ones."""
+class Outputs:
+    """The outputs of a model on one batch, and all that columns are made from.
+
+    Attributes:
+        fisher, likelihood: the problem's.
+        f: [N, *out].
+        y: the batch's labels, [N, *labels].
+        right: the right columns, [N, C, *out], no factor of N.
+    """
 
     fisher: Fisher
     likelihood: Likelihood
@@ -24,56 +32,79 @@ class Asked:
     y: Tensor
     right: Tensor
 
+    def columns(self, fisher: Fisher) -> Tensor:
+        """S_n of one Fisher or another, no factor of N; with labels drawn as for sample 0 on."""
+        return fisher.columns(self.likelihood, self.f, self.y, 0)
 
-Wrong = Callable[[Asked], Tensor]
+    @property
+    def classes(self) -> Categorical:
+        """The likelihood, where it is one of classes."""
+        assert isinstance(self.likelihood, Categorical)
+        return self.likelihood
+
+    @property
+    def labelled(self) -> Tensor:
+        """Which labels are not ignored, like y."""
+        return self.classes.counted(self.y)
+
+    @property
+    def logits(self) -> Tensor:
+        """The outputs of a classifier as [N, T, K], T positions and K classes."""
+        f = self.f.movedim(self.classes.class_axis, -1)
+        return f.reshape(len(f), -1, f.shape[-1])
+
+    def as_outputs(self, S: Tensor) -> Tensor:
+        """Columns of a classifier from [N, C, T, K] to [N, C, *out]."""
+        axis = self.classes.class_axis
+        S = S.reshape(*S.shape[:2], *self.f.movedim(axis, -1).shape[1:])
+        return S.movedim(-1, axis if axis < 0 else axis + 1)
+
+
+Wrong = Callable[[Outputs], Tensor]
 
 
 @dataclass(frozen=True)
-class _WithColumns(Exact):
-    """A Fisher with other columns."""
+class _OtherRoot:
+    """A likelihood whose exact Fisher has these columns: another square root, and no other root."""
 
-    own: Fisher
+    fisher: Fisher
+    own: Likelihood
     wrong: Wrong
 
-    def columns(self, likelihood: Likelihood, f: Tensor, y: Tensor, first: int) -> Tensor:
-        right = self.own.columns(likelihood, f, y, first)
-        return self.wrong(Asked(self.own, likelihood, f, y, right))
+    def square_root(self, f: Tensor, y: Tensor) -> Tensor:
+        right = self.fisher.columns(self.own, f, y, 0)
+        return self.wrong(Outputs(self.fisher, self.own, f, y, right))
+
+    def check(self, f: Tensor, y: Tensor) -> None:
+        self.own.check(f, y)
+
+    def score(self, f: Tensor, y: Tensor) -> Tensor:
+        return self.own.score(f, y)
+
+    def sample(self, f: Tensor, y: Tensor, rng: np.random.Generator) -> Tensor:
+        return self.own.sample(f, y, rng)
 
 
 def with_columns(
-    wrong: Wrong,
-    likelihoods: tuple[type, ...] = (Gaussian, Categorical, Bernoulli, Poisson),
-    fishers: tuple[type, ...] = (Exact, Empirical),
+    wrong: Wrong, *likelihoods: type, fishers: tuple[type, ...] = (Exact, Empirical)
 ) -> Ask:
-    """The correct algebra on wrong columns, on problems with one of these."""
+    """An EKFAC that is right but for its columns, if the likelihood and the Fisher are of these."""
 
-    def look(problem: Problem) -> Observations:
-        if isinstance(problem.likelihood, likelihoods) and isinstance(problem.fisher, fishers):
-            # Nobody else's columns are like these: there is nothing to remember.
-            return observe(
-                replace(problem, fisher=_WithColumns(problem.fisher, wrong)), rounding=False
-            )
-        return observed_exactly(problem)
+    def observing(problem: Problem) -> Observations:
+        likelihood, fisher = problem.likelihood, problem.fisher
+        if not isinstance(likelihood, likelihoods or object) or not isinstance(fisher, fishers):
+            return observed_exactly(problem)
+        other = replace(problem, likelihood=_OtherRoot(fisher, likelihood, wrong), fisher=Exact())
+        return observe(other, rounding=False)  # of a kind that is not worth remembering
 
-    return replace(CORRECT, look=look).ekfac
+    return replace(CORRECT, observe=observing).ekfac
 
 
 def exact_with(wrong: Wrong, *likelihoods: type) -> Ask:
-    """The same where the Fisher is exact."""
-    return with_columns(wrong, likelihoods, (Exact,))
+    """One whose columns of the exact Fisher alone are wrong."""
+    return with_columns(wrong, *likelihoods, fishers=(Exact,))
 
 
-def classes_last(asked: Asked, f: Tensor) -> Tensor:
-    """[N, T, K]."""
-    assert isinstance(asked.likelihood, Categorical)
-    f = f.movedim(asked.likelihood.class_axis, -1)
-    return f.reshape(len(f), -1, f.shape[-1])
-
-
-def as_outputs(asked: Asked, S: Tensor) -> Tensor:
-    """[N, C, T, K] to [N, C, *out]."""
-    assert isinstance(asked.likelihood, Categorical)
-    axis = asked.likelihood.class_axis
-    positions = asked.f.movedim(axis, -1).shape[1:]
-    S = S.reshape(*S.shape[:2], *positions)
-    return S.movedim(-1, axis if axis < 0 else axis + 1)
+def empirical_with(wrong: Wrong, *likelihoods: type) -> Ask:
+    """One whose columns of the empirical Fisher alone are wrong."""
+    return with_columns(wrong, *likelihoods, fishers=(Empirical,))

@@ -1,1 +1,1 @@
-"""Mistakes in Lambda."""
+"""Mistakes in Lambda: in what is squared, in its numbers, their order and their scale."""

@@ -1,72 +1,35 @@
 """Mistakes in products: what matvec makes of V with Q_B, Q_A and Lambda that are right."""
 
+from dataclasses import replace
+
 import torch
-from torch import Tensor
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import InDtype, assembled, handed_over
-from ekfac_ref.matrix.operators import Dense, EigenKronecker
+from ekfac_ref.conformance.mutants.recipe import CORRECT, Product, Rounded, RoundedEigen, rounded
+from ekfac_ref.conformance.subjects.subject import Ask
+from ekfac_ref.matrix.operators import Dense
 
 
-def _kron_of_the_other_order(Q_B: Tensor, Q_A: Tensor, Lambda: Tensor) -> Dense:
+def _multiplying(product: Product) -> Ask:
+    """An EKFAC that is right but for its products."""
+    return replace(CORRECT, product=product).ekfac
+
+
+def _kron_in_the_other_order(right: RoundedEigen) -> Rounded:
     """Q_A (x) Q_B with Lambda by rows, for V by rows."""
-    Q = torch.kron(Q_A.contiguous(), Q_B.contiguous())
-    return Dense((Q * Lambda.reshape(-1)) @ Q.T, (len(Q_B), len(Q_A)))
+    Q = torch.kron(right.E.Q_A.contiguous(), right.E.Q_B.contiguous())
+    return rounded(Dense((Q * right.E.eigenvalues.reshape(-1)) @ Q.T, right.shape), right.dtype)
 
 
-class _NotTransposed(EigenKronecker):
-    def matvec(self, V: Tensor) -> Tensor:
-        """Q Lambda Q instead of Q Lambda Q^T."""
-        return self.Q_B @ (self.eigenvalues * (self.Q_B @ V @ self.Q_A.T)) @ self.Q_A.T
-
-
-class _OtherWayRound(EigenKronecker):
-    def matvec(self, V: Tensor) -> Tensor:
-        """Q^T Lambda Q instead of Q Lambda Q^T."""
-        return self.Q_B.T @ (self.eigenvalues * (self.Q_B @ V @ self.Q_A.T)) @ self.Q_A
-
-
-class _Twice(EigenKronecker):
-    def matvec(self, V: Tensor) -> Tensor:
-        return super().matvec(super().matvec(V))
-
-
-class _Damped(EigenKronecker):
-    def matvec(self, V: Tensor) -> Tensor:
-        return super().matvec(V) + 1e-3 * self.eigenvalues.mean() * V
-
-
-class _Untouched(EigenKronecker):
-    def matvec(self, V: Tensor) -> Tensor:
-        """The column of the bias, or of the last input, comes back as it went in."""
-        return torch.cat([super().matvec(V)[:, :-1], V[:, -1:]], 1)
-
-
-class _OfTheDirection(EigenKronecker):
-    def matvec(self, V: Tensor) -> Tensor:
-        return super().matvec(V / V.norm()) if V.any() else V
-
-
-class _InHalf(EigenKronecker):
-    def matvec(self, V: Tensor) -> Tensor:
-        return super().matvec(V).bfloat16().double()
-
-
-class _InBuffer(InDtype):
+def _in_a_buffer(right: RoundedEigen) -> Rounded:
     """Every product is written to the same memory."""
-
-    def matvec(self, V: Tensor) -> Tensor:
-        product = super().matvec(V)
-        if "buffer" not in vars(self):
-            object.__setattr__(self, "buffer", torch.empty_like(product))
-        return vars(self)["buffer"].copy_(product)
+    buffer = torch.empty(right.shape, dtype=right.dtype)
+    return replace(right, matvec=lambda V: buffer.copy_(right.matvec(V)))
 
 
-class _OverV(InDtype):
+def _over_V(right: RoundedEigen) -> Rounded:
     """The product is written to where V was."""
-
-    def matvec(self, V: Tensor) -> Tensor:
-        return V.copy_(super().matvec(V))
+    return replace(right, matvec=lambda V: V.copy_(right.matvec(V)))
 
 
 PRODUCTS = (
@@ -75,7 +38,7 @@ PRODUCTS = (
         mistake="builds kron(Q_A, Q_B) with eigenvalues and vectors in row order (right: kron(Q_B, "
         "Q_A))",
         story="vec stacks columns in the papers and rows in code: curvlinops#182.",
-        ekfac=assembled(_kron_of_the_other_order),
+        ekfac=replace(CORRECT, hand_over=_kron_in_the_other_order).ekfac,
         laws=("commutes", "self-projection"),
         only="d_out > 1, d_in > 1",
     ),
@@ -83,7 +46,7 @@ PRODUCTS = (
         name="not-transposed",
         mistake="multiplies Q Lambda Q (right: Q Lambda Q^T)",
         story="Laplace#268: z L for z L^T.",
-        ekfac=assembled(_NotTransposed),
+        ekfac=_multiplying(lambda E, V: E.Q_B @ (E.eigenvalues * (E.Q_B @ V @ E.Q_A.T)) @ E.Q_A.T),
         laws=("symmetry", "commutes"),
         only="d_in > 1 or d_out > 1",
     ),
@@ -91,7 +54,7 @@ PRODUCTS = (
         name="other-way-round",
         mistake="multiplies Q^T Lambda Q (right: Q Lambda Q^T)",
         story="Transposes exchanged in the product, whereas Q and Lambda are right.",
-        ekfac=assembled(_OtherWayRound),
+        ekfac=_multiplying(lambda E, V: E.Q_B.T @ (E.eigenvalues * (E.Q_B @ V @ E.Q_A.T)) @ E.Q_A),
         laws=("commutes", "self-projection"),
         only="d_in > 1 or d_out > 1",
     ),
@@ -99,42 +62,42 @@ PRODUCTS = (
         name="multiplied-twice",
         mistake="applies E twice (right: once)",
         story="pyDVL#595 applied its operator to what it had been applied to.",
-        ekfac=assembled(_Twice),
+        ekfac=_multiplying(lambda E, V: E.matvec(E.matvec(V))),
         laws=("trace", "self-projection"),
     ),
     Mutant(
         name="damped-product",
         mistake="adds damping in the product (right: in solves only)",
         story="Damping stored with the eigenvalues.",
-        ekfac=assembled(_Damped),
+        ekfac=_multiplying(lambda E, V: E.matvec(V) + 1e-3 * E.eigenvalues.mean() * V),
         laws=("trace", "self-projection"),
     ),
     Mutant(
         name="column-untouched",
         mistake="returns the last column of V as it was (right: all of the product)",
         story="curvlinops#77: entries that nothing had processed came back as they went in.",
-        ekfac=assembled(_Untouched),
+        ekfac=_multiplying(lambda E, V: torch.cat([E.matvec(V)[:, :-1], V[:, -1:]], 1)),
         laws=("trace", "commutes"),
     ),
     Mutant(
         name="product-of-the-direction",
         mistake="normalises V (right: multiplies it)",
         story="A helper of the power method; every unit vector comes out right.",
-        ekfac=assembled(_OfTheDirection),
+        ekfac=_multiplying(lambda E, V: E.matvec(V / V.norm()) if V.any() else V),
         laws=("linear",),
     ),
     Mutant(
         name="product-in-half-precision",
         mistake="returns products in bfloat16 (right: in the dtype of the model)",
         story="Automatic mixed precision, left on.",
-        ekfac=assembled(_InHalf),
+        ekfac=_multiplying(lambda E, V: E.matvec(V).bfloat16().double()),
         laws=("trace", "self-projection"),
     ),
     Mutant(
         name="product-in-a-buffer",
         mistake="returns every product in the same memory (right: in memory of its own)",
         story="asdl@c73fab8: the next call overwrote what the caller had kept.",
-        ekfac=handed_over(_InBuffer),
+        ekfac=replace(CORRECT, hand_over=_in_a_buffer).ekfac,
         laws=("own answers",),
         only="d_out d_in > 1",
     ),
@@ -142,7 +105,7 @@ PRODUCTS = (
         name="product-over-v",
         mistake="writes the product to where V was (right: leaves V alone)",
         story="kfac-pytorch@06af951, asdl@c9916bc: in-place arithmetic on what others still hold.",
-        ekfac=handed_over(_OverV),
+        ekfac=replace(CORRECT, hand_over=_over_V).ekfac,
         laws=("own answers",),
     ),
 )
