@@ -1,6 +1,5 @@
 """A bias apart, one A for all groups: declared, and judged exactly."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,15 +50,6 @@ from tests.support.other_definitions import (
     pieces,
     whole,
 )
-from tests.support.snapshot import as_users_run_it
-
-
-@pytest.fixture(autouse=True)
-def _without_type_checks() -> Iterator[None]:
-    """They draw from the random state that "leaves alone" watches, and they take long."""
-    with as_users_run_it():
-        yield
-
 
 # Declared, they conform; else they do not.
 

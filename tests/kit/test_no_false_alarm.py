@@ -1,6 +1,5 @@
 """Correct answers in the corners where a bound on rounding is easily too tight."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -18,17 +17,9 @@ from ekfac_ref.conformance.truth.observation import Observation, observe
 from ekfac_ref.matrix.operators import Dense
 from ekfac_ref.question.problem import Problem
 from tests.support import by_hand as bare
-from tests.support.snapshot import as_users_run_it
 from tests.support.witnesses import witnesses
 
 GAUSS = ek.Gaussian()
-
-
-@pytest.fixture(autouse=True)
-def _without_type_checks() -> Iterator[None]:
-    """They draw from the random state that "leaves alone" watches."""
-    with as_users_run_it():
-        yield
 
 
 @pytest.mark.parametrize("path", ["reference", "reference_float32", "hooks"])

@@ -1,7 +1,6 @@
 """How small an error do laws see? Small ones; and where they see none, a pass is worth nothing."""
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,16 +16,9 @@ from ekfac_ref.conformance.run.resolution import blind, resolution
 from ekfac_ref.conformance.run.verdicts import Status
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.examples import reference
-from tests.support.snapshot import as_users_run_it
 from tests.support.witnesses import images, witnesses
 
 LARGER, ELSEWHERE, EVERY_TIME, LOST = BLURS
-
-
-@pytest.fixture(autouse=True)
-def _without_type_checks() -> Iterator[None]:
-    with as_users_run_it():
-        yield
 
 
 @pytest.fixture(scope="module")

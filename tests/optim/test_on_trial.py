@@ -1,6 +1,6 @@
 """The preconditioners after one update are put on trial like any other implementation."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -14,17 +14,13 @@ from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.verdicts import Status
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.optim import EKFACPreconditioner, KFACPreconditioner
-from tests.support.snapshot import as_users_run_it
 
 Make = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
-def _as_in_a_shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Without type checks, and without the search for smaller problems."""
+def _no_search_for_smaller_problems(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_module, "shrink", lambda *arguments: None)
-    with as_users_run_it():
-        yield
 
 
 def joined(parts: list[Any]) -> Any:

@@ -3,7 +3,6 @@
 import ast
 import importlib
 import inspect
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -25,7 +24,6 @@ from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import Subject, load
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.examples import hooks, notebook, notebook_columns, reference
-from tests.support.snapshot import as_users_run_it
 
 HOOKS = importlib.import_module("ekfac_ref.examples.hooks")
 NOTEBOOK = importlib.import_module("ekfac_ref.examples.notebook")
@@ -34,18 +32,16 @@ NOTICED_BY_FEW = {"linear", "symmetry", "psd", "trace", "no memory"}
 
 
 @pytest.fixture
-def _as_in_a_shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As users run it, less the search for smaller problems, which takes most of the time."""
+def _no_search_for_smaller_problems(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes most of the time."""
     monkeypatch.setattr(check_module, "shrink", lambda *arguments: None)
-    with as_users_run_it():
-        yield
 
 
 def broken(report: Report) -> set[str]:
     return {v.law.name for v in report.verdicts if v.status is Status.FAIL}
 
 
-@pytest.mark.usefixtures("_as_in_a_shell")
+@pytest.mark.usefixtures("_no_search_for_smaller_problems")
 @pytest.mark.parametrize("subject", [reference, hooks], ids=lambda s: s.name)
 def test_what_is_right_conforms(subject: Subject) -> None:
     report = check(subject, PROFILES["demo"])
@@ -68,7 +64,7 @@ def test_the_adapter_of_hooks_has_at_most_ten_lines() -> None:
     assert sum((node.end_lineno or 0) - node.lineno + 1 for node in statements) <= 10
 
 
-@pytest.mark.usefixtures("_as_in_a_shell")
+@pytest.mark.usefixtures("_no_search_for_smaller_problems")
 def test_the_notebook_as_its_author_read_it() -> None:
     """A wrong basis: whatever asks about the basis breaks, and the famous laws do not."""
     report = check(notebook, FEW)
@@ -78,7 +74,7 @@ def test_the_notebook_as_its_author_read_it() -> None:
     assert not broken(report) & NOTICED_BY_FEW
 
 
-@pytest.mark.usefixtures("_as_in_a_shell")
+@pytest.mark.usefixtures("_no_search_for_smaller_problems")
 def test_the_notebook_read_by_columns() -> None:
     """The right basis with its eigenvalues in the wrong order."""
     report = check(notebook_columns, FEW)
@@ -96,7 +92,7 @@ def small_problem(bias: bool = True, **choices: ek.Expand | ek.Reduce | ek.Empir
     return ek.Problem(nn.Sequential(*layers).double(), batches, ek.Gaussian(), **choices)
 
 
-@pytest.mark.usefixtures("_as_in_a_shell")
+@pytest.mark.usefixtures("_no_search_for_smaller_problems")
 def test_the_notebook_leaves_a_bias_out_without_a_word() -> None:
     model = small_problem().model
     its = NOTEBOOK.NotebookEKFAC(model)
@@ -246,7 +242,7 @@ def test_scales(scale: adapter.Scale, factor: object, empirical: bool) -> None:
 def test_losses_are_those_of_the_likelihood(likelihood: ek.Likelihood) -> None:
     for loss in (adapter.mean_loss(likelihood), adapter.sum_loss(likelihood)):
         assert ek.likelihood_of(loss) == likelihood
-    with as_users_run_it(), pytest.raises(ValueError, match="no torch loss known"):
+    with pytest.raises(ValueError, match="no torch loss known"):
         adapter.mean_loss(object())  # type: ignore[arg-type]
 
 
@@ -285,7 +281,7 @@ def test_the_wrong_convention_is_named() -> None:
         adapted(lambda asked: {"0": parts["0"]})(problem)
 
 
-@pytest.mark.usefixtures("_as_in_a_shell")
+@pytest.mark.usefixtures("_no_search_for_smaller_problems")
 def test_a_subject_in_another_convention_conforms_once_it_is_declared() -> None:
     """The reference itself, by columns, the bias first, at the scale of a sum loss."""
 
@@ -314,7 +310,7 @@ def test_a_subject_in_another_convention_conforms_once_it_is_declared() -> None:
     assert "trace" in broken(check(undeclared, FEW))
 
 
-@pytest.mark.usefixtures("_as_in_a_shell")
+@pytest.mark.usefixtures("_no_search_for_smaller_problems")
 @pytest.mark.parametrize(
     ("subject", "mistake"),
     [

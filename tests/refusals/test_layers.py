@@ -11,7 +11,6 @@ from torch.nn.utils import parametrizations
 
 import ekfac_ref as ek
 from tests.support.refusals import ENTRIES, Arguments, Cases, assert_refused, regression
-from tests.support.snapshot import as_users_run_it
 
 case = Cases()
 
@@ -262,7 +261,7 @@ def test_a_layer_behind_a_recurrent_network(
 def test_an_argument_of_the_wrong_kind_is_refused_at_once(
     argument: str, wrong: Any, advice: str
 ) -> None:
-    with as_users_run_it(), pytest.raises(ek.ProblemError) as caught:
+    with pytest.raises(ek.ProblemError) as caught:
         ek.Problem(**two_layers(**{argument: wrong}))
     assert str(caught.value).startswith(f"{argument}: ")
     assert advice in str(caught.value)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import ekfac_ref as ek
-from tests.support.snapshot import as_users_run_it, snapshot
+from ekfac_ref.conformance.subjects.snapshot import snapshot
 
 Arguments = dict[str, Any]
 
@@ -47,7 +47,7 @@ def assert_refused(
 ) -> None:
     """The entry raises a ProblemError with both strings, and the caller's things stay put."""
     before = snapshot(arguments["model"], arguments["batches"])
-    with as_users_run_it(), pytest.raises(ek.ProblemError) as caught:
+    with pytest.raises(ek.ProblemError) as caught:
         entry(ek.Problem(**arguments))
     assert culprit in str(caught.value)
     assert advice in str(caught.value)
