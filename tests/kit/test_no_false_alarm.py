@@ -67,6 +67,7 @@ def turned(seen: Observation, angle: float) -> Case:
     return Case("layer", seen, dense, dense, None, None)
 
 
+@pytest.mark.shapes
 def test_a_basis_that_rounding_turns_toward_the_null_space() -> None:
     seen = nearly_singular()
     of_rounding = torch.finfo(torch.float64).eps * 0.5 / 5e-11

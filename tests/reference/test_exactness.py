@@ -15,6 +15,8 @@ from ekfac_ref.conformance.truth.observation import Observation, observe
 from tests.support import by_hand as bare
 from tests.support.ask import ekfac_of, kfac_of
 
+pytestmark = pytest.mark.shapes
+
 small = st.integers(1, 4)
 shapes = st.tuples(small, small)
 BOTH, EXPAND, REDUCE = (ek.Expand(), ek.Reduce()), (ek.Expand(),), (ek.Reduce(),)

@@ -21,6 +21,8 @@ from ekfac_ref.conformance.truth.tolerance import LIMIT
 from tests.support import by_hand as bare
 from tests.support.ask import answers, ekfac_of, kfac_of
 
+pytestmark = pytest.mark.shapes
+
 fishers = st.sampled_from([ek.Exact(), ek.Empirical(), ek.Sampled(draws=2, seed=1)])
 
 

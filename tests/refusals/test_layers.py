@@ -221,6 +221,7 @@ def test_the_advice_to_name_the_layers_works(
             assert tuple(entry(problem)) == layers
 
 
+@pytest.mark.shapes
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
