@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import ekfac_ref as ek
-from tests.support.refusals import ENTRIES, Arguments, Cases, assert_refused, regression
+from tests.support.refusals import ENTRIES, Arguments, Cases, regression
 
 case = Cases()
 
@@ -193,12 +193,7 @@ def layers_of_two_dtypes() -> Arguments:
     return arguments
 
 
-@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-@case.everywhere
-def test_a_layer_that_is_not_supported_is_refused_by_name(
-    entry: Callable[[ek.Problem], Any], build: Callable[[], Arguments], culprit: str, advice: str
-) -> None:
-    assert_refused(entry, build(), culprit, advice)
+test_a_layer_that_is_not_supported_is_refused_by_name = case.at(ENTRIES)
 
 
 @pytest.mark.parametrize(
