@@ -3,12 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
 import ekfac_ref as ek
-from ekfac_ref.conformance.run import check as check_module
 from ekfac_ref.conformance.run.check import check
 from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.verdicts import Status
@@ -16,11 +14,6 @@ from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.optim import EKFACPreconditioner, KFACPreconditioner
 
 Make = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def _no_search_for_smaller_problems(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check_module, "shrink", lambda *arguments: None)
 
 
 def joined(parts: list[Any]) -> Any:

@@ -16,7 +16,6 @@ from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.problems import families
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems, families_for
-from ekfac_ref.conformance.run import check as check_module
 from ekfac_ref.conformance.run.check import check
 from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.run.verdicts import Report, Status
@@ -31,17 +30,10 @@ FEW = Profile("few", 4, 0.0)
 NOTICED_BY_FEW = {"linear", "symmetry", "psd", "trace", "no memory"}
 
 
-@pytest.fixture
-def _no_search_for_smaller_problems(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes most of the time."""
-    monkeypatch.setattr(check_module, "shrink", lambda *arguments: None)
-
-
 def broken(report: Report) -> set[str]:
     return {v.law.name for v in report.verdicts if v.status is Status.FAIL}
 
 
-@pytest.mark.usefixtures("_no_search_for_smaller_problems")
 @pytest.mark.parametrize("subject", [reference, hooks], ids=lambda s: s.name)
 def test_what_is_right_conforms(subject: Subject) -> None:
     report = check(subject, PROFILES["demo"])
@@ -64,7 +56,6 @@ def test_the_adapter_of_hooks_has_at_most_ten_lines() -> None:
     assert sum((node.end_lineno or 0) - node.lineno + 1 for node in statements) <= 10
 
 
-@pytest.mark.usefixtures("_no_search_for_smaller_problems")
 def test_the_notebook_as_its_author_read_it() -> None:
     """A wrong basis: whatever asks about the basis breaks, and the famous laws do not."""
     report = check(notebook, FEW)
@@ -74,7 +65,6 @@ def test_the_notebook_as_its_author_read_it() -> None:
     assert not broken(report) & NOTICED_BY_FEW
 
 
-@pytest.mark.usefixtures("_no_search_for_smaller_problems")
 def test_the_notebook_read_by_columns() -> None:
     """The right basis with its eigenvalues in the wrong order."""
     report = check(notebook_columns, FEW)
@@ -92,7 +82,6 @@ def small_problem(bias: bool = True, **choices: ek.Expand | ek.Reduce | ek.Empir
     return ek.Problem(nn.Sequential(*layers).double(), batches, ek.Gaussian(), **choices)
 
 
-@pytest.mark.usefixtures("_no_search_for_smaller_problems")
 def test_the_notebook_leaves_a_bias_out_without_a_word() -> None:
     model = small_problem().model
     its = NOTEBOOK.NotebookEKFAC(model)
@@ -281,7 +270,6 @@ def test_the_wrong_convention_is_named() -> None:
         adapted(lambda asked: {"0": parts["0"]})(problem)
 
 
-@pytest.mark.usefixtures("_no_search_for_smaller_problems")
 def test_a_subject_in_another_convention_conforms_once_it_is_declared() -> None:
     """The reference itself, by columns, the bias first, at the scale of a sum loss."""
 
@@ -310,7 +298,6 @@ def test_a_subject_in_another_convention_conforms_once_it_is_declared() -> None:
     assert "trace" in broken(check(undeclared, FEW))
 
 
-@pytest.mark.usefixtures("_no_search_for_smaller_problems")
 @pytest.mark.parametrize(
     ("subject", "mistake"),
     [
