@@ -44,7 +44,6 @@ from tests.support.other_definitions import (
     broken,
     correct,
     drawn,
-    dtype_of,
     grouped,
     masked,
     pieces,
@@ -64,7 +63,7 @@ def test_the_drawn_problems_have_what_the_definitions_are_about() -> None:
     assert any("bias" in of for of in names)
     assert {type(problem.sharing) for problem in drawn()} == {ek.Expand, ek.Reduce}
     assert {problem.mask is None for problem in drawn()} == {True, False}
-    assert {dtype_of(problem) for problem in drawn()} == {torch.float64, torch.float32}
+    assert {problem.dtype for problem in drawn()} == {torch.float64, torch.float32}
 
 
 @pytest.mark.parametrize("opaque", [False, True], ids=["in blocks", "opaque"])

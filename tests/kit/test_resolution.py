@@ -16,7 +16,7 @@ from ekfac_ref.conformance.run.resolution import blind, resolution
 from ekfac_ref.conformance.run.verdicts import Status
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.examples import reference
-from tests.support.witnesses import images, witnesses
+from tests.support.witnesses import witnesses
 
 LARGER, ELSEWHERE, EVERY_TIME, LOST = BLURS
 
@@ -69,9 +69,9 @@ def test_what_no_law_is_about_it_does_not_see(problem) -> None:
     assert blind([LAWS["trace"]], reference, problem, 1e-17) == [LAWS["trace"]]
 
 
-def test_groups_are_spoilt_one_by_one() -> None:
+def test_groups_are_perturbed_one_by_one() -> None:
     """Else they would be coupled, which no law is asked about."""
-    grouped = next(p for p in images() if getattr(p.model[0], "groups", 1) == 2)
+    grouped = witnesses()["image 5"]  # a Conv1d in two groups
     assert notices(LAWS["moments"], Trial(blurred(reference, ELSEWHERE, 0.1), grouped))
     assert not notices(LAWS["moments"], Trial(reference, grouped))
 

@@ -245,12 +245,11 @@ THREE_LINES = f"""
 from dataclasses import replace
 
 import ekfac_ref
-from ekfac_ref.conformance.run.profile import Profile
-from ekfac_ref.conformance.mutants import MUTANTS
+from ekfac_ref import conformance as ct
 from ekfac_ref.conformance.for_pytest import conformance_tests
 
-tiny = Profile("tiny", 3, 0.0)
-mutant = MUTANTS[{MUTANT!r}]
+tiny = ct.Profile("tiny", 3, 0.0)
+mutant = ct.MUTANTS[{MUTANT!r}]
 calls = []
 
 def counted(problem):
