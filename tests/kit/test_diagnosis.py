@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 import ekfac_ref as ek
-from ekfac_ref.conformance.diagnosis import search as suspects
-from ekfac_ref.conformance.diagnosis import selection as evidence
+from ekfac_ref.conformance.diagnosis import search, selection
 from ekfac_ref.conformance.diagnosis.comparable import DOUBLE as PRECISION
 from ekfac_ref.conformance.diagnosis.diagnose import CORRECT, Candidate, diagnose
 from ekfac_ref.conformance.mutants import MUTANTS
@@ -28,7 +27,7 @@ Ask = Callable[[ek.Problem], dict[str, ek.Operator]]
 
 @pytest.fixture(autouse=True)
 def _fewer_problems(monkeypatch) -> None:
-    monkeypatch.setattr(evidence, "DRAWS", (9,))  # they are enough to tell these mistakes apart
+    monkeypatch.setattr(selection, "DRAWS", (9,))  # they are enough to tell these mistakes apart
 
 
 def scaled(ask: Ask, factor: Callable[[int, int], float]) -> Ask:
@@ -96,10 +95,10 @@ def test_the_example_of_hooks_made_again_is_right() -> None:
 
 
 def test_twelve_problems_at_least_are_informative(monkeypatch) -> None:
-    monkeypatch.setattr(evidence, "DRAWS", (9,) * 3)
-    draws = evidence.drawn(MISTAKES["square-each-position"], PRECISION, 0)
-    found = evidence.enough(draws, PRECISION, positions=True)
-    used = [c.question for c in evidence.chosen(found, PRECISION)]
+    monkeypatch.setattr(selection, "DRAWS", (9,) * 3)
+    draws = selection.drawn(MISTAKES["square-each-position"], PRECISION, 0)
+    found = selection.enough(draws, PRECISION, positions=True)
+    used = [c.question for c in selection.chosen(found, PRECISION)]
     informative = [
         all(N >= 3 and K >= 2 for N, _, K in q.sizes)
         and any(T >= 2 and d != e for (_, T, _), (d, e) in zip(q.sizes, q.shapes, strict=True))
@@ -110,8 +109,8 @@ def test_twelve_problems_at_least_are_informative(monkeypatch) -> None:
 
 @pytest.mark.parametrize(("ask", "times"), [(ek.ekfac, 2), (ek.kfac, 1)])
 def test_more_is_drawn_while_the_subject_looks_right(ask: Ask, times: int) -> None:
-    draw = next(evidence.drawn(double(ask), PRECISION, 0))
-    assert len(evidence.enough(iter([draw, draw]), PRECISION, False)) == times * len(draw)
+    draw = next(selection.drawn(double(ask), PRECISION, 0))
+    assert len(selection.enough(iter([draw, draw]), PRECISION, False)) == times * len(draw)
 
 
 def test_what_cancels_to_rounding_is_nothing() -> None:
@@ -121,7 +120,7 @@ def test_what_cancels_to_rounding_is_nothing() -> None:
         return R.square().sum(1).mean(0) - R.mean(0).square().sum(0)
 
     same = Recipe(look=lambda s: s.of([0, 0, 0]), square=variance)
-    draw = next(evidence.drawn(remade.subject(same), PRECISION, 0))
+    draw = next(selection.drawn(remade.subject(same), PRECISION, 0))
     one_column = [c for c in draw if len(next(iter(c.question.seen.values()))[0].G[0]) == 1]
     assert len(one_column) > 3
     assert not any(E.any() for c in one_column for E in c.given)
@@ -130,11 +129,11 @@ def test_what_cancels_to_rounding_is_nothing() -> None:
 def test_what_agrees_on_few_problems_is_asked_about_more() -> None:
     tied = [Candidate(name, 1.0, (0.0, 0.0, 0.0), 0.0) for name in ("sum-over-samples", "other")]
     both = (*FEW, Mutant("other", "does another", "", ek.ekfac, ()))
-    others = next(evidence.drawn(MISTAKES["sum-over-samples"], PRECISION, 0))
-    one, other = suspects.told_apart(tied, both, others, PRECISION)
+    others = next(selection.drawn(MISTAKES["sum-over-samples"], PRECISION, 0))
+    one, other = search.told_apart(tied, both, others, PRECISION)
     assert one.error < 1e-12
     assert other.error > 0.1
-    assert suspects.told_apart(tied[1:], both, others, PRECISION) == tied[1:]
+    assert search.told_apart(tied[1:], both, others, PRECISION) == tied[1:]
 
 
 def test_a_mistake_with_a_factor() -> None:

@@ -1,4 +1,8 @@
-"""The laws, on networks that Hypothesis draws. First the four of the project's charter."""
+"""The laws on networks that Hypothesis draws.
+
+First those of every block, F, KFAC and EKFAC: symmetric, positive semidefinite, exact for one
+sample, turning with the data. Then what each of the three is by its definition.
+"""
 
 import pytest
 import torch
@@ -59,7 +63,7 @@ def test_rotation_invariance(fill, sizes, sharing, data) -> None:
     equivariance.ekfac_turned(ekfac_of(before), ekfac_of(after), U, R, before, after)
 
 
-# Beyond the charter.
+# What each of them is.
 
 
 @given(problems(), fishers, sharings)
