@@ -1,4 +1,4 @@
-"""A bias apart, one A for all groups: declared, and judged exactly."""
+"""A bias treated by itself, or one A for all groups: where declared, it is judged exactly."""
 
 from dataclasses import dataclass, replace
 from typing import Any

@@ -144,7 +144,7 @@ def test_a_mistake_with_a_factor() -> None:
     assert ", times N / 2: agreement " in found.sentence
 
 
-def test_mutants_that_say_the_same_come_in_one_breath() -> None:
+def test_mutants_with_equal_matrices_are_named_together() -> None:
     subject = MISTAKES["square-each-position"]
     one = Mutant("one", "does one thing", "", subject.ekfac, ())
     other = replace(one, name="other", mistake="does another")
@@ -152,7 +152,7 @@ def test_mutants_that_say_the_same_come_in_one_breath() -> None:
     assert "does one thing, or, which is the same here, does another: agreement" in sentence
 
 
-def test_random_matrices_are_like_nothing() -> None:
+def test_random_matrices_fit_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
 
     def random(Q_B: Tensor, Q_A: Tensor, Lambda: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A path of its own to solve is judged by the subject's own E."""
+"""What a subject's ``precondition`` makes of v must solve (E + damping I) x = v with its own E."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

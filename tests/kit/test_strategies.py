@@ -1,4 +1,4 @@
-"""The generator of networks reaches its corners; one that does not would make every law idle."""
+"""Every kind of layer, data and mask is drawn often enough that fifty problems have it."""
 
 from collections import Counter
 

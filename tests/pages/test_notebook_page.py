@@ -77,7 +77,7 @@ def test_results_are_in_blocks_that_run() -> None:
     assert len(re.findall(r"\d+\.\d+", printed)) >= 10
 
 
-def test_laws_are_named_as_in_the_lawbook() -> None:
+def test_laws_are_named_as_the_kit_names_them() -> None:
     names = {law.name for law in LAWS.values()}
     said = set(re.findall(r"laws?\s`([^`]+)`", PROSE))
     assert said == {"leaves alone", "kernel", "precondition"}
