@@ -74,7 +74,7 @@ def test_no_cell_is_left_without_a_word() -> None:
 def test_results_are_in_blocks_that_run() -> None:
     assert re.findall(r"\d+\.\d+", PROSE) == []
     printed = "".join(text for language, text in FENCED.findall(PAGE) if language == "text")
-    assert len(re.findall(r"\d+\.\d+", printed)) >= 10
+    assert len(re.findall(r"\d+\.\d+", printed)) >= 10  # or the first line finds nothing anyway
 
 
 def test_laws_are_named_as_the_kit_names_them() -> None:
