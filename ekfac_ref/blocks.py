@@ -14,29 +14,26 @@ import torch
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.matrix.ekfac import eigenbasis, squares_from_taps
 from ekfac_ref.matrix.fisher import FullFisher, sum_of_outer_products
-from ekfac_ref.matrix.kfac import Factors, add, chunk_factors, kronecker
-from ekfac_ref.matrix.operators import Block, BlockDiagonal, Dense, EigenKronecker, Kronecker
+from ekfac_ref.matrix.kfac import FactorSums, add, chunk_factors, kronecker
+from ekfac_ref.matrix.operators import BlockDiagonal, Dense, EigenKronecker, Kronecker, direct_sum
 from ekfac_ref.model.gradients import Gradients, gradients
-from ekfac_ref.model.random_state import apart, generators, untouched
+from ekfac_ref.model.random_state import generators, interleaved, undisturbed
 from ekfac_ref.model.session import Session, open_session
-from ekfac_ref.model.tapped import tapped
+from ekfac_ref.model.taps import tapped
+from ekfac_ref.question.batches import CHUNK_BYTES
 from ekfac_ref.question.problem import Problem
-
-CHUNK_BYTES = 256 * 2**20
 
 Value = TypeVar("Value")
 ByGroup = dict[str, list[Value]]
 
 
-def _undisturbed(compute: Callable[[Problem], Value]) -> Callable[[Problem], Value]:
-    """Whatever gradient mode the caller is in, and leaving the caller's random numbers alone."""
-
+def _undisturbing(compute: Callable[[Problem], Value]) -> Callable[[Problem], Value]:
     @wraps(compute)
-    def undisturbed(problem: Problem) -> Value:
-        with torch.inference_mode(False), torch.no_grad(), untouched(*generators(problem.batches)):
+    def computed(problem: Problem) -> Value:
+        with undisturbed(problem.batches):
             return compute(problem)
 
-    return undisturbed
+    return computed
 
 
 @torch.inference_mode(False)
@@ -49,10 +46,10 @@ def per_sample_gradients(problem: Problem) -> Iterator[Gradients]:
     follow the order of the data and hold about CHUNK_BYTES at most.
     """
     chunks = gradients(open_session(problem), CHUNK_BYTES)
-    yield from apart(chunks, *generators(problem.batches))
+    yield from interleaved(chunks, *generators(problem.batches))
 
 
-@_undisturbed
+@_undisturbing
 def exact_fisher(problem: Problem) -> dict[str, Dense | BlockDiagonal]:
     """F = (1/N) sum_nc vec(G_nc) vec(G_nc)^T of every layer, from explicit gradients.
 
@@ -69,12 +66,12 @@ def exact_fisher(problem: Problem) -> dict[str, Dense | BlockDiagonal]:
             _accumulate(sums, layer.name, [sum_of_outer_products(G_k) for G_k in by_group], _plus)
         N += len(G[layer.name])
     return {
-        name: _direct_sum([Dense(total / N, shapes[name]) for total in totals])
+        name: direct_sum([Dense(total / N, shapes[name]) for total in totals])
         for name, totals in sums.items()
     }
 
 
-@_undisturbed
+@_undisturbing
 def full_fisher(problem: Problem) -> FullFisher:
     """The Fisher of all layers together, cross-layer and cross-group blocks included.
 
@@ -91,14 +88,14 @@ def full_fisher(problem: Problem) -> FullFisher:
     return FullFisher(total / N, shapes)
 
 
-@_undisturbed
+@_undisturbing
 def kfac(problem: Problem) -> dict[str, Kronecker | BlockDiagonal]:
     """B (x) A of every layer, under the problem's sharing."""
     factors = _factors(open_session(problem))
-    return {name: _direct_sum([kronecker(f) for f in fs]) for name, fs in factors.items()}
+    return {name: direct_sum([kronecker(f) for f in fs]) for name, fs in factors.items()}
 
 
-@_undisturbed
+@_undisturbing
 def ekfac(problem: Problem) -> dict[str, EigenKronecker | BlockDiagonal]:
     """KFAC's eigenbasis of every layer, with Lambda the diagonal of F read in it.
 
@@ -118,17 +115,17 @@ def ekfac(problem: Problem) -> dict[str, EigenKronecker | BlockDiagonal]:
             _accumulate(sums, name, squares, _plus)
         N += batch.size
     return {
-        name: _direct_sum(
+        name: direct_sum(
             [EigenKronecker(*Q, total / N) for Q, total in zip(bases[name], totals, strict=True)]
         )
         for name, totals in sums.items()
     }
 
 
-def _factors(session: Session) -> ByGroup[Factors]:
+def _factors(session: Session) -> ByGroup[FactorSums]:
     """The sums behind KFAC's factors, over one pass."""
     sharing = session.problem.sharing
-    total: ByGroup[Factors] = {}
+    total: ByGroup[FactorSums] = {}
     for batch, taps in tapped(session, CHUNK_BYTES):
         for name, by_group in taps.items():
             rows = [sharing.rows(t.a, t.g, t.counted) for t in by_group]
@@ -151,7 +148,3 @@ def _accumulate(
 
 def _plus(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return x.add_(y)  # x is a sum of this file's own
-
-
-def _direct_sum(blocks: list[Block]) -> Block | BlockDiagonal:
-    return blocks[0] if len(blocks) == 1 else BlockDiagonal(tuple(blocks))

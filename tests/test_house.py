@@ -28,16 +28,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conformance.adapter": SUBJECTS | {"losses", "conformance.subjects"},
     "conformance.laws": SUBJECTS | TRUTH,
     "conformance.mutants": SUBJECTS | TRUTH,
-    "conformance.run": {"errors", "question", "conformance.laws"} | TRUTH,
     "conformance.diagnosis": {"question", "model", "conformance.laws", "conformance.mutants"}
-    | {"conformance.run"}
+    | TRUTH,
+    "conformance.run": {"errors", "question", "conformance.laws", "conformance.mutants"}
+    | {"conformance.diagnosis"}
     | TRUTH,
     "conformance.reports": {"conformance.laws", "conformance.mutants", "conformance.run"}
     | {"conformance.diagnosis"}
     | TRUTH,
 }
 # What is at the top: whoever comes from outside comes in here, and nobody inside does.
-FACES = {"", "cli", "conformance", "examples"}
+FACES = {"", "cli", "commands", "conformance", "examples"}
 ACCUSED = {"", "blocks", "optim", "matrix.kfac", "matrix.ekfac"}
 
 
@@ -68,7 +69,7 @@ def imported(source: str, known: set[str]) -> set[str]:
 
 def folder(module: str) -> str:
     """The room of a module; all of ``conformance.mutants`` is one."""
-    if module in FACES or module.startswith("examples"):
+    if module in FACES or module.startswith(("examples", "commands")):
         return module.partition(".")[0]
     inside = [room for room in MAY_IMPORT if module == room or module.startswith(f"{room}.")]
     return inside[0] if inside else module

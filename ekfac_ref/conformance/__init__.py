@@ -20,11 +20,12 @@ from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.run.ask import ask
 from ekfac_ref.conformance.run.check import check
+from ekfac_ref.conformance.run.load import load
 from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.verdicts import Report, Status
 from ekfac_ref.conformance.subjects.definition import Definition, Separate, Shared
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
-from ekfac_ref.conformance.subjects.subject import Subject, as_subject, load
+from ekfac_ref.conformance.subjects.subject import Subject, as_subject
 from ekfac_ref.conformance.truth.tolerance import LawBroken
 
 __all__ = [

@@ -21,14 +21,14 @@ import pytest
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.source import script
-from ekfac_ref.conformance.reports import terminal as report_terminal
-from ekfac_ref.conformance.run.check import Run
-from ekfac_ref.conformance.run.profile import PROFILES, Profile
+from ekfac_ref.conformance.reports.terminal import printable
+from ekfac_ref.conformance.run.profile import Profile, profile_named
+from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.verdicts import Report, Status, Verdict
 from ekfac_ref.conformance.subjects.subject import as_subject
 from ekfac_ref.errors import ProblemError
 
-ANSWERS = "every problem is answered"  # not a law, but what they all need
+_ANSWERS = "every problem is answered"  # not a law, but what they all need
 
 
 def conformance_tests(
@@ -51,24 +51,24 @@ def conformance_tests(
         seconds: for all laws on one problem.
         name: how messages call a subject that has no name of its own.
     """
-    chosen, laws = _profile(profile), LAWS
-    if unknown := sorted(set(known or {}) - set(laws)):
-        raise ProblemError(f"known: there are no laws {unknown}; choose among {list(laws)}.")
-    on_trial = as_subject(thing, name)
+    if unknown := sorted(set(known or {}) - set(LAWS)):
+        raise ProblemError(f"known: there are no laws {unknown}; choose among {list(LAWS)}.")
+    chosen = profile_named(profile) if isinstance(profile, str) else profile
+    run = Run(as_subject(thing, name), chosen, seed, known=known or {}, seconds=seconds)
 
     @functools.cache
     def report() -> Report:
         # Warnings are the kit's and torch's own; where they are errors they would stop it.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Run(on_trial, chosen, seed, known=known or {}, seconds=seconds).report()
+            return run.report()
 
-    @pytest.mark.parametrize("law", [ANSWERS, *laws], ids=lambda law: law.replace(" ", "-"))
+    @pytest.mark.parametrize("law", [_ANSWERS, *LAWS], ids=lambda law: law.replace(" ", "-"))
     def test(law: str) -> None:
         found = report()
         if not found.complete:
-            raise KeyboardInterrupt  # the run has caught it to keep its report
-        if law == ANSWERS:
+            pytest.exit("interrupted", returncode=2)  # the run has caught it to keep its report
+        if law == _ANSWERS:
             _answers(found)
         else:
             _judge(next(v for v in found.verdicts if v.law.name == law))
@@ -76,19 +76,11 @@ def conformance_tests(
     return test
 
 
-def _profile(profile: Profile | str) -> Profile:
-    if isinstance(profile, Profile):
-        return profile
-    if profile not in PROFILES:
-        raise ProblemError(f"profile: there is no {profile!r}; choose among {list(PROFILES)}.")
-    return PROFILES[profile]
-
-
 def _answers(report: Report) -> None:
     if report.troubles:
         first = report.troubles[0]
         more = f"\n\nthe first of them:\n\n{script(first.problem, None, None)}\n{first.traceback}"
-        pytest.fail(report_terminal.plain(f"{report.summary}\n{first.what}{more}"), pytrace=False)
+        pytest.fail(printable(f"{report.summary}\n{first.what}{more}"), pytrace=False)
 
 
 def _judge(verdict: Verdict) -> None:
@@ -109,4 +101,4 @@ def _judge(verdict: Verdict) -> None:
 
 def _fail(law: Law, what: str) -> None:
     statement = f"{law.name}: {law.statement}" + (f" [{law.source}]" if law.source else "")
-    pytest.fail(report_terminal.plain(f"{statement}\n{what}"), pytrace=False)
+    pytest.fail(printable(f"{statement}\n{what}"), pytrace=False)

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 import ekfac_ref
-from ekfac_ref.conformance.problems.abilities import Abilities
-from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref import conformance as ct
 from ekfac_ref.examples.hooks import hooks
 from ekfac_ref.examples.notebook import notebook, notebook_columns
 from ekfac_ref.question.problem import Problem
@@ -22,7 +21,7 @@ def _precondition(
     return {name: blocks[name].solve(V, damping=damping) for name, V in gradients.items()}
 
 
-reference = Subject(
+reference = ct.Subject(
     "reference",
     ekfac_ref.ekfac,
     kfac=ekfac_ref.kfac,
@@ -30,5 +29,5 @@ reference = Subject(
     precondition=_precondition,
 )
 reference_float32 = replace(
-    reference, name="reference in float32", abilities=Abilities(dtypes=(torch.float32,))
+    reference, name="reference in float32", abilities=ct.Abilities(dtypes=(torch.float32,))
 )

@@ -12,18 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ekfac_ref import conformance as ct
 from ekfac_ref.conformance.adapter import Eigen, adapted
-from ekfac_ref.conformance.problems.abilities import Abilities
-from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Expand
 
-Columns = Callable[[Tensor, Tensor, int], Tensor]
-Batches = Iterable[tuple[Any, Tensor]]
+_Columns = Callable[[Tensor, Tensor, int], Tensor]
+_Batches = Iterable[tuple[Any, Tensor]]
 
 
 def hook_ekfac(
-    model: nn.Module, names: tuple[str, ...] | None, batches: Batches, columns: Columns
+    model: nn.Module, names: tuple[str, ...] | None, batches: _Batches, columns: _Columns
 ) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
     """{layer: (Q_B, Q_A, eigenvalues)}, for the named layers, or for all that can be trained.
 
@@ -42,16 +41,16 @@ def hook_ekfac(
     positions = dict.fromkeys(layers, 0)
     N = 0
     for x, y in batches:
-        for name, (a, g) in record(model, layers, x, y, columns, N).items():
+        for name, (a, g) in hooked(model, layers, x, y, columns, N).items():
             A[name] += torch.einsum("nti,ntj->ij", a, a)
             B[name] += torch.einsum("ncto,nctp->op", g, g)
             positions[name] += a.shape[0] * a.shape[1]
         N += len(y)
-    Q_A = {name: eigenvectors(A[name] / positions[name]) for name in layers}
-    Q_B = {name: eigenvectors(B[name] / N) for name in layers}
+    Q_A = {name: _eigenvectors(A[name] / positions[name]) for name in layers}
+    Q_B = {name: _eigenvectors(B[name] / N) for name in layers}
     first = 0
     for x, y in batches:
-        for name, (a, g) in record(model, layers, x, y, columns, first).items():
+        for name, (a, g) in hooked(model, layers, x, y, columns, first).items():
             # A sample's gradient is the sum over its positions, and only then is it squared.
             G = torch.einsum("ncto,nti->ncoi", g, a)
             squares[name] += (Q_B[name].T @ G @ Q_A[name]).square().sum((0, 1))
@@ -59,13 +58,13 @@ def hook_ekfac(
     return {name: (Q_B[name], Q_A[name], squares[name] / N) for name in layers}
 
 
-def eigenvectors(factor: Tensor) -> Tensor:
+def _eigenvectors(factor: Tensor) -> Tensor:
     """As columns; by float64, since LAPACK's float32 solver gives up on some singular matrices."""
     return torch.linalg.eigh(factor.double())[1].to(factor)
 
 
-def record(
-    model: nn.Module, layers: dict[str, nn.Linear], x: Any, y: Tensor, columns: Columns, first: int
+def hooked(
+    model: nn.Module, layers: dict[str, nn.Linear], x: Any, y: Tensor, columns: _Columns, first: int
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """{layer: (inputs [N, T, d_in], output gradients [N, C, T, d_out])} of one batch."""
     inputs: dict[str, Tensor] = {}
@@ -162,5 +161,5 @@ def _ekfac(problem: Problem) -> dict[str, Eigen]:
     return {name: Eigen(*block) for name, block in found.items()}
 
 
-_CAN = Abilities(layers=(nn.Linear,), sharings=(Expand,), shared_weights=False, masks=False)
-hooks = Subject("hooks", adapted(_ekfac), abilities=_CAN)
+_CAN = ct.Abilities(layers=(nn.Linear,), sharings=(Expand,), shared_weights=False, masks=False)
+hooks = ct.Subject("hooks", adapted(_ekfac), abilities=_CAN)

@@ -22,9 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ekfac_ref import conformance as ct
 from ekfac_ref.conformance.adapter import Convention, Matrix, adapted, columns, mean_loss, of_loss
-from ekfac_ref.conformance.problems.abilities import Abilities
-from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.matrix.eigen import eigh
 from ekfac_ref.question.columns import Empirical
 from ekfac_ref.question.likelihoods import Gaussian
@@ -52,7 +51,7 @@ class NotebookEKFAC:
         self.compute_scalings()
 
     def store_input(self, module: nn.Module, inputs_to_module: tuple[Tensor, ...]) -> None:
-        """Of a layer."""
+        """Keep what goes into a layer."""
         self.stored_items[module]["input"] = inputs_to_module[0].detach()
 
     def watch_output(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -106,7 +105,7 @@ def _matrices(problem: Problem) -> dict[str, Matrix]:
     return dict(zip(layers, matrices, strict=True))
 
 
-_CAN = Abilities(
+_CAN = ct.Abilities(
     layers=(nn.Linear,),
     likelihoods=(Gaussian,),
     fishers=(Empirical,),
@@ -117,7 +116,7 @@ _CAN = Abilities(
     bias=False,
 )
 _SCALE = of_loss(mean_loss)
-notebook = Subject("notebook", adapted(_matrices, Convention(scale=_SCALE)), abilities=_CAN)
-notebook_columns = Subject(
+notebook = ct.Subject("notebook", adapted(_matrices, Convention(scale=_SCALE)), abilities=_CAN)
+notebook_columns = ct.Subject(
     "notebook, columns", adapted(_matrices, Convention(vec=columns, scale=_SCALE)), abilities=_CAN
 )

@@ -47,7 +47,7 @@ def squares_from_taps(
     Q_B: Float[Tensor, "d_out r_out"],
     Q_A: Float[Tensor, "d_in r_in"],
 ) -> Float[Tensor, "r_out r_in"]:
-    """The same from inputs and output gradients.
+    """sum_nc [Q_B^T G_nc Q_A]^2 from inputs and output gradients: N Lambda, G_nc = sum_t g a^T.
 
     With one position, [Q_B^T g a^T Q_A]^2 is the product of two squares and no gradient is ever
     formed. With several, either a and g are rotated and then summed over positions, or summed and

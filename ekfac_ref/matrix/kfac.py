@@ -25,7 +25,7 @@ class Stack:
     rows: Float[Tensor, "r d"]
 
     def gram(self) -> Float[Tensor, "d d"]:
-        """Sum of row^T row."""
+        """The sum of row^T row over all rows, not divided by anything."""
         return self.rows.T @ self.rows
 
 
@@ -36,12 +36,12 @@ class Gram:
     matrix: Float[Tensor, "d d"]
 
     def gram(self) -> Float[Tensor, "d d"]:
-        """Sum of row^T row."""
+        """The sum of row^T row over all rows, not divided by anything."""
         return self.matrix
 
 
 @dataclass(frozen=True, eq=False)
-class Factors:
+class FactorSums:
     """The running sums behind A and B of one layer.
 
     Attributes:
@@ -57,21 +57,21 @@ class Factors:
     samples: int
 
 
-def chunk_factors(rows: Rows, samples: int) -> Factors:
+def chunk_factors(rows: Rows, samples: int) -> FactorSums:
     """The sums over one chunk of samples."""
     a, g = Stack(rows.a), Stack(rows.g)
     if not rows.complete:
-        return Factors(Gram(a.gram()), Gram(g.gram()), len(rows.a), samples)
-    return Factors(_compact(a), _compact(g), len(rows.a), samples)
+        return FactorSums(Gram(a.gram()), Gram(g.gram()), len(rows.a), samples)
+    return FactorSums(_compact(a), _compact(g), len(rows.a), samples)
 
 
-def add(one: Factors, two: Factors) -> Factors:
+def add(one: FactorSums, two: FactorSums) -> FactorSums:
     """The sums over two chunks together."""
     a, g = _join(one.a, two.a), _join(one.g, two.g)
-    return Factors(a, g, one.rows_a + two.rows_a, one.samples + two.samples)
+    return FactorSums(a, g, one.rows_a + two.rows_a, one.samples + two.samples)
 
 
-def kronecker(factors: Factors) -> Kronecker:
+def kronecker(factors: FactorSums) -> Kronecker:
     """KFAC's block: B = (1/N) sum over gradient rows, A = mean over input rows."""
     return Kronecker(B=factors.g.gram() / factors.samples, A=factors.a.gram() / factors.rows_a)
 

@@ -17,21 +17,21 @@ from torch import Tensor
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.matrix.eigen import eigh
 
-Matrix = Float[Tensor, "d_out d_in"]
-Scalar = Float[Tensor, ""]
+_Matrix = Float[Tensor, "d_out d_in"]
+_Scalar = Float[Tensor, ""]
 
 
 @runtime_checkable
 class Operator(Protocol):
-    """What every block answers."""
+    """What every block answers, for V shaped like [W | b]; damping is in units of the matrix."""
 
     @property
     def shape(self) -> tuple[int, int]: ...
     def dense(self) -> Float[Tensor, "P P"]: ...
-    def matvec(self, V: Matrix) -> Matrix: ...
-    def solve(self, V: Matrix, *, damping: float) -> Matrix: ...
-    def trace(self) -> Scalar: ...
-    def logdet(self, *, damping: float) -> Scalar: ...
+    def matvec(self, V: _Matrix) -> _Matrix: ...
+    def solve(self, V: _Matrix, *, damping: float) -> _Matrix: ...
+    def trace(self) -> _Scalar: ...
+    def logdet(self, *, damping: float) -> _Scalar: ...
     def scaled(self, factor: float) -> "Operator": ...
 
 
@@ -45,11 +45,11 @@ class Dense:
     def dense(self) -> Float[Tensor, "P P"]:
         return self.matrix
 
-    def matvec(self, V: Matrix) -> Matrix:
+    def matvec(self, V: _Matrix) -> _Matrix:
         _check(self, V)
         return (self.matrix @ V.reshape(-1)).reshape(V.shape)
 
-    def solve(self, V: Matrix, *, damping: float) -> Matrix:
+    def solve(self, V: _Matrix, *, damping: float) -> _Matrix:
         _check(self, V)
         w, Q = eigh(self.matrix)
         w = _damped(_without_noise(w), damping, null_space=False)
@@ -58,10 +58,10 @@ class Dense:
     def scaled(self, factor: float) -> "Dense":
         return Dense(self.matrix * factor, self.shape)
 
-    def trace(self) -> Scalar:
+    def trace(self) -> _Scalar:
         return self.matrix.trace()
 
-    def logdet(self, *, damping: float) -> Scalar:
+    def logdet(self, *, damping: float) -> _Scalar:
         w = _without_noise(eigh(self.matrix)[0])
         return _damped(w, damping, null_space=False).log().sum()
 
@@ -78,7 +78,7 @@ class Kronecker:
         return len(self.B), len(self.A)
 
     def diagonalized(self) -> "EigenKronecker":
-        """The same matrix by its eigenvectors; its eigenvalues are the products of the factors'."""
+        """This matrix by its eigenvectors; its eigenvalues are the products of the factors'."""
         b, Q_B = eigh(self.B)
         a, Q_A = eigh(self.A)
         return EigenKronecker(Q_B, Q_A, torch.outer(_without_noise(b), _without_noise(a)))
@@ -86,20 +86,20 @@ class Kronecker:
     def dense(self) -> Float[Tensor, "P P"]:
         return torch.einsum("op,iq->oipq", self.B, self.A).flatten(2).flatten(0, 1)
 
-    def matvec(self, V: Matrix) -> Matrix:
+    def matvec(self, V: _Matrix) -> _Matrix:
         _check(self, V)
         return self.B @ V @ self.A.T
 
-    def solve(self, V: Matrix, *, damping: float) -> Matrix:
+    def solve(self, V: _Matrix, *, damping: float) -> _Matrix:
         return self.diagonalized().solve(V, damping=damping)
 
     def scaled(self, factor: float) -> "Kronecker":
         return Kronecker(self.B * factor, self.A)
 
-    def trace(self) -> Scalar:
+    def trace(self) -> _Scalar:
         return self.B.trace() * self.A.trace()
 
-    def logdet(self, *, damping: float) -> Scalar:
+    def logdet(self, *, damping: float) -> _Scalar:
         return self.diagonalized().logdet(damping=damping)
 
 
@@ -122,11 +122,11 @@ class EigenKronecker:
         Q = torch.einsum("or,is->oirs", self.Q_B, self.Q_A).flatten(2).flatten(0, 1)
         return (Q * self.eigenvalues.reshape(-1)) @ Q.T
 
-    def matvec(self, V: Matrix) -> Matrix:
+    def matvec(self, V: _Matrix) -> _Matrix:
         _check(self, V)
         return self._from_basis(self.eigenvalues * self._to_basis(V))
 
-    def solve(self, V: Matrix, *, damping: float) -> Matrix:
+    def solve(self, V: _Matrix, *, damping: float) -> _Matrix:
         _check(self, V)
         damped = _damped(self.eigenvalues, damping, self._has_null_space)
         coordinates = self._to_basis(V)
@@ -141,18 +141,18 @@ class EigenKronecker:
     def scaled(self, factor: float) -> "EigenKronecker":
         return EigenKronecker(self.Q_B, self.Q_A, self.eigenvalues * factor)
 
-    def trace(self) -> Scalar:
+    def trace(self) -> _Scalar:
         return self.eigenvalues.sum()
 
-    def logdet(self, *, damping: float) -> Scalar:
+    def logdet(self, *, damping: float) -> _Scalar:
         inside = _damped(self.eigenvalues, damping, self._has_null_space).log().sum()
         null = len(self.Q_B) * len(self.Q_A) - self.eigenvalues.numel()
         return inside + null * torch.log(inside.new_tensor(damping)) if null else inside
 
-    def _to_basis(self, V: Matrix) -> Float[Tensor, "r_out r_in"]:
+    def _to_basis(self, V: _Matrix) -> Float[Tensor, "r_out r_in"]:
         return self.Q_B.T @ V @ self.Q_A
 
-    def _from_basis(self, C: Float[Tensor, "r_out r_in"]) -> Matrix:
+    def _from_basis(self, C: Float[Tensor, "r_out r_in"]) -> _Matrix:
         return self.Q_B @ C @ self.Q_A.T
 
     @property
@@ -160,7 +160,7 @@ class EigenKronecker:
         return self.eigenvalues.numel() < len(self.Q_B) * len(self.Q_A)
 
 
-Block = TypeVar("Block", Dense, Kronecker, EigenKronecker)
+_Block = TypeVar("_Block", Dense, Kronecker, EigenKronecker)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,25 +176,30 @@ class BlockDiagonal:
     def dense(self) -> Float[Tensor, "P P"]:
         return torch.block_diag(*(block.dense() for block in self.blocks))
 
-    def matvec(self, V: Matrix) -> Matrix:
+    def matvec(self, V: _Matrix) -> _Matrix:
         return torch.cat([block.matvec(rows) for block, rows in self._split(V)])
 
-    def solve(self, V: Matrix, *, damping: float) -> Matrix:
+    def solve(self, V: _Matrix, *, damping: float) -> _Matrix:
         return torch.cat([block.solve(rows, damping=damping) for block, rows in self._split(V)])
 
     def scaled(self, factor: float) -> "BlockDiagonal":
         return BlockDiagonal(tuple(block.scaled(factor) for block in self.blocks))
 
-    def trace(self) -> Scalar:
+    def trace(self) -> _Scalar:
         return torch.stack([block.trace() for block in self.blocks]).sum()
 
-    def logdet(self, *, damping: float) -> Scalar:
+    def logdet(self, *, damping: float) -> _Scalar:
         return torch.stack([block.logdet(damping=damping) for block in self.blocks]).sum()
 
-    def _split(self, V: Matrix) -> list[tuple[Dense | Kronecker | EigenKronecker, Tensor]]:
+    def _split(self, V: _Matrix) -> list[tuple[Dense | Kronecker | EigenKronecker, Tensor]]:
         _check(self, V)
         rows = V.split([block.shape[0] for block in self.blocks])
         return list(zip(self.blocks, rows, strict=True))
+
+
+def direct_sum(blocks: list[_Block]) -> _Block | BlockDiagonal:
+    """One operator for a layer out of those of its groups."""
+    return blocks[0] if len(blocks) == 1 else BlockDiagonal(tuple(blocks))
 
 
 def _check(operator: Operator, V: Tensor) -> None:

@@ -4,24 +4,11 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.linear_form import Op, from_matrix, to_matrix
-
-_OPS: dict[type[nn.Module], Op] = {
-    nn.Linear: F.linear,
-    nn.Bilinear: F.bilinear,
-    nn.Conv1d: F.conv1d,
-    nn.Conv2d: F.conv2d,
-    nn.Conv3d: F.conv3d,
-    nn.ConvTranspose1d: F.conv_transpose1d,
-    nn.ConvTranspose2d: F.conv_transpose2d,
-    nn.ConvTranspose3d: F.conv_transpose3d,
-    nn.Embedding: F.embedding,
-}
+from ekfac_ref.model.layer_kinds import OP_OF, Op, from_matrix, to_matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +45,7 @@ class Layer:
         return torch.cat([matrix, tensors[self.parameters[1]][:, None]], 1)
 
     def from_matrix(self, matrix: Shaped[Tensor, "d_out d_in"]) -> dict[str, Tensor]:
-        """The inverse of ``to_matrix``."""
+        """Tensors named and shaped like the Parameters, from [W | b]; undoes ``to_matrix``."""
         d_weight = matrix.shape[1] - (self.bias is not None)
         weight = from_matrix(self.op, matrix[:, :d_weight], self.weight.shape, self.groups)
         tensors = (weight,) if self.bias is None else (weight, matrix[:, -1])
@@ -96,7 +83,7 @@ def find_layers(model: nn.Module, names: tuple[str, ...] | None = None) -> tuple
 
 
 def _op(module: nn.Module) -> Op | None:
-    return next((op for kind, op in _OPS.items() if isinstance(module, kind)), None)
+    return next((op for kind, op in OP_OF.items() if isinstance(module, kind)), None)
 
 
 def _layer(

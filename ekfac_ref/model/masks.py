@@ -1,4 +1,4 @@
-"""What a position mask means to one layer: which positions count, and that the others are mute."""
+"""What a position mask means to one layer: which positions count, and no gradient at the others."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -34,11 +34,13 @@ def _wide(axes: torch.Size) -> list[int]:
     return [size for size in axes if size != 1]
 
 
-def check_mute(layer: Layer, g: Float[Tensor, "N C T d_out"], counted: Bool[Tensor, "N T"]) -> None:
+def check_silent(
+    layer: Layer, g: Float[Tensor, "N C T d_out"], counted: Bool[Tensor, "N T"]
+) -> None:
     """A position that does not count must not be able to move the loss."""
-    loudest = (g.abs().amax((1, 3)) * ~counted).amax()
-    if loudest > torch.finfo(g.dtype).eps * g.abs().amax():
+    largest = (g.abs().amax((1, 3)) * ~counted).amax()
+    if largest > torch.finfo(g.dtype).eps * g.abs().amax():
         raise ProblemError(
             f"layer {layer.name!r}: a position that the mask leaves out carries gradient (up to "
-            f"{loudest:.2g}), so it does count; make the model ignore it, or correct the mask."
+            f"{largest:.2g}), so it does count; make the model ignore it, or correct the mask."
         )

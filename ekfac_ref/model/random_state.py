@@ -1,4 +1,4 @@
-"""The random numbers of torch, numpy and Python, taken and put back: the caller's never move."""
+"""The caller's random numbers and gradient mode, which stay as they were."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ def take(*own: torch.Generator) -> RandomState:
 
 
 def put_back(state: RandomState) -> None:
-    """The inverse of ``take``."""
+    """Set every generator back to the state that ``take`` found."""
     for set_state, value in state:
         set_state(value)
 
@@ -49,8 +49,20 @@ def untouched(*own: torch.Generator) -> Iterator[None]:
         put_back(before)
 
 
-def apart(steps: Iterator[Item], *own: torch.Generator) -> Iterator[Item]:
-    """The same items, where producer and consumer each have random numbers of their own."""
+@contextmanager
+def undisturbed(batches: Any = ()) -> Iterator[None]:
+    """Compute without gradients, whatever mode the caller is in, and move no random numbers.
+
+    ``batches`` may own generators, as a DataLoader does; they are put back, too.
+    """
+    with torch.inference_mode(False), torch.no_grad(), untouched(*generators(batches)):
+        yield
+
+
+def interleaved(steps: Iterator[Item], *own: torch.Generator) -> Iterator[Item]:
+    """Yield the items of ``steps``, so that producer and consumer each have random numbers of their
+    own.
+    """
     inside = take(*own)
     while True:
         outside = take(*own)

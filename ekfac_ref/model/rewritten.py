@@ -20,7 +20,7 @@ class Rewriting(TorchFunctionMode):
 
 
 def rewritten(func: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function in a form that ``torch.vmap`` can batch."""
+    """What computes the function by ops that ``torch.vmap`` can batch; most are that already."""
     return _REWRITTEN.get(func, func)
 
 

@@ -9,7 +9,7 @@ Every use of a weight is a position: leading axes of a Linear, output positions 
 repeated calls of a module, other modules tied to the Parameter. No factor of N is in here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ from torch.func import vmap
 from ekfac_ref.model.forward import batchable, forward_one, in_algebra_dtype
 from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.linear_form import channels_last
-from ekfac_ref.model.masks import check_mute, counted_positions
+from ekfac_ref.model.masks import check_silent, counted_positions
+from ekfac_ref.model.session import Form, Session
 from ekfac_ref.model.uses import Recorder, Use
 from ekfac_ref.question.batches import Batch
 
@@ -97,10 +98,27 @@ def _by_group(
     g_nctgo = g_ncto.unflatten(-1, (layer.groups, -1))
     counted = counted_positions(layer, calls, mask)
     if counted is not None:
-        check_mute(layer, g_ncto, counted)
+        check_silent(layer, g_ncto, counted)
     return tuple(Tap(a_ntgi[:, :, k], g_nctgo[:, :, :, k], counted) for k in range(layer.groups))
 
 
 def _side_by_side(tensors: list[Tensor], axis: int) -> Tensor:
     """``torch.cat``, which would copy even a single tensor."""
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors, axis)
+
+
+def tapped(session: Session, budget: int) -> Iterator[tuple[Batch, dict[str, tuple[Tap, ...]]]]:
+    """One pass: {layer: one Tap per group} of chunks that need about ``budget`` bytes at most."""
+    for batch, form in session.batches():
+        for chunk in batch.chunks(_bytes_per_sample(session, form), budget):
+            yield chunk, tap(session.model, session.layers, form.uses, chunk, session.columns)
+
+
+def _bytes_per_sample(session: Session, form: Form) -> int:
+    numbers, C = 0, form.columns
+    for layer in session.layers:
+        T = sum(use.axes.numel() for use in form.uses[layer.name])
+        d_out, d_in = layer.shape
+        inputs_and_gradients = T * (layer.groups * d_in + C * d_out)
+        numbers += inputs_and_gradients + (C * d_out * d_in if T > 1 else 0)
+    return 2 * numbers * session.layers[0].weight.itemsize

@@ -11,8 +11,9 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import call as call_model
 from ekfac_ref.model.forward import first_line
+from ekfac_ref.model.layer_kinds import ARGUMENTS_OF
 from ekfac_ref.model.layers import Layer
-from ekfac_ref.model.linear_form import LINEAR_IN_WEIGHT, Call, channels_last, layer_inputs
+from ekfac_ref.model.linear_form import Call, channels_last, layer_inputs
 from ekfac_ref.model.rewritten import rewritten
 from ekfac_ref.question.batches import Batch
 
@@ -142,7 +143,7 @@ def _pass_harmless(layer: Layer, func: Any, result: Any) -> Any:
         return result
     what = (
         "in two orientations: it is tied between ops"
-        if func in LINEAR_IN_WEIGHT
+        if func in ARGUMENTS_OF
         else "outside the layer's own op"
     )
     raise ProblemError(

@@ -1,18 +1,15 @@
 """What is kept of the curvature between updates: plain frozen values."""
 
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker
+from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker, direct_sum
 from ekfac_ref.optim.reading import Key
 from ekfac_ref.optim.running import RunningMean
 
-Part = TypeVar("Part", EigenKronecker, Kronecker)
-
 
 @dataclass(frozen=True, eq=False)
-class Block:
-    """One block: a layer, or one group of it. All for the unit likelihood.
+class BlockState:
+    """What is kept of one block, a layer or one group of it, for the unit likelihood.
 
     Attributes:
         A: running mean over input rows: positions (Expand) or samples (Reduce).
@@ -37,25 +34,21 @@ class Curvature:
 
     updates: int = 0
     scale: float = 1.0
-    blocks: dict[Key, Block] = field(default_factory=dict)
+    blocks: dict[Key, BlockState] = field(default_factory=dict)
 
     def operators(self) -> dict[str, EigenKronecker | BlockDiagonal]:
         """{layer: operator} of the unit likelihood."""
-        return {name: _direct_sum([b.operator for b in bs]) for name, bs in self._layers().items()}
+        return {name: direct_sum([b.operator for b in bs]) for name, bs in self._layers().items()}
 
     def factors(self) -> dict[str, Kronecker | BlockDiagonal]:
         """{layer: B (x) A} of the running factors."""
         return {
-            name: _direct_sum([Kronecker(b.B.mean, b.A.mean) for b in blocks])
+            name: direct_sum([Kronecker(b.B.mean, b.A.mean) for b in blocks])
             for name, blocks in self._layers().items()
         }
 
-    def _layers(self) -> dict[str, list[Block]]:
-        found: dict[str, list[Block]] = {}
+    def _layers(self) -> dict[str, list[BlockState]]:
+        found: dict[str, list[BlockState]] = {}
         for (name, _), block in self.blocks.items():
             found.setdefault(name, []).append(block)
         return found
-
-
-def _direct_sum(blocks: list[Part]) -> Part | BlockDiagonal:
-    return blocks[0] if len(blocks) == 1 else BlockDiagonal(tuple(blocks))

@@ -32,7 +32,7 @@ class EKFAC(PreconditionedMomentum):
 
 @final
 class KFAC(PreconditionedMomentum):
-    """The same with KFAC's matrix B (x) A: steps along (scale B (x) A + damping I)^-1 g.
+    """Steps along (scale B (x) A + damping I)^-1 g, B (x) A KFAC's matrix.
 
     All arguments are those of ``EKFAC``. Source: Martens & Grosse 2015 (1503.05671).
     """

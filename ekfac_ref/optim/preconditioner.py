@@ -12,9 +12,10 @@ from ekfac_ref.errors import ProblemError
 from ekfac_ref.losses import likelihood_of, loss_scale
 from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker
 from ekfac_ref.model.layers import Layer, find_layers
-from ekfac_ref.optim.curvature import Block, Curvature
+from ekfac_ref.model.random_state import undisturbed
+from ekfac_ref.optim.curvature import BlockState, Curvature
 from ekfac_ref.optim.directions import check_all_given, check_gradients, directions
-from ekfac_ref.optim.reading import Chunks, Key, read, undisturbed
+from ekfac_ref.optim.reading import Chunks, Key, chunks_of
 from ekfac_ref.optim.running import RunningMean
 from ekfac_ref.optim.stored import restored, stored
 from ekfac_ref.optim.sums import running_factors
@@ -97,7 +98,7 @@ class Preconditioner(ABC):
         before = self._curvature
         problem = self._problem(inputs, targets)
         with undisturbed():
-            chunks = read(problem, self._layers)
+            chunks = chunks_of(problem, self._layers)
             factors = running_factors(before.blocks, chunks, problem.sharing, self._decay)
             operators = {key: block.operator for key, block in before.blocks.items()}
             if before.updates % self._recompute_every == 0:
@@ -109,7 +110,7 @@ class Preconditioner(ABC):
             operators = self._with_batch(operators, chunks, count)
             _check_finite(operators)
             scale = 1.0 if self._loss is None else loss_scale(self._loss, problem)
-        blocks = {key: Block(A, B, operators[key]) for key, (A, B) in factors.items()}
+        blocks = {key: BlockState(A, B, operators[key]) for key, (A, B) in factors.items()}
         self._curvature = Curvature(before.updates + 1, scale, blocks)
 
     def precondition(self, gradients: Mapping[str, Tensor], damping: float) -> dict[str, Tensor]:
@@ -127,7 +128,10 @@ class Preconditioner(ABC):
         return directions(self._layers, operators, gradients, dampings)
 
     def precondition_(self, damping: float) -> None:
-        """The same to ``.grad`` in place; a layer without any ``.grad`` is left alone."""
+        """(scale E + damping I)^-1 on every ``.grad`` of the layers, in place.
+
+        A layer without any ``.grad`` is left alone, and so are the parameters of no layer.
+        """
         operators = self.own_operators
         parameters = dict(self.model.named_parameters())
         gradients = {n: p.grad for n, p in parameters.items() if p.grad is not None}
@@ -142,12 +146,12 @@ class Preconditioner(ABC):
 
     @property
     def model(self) -> nn.Module:
-        """The caller's."""
+        """The caller's own model, which no update changes."""
         return self._question.model
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Those that are treated."""
+        """The layers whose gradients are preconditioned."""
         return self._layers
 
     @property

@@ -1,27 +1,21 @@
 """One batch, read once: what every block saw of it."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-
-import torch
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import Layer
-from ekfac_ref.model.random_state import untouched
 from ekfac_ref.model.session import Session, open_session
-from ekfac_ref.model.tapped import tapped
-from ekfac_ref.model.taps import Tap
+from ekfac_ref.model.taps import Tap, tapped
+from ekfac_ref.question.batches import CHUNK_BYTES
 from ekfac_ref.question.problem import Problem
-
-CHUNK_BYTES = 256 * 2**20
 
 Key = tuple[str, int]  # a layer's name, and the number of one of its groups
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Some samples of the batch, and the tap of every block."""
+    """Some samples of the batch, how many they are, and the tap of every block."""
 
     samples: int
     taps: dict[Key, Tap]
@@ -30,7 +24,7 @@ class Chunk:
 Chunks = Callable[[], Iterable[Chunk]]  # goes through all samples of the batch, again and again
 
 
-def read(problem: Problem, layers: tuple[Layer, ...]) -> Chunks:
+def chunks_of(problem: Problem, layers: tuple[Layer, ...]) -> Chunks:
     """Open the problem, which has one batch and these layers. To be used in ``undisturbed``.
 
     The taps are kept where they fit into one chunk (CHUNK_BYTES), and computed again each time
@@ -60,10 +54,3 @@ def _check_same(at_construction: tuple[Layer, ...], now: tuple[Layer, ...]) -> N
             f"model: its layers, parameters, shapes and groups are now {after}, but were {before} "
             "at construction; make a new preconditioner after changing the model."
         )
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Whatever gradient mode the caller is in, and leaving the caller's random numbers alone."""
-    with torch.inference_mode(False), torch.no_grad(), untouched():
-        yield

@@ -32,11 +32,11 @@ class RunningMean:
 
     @property
     def mean(self) -> Float[Tensor, "*shape"]:
-        """The quotient."""
+        """The faded sum over the faded number of rows."""
         return self.total / self.count
 
     def faded(self, beta: float) -> "RunningMean":
-        """The same mean, for less: a new batch begins."""
+        """A mean of the same value that counts for less: a new batch begins."""
         return RunningMean(self.total * beta, self.count * beta)
 
     def plus(self, total: Float[Tensor, "*shape"], count: float) -> "RunningMean":

@@ -9,7 +9,7 @@ from ekfac_ref.errors import ProblemError
 from ekfac_ref.matrix.operators import EigenKronecker
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.layers import Layer
-from ekfac_ref.optim.curvature import Block, Curvature
+from ekfac_ref.optim.curvature import BlockState, Curvature
 from ekfac_ref.optim.running import RunningMean
 
 
@@ -73,7 +73,7 @@ def _check_same_layers(theirs: dict[str, Any], ours: dict[str, Any]) -> None:
                 )
 
 
-def _stored_block(block: Block) -> dict[str, Any]:
+def _stored_block(block: BlockState) -> dict[str, Any]:
     E = block.operator
     return {
         "A": block.A.total,
@@ -86,7 +86,7 @@ def _stored_block(block: Block) -> dict[str, Any]:
     }
 
 
-def _restored_block(key: tuple[str, int], layer: Layer, values: Any, like: Tensor) -> Block:
+def _restored_block(key: tuple[str, int], layer: Layer, values: Any, like: Tensor) -> BlockState:
     d_out, d_in = layer.shape[0] // layer.groups, layer.shape[1]
     shapes = {
         "A": (d_in, d_in),
@@ -110,7 +110,7 @@ def _restored_block(key: tuple[str, int], layer: Layer, values: Any, like: Tenso
                 f"state: layer {key[0]!r}, group {key[1]}: {name} is not a number; the state is "
                 "damaged, load another one."
             )
-    return Block(
+    return BlockState(
         RunningMean(tensors["A"], values["A_count"]),
         RunningMean(tensors["B"], values["B_count"]),
         EigenKronecker(tensors["Q_B"], tensors["Q_A"], tensors["eigenvalues"]),

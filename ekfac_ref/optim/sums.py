@@ -1,4 +1,4 @@
-r"""The running means of a batch more: KFAC's factors, and the eigenvalues in a given basis.
+r"""Take one more batch into the running A, B and Lambda.
 
     A = sum_s beta^(t-s) sum_rows a a^T  /  sum_s beta^(t-s) (rows of batch s)
     B = sum_s beta^(t-s) sum_rows g g^T  /  sum_s beta^(t-s) N_s
@@ -14,14 +14,14 @@ from torch import Tensor
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.matrix.ekfac import squares_from_taps
 from ekfac_ref.matrix.operators import EigenKronecker
-from ekfac_ref.optim.curvature import Block
+from ekfac_ref.optim.curvature import BlockState
 from ekfac_ref.optim.reading import Chunks, Key
 from ekfac_ref.optim.running import RunningMean
 from ekfac_ref.question.sharing import Sharing
 
 
 def running_factors(
-    blocks: dict[Key, Block], chunks: Chunks, sharing: Sharing, beta: float
+    blocks: dict[Key, BlockState], chunks: Chunks, sharing: Sharing, beta: float
 ) -> dict[Key, tuple[RunningMean, RunningMean]]:
     """A and B of every block, with the batch."""
     A = {key: block.A.faded(beta) for key, block in blocks.items()}
@@ -52,7 +52,7 @@ def running_factors(
 def running_eigenvalues(
     operators: dict[Key, EigenKronecker], chunks: Chunks, count: float
 ) -> dict[Key, EigenKronecker]:
-    """The same bases, with the batch's squares in the eigenvalues.
+    """The operators in their bases, with the batch's squares in the eigenvalues.
 
     ``count`` is the faded number of samples behind the eigenvalues so far.
     """

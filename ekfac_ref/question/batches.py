@@ -13,6 +13,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.question.problem import Problem
 
+# Bytes for one chunk of samples, unless one sample alone takes more.
+CHUNK_BYTES = 256 * 2**20
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -32,7 +35,7 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """N of this batch."""
+        """N, the number of samples in this batch."""
         return len(self.targets)
 
     @property

@@ -19,13 +19,13 @@ from ekfac_ref.conformance.laws.law import asked
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
-from ekfac_ref.conformance.run.perturbed import BLURS
+from ekfac_ref.conformance.run.load import load
+from ekfac_ref.conformance.run.perturbed import PERTURBATIONS
 from ekfac_ref.conformance.run.resolution import once, resolution
 from ekfac_ref.conformance.run.shrink import shrink
 from ekfac_ref.conformance.run.tally import Tally
-from ekfac_ref.conformance.subjects.subject import load
 from ekfac_ref.conformance.subjects.trial import Trial
-from ekfac_ref.conformance.truth.cache import remembered
+from ekfac_ref.conformance.truth.cache import observed
 from ekfac_ref.conformance.truth.tolerance import LawBroken
 from ekfac_ref.question.problem import Problem
 
@@ -138,13 +138,15 @@ def noticed(
     if not first:
         return Noticed(name, seed, first, None)
     tally = tallies[min(first, key=first.__getitem__)]
-    shrink(tally, subject, shrink_seconds, seed)
-    return Noticed(name, seed, first, size(tally.problem) if tally.problem else None)
+    assert tally.broken is not None
+    for found in shrink(tally.law, subject, tally.broken, shrink_seconds, seed):
+        tally.keep(found)
+    return Noticed(name, seed, first, size(tally.broken.problem))
 
 
 def size(problem: Problem) -> Size:
     """What there is to read."""
-    seen = remembered(problem)
+    seen = observed(problem)
     numbers = [len(groups) * groups[0].G[0][0].numel() for groups in seen.values()]
     return Size(len(numbers), sum(len(y) for _, y in problem.batches), max(numbers))
 
@@ -181,7 +183,9 @@ def resolutions(path: str, dtype: str, number: int, problems: int) -> Seen:
     laws = [law for law in LAWS.values() if law.measures and asked(law, trial)]
     found = {law.name: resolution(law, subject, problem) for law in laws}
     of_scale = [
-        resolution(law, subject, problem, BLURS[:1]) for law in laws if law.name in _SEE_SCALE
+        resolution(law, subject, problem, PERTURBATIONS[:1])
+        for law in laws
+        if law.name in _SEE_SCALE
     ]
     silent = not any(case.E.matrix.any() for case in trial.cases)
     return Seen(found, 0.0 if silent else min(of_scale))

@@ -17,15 +17,14 @@ import torch
 from torch import nn
 
 import ekfac_ref as ek
-from ekfac_ref import cli
 from ekfac_ref.cli import main
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.problems.source import script
 from ekfac_ref.conformance.run import watchdog
-from ekfac_ref.conformance.run.check import Run
 from ekfac_ref.conformance.run.profile import PROFILES, Profile
+from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.time_limit import TookTooLong, at_most
 from ekfac_ref.conformance.run.verdicts import Trouble
 from ekfac_ref.conformance.run.watchdog import Watchdog
@@ -49,7 +48,7 @@ def tiny() -> ek.Problem:
 @pytest.fixture(autouse=True)
 def _as_small_as_it_gets(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(PROFILES, "demo", Profile("demo", 4, 0.3))
-    monkeypatch.setattr("ekfac_ref.conformance.run.check.draw_problems", drawn)
+    monkeypatch.setattr("ekfac_ref.conformance.run.run.draw_problems", drawn)
     observe(tiny())  # torch warms up, which is not the subject's time
 
 
@@ -99,7 +98,7 @@ def test_a_traceback_is_folded_in_the_page(tmp_path: Path) -> None:
     _, found, page = run(tmp_path, "raises")
     assert "<summary>Traceback of the first</summary>" in page
     assert "ZeroDivisionError" in found["troubles"][0]["traceback"]
-    assert "print(Trial(subject, problem).cases)" in found["troubles"][0]["problem"]
+    assert "print(ct.ask(subject, problem))" in found["troubles"][0]["problem"]
 
 
 @pytest.mark.parametrize(
@@ -230,13 +229,13 @@ def test_a_watchdog_ends_the_process_even_if_nothing_can_be_written(
     monkeypatch.setattr(watchdog, "STEP", 0.01)
     monkeypatch.setattr(watchdog, "GRACE", 0.1)
     monkeypatch.setattr(os, "_exit", codes.append)
-    dog = Watchdog(bark)
-    with dog.awake():
-        with dog.limit(0.2, tiny()):
+    watchdog_ = Watchdog(bark)
+    with watchdog_.watching():
+        with watchdog_.limit(0.2, tiny()):
             pass
         time.sleep(0.5)  # nobody is asked anything: nobody is late
         assert not barks.is_set()
-        with dog.limit(0.2, tiny()):
+        with watchdog_.limit(0.2, tiny()):
             while not barks.is_set():
                 with contextlib.suppress(TookTooLong):  # it catches whatever comes
                     barks.wait(60)
@@ -285,8 +284,8 @@ def test_a_verdict_outlives_the_diagnosis(
         return bad_subjects.wrong(problem)
 
     asked_late: list[Any] = []
-    monkeypatch.setattr(cli, "find", lambda path: Subject(path, ask))
-    monkeypatch.setattr(cli, "diagnose", once_more)
+    monkeypatch.setattr("ekfac_ref.commands.subject.load", lambda path: Subject(path, ask))
+    monkeypatch.setattr("ekfac_ref.conformance.run.run.diagnose", once_more)
     asked = ["check", "it", "--profile", "demo", "--law", "trace", "--seconds", "3"]
     assert main([*asked, "--json", str(tmp_path / "out.json")]) == 1
     found = json.loads((tmp_path / "out.json").read_text())
@@ -318,7 +317,7 @@ def test_coupled_groups(
     model = nn.Sequential(nn.Conv1d(2, 4, 2, groups=2), nn.Flatten()).eval()
     grouped = ek.Problem(model, [(torch.randn(2, 2, 3), torch.randn(2, 8))], ek.Gaussian())
     problems = [tiny(), grouped, tiny()]
-    monkeypatch.setattr("ekfac_ref.conformance.run.check.draw_problems", lambda *_: problems)
+    monkeypatch.setattr("ekfac_ref.conformance.run.run.draw_problems", lambda *_: problems)
     code, found, _ = run(tmp_path, "coupled")
     assert code == 3
     says = "1 of 3: layer '0': its groups are coupled; every group is a block of its own\n"

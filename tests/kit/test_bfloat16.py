@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
-from ekfac_ref.conformance.laws import of_a_matrix as laws
-from ekfac_ref.conformance.laws import of_two_answers as equivariance
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import notices
 from ekfac_ref.conformance.laws.replays import above_noise, noise_limit
@@ -16,7 +14,7 @@ from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.problems.source import script
-from ekfac_ref.conformance.run.perturbed import BLURS, blurred
+from ekfac_ref.conformance.run.perturbed import PERTURBATIONS, perturbed
 from ekfac_ref.conformance.subjects.subject import Answer, Subject
 from ekfac_ref.conformance.subjects.trial import Case, Trial
 from ekfac_ref.conformance.truth.tolerance import LIMIT
@@ -24,6 +22,7 @@ from ekfac_ref.errors import ProblemError
 from ekfac_ref.examples import reference
 from ekfac_ref.question.problem import Problem
 from studies.power.correct import definition
+from tests.support import laws
 
 COARSE = Abilities(dtypes=(torch.bfloat16,))
 
@@ -66,7 +65,7 @@ def test_gross_mistakes_are_noticed(name: str, law: str, problems: list[Problem]
 def test_replays_see_what_the_bound_on_rounding_does_not(problems: list[Problem]) -> None:
     problem = problems[0]
     law = LAWS["trace"]
-    a_fifth_too_large = Trial(blurred(reference, BLURS[0], 0.2), problem)
+    a_fifth_too_large = Trial(perturbed(reference, PERTURBATIONS[0], 0.2), problem)
     by_the_bound = replace(law, ask=lambda trial: [of_trace(case) for case in trial.cases])
     assert not notices(by_the_bound, a_fifth_too_large)
     assert notices(above_noise(by_the_bound), a_fifth_too_large)
@@ -74,8 +73,8 @@ def test_replays_see_what_the_bound_on_rounding_does_not(problems: list[Problem]
 
 
 def test_the_gate_is_wider_than_rounding() -> None:
-    assert equivariance.gate(torch.float32) == equivariance.gate(torch.float64)
-    assert equivariance.gate(torch.bfloat16) > 20 * torch.finfo(torch.bfloat16).eps
+    assert laws.gate(torch.float32) == laws.gate(torch.float64)
+    assert laws.gate(torch.bfloat16) > 20 * torch.finfo(torch.bfloat16).eps
 
 
 def test_matrices_are_multiplied_with_float32(problems: list[Problem]) -> None:

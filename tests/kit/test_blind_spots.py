@@ -12,7 +12,7 @@ from ekfac_ref.conformance.laws.law import Lane
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
-from ekfac_ref.conformance.reports.blind_spots import show
+from ekfac_ref.conformance.reports.blind_spots import print_blind_spots
 from ekfac_ref.examples import hooks, reference
 
 
@@ -51,7 +51,8 @@ def test_what_is_not_noticed_is_printed_with_what_it_shows_on() -> None:
         Revealed(mutants["stride-forgotten"], "", 6),
     ]
     out = io.StringIO()
-    show(Console(file=out, width=200), "package:[bold]name", found, list(LAWS.values())[:3], 6)
+    three = list(LAWS.values())[:3]
+    print_blind_spots(Console(file=out, width=200), "package:[bold]name", found, three, 6)
     printed = out.getvalue()
     assert "stride-forgotten" in printed
     assert mutants["stride-forgotten"].only in printed

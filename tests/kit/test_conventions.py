@@ -19,20 +19,20 @@ from ekfac_ref.conformance.adapter import (
 )
 from ekfac_ref.conformance.diagnosis import selection as evidence
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
-from ekfac_ref.conformance.laws import of_a_matrix as laws
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import notices
 from ekfac_ref.conformance.mutants import MUTANTS
-from ekfac_ref.conformance.run.check import Run
-from ekfac_ref.conformance.run.perturbed import BLURS, blurred
+from ekfac_ref.conformance.run.perturbed import PERTURBATIONS, perturbed
 from ekfac_ref.conformance.run.profile import Profile
+from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.subjects.definition import Definition, Separate, Shared
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import Subject, as_subject
 from ekfac_ref.conformance.subjects.trial import Trial
-from ekfac_ref.conformance.truth.cache import remembered
+from ekfac_ref.conformance.truth.cache import observed
 from ekfac_ref.examples import reference
 from ekfac_ref.question.sharing import Sharing
+from tests.support import laws
 from tests.support.other_definitions import (
     ABILITIES,
     DEFINITIONS,
@@ -105,7 +105,7 @@ def test_a_joint_bias_is_not_separate(make: Any) -> None:
 
 def test_groups_that_are_coupled_are_told_apart_from_biases() -> None:
     def all_ones(problem: ek.Problem) -> dict[str, Whole]:
-        blocks = remembered(problem).items()
+        blocks = observed(problem).items()
         sizes = {name: groups[0].G[0][0].numel() * len(groups) for name, groups in blocks}
         return {name: Whole(torch.ones(P, P).double()) for name, P in sizes.items()}
 
@@ -167,16 +167,16 @@ def test_what_a_block_has_seen_makes_its_gradients(name: str, make: Any) -> None
     for blocks in Trial(correct(name), make()).blocks.values():
         for block in blocks:
             laws.gradient_is_sum_over_positions(block.seen)
-            assert [w.shape for w in block.seen.wobble_g] == [g.shape[:2] for g in block.seen.g]
-            assert [w.shape for w in block.seen.wobble_a] == [a.shape[:1] for a in block.seen.a]
+            assert [w.shape for w in block.seen.rounding_g] == [g.shape[:2] for g in block.seen.g]
+            assert [w.shape for w in block.seen.rounding_a] == [a.shape[:1] for a in block.seen.a]
 
 
 def test_no_rounding_moves_the_one_of_a_bias() -> None:
     single = replace(grouped(), model=grouped().model.float())
     single.batches[:] = [(x.float(), y.float()) for x, y in single.batches]
-    raw = remembered(single)["3"][0]
+    raw = observed(single)["3"][0]
     weight, bias = (block.seen for block in Trial(correct("separate"), single).blocks["3"])
-    for a, moved, still in zip(raw.wobble_a, weight.wobble_a, bias.wobble_a, strict=True):
+    for a, moved, still in zip(raw.rounding_a, weight.rounding_a, bias.rounding_a, strict=True):
         assert a.any()
         assert torch.equal(moved, a)
         assert not still.any()
@@ -186,19 +186,19 @@ def test_no_rounding_moves_the_one_of_a_bias() -> None:
 
 
 def test_a_whole_run_is_conclusive() -> None:
-    """Blocks are spoilt one by one, whether the answer has them or not."""
+    """Blocks are perturbed one by one, whether the answer has them or not."""
     laws = [LAWS[name] for name in ("linear", "symmetry", "trace", "moments", "kfac")]
     report = Run(correct("both", opaque=True), Profile("few", 6, 0.0), laws=laws).report()
     assert report.exit_code == 0, report.summary
 
 
 @pytest.mark.parametrize("opaque", [False, True])
-@pytest.mark.parametrize("blur", BLURS)
-def test_a_spoilt_one_is_judged(blur: Any, opaque: bool) -> None:
-    spoilt = Trial(blurred(correct("both", opaque=opaque), blur, 0.1), grouped())
+@pytest.mark.parametrize("kind", PERTURBATIONS)
+def test_a_perturbed_one_is_judged(kind: Any, opaque: bool) -> None:
+    off = Trial(perturbed(correct("both", opaque=opaque), kind, 0.1), grouped())
     names = ("trace", "symmetry", "linear", "precondition")
-    assert any(notices(LAWS[name], spoilt) for name in names)
-    slightly = Trial(blurred(correct("both", opaque=opaque), blur, 1e-17), grouped())
+    assert any(notices(LAWS[name], off) for name in names)
+    slightly = Trial(perturbed(correct("both", opaque=opaque), kind, 1e-17), grouped())
     assert not any(notices(LAWS[name], slightly) for name in names)
 
 

@@ -96,7 +96,7 @@ def test_the_example_of_hooks_made_again_is_right() -> None:
 
 def test_twelve_problems_at_least_are_informative(monkeypatch) -> None:
     monkeypatch.setattr(selection, "DRAWS", (9,) * 3)
-    draws = selection.drawn(MISTAKES["square-each-position"], PRECISION, 0)
+    draws = selection.comparisons_by_draw(MISTAKES["square-each-position"], PRECISION, 0)
     found = selection.enough(draws, PRECISION, positions=True)
     used = [c.question for c in selection.chosen(found, PRECISION)]
     informative = [
@@ -109,7 +109,7 @@ def test_twelve_problems_at_least_are_informative(monkeypatch) -> None:
 
 @pytest.mark.parametrize(("ask", "times"), [(ek.ekfac, 2), (ek.kfac, 1)])
 def test_more_is_drawn_while_the_subject_looks_right(ask: Ask, times: int) -> None:
-    draw = next(selection.drawn(double(ask), PRECISION, 0))
+    draw = next(selection.comparisons_by_draw(double(ask), PRECISION, 0))
     assert len(selection.enough(iter([draw, draw]), PRECISION, False)) == times * len(draw)
 
 
@@ -120,7 +120,7 @@ def test_what_cancels_to_rounding_is_nothing() -> None:
         return R.square().sum(1).mean(0) - R.mean(0).square().sum(0)
 
     same = Recipe(look=lambda s: s.of([0, 0, 0]), square=variance)
-    draw = next(selection.drawn(remade.subject(same), PRECISION, 0))
+    draw = next(selection.comparisons_by_draw(remade.subject(same), PRECISION, 0))
     one_column = [c for c in draw if len(next(iter(c.question.seen.values()))[0].G[0]) == 1]
     assert len(one_column) > 3
     assert not any(E.any() for c in one_column for E in c.given)
@@ -129,7 +129,7 @@ def test_what_cancels_to_rounding_is_nothing() -> None:
 def test_what_agrees_on_few_problems_is_asked_about_more() -> None:
     tied = [Candidate(name, 1.0, (0.0, 0.0, 0.0), 0.0) for name in ("sum-over-samples", "other")]
     both = (*FEW, Mutant("other", "does another", "", ek.ekfac, ()))
-    others = next(selection.drawn(MISTAKES["sum-over-samples"], PRECISION, 0))
+    others = next(selection.comparisons_by_draw(MISTAKES["sum-over-samples"], PRECISION, 0))
     one, other = search.told_apart(tied, both, others, PRECISION)
     assert one.error < 1e-12
     assert other.error > 0.1

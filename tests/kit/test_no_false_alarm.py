@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 import ekfac_ref as ek
-from ekfac_ref.conformance.laws import of_a_case as case_laws
+from ekfac_ref.conformance.laws import of_a_case
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import notices
-from ekfac_ref.conformance.subjects.subject import load
+from ekfac_ref.conformance.laws.of_two_answers import unchanged_ekfac
+from ekfac_ref.conformance.run.load import load
 from ekfac_ref.conformance.subjects.trial import Case, Trial
 from ekfac_ref.conformance.truth import observation, oracle
 from ekfac_ref.conformance.truth.observation import Observation, observe
@@ -72,7 +73,7 @@ def test_a_basis_that_rounding_turns_toward_the_null_space() -> None:
     seen = nearly_singular()
     of_rounding = torch.finfo(torch.float64).eps * 0.5 / 5e-11
     right, moved = turned(seen, 0.0), turned(seen, of_rounding)
-    for law in (lambda case: case_laws.same_ekfac(right, case), case_laws.comparison):
+    for law in (lambda case: unchanged_ekfac(right, case), of_a_case.comparison.formula):
         assert law(moved) < 1
         with pytest.raises(AssertionError):
             law(turned(seen, 1e3 * of_rounding))
@@ -92,5 +93,5 @@ def test_the_replay_that_moves_most_decides(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(observation, "recut", another_order)
     after = observe(problem)["0"][0]
     least = 1e-3 / torch.finfo(torch.float32).eps
-    assert max(float(w.max()) for w in before.wobble_a) < 2
-    assert min(float(w.min()) for w in after.wobble_a) > least
+    assert max(float(w.max()) for w in before.rounding_a) < 2
+    assert min(float(w.min()) for w in after.rounding_a) > least

@@ -1,6 +1,7 @@
 """How small an error do laws see? Small ones; and where they see none, a pass is worth nothing."""
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -8,17 +9,17 @@ import torch
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.laws.law import Lane, Law, notices
-from ekfac_ref.conformance.run.check import Run
-from ekfac_ref.conformance.run.perturbed import BLURS, blurred, elsewhere, larger, lost
+from ekfac_ref.conformance.laws.law import law_of_a_trial, notices
+from ekfac_ref.conformance.run.perturbed import PERTURBATIONS, larger, moved, perturbed, truncated
 from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.resolution import blind, resolution
+from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.verdicts import Status
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.examples import reference
 from tests.support.witnesses import witnesses
 
-LARGER, ELSEWHERE, EVERY_TIME, LOST = BLURS
+LARGER, MOVED, EVERY_TIME, LOST = PERTURBATIONS
 
 
 @pytest.fixture(scope="module")
@@ -26,33 +27,33 @@ def problem() -> ek.Problem:
     return witnesses()["vectors 1"]
 
 
-@pytest.mark.parametrize("spoil", [larger, elsewhere])
-def test_a_spoilt_matrix_is_off_by_the_error(spoil) -> None:
+@pytest.mark.parametrize("change", [larger, moved])
+def test_a_perturbed_matrix_is_off_by_the_error(change) -> None:
     M = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
-    assert float((spoil(M, 0.01, 7) - M).norm() / M.norm()) == pytest.approx(0.01, rel=1e-4)
+    assert float((change(M, 0.01, 7) - M).norm() / M.norm()) == pytest.approx(0.01, rel=1e-4)
 
 
 def test_small_parts_are_lost_and_large_ones_kept() -> None:
     M = torch.diag(torch.tensor([3.0, 1e-3, 2.0]))
-    torch.testing.assert_close(lost(M, 1e-2, 0), torch.diag(torch.tensor([3.0, 0.0, 2.0])))
+    torch.testing.assert_close(truncated(M, 1e-2, 0), torch.diag(torch.tensor([3.0, 0.0, 2.0])))
 
 
 @pytest.mark.parametrize(
-    ("law", "blur", "at_most"),
+    ("law", "kind", "at_most"),
     [
         ("trace", LARGER, 1e-10),
         ("self-projection", LARGER, 1e-10),
-        ("symmetry", ELSEWHERE, 1e-10),
+        ("symmetry", MOVED, 1e-10),
         ("linear", EVERY_TIME, 1e-10),
         ("eigenvalues", LARGER, 1e-10),
-        ("recut", ELSEWHERE, 1e-10),
+        ("recut", MOVED, 1e-10),
         ("kfac", LARGER, 1e-10),
         ("exact block", LARGER, 1e-10),
-        ("solve 1", ELSEWHERE, 1e-10),
+        ("solve 1", MOVED, 1e-10),
     ],
 )
-def test_in_float64_a_law_sees_its_kind_of_error(law, blur, at_most, problem) -> None:
-    assert 1e-17 < resolution(LAWS[law], reference, problem, [blur]) <= at_most
+def test_in_float64_a_law_sees_its_kind_of_error(law, kind, at_most, problem) -> None:
+    assert 1e-17 < resolution(LAWS[law], reference, problem, [kind]) <= at_most
 
 
 def test_in_float32_a_wrong_scale_is_seen_from_a_ten_thousandth_on(problem) -> None:
@@ -72,12 +73,16 @@ def test_what_no_law_is_about_it_does_not_see(problem) -> None:
 def test_groups_are_perturbed_one_by_one() -> None:
     """Else they would be coupled, which no law is asked about."""
     grouped = witnesses()["image 5"]  # a Conv1d in two groups
-    assert notices(LAWS["moments"], Trial(blurred(reference, ELSEWHERE, 0.1), grouped))
+    assert notices(LAWS["moments"], Trial(perturbed(reference, MOVED, 0.1), grouped))
     assert not notices(LAWS["moments"], Trial(reference, grouped))
 
 
 def test_a_law_that_would_not_have_seen_a_tenth_is_inconclusive() -> None:
-    lazy = Law("lazy", Lane.OPAQUE, "anything", "nobody", ask=lambda trial: iter([0.0]))
+    @law_of_a_trial("lazy", "nobody")
+    def lazy(trial: Trial) -> Iterator[float]:
+        """anything goes"""
+        yield 0.0
+
     report = Run(reference, Profile("tiny", 3, 0.1), laws=[lazy, LAWS["trace"]]).report()
     statuses = {verdict.law.name: verdict.status for verdict in report.verdicts}
     assert statuses == {"lazy": Status.INCONCLUSIVE, "trace": Status.PASS}

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 import ekfac_ref as ek
-from ekfac_ref.conformance.run.check import check
 from ekfac_ref.conformance.run.profile import Profile
+from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.verdicts import Status
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.optim import EKFACPreconditioner, KFACPreconditioner
@@ -63,7 +63,7 @@ def test_it_conforms() -> None:
         kfac=ask(KFACPreconditioner),
         precondition=precondition,
     )
-    report = check(subject, Profile("few", 6, 0.0))
+    report = Run(subject, Profile("few", 6, 0.0)).report()
     broken = {v.law.name for v in report.verdicts if v.status is Status.FAIL}
     assert not broken, report.summary
     assert not report.troubles, report.troubles

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.problems.strategies import Drawn, problems
-from ekfac_ref.conformance.truth.cache import remembered
-from ekfac_ref.conformance.truth.observation import in_float64
-from ekfac_ref.conformance.truth.tolerance import check, fisher_scale, length
+from ekfac_ref.conformance.truth.cache import observed
+from ekfac_ref.conformance.truth.observation import in_dtype
+from ekfac_ref.conformance.truth.tolerance import bounded, fisher_scale, length
 from ekfac_ref.model.forward import call
 from tests.independent import losses
 from tests.independent.columns import Loss
@@ -40,16 +40,16 @@ def assert_exact_is(got: Tensor, expected: Tensor, problem: ek.Problem, layer: s
     """To rounding; softmax takes p from p^2: where it is sure, nearly all of |J|^2 cancels."""
     of_outputs = [(x, torch.zeros_like(call(problem.model, x))) for x, _ in problem.batches]
     all_of_J = replace(problem, likelihood=ek.Gaussian(), batches=of_outputs)
-    seen = remembered(problem)[layer] + remembered(all_of_J)[layer]
+    seen = observed(problem)[layer] + observed(all_of_J)[layer]
     scale, summands = sum(map(fisher_scale, seen)), sum(map(length, seen))
-    check("exact is it", got - expected, scale, summands, torch.float64)
+    bounded("exact is it", got - expected, scale, seen[0], summands)
 
 
 @given(problems())
 def test_exact_is_gauss_newton(drawn: Drawn) -> None:
     # Forward mode sees the row at padding_idx, which reverse mode and this package leave at zero.
     assume("padding_idx" not in drawn.corners)
-    problem = in_float64(drawn.problem(ek.Exact()))
+    problem = in_dtype(drawn.problem(ek.Exact()), torch.float64)
     full = ek.full_fisher(problem)
     for layer in full.shapes:
         GGN = gauss_newton(*asked(problem), layer)
@@ -58,7 +58,7 @@ def test_exact_is_gauss_newton(drawn: Drawn) -> None:
 
 @given(problems())
 def test_exact_is_the_hessian_for_the_last_layer(drawn: Drawn) -> None:
-    problem = in_float64(drawn.problem(ek.Exact()))
+    problem = in_dtype(drawn.problem(ek.Exact()), torch.float64)
     full = ek.full_fisher(problem)
     last = list(full.shapes)[-1]
     H = loss_hessian(*asked(problem), last)

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import ekfac_ref as ek
-from ekfac_ref.conformance.laws import of_two_answers as equivariance
 from ekfac_ref.conformance.problems import changed as changes
 from ekfac_ref.conformance.problems.families import masked_tokens
 from ekfac_ref.conformance.problems.strategies import Drawn, problems, sharings
 from ekfac_ref.conformance.truth.observation import observe
+from tests.support import laws
 from tests.support.ask import answers, blocks, every_block
 
 fishers = st.sampled_from([ek.Exact(), ek.Empirical()])
@@ -22,9 +22,9 @@ fishers = st.sampled_from([ek.Exact(), ek.Empirical()])
 def assert_same(one: ek.Problem, other: ek.Problem) -> None:
     """Both problems have the same F, KFAC and, behind the gate, EKFAC, layer by layer."""
     for left, (F, K, E) in zip(answers(one), every_block(other), strict=True):
-        equivariance.unchanged(left.F, F, left.seen)
-        equivariance.unchanged(left.K, K, left.seen)
-        equivariance.ekfac_unchanged(left.E, E, left.seen)
+        laws.unchanged(left.F, F, left.seen)
+        laws.unchanged(left.K, K, left.seen)
+        laws.ekfac_unchanged(left.E, E, left.seen)
 
 
 @given(problems(), fishers, sharings)
@@ -93,7 +93,7 @@ def test_full_fisher_holds_every_block(drawn: Drawn, fisher) -> None:
         for part, group in zip(blocks(exact[layer]), groups, strict=True):
             stop = start + len(part.dense())
             diagonal = ek.Dense(block[start:stop, start:stop], part.shape)
-            equivariance.unchanged(part, diagonal, group)
+            laws.unchanged(part, diagonal, group)
             start = stop
     first, last = next(iter(seen)), list(seen)[-1]
     runs = list(ek.per_sample_gradients(problem))

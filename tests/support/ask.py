@@ -7,7 +7,7 @@ from functools import reduce
 import ekfac_ref as ek
 from ekfac_ref.conformance.truth.observation import Observation, observe
 from ekfac_ref.matrix.ekfac import eigenbasis, squares_from_taps
-from ekfac_ref.matrix.kfac import Factors, add, chunk_factors, kronecker
+from ekfac_ref.matrix.kfac import FactorSums, add, chunk_factors, kronecker
 from ekfac_ref.matrix.operators import BlockDiagonal
 
 
@@ -54,7 +54,7 @@ def ekfac_of(seen: Observation) -> ek.EigenKronecker:
     return ek.EigenKronecker(Q_B, Q_A, squares / len(seen.a))
 
 
-def _factors(seen: Observation) -> Factors:
+def _factors(seen: Observation) -> FactorSums:
     samples = zip(seen.a, seen.g, seen.counted, strict=True)
     rows = [seen.sharing.rows(a[None], g[None], counted[None]) for a, g, counted in samples]
     return reduce(add, [chunk_factors(r, 1) for r in rows])

@@ -15,75 +15,34 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ekfac_ref.conformance.adapter.conventions import Convention
-from ekfac_ref.conformance.adapter.layouts import (
-    Bias,
-    Layout,
-    bias_behind,
-    bias_first,
-    bias_last,
-    columns,
-    in_columns,
-    in_rows,
-    rows,
-)
-from ekfac_ref.conformance.adapter.parts import (
-    Eigen,
-    Factors,
-    Matrix,
-    Operator,
-    Part,
-    Reader,
-    WithBias,
-)
-from ekfac_ref.conformance.adapter.scales import Scale, mean_loss, of_loss, samples, sum_loss, unit
+from ekfac_ref.conformance.adapter.conventions import Convention, bias_last
+from ekfac_ref.conformance.adapter.parts import Part, PartOperator, Reader, WithBias
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
-from ekfac_ref.conformance.subjects.placed import Apart, Place
+from ekfac_ref.conformance.subjects.placed import Place, Placed
 from ekfac_ref.matrix.operators import BlockDiagonal
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.layers import find_layers
 from ekfac_ref.question.problem import Problem
 
-__all__ = [
-    "Bias",
-    "Convention",
-    "Eigen",
-    "Factors",
-    "Layout",
-    "Matrix",
-    "Part",
-    "Parts",
-    "Scale",
-    "WithBias",
-    "adapted",
-    "bias_behind",
-    "bias_first",
-    "bias_last",
-    "columns",
-    "in_columns",
-    "in_rows",
-    "mean_loss",
-    "of_loss",
-    "rows",
-    "samples",
-    "sum_loss",
-    "unit",
-]
-
 Parts = Part | WithBias | Sequence[Part] | Sequence[WithBias]
-Adapted = Operator | BlockDiagonal | Apart
+_Adapted = PartOperator | BlockDiagonal | Placed
 
 
 def adapted(
     answer: Callable[[Problem], Mapping[str, Any]], convention: Convention | None = None
-) -> Callable[[Problem], dict[str, Adapted]]:
-    """The same answers as operators of this package, for ``Subject``'s ekfac, kfac, exact_fisher.
+) -> Callable[[Problem], dict[str, _Adapted]]:
+    """A function with the answers as operators, for ``Subject``'s ekfac, kfac and exact_fisher.
 
-    ``answer`` maps a problem to ``{layer: Parts}``.
+    Args:
+        answer: a function from a problem to ``{layer: Parts}``, in the implementation's own layout.
+        convention: how that is; the default is this package's.
+
+    Raises:
+        BadAnswer: by the function returned, where parts do not fit the layer as declared.
     """
     declared = Convention() if convention is None else convention
 
-    def ask(problem: Problem) -> dict[str, Adapted]:
+    def ask(problem: Problem) -> dict[str, _Adapted]:
         # All that is needed of the problem is taken before the implementation can change it.
         layers = find_layers(problem.model, problem.layers)
         scale = declared.scale(problem)
@@ -109,8 +68,8 @@ def adapted(
     return ask
 
 
-def _operator(reader: Reader, parts: Any) -> Adapted:
-    """One layer's, all groups."""
+def _operator(reader: Reader, parts: Any) -> _Adapted:
+    """The operator of one layer, all its groups."""
     groups = parts if isinstance(parts, (list, tuple)) else (parts,)
     if len(groups) != reader.layer.groups:
         raise reader.bad("answer", f"parts for {len(groups)} groups of {reader.layer.groups}")
@@ -120,14 +79,14 @@ def _operator(reader: Reader, parts: Any) -> Adapted:
     return blocks[0] if len(blocks) == 1 else BlockDiagonal(blocks)
 
 
-def _apart(reader: Reader, groups: Sequence[Any]) -> Apart:
-    """W and b, group by group."""
+def _apart(reader: Reader, groups: Sequence[Any]) -> Placed:
+    """The operator of a layer with blocks for W and for b, group by group."""
     if reader.layer.bias is None:
         raise reader.bad("answer", "WithBias; give the weight's part as it is")
     d_out, d_weight = reader.layer.shape[0] // len(groups), reader.layer.shape[1] - 1
     of_weight = replace(reader, of="weight, ", d_in=d_weight, bias=bias_last)
     of_bias = replace(reader, of="bias, ", d_in=1, bias=bias_last)
-    blocks: list[Operator] = []
+    blocks: list[PartOperator] = []
     places: list[Place] = []
     for k, part in enumerate(groups):
         if not isinstance(part, WithBias):
@@ -135,4 +94,4 @@ def _apart(reader: Reader, groups: Sequence[Any]) -> Apart:
         group = slice(k * d_out, (k + 1) * d_out)
         blocks += [of_weight.read(part.weight), of_bias.read(part.bias)]
         places += [(group, slice(0, d_weight)), (group, slice(d_weight, d_weight + 1))]
-    return Apart(blocks, places)
+    return Placed(blocks, places)

@@ -6,38 +6,56 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.adapter.conventions import Convention
-from ekfac_ref.conformance.adapter.layouts import Bias, Layout, rows
+from ekfac_ref.conformance.adapter.conventions import Bias, Convention, Layout, rows
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.matrix.operators import Dense, EigenKronecker, Kronecker
 from ekfac_ref.model.layers import Layer
 
-Array = Any  # whatever torch.as_tensor takes
-Operator = EigenKronecker | Kronecker | Dense
+_Array = Any  # whatever torch.as_tensor takes
+PartOperator = EigenKronecker | Kronecker | Dense
 
 
 @dataclass(frozen=True, eq=False)
 class Eigen:
-    """An EKFAC block by eigenvectors of both sides and its corrected eigenvalues."""
+    """An EKFAC block by eigenvectors of both sides and its corrected eigenvalues.
 
-    Q_B: Array
-    Q_A: Array
-    eigenvalues: Array
+    Shapes are those of the default convention, for a layer (group) [d_out, d_in], the bias among
+    the inputs; in anything that ``torch.as_tensor`` takes.
+
+    Attributes:
+        Q_B: [d_out, r_out], eigenvectors on the side of the output gradients, as columns.
+        Q_A: [d_in, r_in], eigenvectors on the side of the inputs, as columns.
+        eigenvalues: [r_out, r_in], the Lambda measured in them; 1/N, unit likelihood.
+    """
+
+    Q_B: _Array
+    Q_A: _Array
+    eigenvalues: _Array
 
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """A KFAC block: B of the output gradients, A of the inputs."""
+    """A KFAC block B (x) A. Only the product counts: a scalar may sit in either factor.
 
-    B: Array
-    A: Array
+    Attributes:
+        B: [d_out, d_out], second moment of the output gradients; 1/N, unit likelihood.
+        A: [d_in, d_in], second moment of the inputs, the bias among them.
+    """
+
+    B: _Array
+    A: _Array
 
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """A block as one P x P matrix."""
+    """A block as one matrix.
 
-    matrix: Array
+    Attributes:
+        matrix: [P, P], P = d_out d_in, on vec([W | b]) as ``Convention.vec`` orders it; 1/N, unit
+            likelihood.
+    """
+
+    matrix: _Array
 
 
 Part = Eigen | Factors | Matrix
@@ -76,7 +94,7 @@ class Reader:
     d_in: int
     bias: Bias
 
-    def read(self, part: Any) -> Operator:
+    def read(self, part: Any) -> PartOperator:
         """One part as an operator on [d_out, d_in] of a group."""
         d_out, d_in = self.layer.shape[0] // self.layer.groups, self.d_in
         inputs = self._index(rows, 1, d_in)[0]
@@ -98,13 +116,13 @@ class Reader:
         """[d_out, d_in]: where the implementation keeps each entry of the part."""
         return self.bias(vec, d_out, d_in).to(self.like.device)
 
-    def _vectors(self, name: str, Q: Array, d: int) -> Tensor:
+    def _vectors(self, name: str, Q: _Array, d: int) -> Tensor:
         Q = self.convention.eigenvectors(self._tensor(Q))
         if Q.dim() != 2 or len(Q) != d:
             raise self.bad(name, f"eigenvectors of shape {list(Q.shape)}, expected {[d, d]}")
         return Q
 
-    def _eigenvalues(self, eigenvalues: Array, Q_B: Tensor, Q_A: Tensor) -> Tensor:
+    def _eigenvalues(self, eigenvalues: _Array, Q_B: Tensor, Q_A: Tensor) -> Tensor:
         try:
             laid_out = self.convention.eigenvalues(
                 self._tensor(eigenvalues), Q_B.shape[1], Q_A.shape[1]
@@ -113,13 +131,13 @@ class Reader:
             raise self.bad("eigenvalues", f"{error}; is rows or columns declared?") from None
         return laid_out / self.scale
 
-    def _square(self, name: str, matrix: Array, d: int) -> Tensor:
+    def _square(self, name: str, matrix: _Array, d: int) -> Tensor:
         matrix = self._tensor(matrix)
         if tuple(matrix.shape) != (d, d):
             raise self.bad(name, f"shape {list(matrix.shape)}, expected {[d, d]}")
         return matrix
 
-    def _tensor(self, x: Array) -> Tensor:
+    def _tensor(self, x: _Array) -> Tensor:
         return torch.as_tensor(x).detach().to(self.like)
 
     def bad(self, what: str, why: str) -> BadAnswer:

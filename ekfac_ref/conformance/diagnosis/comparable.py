@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.laws import of_two_answers as equivariance
 from ekfac_ref.conformance.subjects.definition import Definition
-from ekfac_ref.conformance.truth import oracle
-from ekfac_ref.conformance.truth.cache import Seen, glanced, remembered
-from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.conformance.truth import eigengaps, oracle
+from ekfac_ref.conformance.truth.cache import observed, observed_exactly
+from ekfac_ref.conformance.truth.observation import Observation, Observations
 from ekfac_ref.conformance.truth.tolerance import fisher_scale
 from ekfac_ref.model.forward import call
 from ekfac_ref.question.problem import Problem
@@ -36,8 +35,8 @@ class Precision:
     gap: float
 
 
-DOUBLE = Precision(torch.float64, 1e-8, 1e-6, equivariance.GATE)
-SINGLE = Precision(torch.float32, 1e-3, 1e-2, 30 * equivariance.GATE)
+DOUBLE = Precision(torch.float64, 1e-8, 1e-6, eigengaps.GATE)
+SINGLE = Precision(torch.float32, 1e-3, 1e-2, 30 * eigengaps.GATE)
 PRECISIONS = (DOUBLE, SINGLE)  # in bfloat16 too many mistakes look alike
 
 
@@ -49,7 +48,7 @@ class Question:
     """
 
     problem: Problem
-    seen: Seen
+    seen: Observations
     rows: list[int]
     sizes: list[tuple[int, int, int]]
     shapes: list[tuple[int, int]]
@@ -78,27 +77,29 @@ def ask_about(problem: Problem, precision: Precision, definition: Definition) ->
     Mutants are mistakes in the default one, so layers on which the two differ do not take part.
     """
     # In float64 no account of rounding is needed.
-    seen = glanced(problem) if precision.dtype is torch.float64 else remembered(problem)
+    seen = observed_exactly(problem) if precision.dtype is torch.float64 else observed(problem)
     groups = [one for several in seen.values() for one in several]
     same = [
-        not definition.changes(problem, layer, len(several))
+        not definition.differs(problem, layer, len(several))
         for layer, several in seen.items()
         for _ in several
     ]
     rows = [i for i, one in enumerate(groups) if same[i] and _comparable(one, precision)]
-    N, K = samples(problem), outputs(problem)
+    N, K = number_of_samples(problem), number_of_outputs(problem)
     sizes = [(N, groups[i].g[0].shape[1], K) for i in rows]
     shapes = [(groups[i].G[0].shape[1], groups[i].G[0].shape[2]) for i in rows]
-    return Question(problem, seen, rows, sizes, shapes, [oracle.ekfac(groups[i]) for i in rows])
+    return Question(
+        problem, seen, rows, sizes, shapes, [oracle.ekfac_matrix(groups[i]) for i in rows]
+    )
 
 
-def samples(problem: Problem) -> int:
-    """N."""
+def number_of_samples(problem: Problem) -> int:
+    """N, over all batches of the problem."""
     return sum(len(y) for _, y in problem.batches)
 
 
-def outputs(problem: Problem) -> int:
-    """K, positions included."""
+def number_of_outputs(problem: Problem) -> int:
+    """K, how many numbers the network puts out for a sample, positions included."""
     inputs, _ = next(iter(problem.batches))
     with torch.no_grad():
         return call(problem.model, inputs)[0].numel()
@@ -109,4 +110,4 @@ def _comparable(seen: Observation, precision: Precision) -> bool:
     # Where gradients cancel to nothing, their matrix is rounding.
     loud = bool(size > precision.differs * fisher_scale(seen))
     # A wrong matrix may also depend on the basis of a null space, which the right one never does.
-    return loud and equivariance.gap_with_zeros(seen) >= precision.gap
+    return loud and eigengaps.gap_with_zeros(seen) >= precision.gap

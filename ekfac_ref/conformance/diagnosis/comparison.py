@@ -34,8 +34,7 @@ class Comparison:
 
 def matrices(ask: Ask, question: Question) -> list[Tensor] | None:
     """The answer's matrices, None where there is no answer."""
-    trial = Trial(Subject("", ask), question.problem)
-    trial.seen = question.seen
+    trial = Trial(Subject("", ask), question.problem, question.seen)
     try:
         answer = [trial.cases[i].E.matrix for i in question.rows]
     except Exception:  # whatever went wrong, there is nothing to compare

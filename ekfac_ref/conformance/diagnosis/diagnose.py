@@ -17,8 +17,8 @@ from ekfac_ref.conformance.diagnosis.search import FAR, agrees, nearest, told_ap
 from ekfac_ref.conformance.diagnosis.selection import (
     NEEDED,
     chosen,
+    comparisons_by_draw,
     differing_answers,
-    drawn,
     enough,
 )
 from ekfac_ref.conformance.mutants import MUTANTS
@@ -65,7 +65,7 @@ def _found(subject: Subject, catalogue: Sequence[Mutant], seed: int) -> Diagnosi
     precision = next((p for p in PRECISIONS if p.dtype in subject.abilities.dtypes), None)
     if precision is None:
         return Diagnosis([], _TOO_COARSE)
-    draws = drawn(subject, precision, seed)
+    draws = comparisons_by_draw(subject, precision, seed)
     found = enough(draws, precision, subject.abilities.positions)
     used = chosen(found, precision)
     if not used:

@@ -23,7 +23,7 @@ LISTED = 3  # of those that are near, where nothing fits
 
 
 def agrees(candidate: Candidate, precision: Precision) -> bool:
-    """To rounding."""
+    """Whether the mutant's matrices, times its factor, equal the subject's up to rounding."""
     return candidate.error <= precision.fits
 
 

@@ -15,8 +15,8 @@ from ekfac_ref.conformance.diagnosis.comparable import (
     Precision,
     Question,
     ask_about,
-    outputs,
-    samples,
+    number_of_outputs,
+    number_of_samples,
 )
 from ekfac_ref.conformance.diagnosis.comparison import Comparison, differing, matrices
 from ekfac_ref.conformance.problems.abilities import Abilities
@@ -32,7 +32,9 @@ INFORMATIVE = 12  # at least so many of them with T > 1, if the subject can be a
 NEEDED = 3  # problems on which a subject must differ from the definition to be looked into
 
 
-def drawn(subject: Subject, precision: Precision, seed: int) -> Iterator[list[Comparison]]:
+def comparisons_by_draw(
+    subject: Subject, precision: Precision, seed: int
+) -> Iterator[list[Comparison]]:
     """What the subject says of one draw after another."""
     for more, count in enumerate(DRAWS):
         yield list(compared(subject, precision, count, seed + more))
@@ -104,7 +106,7 @@ def _questions(
 
 def _informative(problem: Problem) -> bool:
     """Several samples, several outputs: their numbers leave traces."""
-    return samples(problem) >= 3 and outputs(problem) >= 2
+    return number_of_samples(problem) >= 3 and number_of_outputs(problem) >= 2
 
 
 def _varied(pool: list[Comparison], count: int, some: list[Comparison]) -> list[Comparison]:

@@ -1,1 +1,1 @@
-"""What must hold."""
+"""What must hold: every law once, where its formula is computed."""

@@ -1,24 +1,22 @@
 """What a law is: a statement, what it needs of an answer, and how it is asked of a trial.
 
-The laws themselves are plain functions (``laws.py``, ``case_laws.py``, ``equivariance.py``); here
-they become questions about a whole trial. A **lane** is the set of laws that one kind of answer
-allows.
+A law is written once, as a function under one of the decorators below: its formula is the first
+line of the docstring and the code beneath it, and its name, lane and source stand above. A **lane**
+is the set of laws that one kind of answer allows.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
-import torch
-
-from ekfac_ref.conformance.laws import of_a_case as case_laws
-from ekfac_ref.conformance.laws import of_two_answers as equivariance
-from ekfac_ref.conformance.problems import changed as changes
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.subject import Subject
-from ekfac_ref.conformance.subjects.trial import Case, Trial, copied
+from ekfac_ref.conformance.subjects.trial import Case, Trial
 from ekfac_ref.conformance.truth.tolerance import LawBroken
-from ekfac_ref.question.problem import Problem
+
+MARTENS, GEORGE = "Martens & Grosse 2015 (1503.05671)", "George et al. 2018 (1806.03884)"
+ALGEBRA, DEFINITION = "linear algebra, derived in docs/laws.md", "by definition"
 
 
 class Lane(Enum):
@@ -35,6 +33,10 @@ class Lane(Enum):
 Ratios = Iterable[float]
 
 
+def _everybody(abilities: Abilities) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Law:
     """One law.
@@ -44,8 +46,9 @@ class Law:
         lane: what it needs of the answer.
         statement: the formula first.
         source: who says so.
-        ask: yields a ratio (see ``tolerance.py``) for every block that it was asked of, none where
-            its precondition does not hold, and raises LawBroken.
+        ask: yields a ratio to rounding (see ``tolerance.py``) for every block that it was asked of,
+            none where its precondition does not hold, and raises LawBroken.
+        formula: the function that it is written as, of whatever its decorator says.
         fits: whether a subject with these abilities can be asked at all.
         measures: whether it bounds a residual; else it is a matter of yes or no.
     """
@@ -55,7 +58,8 @@ class Law:
     statement: str
     source: str
     ask: Callable[[Trial], Ratios]
-    fits: Callable[[Abilities], bool] = lambda abilities: True
+    formula: Callable[..., Any]
+    fits: Callable[[Abilities], bool] = _everybody
     measures: bool = True
 
     def offered(self, trial: Trial) -> bool:
@@ -91,73 +95,51 @@ _OFFERS: dict[Lane, Callable[[Subject, Case], bool]] = {
 }
 
 
-def of_each_block(lane: Lane, law: Callable[[Case], float | None]) -> Callable[[Trial], Ratios]:
-    """A law of one block, asked of every block that offers the lane."""
+# The decorators: each turns a function into a Law.
 
-    def ask(trial: Trial) -> Iterator[float]:
-        for case in trial.cases:
-            if _OFFERS[lane](trial.subject, case) and (ratio := law(case)) is not None:
-                yield ratio
-
-    return ask
+_OfATrial = Callable[[Trial], Iterator[float]]
+_OfACase = Callable[[Case], float | None]
 
 
-def unchanged_by(
-    change: Callable[[Problem], Problem], applies: Callable[[Problem], bool] = lambda problem: True
-) -> Callable[[Trial], Ratios]:
-    """The answer to the changed problem is the same matrix, as far as the basis is determined."""
+def law_of_a_trial(
+    name: str,
+    source: str,
+    lane: Lane = Lane.OPAQUE,
+    fits: Callable[[Abilities], bool] = _everybody,
+    measures: bool = True,
+    statement: str = "",
+) -> Callable[[_OfATrial], Law]:
+    """For a function of a whole trial, which yields ratios.
 
-    def ask(trial: Trial) -> Iterator[float]:
-        if not applies(trial.problem):
-            return
-        for one, other in zip(trial.cases, trial.about(change(trial.problem)).cases, strict=True):
-            yield case_laws.same_ekfac(one, other)
-            if one.K is not None and other.K is not None:
-                yield equivariance.unchanged(one.K, other.K, one.seen)
-            if one.F is not None and other.F is not None:
-                yield equivariance.unchanged(one.F, other.F, one.seen)
+    ``statement`` is the first line of the docstring, unless it is given.
+    """
 
-    return ask
+    def law(formula: _OfATrial) -> Law:
+        says = statement or (formula.__doc__ or "").partition("\n")[0]
+        return Law(name, lane, says, source, formula, formula, fits, measures)
 
-
-def no_memory(trial: Trial) -> Iterator[float]:
-    """The same problem, after another one: the same bits."""
-    trial.about(changes.in_reverse(trial.problem)).asked(trial.subject.ekfac, "ekfac")
-    for one, other in zip(trial.cases, trial.about(trial.problem).cases, strict=True):
-        if not torch.equal(one.E.matrix, other.E.matrix):
-            raise LawBroken(f"no memory: two answers for layer {one.layer!r} differ")
-        yield 0.0
+    return law
 
 
-def leaves_alone(trial: Trial) -> Iterator[float]:
-    """Nothing of the caller's was changed by what has been asked so far."""
-    _ = trial.cases, trial.preconditioned  # all that can be asked about a problem
-    if trial.changes:
-        raise LawBroken(f"leaves alone: {'; '.join(trial.changes[:3])}")
-    yield 0.0
+def law_of_a_case(
+    name: str,
+    source: str,
+    lane: Lane = Lane.OPAQUE,
+    measures: bool = True,
+    statement: str = "",
+) -> Callable[[_OfACase], Law]:
+    """For a function of one block, its ratio, or None where its precondition does not hold.
 
+    It is asked of every block that offers the lane.
+    """
 
-def preconditions(trial: Trial) -> Iterator[float]:
-    """(E + damping I) x = v for what ``precondition`` makes of v, in every layer."""
-    if trial.subject.precondition is None:
-        return
-    cases = iter(trial.cases)
-    for name, blocks in trial.blocks.items():
-        pairs = [(block, next(cases)) for block in blocks]
-        for solved in trial.preconditioned[name]:
-            yield case_laws.preconditions(pairs, solved)
+    def law(formula: _OfACase) -> Law:
+        def ask(trial: Trial) -> Iterator[float]:
+            for case in trial.cases:
+                if _OFFERS[lane](trial.subject, case) and (ratio := formula(case)) is not None:
+                    yield ratio
 
+        says = statement or (formula.__doc__ or "").partition("\n")[0]
+        return Law(name, lane, says, source, ask, formula, measures=measures)
 
-def refused(change: Callable[[Problem], Problem]) -> Callable[[Trial], Ratios]:
-    """Whatever cannot be answered raises an exception."""
-
-    def ask(trial: Trial) -> Iterator[float]:
-        bad = copied(change(trial.problem))
-        try:
-            trial.subject.ekfac(bad)
-        except Exception:
-            yield 0.0
-        else:
-            raise LawBroken("refused: it answered in silence")
-
-    return ask
+    return law

@@ -1,35 +1,44 @@
-"""Laws of one block that look at more than its matrix, or only where a precondition holds."""
-
-from collections.abc import Callable
+"""Laws of one block that look at more than the matrix of E, or only where a precondition holds."""
 
 import torch
 
-from ekfac_ref.conformance.laws import of_a_matrix as laws
-from ekfac_ref.conformance.laws import of_two_answers as equivariance
-from ekfac_ref.conformance.subjects.definition import Block
-from ekfac_ref.conformance.subjects.trial import Case, Solved
+from ekfac_ref.conformance.laws.law import (
+    ALGEBRA,
+    DEFINITION,
+    GEORGE,
+    MARTENS,
+    Lane,
+    Law,
+    law_of_a_case,
+)
+from ekfac_ref.conformance.subjects.trial import Case
 from ekfac_ref.conformance.truth import oracle
+from ekfac_ref.conformance.truth.eigengaps import ekfac_scale, gap, gate
 from ekfac_ref.conformance.truth.tolerance import (
     LawBroken,
-    check,
+    block_scale,
+    bounded,
     factor_scales,
     fisher_scale,
     length,
 )
-from ekfac_ref.matrix.operators import Dense
+
+# B (x) A and F this close, relative to the running-error scale, are one in float64.
+_EXACT = 1e-13
 
 
+@law_of_a_case("linear", DEFINITION)
 def linear(case: Case) -> float:
-    """matvec(V) = sum_oi V_oi matvec(e_o e_i^T)."""
+    """matvec(V) = sum_oi V_oi matvec(e_o e_i^T)"""
     V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(0))
     got = case.own.matvec(V.to(case.seen.algebra, copy=True)).double()
     residual = got - case.E.matvec(V.to(case.seen.algebra).double())
-    scale = fisher_scale(case.seen) * float(V.norm())
-    return check("linear", residual, scale, length(case.seen), case.seen.dtype)
+    return bounded("linear", residual, fisher_scale(case.seen) * float(V.norm()), case.seen)
 
 
-def keeps_to_itself(case: Case) -> float:
-    """matvec and solve leave V as it was, and their answers are not overwritten by later ones."""
+@law_of_a_case("own answers", DEFINITION, measures=False)
+def own_answers(case: Case) -> float:
+    """matvec(V) and solve(V) leave V alone, and the next answer leaves this one alone"""
     V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(2))
     V = V.to(case.seen.algebra)
     methods = [("matvec", case.own.matvec)]
@@ -47,53 +56,96 @@ def keeps_to_itself(case: Case) -> float:
     return 0.0
 
 
-def exact_where_kfac_is(case: Case) -> float | None:
-    """B (x) A = F implies E = F; E is as close to F as B (x) A is, so that needs no tolerance."""
+@law_of_a_case("pythagoras", GEORGE)
+def pythagoras(case: Case) -> float:
+    """|F - K|^2 = |F - E|^2 + |E - K|^2 for KFAC's K, hence |F - E| <= |F - K|"""
     B, A = oracle.factors(case.seen)
-    F, scale = oracle.fisher(case.seen), fisher_scale(case.seen)
-    rest = (torch.kron(B, A) - F).norm()
-    if rest > 1e-13 * scale:
-        return None
-    excess = ((case.E.matrix - F).norm() - rest).clamp(min=0)
-    return check("E = F where B (x) A = F", excess, scale, length(case.seen), case.seen.dtype)
+    F, K, E = oracle.fisher(case.seen), torch.kron(B, A), case.E.matrix
+    residual = (F - K).norm() ** 2 - (F - E).norm() ** 2 - (E - K).norm() ** 2
+    scale = (block_scale(case.seen) + fisher_scale(case.seen)) ** 2
+    return bounded("Pythagoras", residual, scale, case.seen)
 
 
+@law_of_a_case("kernel", ALGEBRA)
 def kernel(case: Case) -> float:
-    """v^T E v = 0 implies v^T F v = 0, for v in the null space of E."""
-    E, F = case.E.matrix, oracle.fisher(case.seen)
-    scale = fisher_scale(case.seen)
+    """E v = 0 implies F v = 0"""
+    E, F, scale = case.E.matrix, oracle.fisher(case.seen), fisher_scale(case.seen)
     w, V = torch.linalg.eigh((E + E.T) / 2)
     n = length(case.seen) + len(w)
     null = V[:, w <= n * torch.finfo(case.seen.dtype).eps * scale]
     # F >= 0 and tr(N^T E N) = tr(N^T F N) on a basis; so both vanish together, to rounding.
-    return check("ker E in ker F", (null.T @ F @ null).trace(), scale, n * len(w), case.seen.dtype)
+    return bounded("ker E in ker F", (null.T @ F @ null).trace(), scale, case.seen, n * len(w))
 
 
-def pythagoras(case: Case) -> float:
-    """||F - K||^2 = ||F - E||^2 + ||E - K||^2 with K = B (x) A."""
+@law_of_a_case("exactness", MARTENS)
+def exactness(case: Case) -> float | None:
+    """where B (x) A = F (a batch of one, say), E = F
+
+    E is as close to F as B (x) A is, so that "where" needs no tolerance of the law's.
+    """
     B, A = oracle.factors(case.seen)
-    K = Dense(torch.kron(B, A), case.E.shape)
-    return laws.pythagoras(case.E, K, case.seen)
-
-
-def comparison(case: Case) -> float | None:
-    """E is the oracle's EKFAC matrix, where wide eigengaps leave only one."""
-    gap = equivariance.gap(case.seen)
-    if gap < equivariance.gate(case.seen.dtype):
+    F, scale = oracle.fisher(case.seen), fisher_scale(case.seen)
+    rest = (torch.kron(B, A) - F).norm()
+    if rest > _EXACT * scale:
         return None
-    residual = case.E.matrix - oracle.ekfac(case.seen)
-    scale = equivariance.ekfac_scale(case.seen, gap)
-    return check("E = E of the oracle", residual, scale, length(case.seen), case.seen.dtype)
+    excess = ((case.E.matrix - F).norm() - rest).clamp(min=0)
+    return bounded("E = F where B (x) A = F", excess, scale, case.seen)
 
 
-def solves(damping: float) -> Callable[[Case], float]:
-    """(E + damping I) solve(v) = v, the same answer twice, <v, solve(v)> > 0."""
+@law_of_a_case("comparison", GEORGE)
+def comparison(case: Case) -> float | None:
+    """E = Q diag(diag(Q^T F Q)) Q^T, where the eigengaps of A and B leave one Q"""
+    eigengap = gap(case.seen)
+    if eigengap < gate(case.seen.dtype):
+        return None
+    residual = case.E.matrix - oracle.ekfac_matrix(case.seen)
+    return bounded("E = E of the oracle", residual, ekfac_scale(case.seen, eigengap), case.seen)
 
-    def law(case: Case) -> float:
+
+@law_of_a_case("orthonormal basis", GEORGE, Lane.BASIS)
+def basis_is_orthonormal(case: Case) -> float:
+    """Q_A^T Q_A = I and Q_B^T Q_B = I"""
+    bases = [Q.double() for Q in (case.own.Q_B, case.own.Q_A)]
+    residual = [Q.T @ Q - torch.eye(Q.shape[1]).double() for Q in bases]
+    return bounded("Q^T Q = I", torch.cat([r.reshape(-1) for r in residual]), 1.0, case.seen)
+
+
+@law_of_a_case("eigenbasis", GEORGE, Lane.BASIS)
+def basis_diagonalizes_the_factors(case: Case) -> float:
+    """Q_A^T A Q_A and Q_B^T B Q_B are diagonal, and nothing of A or B is outside a thin basis"""
+    ratios = []
+    bases = (case.own.Q_B.double(), case.own.Q_A.double())
+    pairs = zip(bases, oracle.factors(case.seen), factor_scales(case.seen), strict=True)
+    for Q, factor, scale in pairs:
+        kept = Q @ torch.diag((Q.T @ factor @ Q).diagonal()) @ Q.T
+        ratios.append(bounded("Q^T A Q diagonal", factor - kept, scale, case.seen))
+    return max(ratios)
+
+
+@law_of_a_case("eigenvalues", GEORGE, Lane.BASIS)
+def eigenvalues_are_the_diagonal(case: Case) -> float:
+    """Lambda_oi = (1/N) sum_nc [Q_B^T G_nc Q_A]_oi^2 in the subject's own basis"""
+    E = case.own
+    expected = oracle.eigenvalues(case.seen, E.Q_B.double(), E.Q_A.double())
+    residual = E.eigenvalues.double() - expected
+    return bounded("Lambda = diag(Q^T F Q)", residual, fisher_scale(case.seen), case.seen)
+
+
+def _solve(damping: float) -> Law:
+    @law_of_a_case(
+        f"solve {damping:g}",
+        "docs/reading.md",
+        Lane.SOLVE,
+        statement=f"(E + {damping:g} I) x = v for x = solve(v), the same twice, <v, x> > 0",
+    )
+    def solve(case: Case) -> float:
         V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(1))
         V = V.to(case.seen.algebra)
         before = case.own.solve(V.clone(), damping=damping)
-        ratio = laws.solves(case.own, V, damping, case.seen)
+        x = case.own.solve(V.clone(), damping=damping)
+        residual = case.own.matvec(x).double() + damping * x.double() - V.double()
+        scale = (block_scale(case.seen) + damping) * float(x.double().norm())
+        ratio = bounded("(M + damping I) x = V", residual, scale, case.seen)
         again = case.own.solve(V.clone(), damping=damping)
         if not torch.equal(before, again):
             raise LawBroken("solve: the same question twice has two answers")
@@ -101,49 +153,29 @@ def solves(damping: float) -> Callable[[Case], float]:
             raise LawBroken("<v, solve(v)> > 0: it is not positive")
         return ratio
 
-    return law
+    return solve
 
 
-def preconditions(blocks: list[tuple[Block, Case]], solved: Solved) -> float:
-    """(E + damping I) x = V in one layer, E by the subject's own products; the same bits twice.
+# At a damping of 1, one that is squared, or its root, looks right.
+solve_small, solve_1 = _solve(1e-6), _solve(1.0)
 
-    A backward error of the layer as a whole: it may have been solved as one system.
+
+@law_of_a_case("kfac", MARTENS, Lane.KFAC)
+def kfac_block(case: Case) -> float | None:
+    """K = B (x) A by the factors' definitions
+
+    The 1/T of shared positions may sit in either factor.
     """
-    if not torch.equal(solved.x, solved.again):
-        raise LawBroken("precondition: the same question twice has two answers")
-    residual = solved.damping * solved.x - solved.V
-    for block, case in blocks:
-        block.of(residual).add_(case.E.matvec(block.of(solved.x)))
-    seen = [block.seen for block, _ in blocks]
-    scale = (max(map(fisher_scale, seen)) + solved.damping) * float(solved.x.norm())
-    law = f"(E + {solved.damping:g} I) precondition(V) = V"
-    return check(law, residual, scale, max(map(length, seen)), seen[0].dtype)
+    if case.K is None:
+        return None
+    residual = case.K.matrix - torch.kron(*oracle.factors(case.seen))
+    return bounded("K = B (x) A", residual, block_scale(case.seen), case.seen)
 
 
-def kfac(case: Case) -> float | None:
-    """K = B (x) A."""
-    return None if case.K is None else laws.factors_by_definition(case.K, case.seen)
-
-
+@law_of_a_case("exact block", DEFINITION, Lane.FISHER)
 def exact_block(case: Case) -> float | None:
-    """The exact block is F."""
-    return None if case.F is None else laws.is_fisher(case.F, case.seen)
-
-
-def same_ekfac(one: Case, other: Case) -> float:
-    """The same matrix where eigengaps are wide, else the same moments, which no basis changes."""
-    difference, gap = other.E.matrix - one.E.matrix, equivariance.gap(one.seen)
-    scale, n, dtype = fisher_scale(one.seen), length(one.seen), one.seen.dtype
-    if gap >= equivariance.gate(dtype):
-        bound = equivariance.ekfac_scale(one.seen, gap)
-        return check("E unchanged", difference, bound, n, dtype)
-    B, A = oracle.factors(one.seen)
-    b, a = factor_scales(one.seen)
-    moments = [
-        check("moments of E unchanged", (difference * M).sum(), scale * bound, n, dtype)
-        for M, bound in (
-            (torch.eye(len(difference)).double(), 1.0),
-            (torch.kron(B, A), b * a),
-        )
-    ]
-    return max(moments)
+    """F = (1/N) sum_nc vec(G_nc) vec(G_nc)^T"""
+    if case.F is None:
+        return None
+    residual = case.F.matrix - oracle.fisher(case.seen)
+    return bounded("M = F", residual, block_scale(case.seen), case.seen)

@@ -1,116 +1,86 @@
-r"""Laws between two answers: what the same layer must say about data that was transformed.
+"""Laws between two answers: a problem put otherwise has the same matrices."""
 
-EKFAC is a function of the data only where its eigenbasis is: a repeated eigenvalue leaves the basis
-inside the cluster free, and two correct matrices can be far apart. So EKFAC matrices are compared
-behind a gate, and where it is closed the laws that need no eigenvectors judge instead.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
 
-from ekfac_ref.conformance.laws import of_a_matrix as laws
+from ekfac_ref.conformance.laws.law import Law, law_of_a_trial
+from ekfac_ref.conformance.problems import changed
+from ekfac_ref.conformance.problems.abilities import Abilities
+from ekfac_ref.conformance.subjects.trial import Case, Trial
 from ekfac_ref.conformance.truth import oracle
+from ekfac_ref.conformance.truth.eigengaps import ekfac_scale, gap, gate
 from ekfac_ref.conformance.truth.observation import Observation
-from ekfac_ref.conformance.truth.tolerance import check, factor_scales, fisher_scale, length
-from ekfac_ref.matrix.operators import Operator
-from ekfac_ref.question.sharing import Expand
-
-GATE = 1e-3
-
-
-def gate(dtype: torch.dtype) -> float:
-    """The gap that a comparison of EKFACs asks for; wide enough for eigenvectors to be there at all
-    where data is coarse.
-    """
-    return max(GATE, 30 * torch.finfo(dtype).eps)
+from ekfac_ref.conformance.truth.tolerance import (
+    block_scale,
+    bounded,
+    factor_scales,
+    fisher_scale,
+)
+from ekfac_ref.matrix.operators import Dense
+from ekfac_ref.question.columns import Exact
+from ekfac_ref.question.problem import Problem
 
 
-def gap(seen: Observation) -> float:
-    """The smaller gap of A and B; ``gate`` is what a comparison of EKFACs asks for.
-
-    A gap is the smallest distance between two eigenvalues over the bound on the factor
-    (``factor_scales``): rounding moves the factor by some roundings of the bound, and an
-    eigenvector by as many over the gap. Two zeros count as apart where no gradient lives between
-    them: expand factors (or T = 1) of the same data.
-    """
-    silent = isinstance(seen.sharing, Expand) or all(len(a) == seen.runs for a in seen.a)
-    return _smaller_gap(seen, _gap_above_zero if silent else _gap)
+def unchanged(one: Dense, other: Dense, seen: Observation) -> float:
+    """Two answers for F, or for KFAC, are one matrix."""
+    return bounded("unchanged", other.matrix - one.matrix, block_scale(seen), seen)
 
 
-def gap_with_zeros(seen: Observation) -> float:
-    """The same, where two zeros never count as apart: what a wrong EKFAC may depend on."""
-    return _smaller_gap(seen, _gap)
-
-
-def ekfac_scale(seen: Observation, gap: float) -> float:
-    """What the roundings of E are relative to, those of its basis included, behind the gate.
-
-    An eigenvector is turned by some roundings of 1 / gap, and what it is turned into differs by at
-    most ||F||. Toward the null space, where no gap is asked for, a vector of eigenvalue beta is
-    turned by some roundings of b / beta, but its Lambda is at most beta a.
-    """
+def unchanged_ekfac(one: Case, other: Case) -> float:
+    """E is one matrix where eigengaps are wide, else it has the moments that no basis changes."""
+    difference, seen, eigengap = other.E.matrix - one.E.matrix, one.seen, gap(one.seen)
+    if eigengap >= gate(seen.dtype):
+        return bounded("E unchanged", difference, ekfac_scale(seen, eigengap), seen)
+    B, A = oracle.factors(seen)
     b, a = factor_scales(seen)
-    return max(fisher_scale(seen) / gap, b * a)
+    scale, law = fisher_scale(seen), "moments of E unchanged"
+    return max(
+        bounded(law, difference.trace(), scale, seen),
+        bounded(law, (difference * torch.kron(B, A)).sum(), scale * (b * a), seen),
+    )
 
 
-def _smaller_gap(seen: Observation, gap_of: Callable[[Tensor], float]) -> float:
-    pairs = zip(oracle.factors(seen), factor_scales(seen), strict=True)
-    return min(gap_of(torch.linalg.eigvalsh(factor) / bound) for factor, bound in pairs)
+def _unchanged_by(
+    name: str,
+    statement: str,
+    change: Callable[[Problem], Problem],
+    applies: Callable[[Problem], bool] = lambda problem: True,
+    fits: Callable[[Abilities], bool] = lambda abilities: True,
+) -> Law:
+    """The answer to the changed problem is the same, as far as the basis is determined."""
+    source = "F, A and B are means over samples and positions"
+
+    @law_of_a_trial(name, source, fits=fits, statement=statement)
+    def law(trial: Trial) -> Iterator[float]:
+        if not applies(trial.problem):
+            return
+        for one, other in zip(trial.cases, trial.about(change(trial.problem)).cases, strict=True):
+            yield unchanged_ekfac(one, other)
+            if one.K is not None and other.K is not None:
+                yield unchanged(one.K, other.K, one.seen)
+            if one.F is not None and other.F is not None:
+                yield unchanged(one.F, other.F, one.seen)
+
+    return law
 
 
-def _gap(w: Tensor) -> float:
-    return float(w.diff().amin()) if len(w) > 1 else 1.0
-
-
-def _gap_above_zero(w: Tensor) -> float:
-    return _gap(w[w > 1e-12 * w.abs().amax()])
-
-
-def turned(one: Operator, other: Operator, U: Tensor, R: Tensor, seen: Observation) -> float:
-    """M(U g, R a) = (U (x) R) M(g, a) (U (x) R)^T for F and KFAC (there for any U, R)."""
-    Q = torch.kron(U.contiguous(), R.contiguous())
-    residual = laws.dense(other) - Q @ laws.dense(one) @ Q.T
-    return check("M(Ug, Ra) = Q M Q^T", residual, _scale(seen, U, R), length(seen), seen.dtype)
-
-
-def ekfac_turned(
-    one: Operator, other: Operator, U: Tensor, R: Tensor, before: Observation, after: Observation
-) -> bool:
-    """The same for EKFAC and orthogonal U, R, behind the gate. Returns whether it was open.
-
-    ``one`` answers for ``before`` and ``other`` for ``after``.
-    """
-    distance = gap(before)
-    if distance < gate(before.dtype):
-        for operator, seen in ((one, before), (other, after)):
-            laws.trace(operator, seen)
-            laws.commutes_with_factors(operator, seen)
-            laws.moments(operator, seen)
-            laws.projects_onto_itself(operator, seen)
-        return False
-    Q = torch.kron(U.contiguous(), R.contiguous())
-    residual = laws.dense(other) - Q @ laws.dense(one) @ Q.T
-    scale = _scale(before, U, R) / distance
-    check("E(Ug, Ra) = Q E Q^T", residual, scale, length(before), before.dtype)
-    return True
-
-
-def unchanged(one: Operator, other: Operator, seen: Observation) -> float:
-    """Two answers for the same layer are the same matrix (F and KFAC)."""
-    residual = laws.dense(other) - laws.dense(one)
-    eye = torch.eye(1, dtype=torch.float64)
-    return check("unchanged", residual, _scale(seen, eye, eye), length(seen), seen.dtype)
-
-
-def ekfac_unchanged(one: Operator, other: Operator, seen: Observation) -> bool:
-    """The same for EKFAC, behind the gate."""
-    U, R = (torch.eye(d, dtype=torch.float64) for d in one.shape)
-    return ekfac_turned(one, other, U, R, seen, seen)
-
-
-def _scale(seen: Observation, U: Tensor, R: Tensor) -> float:
-    b, a = factor_scales(seen)
-    stretch = float(torch.linalg.matrix_norm(U, 2) * torch.linalg.matrix_norm(R, 2)) ** 2
-    return max(fisher_scale(seen), b * a) * max(1.0, stretch)
+UNCHANGED = (
+    _unchanged_by("recut", "the cut into batches changes nothing", changed.recut),
+    _unchanged_by("order", "the order of the samples changes nothing", changed.in_reverse),
+    _unchanged_by("doubled", "every sample twice changes nothing", changed.doubled),
+    _unchanged_by(
+        "labels",
+        "the values of the labels change nothing under the exact Fisher",
+        changed.other_labels,
+        lambda problem: isinstance(problem.fisher, Exact),
+        lambda abilities: Exact in abilities.fishers,
+    ),
+    _unchanged_by(
+        "padding",
+        "what stands at positions that the mask leaves out changes nothing",
+        changed.padded,
+        lambda problem: problem.mask is not None,
+        lambda abilities: abilities.masks and abilities.positions,
+    ),
+)

@@ -6,10 +6,9 @@ times over: samples in another order, every number moved by up to one unit in it
 is several times further off than any of these is no rounding.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -23,11 +22,11 @@ from ekfac_ref.conformance.subjects.placed import put_together
 from ekfac_ref.conformance.subjects.subject import Answer, Subject
 from ekfac_ref.conformance.subjects.trial import Trial, copied
 from ekfac_ref.conformance.truth import oracle
-from ekfac_ref.conformance.truth.cache import digest
-from ekfac_ref.conformance.truth.observation import Observation, look
+from ekfac_ref.conformance.truth.cache import Content, content
+from ekfac_ref.conformance.truth.observation import Observations, record
 from ekfac_ref.conformance.truth.tolerance import LawBroken
 from ekfac_ref.matrix.operators import Dense, EigenKronecker, Kronecker
-from ekfac_ref.model.random_state import generators, untouched
+from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.question.problem import Problem
 
 COARSE = (torch.bfloat16,)
@@ -35,9 +34,6 @@ REPLAYS = 8
 TIMES = 4.0  # the largest of the replays
 # Roundings, of which replays may by chance have none: of one summand in ten.
 LEAST = 0.1
-CAPACITY = 64
-
-Of = Callable[[Block], Any]
 
 
 def above_noise(law: Law) -> Law:
@@ -61,14 +57,16 @@ def _ask(law: Law, trial: Trial) -> Iterator[float]:
 
 def noise_limit(law: Law, trial: Trial) -> float:
     """The largest ratio that may be rounding, on the problem of the trial."""
-    replays = _replays(trial)
-    if law.name not in replays.limits:
-        found = [_largest(law.ask(replay)) for replay in replays.trials]
-        replays.limits[law.name] = TIMES * max([*found, LEAST / TIMES])
-    return replays.limits[law.name]
+    return _limit(law, content(trial.problem), trial.subject.definition)
 
 
-def _largest(ratios: Iterator[float] | Iterable[float]) -> float:
+@lru_cache(maxsize=2048)  # 64 problems, all laws
+def _limit(law: Law, known: Content, definition: Definition) -> float:
+    found = [_largest(law.ask(replay)) for replay in _replays(known, definition)]
+    return TIMES * max([*found, LEAST / TIMES])
+
+
+def _largest(ratios: Iterable[float]) -> float:
     largest = 0.0
     try:
         for ratio in ratios:
@@ -78,33 +76,18 @@ def _largest(ratios: Iterator[float] | Iterable[float]) -> float:
     return largest
 
 
-@dataclass(frozen=True)
-class _Replays:
-    """Of one problem; and the limits that have been asked for, by the law's name."""
-
-    trials: list[Trial]
-    limits: dict[str, float] = field(default_factory=dict)
-
-
-_known: OrderedDict[tuple[bytes, Definition], _Replays] = OrderedDict()
-
-
-def _replays(trial: Trial) -> _Replays:
-    key = digest(trial.problem), trial.subject.definition
-    if key not in _known:
-        subjects = (_replayed(trial.subject.definition, number) for number in range(REPLAYS))
-        _known[key] = _Replays([Trial(subject, trial.problem) for subject in subjects])
-        if len(_known) > CAPACITY:
-            _known.popitem(last=False)
-    return _known[key]
+@lru_cache(maxsize=64)
+def _replays(known: Content, definition: Definition) -> list[Trial]:
+    subjects = (_replayed(definition, number) for number in range(REPLAYS))
+    return [Trial(subject, known.problem) for subject in subjects]
 
 
 def _replayed(definition: Definition, number: int) -> Subject:
     """The definition, of what a moved problem's network computes in the problem's own dtype."""
 
-    def answers(of: Of) -> Callable[[Problem], Answer]:
+    def answers(of: Callable[[Block], Any]) -> Callable[[Problem], Answer]:
         def answer(problem: Problem) -> Answer:
-            blocks = definition.blocks(problem, _seen(_moved(problem, number)))
+            blocks = definition.blocks(problem, _observed(_moved(problem, number)))
             return {
                 name: put_together([of(block) for block in several], several)
                 for name, several in blocks.items()
@@ -147,23 +130,14 @@ def _moved(problem: Problem, number: int) -> Problem:
     return in_reverse(changed) if number % 2 else changed
 
 
-def _seen(problem: Problem) -> dict[str, list[Observation]]:
-    dtype = problem.dtype
-    with torch.inference_mode(False), torch.no_grad(), untouched(*generators(problem.batches)):
-        seen = look(problem, dtype)
-    return {name: [_in_float64(one) for one in groups] for name, groups in seen.items()}
-
-
-def _in_float64(seen: Observation) -> Observation:
-    a, g = [a.double() for a in seen.a], [g.double() for g in seen.g]
-    return replace(
-        seen,
-        a=a,
-        g=g,
-        G=[torch.einsum("cto,ti->coi", g_n, a_n) for a_n, g_n in zip(a, g, strict=True)],
-        wobble_a=[a_n.new_zeros(a_n.shape[:1]) for a_n in a],
-        wobble_g=[g_n.new_zeros(g_n.shape[:2]) for g_n in g],
-    )
+def _observed(problem: Problem) -> Observations:
+    """What the network computes in the problem's own dtype, taken for true."""
+    with undisturbed(problem.batches):
+        records = record(problem)
+    return {
+        name: [one.taken_as_exact(problem.sharing, problem.dtype) for one in groups]
+        for name, groups in records.items()
+    }
 
 
 def _eigen(block: Block) -> EigenKronecker:
@@ -179,5 +153,4 @@ def _kronecker(block: Block) -> Kronecker:
 
 
 def _dense(block: Block) -> Dense:
-    d_out, d_in = block.seen.G[0].shape[1:]
-    return Dense(oracle.fisher(block.seen).to(block.seen.algebra), (d_out, d_in))
+    return Dense(oracle.fisher(block.seen).to(block.seen.algebra), block.seen.shape)

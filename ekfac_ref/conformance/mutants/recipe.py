@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth import oracle
-from ekfac_ref.conformance.truth.cache import glanced
+from ekfac_ref.conformance.truth.cache import observed_exactly
 from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker
 from ekfac_ref.question.problem import Problem
@@ -105,7 +105,7 @@ class Recipe:
         hand_over: that operator in the dtype of the problem.
     """
 
-    look: Looking = glanced
+    look: Looking = observed_exactly
     A: Factor = factor_A
     B: Factor = factor_B
     output_basis: Basis = eigenvectors

@@ -13,7 +13,7 @@ from ekfac_ref.question.problem import Problem
 
 
 def recut(problem: Problem) -> Problem:
-    """The same samples one by one."""
+    """The problem cut into batches of one sample each."""
     return replace(problem, batches=_samples(problem))
 
 
@@ -23,7 +23,7 @@ def in_reverse(problem: Problem) -> Problem:
 
 
 def doubled(problem: Problem) -> Problem:
-    """Every sample twice."""
+    """The problem with every batch twice, so that every mean stays as it is."""
     return replace(problem, batches=[*problem.batches, *problem.batches])
 
 

@@ -13,7 +13,7 @@ Data = Callable[[Tensor], Tensor]
 
 
 def plain(x: Tensor) -> Tensor:
-    """As drawn."""
+    """Inputs as they were drawn, with no structure of their own."""
     return x
 
 
@@ -34,7 +34,7 @@ def badly_scaled(x: Tensor) -> Tensor:
 
 
 def uncentred(x: Tensor) -> Tensor:
-    """Far from zero mean."""
+    """Inputs far from zero mean: 3 is added to every number."""
     return x + 3
 
 
@@ -82,7 +82,7 @@ def zero(x: Tensor) -> Tensor:
     return torch.zeros_like(x)
 
 
-FAMILIES: tuple[Data, ...] = (
+DATA_FAMILIES: tuple[Data, ...] = (
     *(plain, badly_scaled, uncentred, plain, duplicated, one_hot, plain, dead),
     *(badly_scaled, constant, uncentred, zero),
 )

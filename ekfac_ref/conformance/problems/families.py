@@ -24,7 +24,7 @@ _some = st.integers(2, 3)
 
 
 def vectors(draw: Draw, K: int) -> Network:
-    """Linear layers on vectors."""
+    """Linear layers on vectors, one position per sample."""
     depth = draw(st.sampled_from([1, 2, 3, 4, 3]))
     widths = [*draw(st.tuples(*[st.integers(1, 4)] * depth)), K]
     model, corners = linears(draw, widths)
@@ -44,7 +44,7 @@ def tagger(draw: Draw, K: int) -> Network:
 
 
 def mixing_tagger(draw: Draw, K: int) -> Network:
-    """The same, where every token has reached every other in between, as in attention."""
+    """A tagger in which every token reaches every other before the head, as in attention."""
     T = draw(st.sampled_from([2, 3, 3]))
     network = _on_tokens(draw, K, T, Mixing(), (T,))
     return replace(network, corners=network.corners | {"mixing tokens"})

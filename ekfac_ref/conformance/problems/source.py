@@ -1,4 +1,4 @@
-"""A problem as Python that runs alone: the model, its values, the data, and one law asked of it."""
+"""A problem as Python that runs alone: the model, its values, the data, and a law asked of it."""
 
 import inspect
 import textwrap
@@ -8,49 +8,47 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ekfac_ref.conformance.problems import networks
 from ekfac_ref.question.problem import Problem
 
 WIDTH = 96
-MUTANT = "mutant:"  # in front of a mutant's name, where a subject's path is expected
 # A piece of source: a text, or an opening bracket, the pieces between commas, a closing one.
 Piece = str | tuple[str, list[Any], str]
 
 
 def script(problem: Problem, law: str | None, subject: str | None) -> str:
-    """Source that rebuilds the problem and asks the law, or without one just for the answer.
+    """Source that rebuilds the problem and asks the law of it, or without one every law.
 
-    ``subject`` is what ``ekfac-ref check`` takes; None leaves the line to the reader.
+    It prints ``{law: None where it holds, LawBroken where not}``. ``subject`` is what ``ekfac-ref
+    check`` takes; None leaves the line to the reader.
     """
     code = _Code(problem.dtype)
-    body = [*code.model(problem.model), "", *code.data(problem), "", *code.problem(problem)]
-    lines = [*code.imports(law, subject), "", *code.helper(), *body, "", *_question(law, subject)]
+    loaded = "...  # yours" if subject is None else f"ct.load({subject!r})"
+    laws = "" if law is None else f", [{law!r}]"
+    lines = [
+        *("import torch", "from torch import nn", ""),
+        *("import ekfac_ref as ek", "from ekfac_ref import conformance as ct", ""),
+        *code.helper(),
+        *code.model(problem.model),
+        "",
+        *code.data(problem),
+        "",
+        *code.problem(problem),
+        "",
+        f"subject = {loaded}",
+        f"print(ct.ask(subject, problem{laws}))",
+    ]
     return "\n".join(lines) + "\n"
 
 
 class _Code:
-    """Source in pieces; what has to be imported comes out on the way."""
+    """Source in pieces, floats in one dtype."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self.used: set[tuple[str, str]] = set()
-
-    def imports(self, law: str | None, subject: str | None) -> list[str]:
-        """At the top of the script."""
-        used = set(self.used) | {("ekfac_ref.conformance.subjects.trial", "Trial")}
-        if law is not None:
-            used.add(("ekfac_ref.conformance.laws.catalogue", "LAWS"))
-        if subject is not None and subject.startswith(MUTANT):
-            used.add(("ekfac_ref.conformance.mutants", "MUTANTS"))
-        elif subject is not None:
-            used.add(("ekfac_ref.conformance.subjects.subject", "load"))
-        modules: dict[str, list[str]] = {}
-        for module, name in sorted(used):
-            modules.setdefault(module, []).append(name)
-        own = [f"from {module} import {', '.join(names)}" for module, names in modules.items()]
-        return ["import torch", "from torch import nn", "", "import ekfac_ref as ek", *own]
 
     def helper(self) -> list[str]:
-        """The dtype, stated once."""
+        """Lines that state the dtype, and a function that makes tensors of it."""
         return [
             f"dtype = {self.dtype}",
             "",
@@ -62,7 +60,7 @@ class _Code:
         ]
 
     def model(self, model: nn.Module) -> list[str]:
-        """The constructor, then what is shared, then values."""
+        """Lines that make the model: its constructor, then what is shared, then its values."""
         mode = "train" if model.training else "eval"
         lines = [*_laid_out(self._call(model), "model = "), f"model.to(dtype).{mode}()"]
         lines += [
@@ -89,12 +87,12 @@ class _Code:
         return lines
 
     def data(self, problem: Problem) -> list[str]:
-        """The batches."""
+        """Lines that make the list of batches, numbers written out."""
         batches: list[Piece] = [("(", [self._value(v) for v in b], ")") for b in problem.batches]
         return _laid_out(("[", batches, "]"), "batches = ")
 
     def problem(self, problem: Problem) -> list[str]:
-        """The record."""
+        """Lines that make the Problem of model, batches and choices."""
         arguments: list[Piece] = ["model", "batches", self._call(problem.likelihood)]
         arguments += [("fisher=", [self._call(problem.fisher)], "")]
         arguments += [("sharing=", [self._call(problem.sharing)], "")]
@@ -125,11 +123,9 @@ class _Code:
     def _name(self, kind: type) -> str:
         if getattr(nn, kind.__name__, None) is kind:
             return f"nn.{kind.__name__}"
-        module, _, rest = kind.__module__.partition(".")
-        if module == "ekfac_ref" and not rest.startswith("conformance"):
-            return f"ek.{kind.__name__}"
-        self.used.add((kind.__module__, kind.__name__))
-        return kind.__name__
+        if kind.__module__ == networks.__name__:
+            return f"ct.networks.{kind.__name__}"
+        return f"ek.{kind.__name__}"
 
     def _value(self, value: Any) -> Piece:
         """Inputs or targets: a tensor, or a tuple or dict of them."""
@@ -148,24 +144,6 @@ class _Code:
         if x.dtype in (torch.int64, torch.bool):  # what torch makes of such a list anyway
             return ("torch.tensor(", [_nested(x.tolist())], ")")
         return ("torch.tensor(", [_nested(x.tolist()), f"dtype={x.dtype}"], ")")
-
-
-def _question(law: str | None, subject: str | None) -> list[str]:
-    if subject is None:
-        lines = ["subject = ...  # yours: a conformance Subject"]
-    elif subject.startswith(MUTANT):
-        name = subject.removeprefix(MUTANT)
-        lines = [f"subject = MUTANTS[{name!r}].subject"]
-    else:
-        lines = [f"subject = load({subject!r})"]
-    if law is None:
-        return [*lines, "print(Trial(subject, problem).cases)"]
-    return [
-        *lines,
-        f"law = next(law for law in LAWS.values() if law.name == {law!r})",
-        "ratios = list(law.ask(Trial(subject, problem)))  # raises LawBroken where it is broken",
-        'print(f"it holds: {max(ratios):.3g} times rounding" if ratios else "not asked here")',
-    ]
 
 
 def _twice(named: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:

@@ -144,7 +144,7 @@ def problems(
 
 
 def _data(corners: frozenset[str], tame: bool) -> st.SearchStrategy[data.Data]:
-    families = data.TAME if tame else data.FAMILIES
+    families = data.TAME if tame else data.DATA_FAMILIES
     of_rows = corners & {"linear", "tokens"}  # a mask would leave rows that are not white
     return st.sampled_from(families + data.OF_ROWS if of_rows else families)
 

@@ -12,7 +12,7 @@ from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.reports.terminal import one_line
 
 
-def show(
+def print_blind_spots(
     console: Console, subject: str, found: Sequence[Revealed], laws: Sequence[Law], problems: int
 ) -> None:
     """The mistakes that were not noticed, and why that may be."""

@@ -11,15 +11,14 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ekfac_ref.conformance.laws import of_two_answers as equivariance
 from ekfac_ref.conformance.laws.law import Lane
 from ekfac_ref.conformance.problems.source import script
-from ekfac_ref.conformance.reports.terminal import one_line, plain, worst
+from ekfac_ref.conformance.reports.terminal import one_line, printable, worst
 from ekfac_ref.conformance.run.time_limit import at_most
 from ekfac_ref.conformance.run.verdicts import Report, Status, Trouble, Verdict
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Case, Trial
-from ekfac_ref.conformance.truth import oracle
+from ekfac_ref.conformance.truth import eigengaps, oracle
 
 DIVERGING = "RdBu_r"  # white is zero
 SECONDS = 20.0  # for the subject to answer once more
@@ -50,7 +49,7 @@ def page(report: Report, on_trial: Subject, subject: str | None, rerun: str) -> 
     """HTML; the subject itself answers once more for every picture."""
     source = files("ekfac_ref.conformance.reports").joinpath("page.html.j2").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters |= {"plain": plain, "one_line": one_line}
+    environment.filters |= {"printable": printable, "one_line": one_line}
     failures = [
         (
             verdict,
@@ -86,7 +85,7 @@ def picture(on_trial: Subject, verdict: Verdict) -> Picture | str:
     name, expected, got = matrices[number]
     caption = f"Layer {cases[number].layer!r}: |{name} - expected| = {off[number]:.3g}"
     caption += f", |expected| = {float(expected.norm()):.3g}."
-    if name == "E" and equivariance.gap(cases[number].seen) < equivariance.GATE:
+    if name == "E" and eigengaps.gap(cases[number].seen) < eigengaps.GATE:
         caption += (
             " The factors have eigenvalues that are equal, or nearly: what is expected is one "
             "right matrix of several, and the difference alone proves nothing."
@@ -101,7 +100,7 @@ def _compared(case: Case, lane: Lane) -> tuple[str, Tensor, Tensor]:
         return "K", torch.kron(B, A), case.K.matrix
     if lane.name == "FISHER" and case.F is not None:
         return "F", oracle.fisher(case.seen), case.F.matrix
-    return "E", oracle.ekfac(case.seen), case.E.matrix
+    return "E", oracle.ekfac_matrix(case.seen), case.E.matrix
 
 
 def _drawn(name: str, expected: Tensor, got: Tensor) -> str:

@@ -24,14 +24,14 @@ STYLES = {
 PRINTED_LINES = 12
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """Characters that a terminal would act on, written out."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def one_line(text: str, width: int = 300) -> str:
     """Everything in one line, cut where it is too long."""
-    joined = plain(" ".join(text.split()))
+    joined = printable(" ".join(text.split()))
     return joined if len(joined) <= width else f"{joined[: width - 3]}..."
 
 
@@ -40,14 +40,14 @@ def worst(verdict: Verdict) -> str:
     return f"{verdict.worst:.2g}" if verdict.asked and isfinite(verdict.worst) else ""
 
 
-def show(console: Console, report: Report, subject: str | None, rerun: str) -> None:
+def print_report(console: Console, report: Report, subject: str | None, rerun: str) -> None:
     """Print all of it; ``subject`` and ``rerun`` are how to ask again."""
     console.print(table(report))
     failures = [v for v in report.verdicts if v.problem is not None]
     for verdict in failures:
         _failure(console, verdict, subject)
     if report.diagnosis:
-        _say(console, f"\nDiagnosis: {plain(report.diagnosis)}", "bold")
+        _say(console, f"\nDiagnosis: {printable(report.diagnosis)}", "bold")
     _troubles(console, report)
     _printed(console, report)
     _say(console, "\nTo run it again:\n", "bold")
@@ -57,8 +57,8 @@ def show(console: Console, report: Report, subject: str | None, rerun: str) -> N
 
 
 def table(report: Report) -> Table:
-    """One row per law."""
-    title = f"{plain(report.subject)}, profile {report.profile}, seed {report.seed}"
+    """The verdicts as a table, one row for each law."""
+    title = f"{printable(report.subject)}, profile {report.profile}, seed {report.seed}"
     found = Table(title=Text(title), title_justify="left")
     found.add_column("law")
     found.add_column("verdict")
@@ -79,7 +79,7 @@ def _failure(console: Console, verdict: Verdict, subject: str | None) -> None:
     law = verdict.law
     _say(console, f"\n{law.name}: {verdict.status.value}", STYLES[verdict.status])
     if verdict.reason:
-        _say(console, f"known:     {plain(verdict.reason)}")
+        _say(console, f"known:     {printable(verdict.reason)}")
     _say(console, f"must hold: {law.statement}" + (f" [{law.source}]" if law.source else ""))
     _say(console, f"found:     {one_line(verdict.broken)}")
     if verdict.problem is not None:
@@ -96,7 +96,7 @@ def _troubles(console: Console, report: Report) -> None:
 
 
 def _printed(console: Console, report: Report) -> None:
-    lines = plain(report.printed).splitlines()
+    lines = printable(report.printed).splitlines()
     if not lines:
         return
     shown = lines[:PRINTED_LINES]

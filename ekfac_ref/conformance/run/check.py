@@ -1,168 +1,54 @@
-"""A subject, a number of problems, all laws: the run behind every way in."""
+"""All laws asked of a subject, from Python as on the command line."""
 
-import contextlib
-import io
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.laws.law import Law
-from ekfac_ref.conformance.problems.draw import draw_problems
-from ekfac_ref.conformance.run.profile import Profile
-from ekfac_ref.conformance.run.resolution import blind
-from ekfac_ref.conformance.run.shrink import shrink
-from ekfac_ref.conformance.run.tally import Tally
-from ekfac_ref.conformance.run.time_limit import Limit, TookTooLong, in_time
-from ekfac_ref.conformance.run.verdicts import Report, Trouble
-from ekfac_ref.conformance.subjects.matrices import BadAnswer
-from ekfac_ref.conformance.subjects.subject import Subject
-from ekfac_ref.conformance.subjects.trial import Trial
-from ekfac_ref.question.problem import Problem
-
-BLUNT = 0.1  # a law that would not see an error of this size says nothing by holding
-SHARPENED = 20  # problems, at most, to find one on which it would
+from ekfac_ref.conformance.run.profile import Profile, profile_named
+from ekfac_ref.conformance.run.run import Run
+from ekfac_ref.conformance.run.verdicts import Report
+from ekfac_ref.conformance.subjects.subject import as_subject
+from ekfac_ref.errors import ProblemError
 
 
-@dataclass(eq=False)
-class _Found:
-    """A run while it goes on.
+def check(
+    thing: Any,
+    profile: Profile | str = "quick",
+    seed: int = 0,
+    *,
+    laws: Collection[str] | None = None,
+    known: Mapping[str, str] | None = None,
+    seconds: float = 60.0,
+) -> Report:
+    """The verdict of every law on a subject, as ``ekfac-ref check`` gives it.
 
-    Attributes:
-        tallies: of every law.
-        problems: drawn; ``answered``, how many of them were.
-        troubles: of those that were not.
-        printed: what the subject wrote to stdout; up to ``heard``, about earlier problems.
-    """
-
-    tallies: list[Tally]
-    problems: list[Problem] = field(default_factory=list)
-    answered: int = 0
-    troubles: list[Trouble] = field(default_factory=list)
-    printed: io.StringIO = field(default_factory=io.StringIO)
-    heard: int = 0
-
-    def since(self) -> str:
-        """What was printed about the last problem."""
-        return self.printed.getvalue()[self.heard :]
-
-    def at(self, stuck: Trouble) -> Trouble:
-        """With the number of the problem, if it is one of the run's."""
-        numbers = [n for n, p in enumerate(self.problems, 1) if p is stuck.problem]
-        which = f"problem {numbers[0]} of {len(self.problems)}" if numbers else "another problem"
-        return replace(stuck, what=f"{stuck.what}; the run ended at {which}", printed=self.since())
-
-
-@dataclass(eq=False)
-class Run:
-    """A run that can be interrupted at any problem and still makes a report.
-
-    Attributes:
-        subject: on trial.
-        profile: how much is asked.
+    Args:
+        thing: a function from a problem to {layer: operator}, an object with a method ``ekfac``,
+            or a Subject.
+        profile: demo, quick or full, or one of your own: how many problems are drawn.
         seed: of the problems.
-        laws: asked of every problem.
-        known: reasons of known deviations, by the law's name.
-        tick: called before every "problem" and every search for a "smaller problem".
-        seconds: for all laws on one problem; see ``limit.py``.
-        limit: what keeps to so many seconds on a problem; another may look at the problem, too.
+        laws: names of those that are asked; None stands for all.
+        known: reasons of known deviations, by the law's name. Such a law has to be broken: that it
+            holds after all is a failure, too.
+        seconds: for all laws on one problem, on the main thread; what takes longer is no answer.
+
+    Returns:
+        The report: ``exit_code``, ``summary``, a verdict for each law, and where the subject does
+        not conform the ``diagnosis``, which mistake it looks like. An interrupt ends the run and
+        the report says so.
+
+    Raises:
+        ProblemError: there is no such law or profile, or the thing cannot be asked.
     """
-
-    subject: Subject
-    profile: Profile
-    seed: int = 0
-    laws: Sequence[Law] = tuple(LAWS.values())
-    known: Mapping[str, str] = field(default_factory=dict)
-    tick: Callable[[str], None] = lambda what: None
-    seconds: float = 60.0
-    limit: Limit = in_time
-
-    def __post_init__(self) -> None:
-        self._found = _Found([Tally(law) for law in self.laws])
-
-    def report(self) -> Report:
-        """Draw, ask, shrink."""
-        self._found = found = _Found([Tally(law) for law in self.laws])
-        try:
-            found.problems = draw_problems(self.subject.abilities, self.profile.problems, self.seed)
-            with contextlib.redirect_stdout(found.printed):
-                for problem in found.problems:
-                    self.tick("problem")
-                    trouble = self._ask_all(problem)
-                    found.troubles += [trouble] if trouble else []
-                    found.answered += trouble is None
-                    found.heard = found.printed.tell()
-            # What is printed here has been printed before.
-            with contextlib.redirect_stdout(io.StringIO()):
-                small: list[Problem] = []
-                for tally in found.tallies:
-                    if tally.broken:
-                        self.tick("smaller problem")
-                        self._shrink(tally, small)
-                self._find_blunt()
-        except KeyboardInterrupt:
-            return self.so_far()
-        return replace(self.so_far(), complete=True)
-
-    def so_far(self, stuck: Trouble | None = None) -> Report:
-        """The report of a run that ends here, for good or because the subject is stuck; it may be
-        asked for by another thread.
-        """
-        found = self._found
-        troubles = [*found.troubles, *([found.at(stuck)] if stuck else [])]
-        problems = len(found.problems) or self.profile.problems
-        return Report(
-            self.subject.name,
-            self.profile.name,
-            self.seed,
-            [tally.verdict(self.known) for tally in found.tallies],
-            troubles,
-            problems,
-            min(found.answered + len(troubles), problems),  # one may be stuck after the last
-            found.printed.getvalue(),
-            complete=False,
-        )
-
-    def _ask_all(self, problem: Problem) -> Trouble | None:
-        trial = Trial(self.subject, problem)
-        try:
-            with self.limit(self.seconds, problem):
-                for tally in self._found.tallies:
-                    tally.ask(trial)
-            return None
-        except KeyboardInterrupt:
-            raise
-        except BadAnswer as error:
-            what, where = str(error), ""
-        except TookTooLong as error:
-            what, where = str(error), traceback.format_exc()
-        except BaseException as error:  # a SystemExit is as much of an answer
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            what = f"it raised {type(error).__name__}: {error}"
-            what += f" ({Path(frame.filename).name}, line {frame.lineno})"
-            where = traceback.format_exc()
-        return Trouble(what, where, problem, self._found.since())
-
-    def _shrink(self, tally: Tally, small: list[Problem]) -> None:
-        """Adds what it finds to those that are small already."""
-        seconds = self.profile.shrink_seconds
-        shrink(tally, self.subject, seconds, self.seed, self.limit, small)
-        if tally.problem is not None and all(tally.problem is not one for one in small):
-            small.append(tally.problem)
-
-    def _find_blunt(self) -> None:
-        """Laws that hold, and would hold as well if the answers were off by BLUNT."""
-        held = [t for t in self._found.tallies if t.asked and not t.broken and t.law.measures]
-        left = [tally.law for tally in held]
-        for problem in self._found.problems[:SHARPENED]:
-            # It has answered before; if it does not now, there is nothing to learn from that.
-            with contextlib.suppress(Exception, TookTooLong), self.limit(self.seconds, problem):
-                left = blind(left, self.subject, problem, BLUNT)
-        for tally in held:
-            tally.blunt = tally.law in left
-
-
-def check(subject: Subject, profile: Profile, seed: int = 0) -> Report:
-    """All laws, on as many problems as the profile says."""
-    return Run(subject, profile, seed).report()
+    for what, names in (("laws", laws or ()), ("known", known or ())):
+        if unknown := sorted(set(names) - set(LAWS)):
+            raise ProblemError(f"{what}: there are no laws {unknown}; choose among {list(LAWS)}.")
+    run = Run(
+        as_subject(thing, "subject"),
+        profile_named(profile) if isinstance(profile, str) else profile,
+        seed,
+        [law for law in LAWS.values() if laws is None or law.name in laws],
+        known or {},
+        seconds=seconds,
+    )
+    return run.diagnosed(run.report())

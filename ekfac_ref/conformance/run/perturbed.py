@@ -2,108 +2,107 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.subjects.definition import Block
-from ekfac_ref.conformance.subjects.matrices import dense_by_action, own_blocks
+from ekfac_ref.conformance.subjects.matrices import matrix_by_products, own_blocks
 from ekfac_ref.conformance.subjects.placed import put_together
 from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
-from ekfac_ref.conformance.truth.cache import remembered
+from ekfac_ref.conformance.truth.cache import observed
 from ekfac_ref.question.problem import Problem
 
 # (matrix, relative error, seed) to a matrix that is off by the error, relative to its norm.
-Spoil = Callable[[Tensor, float, int], Tensor]
+_Change = Callable[[Tensor, float, int], Tensor]
 
 
 @dataclass(frozen=True)
-class Blur:
+class Perturbation:
     """One kind of error.
 
     Attributes:
-        spoil: what becomes of every matrix: E's own, Q_B, Q_A, Lambda, what solve returns.
+        change: what becomes of every matrix: E's own, Q_B, Q_A, Lambda, what solve returns.
         every_product: of each product E V anew, instead of E once.
     """
 
-    spoil: Spoil
+    change: _Change
     every_product: bool = False
 
 
 def larger(M: Tensor, error: float, seed: int) -> Tensor:
-    """M (1 + error)."""
+    """Every entry too large by the error: M (1 + error)."""
     return M * (1 + error)
 
 
-def elsewhere(M: Tensor, error: float, seed: int) -> Tensor:
+def moved(M: Tensor, error: float, seed: int) -> Tensor:
     """M + error |M| Z with a random Z of norm 1."""
     Z = torch.randn(M.shape, generator=torch.Generator().manual_seed(seed)).to(M)
     return M + Z * (error * M.norm() / Z.norm())
 
 
-def lost(M: Tensor, error: float, seed: int) -> Tensor:
+def truncated(M: Tensor, error: float, seed: int) -> Tensor:
     """M without its singular values up to error |M|."""
     U, s, Vh = torch.linalg.svd(M, full_matrices=False)
     return (U * torch.where(s > error * M.norm(), s, 0)) @ Vh
 
 
-BLURS = (
-    Blur(larger),
-    Blur(elsewhere),
-    Blur(elsewhere, every_product=True),
-    Blur(lost),
+PERTURBATIONS = (
+    Perturbation(larger),
+    Perturbation(moved),
+    Perturbation(moved, every_product=True),
+    Perturbation(truncated),
 )
 
 
-def blurred(subject: Subject, blur: Blur, error: float) -> Subject:
-    """The subject, every answer of it off by a relative error."""
+def perturbed(subject: Subject, kind: Perturbation, error: float) -> Subject:
+    """A copy of the subject, every answer of it off by a relative error of this kind."""
     seeds = count()
 
-    def spoil(own: Any, blocks: list[Block]) -> Any:
+    def off(own: Any, blocks: list[Block]) -> Any:
         if isinstance(own, Tensor):  # preconditioned; the same error for the same question
-            return blur.spoil(own.double(), error, 0).to(own)
-        parts = [_Blurred(part, blur, error, seeds) for part in own_blocks(own, blocks)]
+            return kind.change(own.double(), error, 0).to(own)
+        parts = [_perturbed_block(part, kind, error, seeds) for part in own_blocks(own, blocks)]
         return put_together(parts, blocks)
 
-    def spoilt(ask: Ask) -> Ask:
+    def wrap(ask: Ask) -> Ask:
         def answer(problem: Problem) -> Answer:
             found = ask(problem)
-            blocks = subject.definition.blocks(problem, remembered(problem))
-            return {name: spoil(own, blocks[name]) for name, own in found.items()}
+            blocks = subject.definition.blocks(problem, observed(problem))
+            return {name: off(own, blocks[name]) for name, own in found.items()}
 
         return answer
 
-    return subject.wrapped(spoilt)
+    return subject.wrapped(wrap)
 
 
-class _Blurred:
-    """An operator of one block, spoilt; it has what the operator has."""
+def _perturbed_block(
+    own: Any, kind: Perturbation, error: float, seeds: Iterator[int]
+) -> SimpleNamespace:
+    """What the block's operator offers, every tensor off; each in the same way at every question,
+    but for products where the kind says so.
+    """
+    seed = next(seeds)
 
-    def __init__(self, own: Any, blur: Blur, error: float, seeds: Iterator[int]) -> None:
-        self._own, self._blur, self._error, self._seeds = own, blur, error, seeds
-        self._seed = next(seeds)
-        self._matrix: Tensor | None = None
+    def off(M: Tensor, seed: int = seed) -> Tensor:
+        return kind.change(M.double(), error, seed).to(M)
 
-    def matvec(self, V: Tensor) -> Tensor:
-        if self._blur.every_product:
-            return self._spoilt(self._own.matvec(V), next(self._seeds))
-        if self._matrix is None:
-            d_out, d_in = V.shape
-            exact = dense_by_action("", self._own.matvec, (d_out, d_in), V.dtype)
-            self._matrix = self._spoilt(exact, self._seed)
-        return (self._matrix @ V.double().reshape(-1)).reshape(V.shape).to(V)
+    @cache
+    def matrix(shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+        return off(matrix_by_products("", own.matvec, shape, dtype))
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "blocks":
-            raise AttributeError(name)
-        found = getattr(self._own, name)
-        if isinstance(found, Tensor):
-            return self._spoilt(found, self._seed)
-        if name == "solve":  # the same error for the same question
-            return lambda V, *, damping: self._spoilt(found(V, damping=damping), self._seed)
-        return found
+    def matvec(V: Tensor) -> Tensor:
+        if kind.every_product:
+            return off(own.matvec(V), next(seeds))
+        M = matrix((V.shape[0], V.shape[1]), V.dtype)
+        return (M @ V.double().reshape(-1)).reshape(V.shape).to(V)
 
-    def _spoilt(self, M: Tensor, seed: int) -> Tensor:
-        return self._blur.spoil(M.double(), self._error, seed).to(M)
+    offered = [name for name in ("Q_B", "Q_A", "eigenvalues") if hasattr(own, name)]
+    block = SimpleNamespace(matvec=matvec, **{name: off(getattr(own, name)) for name in offered})
+    if hasattr(own, "solve"):
+        block.solve = lambda V, *, damping: off(own.solve(V, damping=damping))
+    return block

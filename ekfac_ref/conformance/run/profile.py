@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 
+from ekfac_ref.errors import ProblemError
+
 
 @dataclass(frozen=True)
 class Profile:
-    """How much is asked.
+    """How much is asked in a run.
 
     Attributes:
-        name: of the profile.
-        problems: drawn.
-        shrink_seconds: for each broken law, to find a smaller problem.
+        name: what reports call it.
+        problems: how many are drawn; all laws are asked of each.
+        shrink_seconds: how long a smaller problem is looked for, for each broken law.
     """
 
     name: str
@@ -22,3 +24,10 @@ PROFILES = {
     p.name: p
     for p in (Profile("demo", 12, 1.0), Profile("quick", 60, 3.0), Profile("full", 400, 20.0))
 }
+
+
+def profile_named(name: str) -> Profile:
+    """One of PROFILES; ProblemError if there is none of that name."""
+    if name not in PROFILES:
+        raise ProblemError(f"profile: there is no {name!r}; choose among {list(PROFILES)}.")
+    return PROFILES[name]

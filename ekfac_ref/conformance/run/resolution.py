@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from math import inf
 
 from ekfac_ref.conformance.laws.law import Law, notices
-from ekfac_ref.conformance.run.perturbed import BLURS, Blur, blurred
+from ekfac_ref.conformance.run.perturbed import PERTURBATIONS, Perturbation, perturbed
 from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
 from ekfac_ref.conformance.subjects.trial import Trial
-from ekfac_ref.conformance.truth.cache import digest
+from ekfac_ref.conformance.truth.cache import Content, content
 from ekfac_ref.question.problem import Problem
 
 # Half decades from 1e-17, which nothing sees, to 1, which is no small error any more.
@@ -15,13 +15,13 @@ ERRORS = tuple(10 ** (k / 2) for k in range(-34, 1))
 
 
 def once(subject: Subject) -> Subject:
-    """The subject, asked about equal problems only once."""
+    """A copy of the subject that is asked about equal problems only once."""
 
     def remembering(ask: Ask) -> Ask:
-        known: dict[bytes, Answer] = {}
+        known: dict[Content, Answer] = {}
 
         def answer(problem: Problem) -> Answer:
-            key = digest(problem)
+            key = content(problem)
             if key not in known:
                 known[key] = ask(problem)
             return known[key]
@@ -32,27 +32,27 @@ def once(subject: Subject) -> Subject:
 
 
 def resolution(
-    law: Law, subject: Subject, problem: Problem, blurs: Iterable[Blur] = BLURS
+    law: Law, subject: Subject, problem: Problem, kinds: Iterable[Perturbation] = PERTURBATIONS
 ) -> float:
-    """The smallest of ERRORS, of any of these kinds, that the law sees; inf if it sees none.
+    """The smallest of ERRORS, of any of these kinds, that the law notices; inf if it notices none.
 
-    ``subject`` is a correct one. A larger error of the same kind is taken to be seen as well.
+    ``subject`` is a correct one. A larger error of the same kind is taken to be noticed as well.
     """
     smallest = len(ERRORS)
-    for blur in blurs:
-        low, high = -1, smallest  # not seen, seen (or not better than what has been found)
+    for kind in kinds:
+        low, high = -1, smallest  # not noticed, noticed (or not better than what has been found)
         while high - low > 1:
             middle = (low + high) // 2
-            seen = notices(law, Trial(blurred(subject, blur, ERRORS[middle]), problem))
-            low, high = (low, middle) if seen else (middle, high)
+            trial = Trial(perturbed(subject, kind, ERRORS[middle]), problem)
+            low, high = (low, middle) if notices(law, trial) else (middle, high)
         smallest = high
     return ERRORS[smallest] if smallest < len(ERRORS) else inf
 
 
 def blind(laws: Sequence[Law], subject: Subject, problem: Problem, error: float) -> list[Law]:
-    """Those that see no error of this size on the problem, whatever its kind."""
+    """Those that notice no error of this size on the problem, whatever its kind."""
     left = list(laws)
-    for blur in BLURS:
-        trial = Trial(blurred(subject, blur, error), problem)
+    for kind in PERTURBATIONS:
+        trial = Trial(perturbed(subject, kind, error), problem)
         left = [law for law in left if not notices(law, trial)]
     return left

@@ -8,8 +8,9 @@ from random import Random
 from hypothesis import Phase, find, settings
 from hypothesis.errors import FlakyFailure, NoSuchExample
 
+from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.draw import QUIET, questions
-from ekfac_ref.conformance.run.tally import Tally
+from ekfac_ref.conformance.run.tally import Broken
 from ekfac_ref.conformance.run.time_limit import Limit, TookTooLong, in_time
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
@@ -18,19 +19,22 @@ from ekfac_ref.question.problem import Problem
 
 
 def shrink(
-    tally: Tally,
+    law: Law,
     subject: Subject,
+    start: Broken,
     seconds: float,
     seed: int,
     limit: Limit = in_time,
     small: Sequence[Problem] = (),
-) -> None:
-    """The tally keeps whatever is shorter to read than what it has.
+) -> list[Broken]:
+    """Problems that break the law, one after the other as they are found.
 
-    If that is one of ``small``, where the search for another law has ended, it is not looked for
-    any further: one problem that breaks several laws is less to read than several.
+    If one of ``small``, where the search for another law has ended, is as short to read as
+    ``start``, no others are looked for: one problem that breaks several laws is less to read than
+    several.
     """
     end = time.monotonic() + seconds
+    found: list[Broken] = []
 
     def breaks(problem: Problem) -> bool:
         left = end - time.monotonic()
@@ -39,9 +43,9 @@ def shrink(
         try:
             # A second more, for what ends by itself: alarms are for what does not.
             with limit(left + 1.0, problem):
-                list(tally.law.ask(Trial(subject, problem)))
+                list(law.ask(Trial(subject, problem)))
         except LawBroken as error:
-            tally.keep(error, problem)
+            found.append(Broken(problem, error))
             return True
         except KeyboardInterrupt:
             raise
@@ -51,8 +55,9 @@ def shrink(
 
     for problem in small:
         with contextlib.suppress(TookTooLong):
-            if breaks(problem) and tally.problem is problem:
-                return
+            if breaks(problem) and found[-1].length <= min(one.length for one in (start, *found)):
+                return found
     options = settings(QUIET, max_examples=200, phases=[Phase.generate, Phase.shrink])
     with contextlib.suppress(NoSuchExample, FlakyFailure, TookTooLong):  # flaky: cut short once
         find(questions(subject.abilities), breaks, settings=options, random=Random(seed))
+    return found

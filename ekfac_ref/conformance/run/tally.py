@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.source import script
@@ -9,6 +10,19 @@ from ekfac_ref.conformance.run.verdicts import Status, Verdict
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import LawBroken
 from ekfac_ref.question.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Broken:
+    """A problem on which a law is broken, and what it said there."""
+
+    problem: Problem
+    law_broken: LawBroken
+
+    @cached_property
+    def length(self) -> int:
+        """How long the problem is to read, in characters of Python."""
+        return len(script(self.problem, None, None))
 
 
 @dataclass(eq=False)
@@ -21,7 +35,7 @@ class Tally:
         answered: whether any problem got an answer.
         offered: whether any answer had what the law needs.
         worst: the largest ratio to rounding on any problem.
-        broken: what LawBroken said of ``problem``, the one that is shortest to read.
+        broken: on the problem that is shortest to read, None where it holds.
         blunt: whether it would have held for a subject that is far off, too.
     """
 
@@ -30,28 +44,27 @@ class Tally:
     answered: bool = False
     offered: bool = False
     worst: float = 0.0
-    broken: str = ""
-    problem: Problem | None = None
+    broken: Broken | None = None
     blunt: bool = False
 
     def ask(self, trial: Trial) -> None:
-        """Ask the law of one trial; a broken law keeps the problem that is shortest to read."""
+        """Ask the law of one trial, and count what comes of it."""
         self.offered |= self.law.offered(trial)
         self.answered = True
         try:
             ratios = list(self.law.ask(trial))
         except LawBroken as error:
             self.asked += 1
-            self.keep(error, trial.problem)
+            self.keep(Broken(trial.problem, error))
             return
         self.asked += bool(ratios)
         self.worst = max([self.worst, *ratios])
 
-    def keep(self, broken: LawBroken, problem: Problem) -> None:
-        """This problem, unless there is one that is shorter as Python."""
-        self.worst = max(self.worst, broken.ratio)
-        if self.problem is None or _length(problem) <= _length(self.problem):
-            self.broken, self.problem = str(broken), problem
+    def keep(self, found: Broken) -> None:
+        """Keep the broken law's problem if its printed source is the shortest so far."""
+        self.worst = max(self.worst, found.law_broken.ratio)
+        if self.broken is None or found.length <= self.broken.length:
+            self.broken = found
 
     def verdict(self, known: Mapping[str, str]) -> Verdict:
         """With a known deviation, strictly: if it holds after all, that is a failure too."""
@@ -66,8 +79,6 @@ class Tally:
             status = Status.INCONCLUSIVE
         else:
             status = Status.UNEXPECTED_PASS if reason else Status.PASS
-        return Verdict(self.law, status, self.asked, self.worst, self.broken, self.problem, reason)
-
-
-def _length(problem: Problem) -> int:
-    return len(script(problem, None, None))
+        said = str(self.broken.law_broken) if self.broken else ""
+        problem = self.broken.problem if self.broken else None
+        return Verdict(self.law, status, self.asked, self.worst, said, problem, reason)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import FrameType
 
+from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
 from ekfac_ref.question.problem import Problem
 
 Limit = Callable[[float, Problem], AbstractContextManager[None]]
@@ -41,5 +42,18 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 def in_time(seconds: float, problem: Problem) -> AbstractContextManager[None]:
-    """``at_most``, whatever the problem."""
+    """The plain limit: ``at_most`` so many seconds, whatever the problem is."""
     return at_most(seconds)
+
+
+def limited(subject: Subject, limit: Limit, seconds: float) -> Subject:
+    """A copy of the subject with a limit on every answer."""
+
+    def within(ask: Ask) -> Ask:
+        def answer(problem: Problem) -> Answer:
+            with limit(seconds, problem):
+                return ask(problem)
+
+        return answer
+
+    return subject.wrapped(within)

@@ -16,9 +16,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ekfac_ref.conformance.run.time_limit import Limit, at_most
+from ekfac_ref.conformance.run.time_limit import at_most
 from ekfac_ref.conformance.run.verdicts import Trouble
-from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
 from ekfac_ref.question.problem import Problem
 
 EXIT_CODE = 3  # the subject gives no answer
@@ -27,7 +26,7 @@ STEP = 0.2  # seconds from one look to the next
 
 
 @dataclass(eq=False)
-class _Question:
+class _Busy:
     """A problem that the subject is busy with, and how many seconds it has left in all."""
 
     problem: Problem
@@ -37,25 +36,25 @@ class _Question:
 
 
 class Watchdog:
-    """Keeps the time while it is awake; its ``limit`` is what a ``Run`` takes.
+    """Keeps the time while it watches; its ``limit`` is what a ``Run`` takes.
 
     For the command line, since it ends the whole process.
 
     Args:
-        bark: writes the report of what is known so far and of this trouble.
+        last_report: writes the report of what is known so far and of this trouble.
     """
 
-    def __init__(self, bark: Callable[[Trouble], None]) -> None:
-        self._bark = bark
-        self._question: _Question | None = None
-        # Once it barks it keeps this: a subject that comes back too late waits for the end here.
+    def __init__(self, last_report: Callable[[Trouble], None]) -> None:
+        self._last_report = last_report
+        self._busy: _Busy | None = None
+        # Once it reports it keeps this: a subject that comes back too late waits for the end here.
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     @contextlib.contextmanager
-    def awake(self) -> Iterator[None]:
-        """While the block runs; once only."""
+    def watching(self) -> Iterator[None]:
+        """Keep watch while the block runs. Can be used once."""
         self._thread.start()
         try:
             yield
@@ -67,33 +66,33 @@ class Watchdog:
     def limit(self, seconds: float, problem: Problem) -> Iterator[None]:
         """First the alarm of ``at_most``; then, after as long again, the end."""
         allowed = seconds + max(seconds, GRACE)
-        self._set(_Question(problem, allowed, allowed, threading.get_ident()))
+        self._set(_Busy(problem, allowed, allowed, threading.get_ident()))
         try:
             with at_most(seconds):
                 yield
         finally:
             self._set(None)
 
-    def _set(self, question: _Question | None) -> None:
+    def _set(self, busy: _Busy | None) -> None:
         with self._lock:
-            self._question = question
+            self._busy = busy
 
     def _watch(self) -> None:
         while not self._done.wait(STEP):
             with self._lock:
-                question = self._question
-                if question is None:
+                busy = self._busy
+                if busy is None:
                     continue
                 # Its own steps, not a clock's: while the process is stopped, nobody is late.
-                question.left -= STEP
-                if question.left <= 0:
-                    self._end(question)
+                busy.left -= STEP
+                if busy.left <= 0:
+                    self._end(busy)
 
-    def _end(self, question: _Question) -> None:
+    def _end(self, busy: _Busy) -> None:
         """Whatever happens to the report, the process ends."""
-        what = f"it took more than {question.allowed:g} s and could not be interrupted"
+        what = f"it took more than {busy.allowed:g} s and could not be interrupted"
         try:
-            self._bark(Trouble(what, _stack(question.thread), question.problem))
+            self._last_report(Trouble(what, _stack(busy.thread), busy.problem))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -107,16 +106,3 @@ def _stack(thread: int) -> str:
     frame = sys._current_frames().get(thread)
     lines = traceback.format_stack(frame) if frame else []
     return "".join(["Where it hangs (most recent call last):\n", *lines])
-
-
-def limited(subject: Subject, limit: Limit, seconds: float) -> Subject:
-    """The subject with a limit on every answer, for questions that no ``Run`` asks."""
-
-    def within(ask: Ask) -> Ask:
-        def answer(problem: Problem) -> Answer:
-            with limit(seconds, problem):
-                return ask(problem)
-
-        return answer
-
-    return subject.wrapped(within)

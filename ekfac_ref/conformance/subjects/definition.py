@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.conformance.truth.observation import Observation, Observations
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import find_layers
 from ekfac_ref.question.problem import Problem
 
-Columns = dict[str, slice]
+_Slices = dict[str, slice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +42,11 @@ class Block:
 class Joint:
     """[W | b] is one matrix: the bias is the weight of one more input, which is 1."""
 
-    def columns(self, problem: Problem, layer: str, d_in: int) -> Columns:
-        """{name: columns} of every block."""
+    def columns(self, problem: Problem, layer: str, d_in: int) -> _Slices:
+        """{name of every block: which columns of [W | b] it has}."""
         return {"": slice(0, d_in)}
 
-    def changes(self, problem: Problem, layer: str) -> bool:
+    def differs(self, problem: Problem, layer: str) -> bool:
         """Whether the layer has other blocks than by default."""
         return False
 
@@ -60,13 +60,13 @@ class Separate:
     bias: such a use has a 0 in place of the 1. KFAC on W is that of ``Joint``; EKFAC is not.
     """
 
-    def columns(self, problem: Problem, layer: str, d_in: int) -> Columns:
-        """{name: columns} of every block."""
-        if not self.changes(problem, layer):
+    def columns(self, problem: Problem, layer: str, d_in: int) -> _Slices:
+        """{name of every block: which columns of [W | b] it has}."""
+        if not self.differs(problem, layer):
             return Joint().columns(problem, layer, d_in)
         return {"weight": slice(0, d_in - 1), "bias": slice(d_in - 1, d_in)}
 
-    def changes(self, problem: Problem, layer: str) -> bool:
+    def differs(self, problem: Problem, layer: str) -> bool:
         """Whether the layer has other blocks than by default: whether it has a bias."""
         layers = find_layers(problem.model, problem.layers)
         return any(one.name == layer and one.bias is not None for one in layers)
@@ -80,7 +80,7 @@ class PerGroup:
         """What each group is taken to have seen."""
         return groups
 
-    def changes(self, groups: int) -> bool:
+    def differs(self, groups: int) -> bool:
         """Whether a layer with so many groups has other factors than by default."""
         return False
 
@@ -105,7 +105,7 @@ class Shared:
         """What each group is taken to have seen."""
         return [_among(groups, k) for k in range(len(groups))] if len(groups) > 1 else groups
 
-    def changes(self, groups: int) -> bool:
+    def differs(self, groups: int) -> bool:
         """Whether a layer with so many groups has other factors than by default."""
         return groups > 1
 
@@ -131,21 +131,19 @@ class Definition:
                 choices = " or ".join(f"{kind.__name__}()" for kind in kinds)
                 raise ProblemError(f"definition: {name} is {value!r}; pass {choices}.")
 
-    def blocks(
-        self, problem: Problem, seen: dict[str, list[Observation]]
-    ) -> dict[str, list[Block]]:
+    def blocks(self, problem: Problem, seen: Observations) -> dict[str, list[Block]]:
         """Of every layer: group by group, the weight's before the bias's.
 
         ``seen`` is {layer: one Observation per group}, as ``observe`` has it.
         """
         return {layer: self._blocks(problem, layer, groups) for layer, groups in seen.items()}
 
-    def changes(self, problem: Problem, layer: str, groups: int) -> bool:
+    def differs(self, problem: Problem, layer: str, groups: int) -> bool:
         """Whether E of the layer is another matrix than by default."""
-        return self.bias.changes(problem, layer) or self.A.changes(groups)
+        return self.bias.differs(problem, layer) or self.A.differs(groups)
 
     def _blocks(self, problem: Problem, layer: str, groups: list[Observation]) -> list[Block]:
-        d_out, d_in = groups[0].G[0].shape[1:]
+        d_out, d_in = groups[0].shape
         columns = self.bias.columns(problem, layer, d_in)
         return [
             Block(
@@ -162,8 +160,8 @@ class Definition:
 def _of_inputs(seen: Observation, columns: slice) -> Observation:
     """As if the layer had these inputs only."""
     a, G = [a[:, columns] for a in seen.a], [G[:, :, columns] for G in seen.G]
-    moved = columns.start == 0  # rounding moves the inputs of W, and no 1 of a bias
-    return replace(seen, a=a, G=G, wobble_a=[wobble * moved for wobble in seen.wobble_a])
+    movable = columns.start == 0  # rounding moves the inputs of W, and no 1 of a bias
+    return replace(seen, a=a, G=G, rounding_a=[moved * movable for moved in seen.rounding_a])
 
 
 def _among(groups: list[Observation], k: int) -> Observation:
@@ -181,7 +179,7 @@ def _among(groups: list[Observation], k: int) -> Observation:
         a=side_by_side([one.a for one in groups]),
         g=[only_here(g, 1) for g in groups[k].g],
         counted=side_by_side([one.counted for one in groups]),
-        wobble_a=side_by_side([one.wobble_a for one in groups]),
-        wobble_g=[only_here(wobble, 1) for wobble in groups[k].wobble_g],
+        rounding_a=side_by_side([one.rounding_a for one in groups]),
+        rounding_g=[only_here(moved, 1) for moved in groups[k].rounding_g],
         runs=len(groups),
     )

@@ -1,4 +1,7 @@
-"""What operators do to vectors is all that is taken for granted of them: their matrices by it."""
+"""The matrix of an operator, column by column from its products with unit vectors.
+
+``matvec`` is the only method that every subject has.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +19,21 @@ class BadAnswer(Exception):  # it is the subject's mistake, and no law's busines
 
 
 @dataclass(frozen=True, eq=False)
-class Within:
-    """An operator on [d_out, d_in], asked about V in one of its blocks and about nothing else."""
+class OneBlock:
+    """One block of an operator that acts on the whole layer: its product with V among zeros.
+
+    Attributes:
+        operator: of the layer, on [d_out, d_in].
+        block: which part of that.
+        shape: [d_out, d_in] of the layer.
+    """
 
     operator: Any
     block: Block
     shape: tuple[int, int]
 
     def matvec(self, V: Tensor) -> Tensor:
-        """The block's part of the product with V among zeros."""
+        """The block's part of the operator's product with V, zeros everywhere else."""
         whole = V.new_zeros(self.shape)
         self.block.of(whole).copy_(V)
         product: Tensor = self.operator.matvec(whole)
@@ -37,21 +46,20 @@ def own_blocks(operator: Any, blocks: list[Block]) -> list[Any]:
     own = getattr(operator, "blocks", (operator,))
     if len(own) == len(blocks):
         return list(own)
-    return [Within(operator, block, extent(blocks)) for block in blocks]
+    return [OneBlock(operator, block, extent(blocks)) for block in blocks]
 
 
-def by_action(layer: str, operator: Any, blocks: list[Block]) -> list[Dense]:
+def matrices_of_blocks(layer: str, operator: Any, blocks: list[Block]) -> list[Dense]:
     """The matrix of every block, from the products with all unit vectors of the layer."""
     shape = extent(blocks)
-    matrix = dense_by_action(layer, operator.matvec, shape, blocks[0].seen.algebra)
+    matrix = matrix_by_products(layer, operator.matvec, shape, blocks[0].seen.algebra)
     parts = [matrix[of][:, of] for of in entries(blocks)]
     inside = torch.zeros_like(matrix)
     for of, part in zip(entries(blocks), parts, strict=True):
         inside[of[:, None], of] = part
     if not torch.equal(inside, matrix):
         raise BadAnswer(_coupled(layer, matrix - inside, blocks))
-    shapes = [tuple(block.seen.G[0].shape[1:]) for block in blocks]
-    return [Dense(part, (o, i)) for part, (o, i) in zip(parts, shapes, strict=True)]
+    return [Dense(part, block.seen.shape) for part, block in zip(parts, blocks, strict=True)]
 
 
 def extent(blocks: list[Block]) -> tuple[int, int]:
@@ -66,7 +74,7 @@ def entries(blocks: list[Block]) -> list[Tensor]:
     return [block.of(numbers).reshape(-1) for block in blocks]
 
 
-def dense_by_action(
+def matrix_by_products(
     layer: str, matvec: Callable[[Tensor], Any], shape: tuple[int, int], dtype: torch.dtype
 ) -> Tensor:
     """Column by column: what ``matvec`` makes of every unit vector, checked, in float64."""

@@ -1,4 +1,4 @@
-"""Several operators side by side: an answer for a layer whose blocks are not coupled."""
+"""A block-diagonal operator: several operators, each on its own part of a layer's [W | b]."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,17 @@ Place = tuple[slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
-class Apart:
-    """What ``blocks`` are on their ``places``, rows and columns of [d_out, d_in], and 0 between."""
+class Placed:
+    """A block-diagonal operator on V [d_out, d_in]; nothing couples two blocks.
+
+    Block k acts on ``V[places[k]]``, the rows and columns that are its own.
+    """
 
     blocks: Sequence[Any]
     places: Sequence[Place]
 
     def matvec(self, V: Tensor) -> Tensor:
-        """The product, place by place."""
+        """M V: every block's product, put in its place."""
         return self._everywhere([block.matvec(V[at]) for block, at in self._pairs()], V)
 
     def solve(self, V: Tensor, *, damping: float) -> Tensor:
@@ -41,4 +44,4 @@ class Apart:
 def put_together(operators: Sequence[Any], blocks: list[Block]) -> Any:
     """One operator for a layer out of those of its blocks."""
     places = [(block.rows, block.columns) for block in blocks]
-    return operators[0] if len(operators) == 1 else Apart(operators, places)
+    return operators[0] if len(operators) == 1 else Placed(operators, places)

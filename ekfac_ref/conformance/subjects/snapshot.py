@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-Facts = dict[str, Any]
+_Facts = dict[str, Any]
 
 
-def changes(before: Facts, after: Facts) -> list[str]:
+def differences(before: _Facts, after: _Facts) -> list[str]:
     """One line for every fact that is not what it was.
 
     Versions are no matter: a value that was changed and put back can be seen in them alone.
@@ -22,9 +22,9 @@ def changes(before: Facts, after: Facts) -> list[str]:
     return gone + new + [f"{key}: changed" for key in kept if before[key] != after[key]]
 
 
-def snapshot(model: nn.Module, *data: Any) -> Facts:
+def snapshot(model: nn.Module, *data: Any) -> _Facts:
     """Model, data, random states and modes as plain values: names, numbers, bytes, identities."""
-    facts: Facts = {
+    facts: _Facts = {
         "torch rng": _bytes(torch.get_rng_state()),
         "numpy rng": _numpy_state(),
         "python rng": random.getstate(),
@@ -47,7 +47,7 @@ def _numpy_state() -> tuple[object, ...]:
     return tuple(x.tobytes() if isinstance(x, np.ndarray) else x for x in np.random.get_state())
 
 
-def _of_module(module: nn.Module) -> Facts:
+def _of_module(module: nn.Module) -> _Facts:
     hooks = {
         key: [(number, id(hook)) for number, hook in value.items()]
         for key, value in vars(module).items()
@@ -65,7 +65,7 @@ def _of_module(module: nn.Module) -> Facts:
     }
 
 
-def _of_tensor(x: Tensor) -> Facts:
+def _of_tensor(x: Tensor) -> _Facts:
     if nn.parameter.is_lazy(x):
         return {"object": (id(x), type(x)), "requires_grad": x.requires_grad}
     return {

@@ -1,6 +1,5 @@
 """The implementation on trial: anything that answers ``ekfac(problem)`` with {layer: operator}."""
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,8 +13,8 @@ from ekfac_ref.question.problem import Problem
 
 Answer = Mapping[str, Any]
 Ask = Callable[[Problem], Answer]
-Gradients = Mapping[str, Tensor]
-Precondition = Callable[[Problem, dict[str, Tensor], float], Gradients]
+_ByLayer = Mapping[str, Tensor]
+Precondition = Callable[[Problem, dict[str, Tensor], float], _ByLayer]
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Subject:
             )
 
     def wrapped(self, wrap: Callable[[Ask], Ask]) -> "Subject":
-        """The same subject with something around every way to ask it."""
+        """A copy of the subject with something around every way to ask it."""
         return replace(
             self,
             ekfac=wrap(self.ekfac),
@@ -70,7 +69,7 @@ class Subject:
 def _wrapped(precondition: Precondition, wrap: Callable[[Ask], Ask]) -> Precondition:
     """Given gradients and damping, it is a question about a problem like the others."""
 
-    def ask(problem: Problem, gradients: dict[str, Tensor], damping: float) -> Gradients:
+    def ask(problem: Problem, gradients: dict[str, Tensor], damping: float) -> _ByLayer:
         return wrap(lambda given: precondition(given, gradients, damping))(problem)
 
     return ask
@@ -102,25 +101,3 @@ def _declared(thing: Any) -> dict[str, Any]:
 
 
 _DECLARATIONS = ("abilities", "definition")
-
-
-def load(path: str) -> Subject:
-    """The subject at ``package.module:name``."""
-    module, _, attribute = path.partition(":")
-    if not module or not attribute:
-        raise ProblemError(
-            f"subject {path!r}: no module and name in it; write it as package.module:name."
-        )
-    try:
-        found = importlib.import_module(module)
-    except Exception as error:
-        raise ProblemError(
-            f"subject {path!r}: {module} cannot be imported ({type(error).__name__}: {error}); "
-            "run from the folder that holds it, or install it."
-        ) from error
-    if not hasattr(found, attribute):
-        raise ProblemError(
-            f"subject {path!r}: {module} has no {attribute!r}; choose among "
-            f"{[n for n in vars(found) if not n.startswith('_')]}."
-        )
-    return as_subject(getattr(found, attribute), path)

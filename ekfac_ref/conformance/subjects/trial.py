@@ -12,15 +12,15 @@ from torch.utils._pytree import tree_map
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import (
     BadAnswer,
-    by_action,
     checked,
     extent,
+    matrices_of_blocks,
     own_blocks,
 )
-from ekfac_ref.conformance.subjects.snapshot import changes, snapshot
+from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
 from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
-from ekfac_ref.conformance.truth.cache import remembered
-from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.conformance.truth.cache import observed
+from ekfac_ref.conformance.truth.observation import Observation, Observations
 from ekfac_ref.matrix.operators import Dense
 from ekfac_ref.model.forward import algebra_dtype
 from ekfac_ref.question.problem import Problem
@@ -66,26 +66,31 @@ class Trial:
     """One subject, one problem, and the answers, asked for when they are needed and only once.
 
     ``changes`` has a line for everything that the subject changed while it answered, or failed to.
+
+    Args:
+        subject: on trial.
+        problem: the question; the subject gets copies of it.
+        seen: {layer: one Observation per group} where it is known; else the problem is observed.
     """
 
-    def __init__(self, subject: Subject, problem: Problem) -> None:
-        self.subject, self.problem = subject, problem
+    def __init__(
+        self, subject: Subject, problem: Problem, seen: Observations | None = None
+    ) -> None:
+        self.subject, self.problem, self._seen = subject, problem, seen
         self.changes: list[str] = []
 
     def about(self, problem: Problem) -> "Trial":
-        """The same subject on a changed problem, which has the same layers.
+        """A trial of this subject on a changed problem, which has the same layers.
 
         What those saw of it is taken to be what they saw of this one: no law between two answers
         asks for more than the shapes, and looking takes longer than most subjects do.
         """
-        trial = Trial(self.subject, problem)
-        trial.seen = self.seen
-        return trial
+        return Trial(self.subject, problem, self.seen)
 
     @cached_property
-    def seen(self) -> dict[str, list[Observation]]:
+    def seen(self) -> Observations:
         """{layer: one Observation per group}, whatever the subject makes of them."""
-        return remembered(self.problem)
+        return observed(self.problem) if self._seen is None else self._seen
 
     @cached_property
     def blocks(self) -> dict[str, list[Block]]:
@@ -137,7 +142,7 @@ class Trial:
             answer = ask(given)
         finally:
             after = snapshot(given.model, given.batches)
-            self.changes += [f"{method}, {line}" for line in changes(before, after)]
+            self.changes += [f"{method}, {line}" for line in differences(before, after)]
         if not hasattr(answer, "keys") or set(answer) != set(self.seen):
             got = sorted(answer) if hasattr(answer, "keys") else type(answer).__name__
             raise BadAnswer(f"{method} returned {got}, expected a dict of {sorted(self.seen)}")
@@ -171,7 +176,7 @@ def copied(problem: Problem) -> Problem:
 
 def _cases(name: str, blocks: list[Block], E: Any, K: Any, F: Any) -> list[Case]:
     parts = [
-        [None] * len(blocks) if operator is None else by_action(name, operator, blocks)
+        [None] * len(blocks) if operator is None else matrices_of_blocks(name, operator, blocks)
         for operator in (E, K, F)
     ]
     rows = zip(blocks, own_blocks(E, blocks), *parts, strict=True)

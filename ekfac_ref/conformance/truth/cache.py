@@ -1,49 +1,57 @@
-"""Observations of problems seen before, found by content: a kit asks a lot about the same one."""
+"""Observations of problems seen before, found by content: the kit says a lot about the same one."""
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from ekfac_ref.conformance.truth.observation import Observation, glance, observe
+from ekfac_ref.conformance.truth.observation import Observations, observe
 from ekfac_ref.question.problem import Problem
 
-Seen = dict[str, list[Observation]]
-CAPACITY = 1024
 
-_Memory = OrderedDict[bytes, tuple[Problem, Seen]]
-_observed: _Memory = OrderedDict()
-_glanced: _Memory = OrderedDict()
-
-
-def remembered(problem: Problem) -> Seen:
-    """``observe(problem)``, looked up where an equal problem was observed before.
+@dataclass(frozen=True)
+class Content:
+    """A problem that equals every problem with the same model, data and choices.
 
     For the kit's own problems, whose modules hold nothing that their ``repr``, parameters and
-    buffers do not tell. Whoever gets an observation must not write to it.
+    buffers do not tell.
+
+    Attributes:
+        digest: of all that.
+        problem: held on to, for the mask is told by its id.
     """
-    return _looked_up(problem, observe, _observed)
+
+    digest: bytes
+    problem: Problem = field(compare=False)
 
 
-def glanced(problem: Problem) -> Seen:
-    """The same for ``glance(problem)``."""
-    return _looked_up(problem, glance, _glanced)
+def content(problem: Problem) -> Content:
+    """The problem as a key to what is known of it."""
+    return Content(_digest(problem), problem)
 
 
-def _looked_up(problem: Problem, see: Callable[[Problem], Seen], memory: _Memory) -> Seen:
-    key = digest(problem)
-    if key not in memory:
-        memory[key] = (problem, see(problem))  # holds on to the mask, whose id is in the key
-        if len(memory) > CAPACITY:
-            memory.popitem(last=False)
-    return dict(memory[key][1])
+def observed(problem: Problem) -> Observations:
+    """``observe(problem)``, looked up where an equal problem was observed before.
+
+    Whoever gets an observation must not write to it.
+    """
+    return dict(_observed(content(problem), rounding=True))
 
 
-def digest(problem: Problem) -> bytes:
-    """The same for equal problems of the kit."""
+def observed_exactly(problem: Problem) -> Observations:
+    """``observe(problem, rounding=False)``, looked up like ``observed``."""
+    return dict(_observed(content(problem), rounding=False))
+
+
+@lru_cache(maxsize=2048)
+def _observed(known: Content, rounding: bool) -> Observations:
+    return observe(known.problem, rounding)
+
+
+def _digest(problem: Problem) -> bytes:
     model = problem.model
     digest = hashlib.blake2b()
     choices = (problem.likelihood, problem.fisher, problem.sharing, problem.layers)

@@ -2,8 +2,7 @@ r"""The raw material of every verdict: a, g and G of one layer (one group), samp
 
 Taken in float64 from a float64 copy of the problem, whatever dtype the subject computes in, and
 kept as lists over samples, because T and C may differ between them. The a and g come by ``taps``
-and the G by ``gradients``, two ways that share nothing but the model; that they agree, sum_t g a^T
-= G, is a law like the others.
+and the G by ``gradients``, two ways that share nothing but the model.
 """
 
 import copy
@@ -19,31 +18,31 @@ from torch.utils._pytree import tree_map
 from ekfac_ref.conformance.problems.changed import recut
 from ekfac_ref.model.forward import algebra_dtype
 from ekfac_ref.model.gradients import gradients
-from ekfac_ref.model.random_state import generators, untouched
+from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.model.session import open_session
-from ekfac_ref.model.taps import tap
+from ekfac_ref.model.taps import Tap, tap
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Sharing
 
-BUDGET = 2**24  # bytes; observed problems are small
+_BUDGET = 2**24  # bytes for a chunk of gradients; the kit's problems are small
 
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What one layer (group) saw of every sample n.
+    """What one layer (group) saw of every sample n, in float64.
 
     Attributes:
         a: [T_n, d_in] each, inputs with the homogeneous 1 last.
-        g: [C_n, T_n, d_out] each, output gradients of <f_n, s_nc>.
+        g: [C_n, T_n, d_out] each, output gradients of <f_n, s_nc>; no factor of N.
         counted: [T_n] each, which positions count.
-        G: [C_n, d_out, d_in] each, gradients with respect to [W | b].
+        G: [C_n, d_out, d_in] each, gradients with respect to [W | b]; no factor of N.
         sharing: the problem's.
         dtype: of the model and the data that the subject gets.
         batch: number of the batch that each sample came in. Nothing correct depends on it.
-        wobble_a: [T_n] each, how far rounding moves a, in units of roundoff: the norm of what a
+        rounding_a: [T_n] each, how far rounding moves a, in units of roundoff: the norm of what a
             replay makes of it less a, over the replay's roundoff; the largest of several. A network
             can amplify rounding at will, and this is by how much this one does.
-        wobble_g: [C_n, T_n] each, the same for g.
+        rounding_g: [C_n, T_n] each, how far it moves g, in the same units.
         runs: positions come in so many runs of equal length, and Reduce averages the inputs of each
             on its own: the groups of a layer with one A for all (``definition.py``).
     """
@@ -55,8 +54,8 @@ class Observation:
     sharing: Sharing
     dtype: torch.dtype
     batch: list[int]
-    wobble_a: list[Float[Tensor, " _T"]]
-    wobble_g: list[Float[Tensor, "_C _T"]]
+    rounding_a: list[Float[Tensor, " _T"]]
+    rounding_g: list[Float[Tensor, "_C _T"]]
     runs: int = 1
 
     @property
@@ -64,73 +63,117 @@ class Observation:
         """Of the subject's matrices, and of what they are multiplied with."""
         return algebra_dtype(self.dtype)
 
-
-def observe(problem: Problem) -> dict[str, list[Observation]]:
-    """{layer: one Observation per group}."""
-    dtype = problem.dtype
-    with torch.inference_mode(False), torch.no_grad(), untouched(*generators(problem.batches)):
-        exact = in_float64(problem)
-        seen = look(exact, dtype)
-        _add_gradients(exact, seen)
-        # In another order of summation too: where ReLU's kink is near, that can move g altogether.
-        replays = ((problem, torch.float32), (recut(problem), dtype))
-        rounded = [(look(in_dtype(p, of), dtype), of) for p, of in replays]
-    for name, groups in seen.items():
-        for k, one in enumerate(groups):
-            others = [(replay[name][k], torch.finfo(of).eps) for replay, of in rounded]
-            one.wobble_a.extend(_wobble(one.a, [(other.a, unit) for other, unit in others]))
-            one.wobble_g.extend(_wobble(one.g, [(other.g, unit) for other, unit in others]))
-    return seen
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in) of the layer (group)."""
+        d_out, d_in = self.G[0].shape[1:]
+        return d_out, d_in
 
 
-def glance(problem: Problem) -> dict[str, list[Observation]]:
-    """The same for those who judge nobody: G = sum_t g a^T, and no account of rounding.
+Observations = dict[str, list[Observation]]
 
-    That leaves out most of the work.
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What one pass over the data saw of one layer (group), in the dtype of the pass.
+
+    ``a``, ``g``, ``counted`` and ``batch`` are lists over samples, as in ``Observation``.
     """
-    dtype = problem.dtype
-    with torch.inference_mode(False), torch.no_grad(), untouched(*generators(problem.batches)):
-        seen = look(in_float64(problem), dtype)
-    for one in (one for groups in seen.values() for one in groups):
-        for a, g in zip(one.a, one.g, strict=True):
-            one.G.append(torch.einsum("cto,ti->coi", g, a))
-            one.wobble_a.append(a.new_zeros(a.shape[:1]))
-            one.wobble_g.append(g.new_zeros(g.shape[:2]))
-    return seen
+
+    a: list[Tensor]
+    g: list[Tensor]
+    counted: list[Tensor]
+    batch: list[int]
+
+    def taken_as_exact(self, sharing: Sharing, dtype: torch.dtype) -> Observation:
+        """The observation with G_nc = sum_t g_nct a_nt^T, as if rounding moved nothing."""
+        a, g = [a.double() for a in self.a], [g.double() for g in self.g]
+        G = [torch.einsum("cto,ti->coi", g_n, a_n) for a_n, g_n in zip(a, g, strict=True)]
+        none_a = [a_n.new_zeros(a_n.shape[:1]) for a_n in a]
+        none_g = [g_n.new_zeros(g_n.shape[:2]) for g_n in g]
+        return Observation(a, g, self.counted, G, sharing, dtype, self.batch, none_a, none_g)
 
 
-def look(problem: Problem, dtype: torch.dtype) -> dict[str, list[Observation]]:
-    """Everything in the dtype of the problem; ``dtype`` is the subject's."""
-    session = open_session(problem)
-    seen: dict[str, list[Observation]] = {}
-    for layer in session.layers:
-        seen[layer.name] = [
-            Observation([], [], [], [], problem.sharing, dtype, [], [], [])
-            for _ in range(layer.groups)
+def observe(problem: Problem, rounding: bool = True) -> Observations:
+    """{layer: one Observation per group}.
+
+    Args:
+        problem: of the model in any dtype; what is observed is its float64 copy.
+        rounding: whether to find out how far rounding moves a and g, and to take G by a way of its
+            own. Mutants and the diagnosis, who judge nobody, do without; that is most of the work.
+    """
+    with undisturbed(problem.batches):
+        exact = in_dtype(problem, torch.float64)
+        records = record(exact)
+        if not rounding:
+            return {
+                name: [one.taken_as_exact(problem.sharing, problem.dtype) for one in groups]
+                for name, groups in records.items()
+            }
+        G = _gradients(exact)
+        # In another order of summation too: where ReLU's kink is near, that can move g altogether.
+        replays = [
+            (record(in_dtype(moved, dtype)), torch.finfo(dtype).eps)
+            for moved, dtype in ((problem, torch.float32), (recut(problem), problem.dtype))
         ]
-    for number, (batch, form) in enumerate(session.batches()):
-        tapped = tap(session.model, session.layers, form.uses, batch, session.columns)
-        for name, taps in tapped.items():
-            for group, observation in zip(taps, seen[name], strict=True):
-                everything = torch.ones(group.a.shape[:2], dtype=torch.bool)
-                counted = everything if group.counted is None else group.counted
-                observation.a.extend(group.a)
-                observation.g.extend(group.g)
-                observation.counted.extend(counted)
-                observation.batch.extend([number] * batch.size)
-    return seen
+    return {
+        name: [
+            replace(
+                one.taken_as_exact(problem.sharing, problem.dtype),
+                G=G[name][k],
+                rounding_a=_farthest(one.a, [(moved[name][k].a, unit) for moved, unit in replays]),
+                rounding_g=_farthest(one.g, [(moved[name][k].g, unit) for moved, unit in replays]),
+            )
+            for k, one in enumerate(groups)
+        ]
+        for name, groups in records.items()
+    }
 
 
-def _add_gradients(problem: Problem, seen: dict[str, list[Observation]]) -> None:
+def record(problem: Problem) -> dict[str, list[Record]]:
+    """{layer: what every group of it saw}, in the problem's own dtype."""
     session = open_session(problem)
-    for G in gradients(session, BUDGET):
-        for layer in session.layers:
-            by_group = G[layer.name].chunk(layer.groups, 2)
-            for G_k, observation in zip(by_group, seen[layer.name], strict=True):
-                observation.G.extend(G_k)
+    batches = [
+        tap(session.model, session.layers, form.uses, batch, session.columns)
+        for batch, form in session.batches()
+    ]
+    return {
+        layer.name: [
+            _joined([taps[layer.name][group] for taps in batches]) for group in range(layer.groups)
+        ]
+        for layer in session.layers
+    }
 
 
-def _wobble(exact: list[Tensor], replays: list[tuple[list[Tensor], float]]) -> list[Tensor]:
+def _joined(batches: list[Tap]) -> Record:
+    """Of one group, batch by batch."""
+    return Record(
+        a=[a for taps in batches for a in taps.a],
+        g=[g for taps in batches for g in taps.g],
+        counted=[counted for taps in batches for counted in _counted(taps)],
+        batch=[number for number, taps in enumerate(batches) for _ in taps.a],
+    )
+
+
+def _counted(taps: Tap) -> Tensor:
+    everything = torch.ones(taps.a.shape[:2], dtype=torch.bool)
+    return everything if taps.counted is None else taps.counted
+
+
+def _gradients(problem: Problem) -> dict[str, list[list[Tensor]]]:
+    """{layer: for every group the G_n of all samples}."""
+    session = open_session(problem)
+    runs = list(gradients(session, _BUDGET))
+    return {
+        layer.name: [
+            [G_n for run in runs for G_n in run[layer.name].chunk(layer.groups, 2)[group]]
+            for group in range(layer.groups)
+        ]
+        for layer in session.layers
+    }
+
+
+def _farthest(exact: list[Tensor], replays: list[tuple[list[Tensor], float]]) -> list[Tensor]:
     """Sample by sample, the largest over replays of the distance in units of roundoff."""
     moved = [
         [(x - y.double()).norm(dim=-1) / unit for x, y in zip(exact, replay, strict=True)]
@@ -140,14 +183,9 @@ def _wobble(exact: list[Tensor], replays: list[tuple[list[Tensor], float]]) -> l
 
 
 def in_dtype(problem: Problem, dtype: torch.dtype) -> Problem:
-    """The same problem with every floating-point number in this dtype."""
+    """A copy of the problem with every floating-point number in this dtype."""
     model = copy.deepcopy(problem.model).to(dtype)
     return replace(problem, model=model, batches=_Converted(problem, dtype))
-
-
-def in_float64(problem: Problem) -> Problem:
-    """The same problem in float64."""
-    return in_dtype(problem, torch.float64)
 
 
 class _Converted:

@@ -13,21 +13,21 @@ from torch import Tensor
 from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.question.sharing import Expand
 
-Square = Float[Tensor, "d d"]
-Factors = tuple[Float[Tensor, "d_out d_out"], Float[Tensor, "d_in d_in"]]
+_Square = Float[Tensor, "d d"]
+_Factors = tuple[Float[Tensor, "d_out d_out"], Float[Tensor, "d_in d_in"]]
 
 
-def fisher(seen: Observation) -> Square:
+def fisher(seen: Observation) -> _Square:
     """F = (1/N) sum_n sum_c vec(G_nc) vec(G_nc)^T."""
     return _sum(torch.outer(v, v) for G in seen.G for v in G.flatten(1)) / len(seen.G)
 
 
-def factors(seen: Observation) -> Factors:
+def factors(seen: Observation) -> _Factors:
     """(B, A) under the problem's sharing."""
     return _expand(seen) if isinstance(seen.sharing, Expand) else _reduce(seen)
 
 
-def _expand(seen: Observation) -> Factors:
+def _expand(seen: Observation) -> _Factors:
     """B = (1/N) sum_nct g g^T,  A = (1/M) sum_nt a a^T over the M positions that count."""
     M = sum(int(counted.sum()) for counted in seen.counted)
     kept = [a_t for a, counted in _pairs(seen) for a_t, yes in zip(a, counted, strict=True) if yes]
@@ -35,7 +35,7 @@ def _expand(seen: Observation) -> Factors:
     return B, _sum(torch.outer(a_t, a_t) for a_t in kept) / M
 
 
-def _reduce(seen: Observation) -> Factors:
+def _reduce(seen: Observation) -> _Factors:
     """B = (1/N) sum_nc ghat ghat^T,  A = (1/N+) sum_n abar abar^T, the mean of it over all runs."""
     means = [a[counted].mean(0) for a, counted in _runs(seen) if counted.any()]
     ghat = [g_c.sum(0) for g in seen.g for g_c in g]
@@ -48,7 +48,7 @@ def eigenvalues(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Float[Tensor, "r
     return _sum((Q_B.T @ G_c @ Q_A) ** 2 for G in seen.G for G_c in G) / len(seen.G)
 
 
-def ekfac(seen: Observation) -> Square:
+def ekfac_matrix(seen: Observation) -> _Square:
     """E with eigenbases of this file's own factors: one legal choice where they are degenerate."""
     B, A = factors(seen)
     Q_B, Q_A = (torch.linalg.eigh(factor).eigenvectors.contiguous() for factor in (B, A))

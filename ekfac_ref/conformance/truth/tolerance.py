@@ -27,17 +27,28 @@ class LawBroken(AssertionError):
         self.ratio = ratio
 
 
-def check(law: str, residual: Tensor, scale: float, length: int, dtype: torch.dtype) -> float:
-    """Raise LawBroken unless the Frobenius norm of the residual is rounding. Returns the ratio."""
+def bounded(
+    law: str, residual: Tensor, scale: float, seen: Observation, summands: int = 0
+) -> float:
+    """The ratio ||residual|| / (scale n u), Frobenius norm; LawBroken unless it is at most LIMIT.
+
+    Args:
+        law: what the message begins with.
+        residual: zero, but for rounding; in float64.
+        scale: of the absolute values of the terms that were summed, in the residual's units.
+        seen: tells u, the roundoff of the subject's dtype, and n, unless that is given.
+        summands: n, where it is another number than ``length(seen)``.
+    """
     size = float(torch.linalg.vector_norm(residual.double()))
-    unit = length * torch.finfo(dtype).eps
+    n = summands or length(seen)
     if size == 0.0:
         return 0.0
+    unit = n * torch.finfo(seen.dtype).eps
     ratio = size / (scale * unit) if scale > 0 else float("inf")
     if not ratio <= LIMIT:  # a NaN breaks every law
         raise LawBroken(
             f"{law}: residual {size:.3g} is {ratio:.3g} times rounding (limit {LIMIT:g}); "
-            f"scale {scale:.3g}, {length} summands, {dtype}",
+            f"scale {scale:.3g}, {n} summands, {seen.dtype}",
             ratio,
         )
     return ratio
@@ -62,6 +73,12 @@ def factor_scales(seen: Observation) -> tuple[float, float]:
     return max(float(b) / len(seen.g), floor), max(float(a), floor)
 
 
+def block_scale(seen: Observation) -> float:
+    """A bound on the absolute values behind any block, F, K or E: F's, or the factors' product."""
+    b, a = factor_scales(seen)
+    return max(fisher_scale(seen), b * a)
+
+
 def _underflow(dtype: torch.dtype) -> float:
     """The size whose roundoff is the smallest normal number.
 
@@ -72,16 +89,15 @@ def _underflow(dtype: torch.dtype) -> float:
 
 
 # Roundings of a and g that the summed lengths cover; a network that amplifies more counts as large.
-COVERED = 2
+_COVERED = 2
 
 
 def _sizes_a(seen: Observation) -> list[Tensor]:
     """|a_nt|, or more where rounding moves a_nt by more than a few of its own roundings."""
-    sizes = zip(seen.a, seen.wobble_a, strict=True)
-    return [torch.maximum(a.norm(dim=1), wobble / COVERED) for a, wobble in sizes]
+    pairs = zip(seen.a, seen.rounding_a, strict=True)
+    return [torch.maximum(a.norm(dim=1), moved / _COVERED) for a, moved in pairs]
 
 
 def _sizes_g(seen: Observation) -> list[Tensor]:
-    """|g_nct|, the same."""
-    sizes = zip(seen.g, seen.wobble_g, strict=True)
-    return [torch.maximum(g.norm(dim=2), wobble / COVERED) for g, wobble in sizes]
+    pairs = zip(seen.g, seen.rounding_g, strict=True)
+    return [torch.maximum(g.norm(dim=2), moved / _COVERED) for g, moved in pairs]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.adapter import Matrix
-from ekfac_ref.examples.hooks import linear_layers, record
+from ekfac_ref.examples.hooks import hooked, linear_layers
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Recipe:
         layers = linear_layers(problem.model, problem.layers)
         caught: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in layers}
         for x, y in problem.batches:
-            both = record(problem.model, layers, x, y, self._send(problem), 0)
+            both = hooked(problem.model, layers, x, y, self._send(problem), 0)
             for name, a_and_g in both.items():
                 caught[name].append(a_and_g)
         return {

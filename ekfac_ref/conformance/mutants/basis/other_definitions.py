@@ -7,7 +7,7 @@ from ekfac_ref.conformance.mutants.recipe import CORRECT
 from ekfac_ref.conformance.subjects.definition import Definition, Separate, Shared
 from ekfac_ref.conformance.subjects.placed import put_together
 from ekfac_ref.conformance.subjects.subject import Ask
-from ekfac_ref.conformance.truth.cache import glanced
+from ekfac_ref.conformance.truth.cache import observed_exactly
 from ekfac_ref.question.problem import Problem
 
 
@@ -15,7 +15,7 @@ def _as_defined(definition: Definition) -> Ask:
     """The right answer of that definition."""
 
     def ekfac(problem: Problem) -> dict[str, Any]:
-        blocks = definition.blocks(problem, glanced(problem))
+        blocks = definition.blocks(problem, observed_exactly(problem))
         return {
             name: put_together([CORRECT.block(block.seen) for block in several], several)
             for name, several in blocks.items()

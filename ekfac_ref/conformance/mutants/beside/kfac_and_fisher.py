@@ -11,7 +11,7 @@ from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT, InDtype, direct_sum, factor_A, factor_B
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth import oracle
-from ekfac_ref.conformance.truth.cache import glanced
+from ekfac_ref.conformance.truth.cache import observed_exactly
 from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.matrix.operators import Dense
 from ekfac_ref.question.problem import Problem
@@ -28,7 +28,7 @@ def _blocks(matrix: Callable[[Observation], Tensor]) -> Ask:
     def ask(problem: Problem) -> dict[str, Any]:
         return {
             name: direct_sum([block(seen) for seen in groups])
-            for name, groups in glanced(problem).items()
+            for name, groups in observed_exactly(problem).items()
         }
 
     return ask

@@ -8,7 +8,7 @@ from torch import Tensor
 from ekfac_ref.conformance.mutants.columns.wrong import Asked, exact_with, with_columns
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT
-from ekfac_ref.conformance.truth.cache import glanced
+from ekfac_ref.conformance.truth.cache import observed_exactly
 from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.question.columns import Empirical, Sampled
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Poisson
@@ -47,7 +47,7 @@ def _without_later_classes(asked: Asked) -> Tensor:
 
 def _basis_of_the_data(problem: Problem) -> dict[str, list[Observation]]:
     """The g of the data's labels, the G of the model's."""
-    right, other = glanced(problem), glanced(replace(problem, fisher=Empirical()))
+    right, other = observed_exactly(problem), observed_exactly(replace(problem, fisher=Empirical()))
     return {
         name: [replace(seen, g=its.g) for seen, its in zip(groups, other[name], strict=True)]
         for name, groups in right.items()

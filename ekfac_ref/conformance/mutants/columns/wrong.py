@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ekfac_ref.conformance.mutants.recipe import CORRECT
 from ekfac_ref.conformance.subjects.subject import Ask
-from ekfac_ref.conformance.truth.cache import Seen, glanced
-from ekfac_ref.conformance.truth.observation import glance
+from ekfac_ref.conformance.truth.cache import observed_exactly
+from ekfac_ref.conformance.truth.observation import Observations, observe
 from ekfac_ref.question.columns import Empirical, Exact, Fisher
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from ekfac_ref.question.problem import Problem
@@ -47,11 +47,13 @@ def with_columns(
 ) -> Ask:
     """The correct algebra on wrong columns, on problems with one of these."""
 
-    def look(problem: Problem) -> Seen:
+    def look(problem: Problem) -> Observations:
         if isinstance(problem.likelihood, likelihoods) and isinstance(problem.fisher, fishers):
             # Nobody else's columns are like these: there is nothing to remember.
-            return glance(replace(problem, fisher=_WithColumns(problem.fisher, wrong)))
-        return glanced(problem)
+            return observe(
+                replace(problem, fisher=_WithColumns(problem.fisher, wrong)), rounding=False
+            )
+        return observed_exactly(problem)
 
     return replace(CORRECT, look=look).ekfac
 

@@ -12,7 +12,7 @@ from ekfac_ref.conformance.mutants.inputs.places import Sight, has_bias, hooked,
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth.observation import Observation
-from ekfac_ref.model.linear_form import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
+from ekfac_ref.model.layer_kinds import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 
 
 def _convolves(sight: Sight) -> bool:

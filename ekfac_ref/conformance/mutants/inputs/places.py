@@ -4,13 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ekfac_ref.conformance.mutants.inputs.samples import with_inputs
 from ekfac_ref.conformance.mutants.recipe import CORRECT
 from ekfac_ref.conformance.subjects.subject import Ask
-from ekfac_ref.conformance.truth.cache import glanced
-from ekfac_ref.conformance.truth.observation import Observation, in_float64
+from ekfac_ref.conformance.truth.cache import observed_exactly
+from ekfac_ref.conformance.truth.observation import Observation, in_dtype
 from ekfac_ref.model.forward import call
 from ekfac_ref.model.layers import Layer, find_layers
 from ekfac_ref.question.problem import Problem
@@ -46,7 +47,7 @@ def on_sight(change: Callable[[Sight], Observation]) -> Ask:
 
     def look(problem: Problem) -> dict[str, list[Observation]]:
         layers = find_layers(problem.model, problem.layers)
-        right = glanced(problem)
+        right = observed_exactly(problem)
         return {
             layer.name: [
                 change(Sight(problem, layers, layer, k, seen))
@@ -71,7 +72,7 @@ def of_inputs(
 
 def hooked(problem: Problem, layer: Layer) -> list[list[Tensor]]:
     """The first input of every use of the layer as hooks see it, batch by batch, in float64."""
-    problem = in_float64(problem)
+    problem = in_dtype(problem, torch.float64)
     weight = problem.model.get_parameter(layer.parameters[0])
     owners = [m for m in problem.model.modules() if getattr(m, "weight", None) is weight]
     caught: list[list[Tensor]] = []

@@ -10,7 +10,7 @@ from torch import Tensor
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT, part
 from ekfac_ref.conformance.subjects.subject import Ask
-from ekfac_ref.conformance.truth.cache import glanced
+from ekfac_ref.conformance.truth.cache import observed_exactly
 from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.question.problem import Problem
 
@@ -22,7 +22,8 @@ def seeing(change: Callable[[Observation], Observation]) -> Ask:
 
     def look(problem: Problem) -> dict[str, list[Observation]]:
         return {
-            name: [change(seen) for seen in groups] for name, groups in glanced(problem).items()
+            name: [change(seen) for seen in groups]
+            for name, groups in observed_exactly(problem).items()
         }
 
     return replace(CORRECT, look=look).ekfac

@@ -1,0 +1,39 @@
+"""The subject that a command is given, found and imported with care."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable
+
+import torch
+
+from ekfac_ref.conformance.reports.terminal import one_line
+from ekfac_ref.conformance.run.load import load
+from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.errors import ProblemError
+
+
+def with_subject(path: str, command: Callable[[Subject, io.StringIO], int]) -> int:
+    """The command's exit code, given the subject and what it printed when it was imported.
+
+    3 if there is no such subject.
+    """
+    torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            subject = load(path)
+    except ProblemError as error:
+        return refuse(str(error), 3)
+    except SystemExit as error:
+        return refuse(f"subject {path!r}: its module exits when imported ({error})", 3)
+    return command(subject, printed)
+
+
+def refuse(what: str, code: int) -> int:
+    """One line on stderr; returns the exit code."""
+    print(f"ekfac-ref: {one_line(what, 2000)}", file=sys.stderr)
+    return code

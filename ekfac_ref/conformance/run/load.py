@@ -1,0 +1,40 @@
+"""A subject by its name: on the command line, in a pasted script."""
+
+import importlib
+
+from ekfac_ref.conformance.mutants import MUTANTS
+from ekfac_ref.conformance.subjects.subject import Subject, as_subject
+from ekfac_ref.errors import ProblemError
+
+MUTANT = "mutant:"  # in front of a mutant's name
+
+
+def load(path: str) -> Subject:
+    """The subject at ``package.module:name``, or the known mistake at ``mutant:name``.
+
+    Raises:
+        ProblemError: nothing is there, its module cannot be imported, or it cannot be asked.
+    """
+    if path.startswith(MUTANT):
+        name = path.removeprefix(MUTANT)
+        if name not in MUTANTS:
+            raise ProblemError(f"subject {path!r}: no such mutant; choose among {list(MUTANTS)}.")
+        return MUTANTS[name].subject
+    module, _, attribute = path.partition(":")
+    if not module or not attribute:
+        raise ProblemError(
+            f"subject {path!r}: no module and name in it; write it as package.module:name."
+        )
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:
+        raise ProblemError(
+            f"subject {path!r}: {module} cannot be imported ({type(error).__name__}: {error}); "
+            "run from the folder that holds it, or install it."
+        ) from error
+    if not hasattr(found, attribute):
+        raise ProblemError(
+            f"subject {path!r}: {module} has no {attribute!r}; choose among "
+            f"{[n for n in vars(found) if not n.startswith('_')]}."
+        )
+    return as_subject(getattr(found, attribute), path)

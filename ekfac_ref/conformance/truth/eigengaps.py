@@ -1,0 +1,73 @@
+r"""How far apart the eigenvalues of A and B are: where there is one EKFAC, and where several.
+
+EKFAC is a function of the data only where its eigenbasis is: a repeated eigenvalue leaves the basis
+inside the cluster free, and two correct matrices can be far apart. So EKFAC matrices are compared
+behind a gate, and where it is closed the laws that need no eigenvectors judge instead.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ekfac_ref.conformance.truth import oracle
+from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.conformance.truth.tolerance import factor_scales, fisher_scale
+from ekfac_ref.question.sharing import Expand
+
+# Relative to the bound on a factor. Wide against float64's and float32's rounding over a gap, and
+# most drawn problems pass: it was chosen for that.
+GATE = 1e-3
+# In bfloat16 eigenvectors need a gap of several roundings to be there at all.
+_ROUNDINGS = 30
+# Eigenvalues this small, relative to the largest, are zeros that LAPACK did not hit.
+_ZERO = 1e-12
+
+
+def gate(dtype: torch.dtype) -> float:
+    """The gap that a comparison of EKFACs needs on data in this dtype."""
+    return max(GATE, _ROUNDINGS * torch.finfo(dtype).eps)
+
+
+def gap(seen: Observation) -> float:
+    """The smaller gap of A and B; at ``gate`` or above it there is one EKFAC to compare with.
+
+    A gap is the smallest distance between two eigenvalues over the bound on the factor
+    (``factor_scales``): rounding moves the factor by some roundings of the bound, and an
+    eigenvector by as many over the gap. Two zeros count as apart where no gradient lives between
+    them: expand factors (or T = 1) of the same data.
+    """
+    silent = isinstance(seen.sharing, Expand) or all(len(a) == seen.runs for a in seen.a)
+    return _smaller_gap(seen, _gap_above_zero if silent else _gap)
+
+
+def gap_with_zeros(seen: Observation) -> float:
+    """The smaller gap of A and B where two zeros never count as apart.
+
+    What a wrong EKFAC may depend on, where the right one does not.
+    """
+    return _smaller_gap(seen, _gap)
+
+
+def ekfac_scale(seen: Observation, gap: float) -> float:
+    """What the roundings of E are relative to, those of its basis included, behind the gate.
+
+    An eigenvector is turned by some roundings of 1 / gap, and what it is turned into differs by at
+    most ||F||. Toward the null space, where no gap is needed, a vector of eigenvalue beta is
+    turned by some roundings of b / beta, but its Lambda is at most beta a.
+    """
+    b, a = factor_scales(seen)
+    return max(fisher_scale(seen) / gap, b * a)
+
+
+def _smaller_gap(seen: Observation, gap_of: Callable[[Tensor], float]) -> float:
+    pairs = zip(oracle.factors(seen), factor_scales(seen), strict=True)
+    return min(gap_of(torch.linalg.eigvalsh(factor) / bound) for factor, bound in pairs)
+
+
+def _gap(w: Tensor) -> float:
+    return float(w.diff().amin()) if len(w) > 1 else 1.0
+
+
+def _gap_above_zero(w: Tensor) -> float:
+    return _gap(w[w > _ZERO * w.abs().amax()])

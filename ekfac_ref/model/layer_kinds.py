@@ -1,0 +1,81 @@
+r"""All that has to be known of a kind of layer: add a row here, and it is supported.
+
+A kind is a module class, the op that it calls, the names of that op's arguments, how many spatial
+axes its outputs end in, and how the matrix [d_out, d_in] is stored in its Parameter:
+
+==================  =========================  ==================================================
+op                  Parameter                  matrix
+==================  =========================  ==================================================
+linear              [out, in]                  as it is
+bilinear            [out, in1, in2]            [out, in1 in2]
+conv                [out, in/groups, *k]       [out, in/groups k], rows group by group
+conv_transpose      [in, out/groups, *k]       [out, in/groups k], rows group by group
+embedding           [vocabulary, out]          its transpose; a_t is one-hot, 0 at padding_idx
+==================  =========================  ==================================================
+
+``to_matrix`` and ``from_matrix`` know that, and nobody else.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+Op = Callable[..., Tensor]
+
+# module class: the op that applies its weight
+OP_OF: dict[type[nn.Module], Op] = {
+    nn.Linear: F.linear,
+    nn.Bilinear: F.bilinear,
+    nn.Conv1d: F.conv1d,
+    nn.Conv2d: F.conv2d,
+    nn.Conv3d: F.conv3d,
+    nn.ConvTranspose1d: F.conv_transpose1d,
+    nn.ConvTranspose2d: F.conv_transpose2d,
+    nn.ConvTranspose3d: F.conv_transpose3d,
+    nn.Embedding: F.embedding,
+}
+CONVOLUTIONS: tuple[Op, ...] = (F.conv1d, F.conv2d, F.conv3d)
+TRANSPOSED_CONVOLUTIONS: tuple[Op, ...] = (
+    F.conv_transpose1d,
+    F.conv_transpose2d,
+    F.conv_transpose3d,
+)
+_CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED = (*_CONV[:5], "output_padding", "groups", "dilation")
+# op, linear in its weight: names of its arguments, in order
+ARGUMENTS_OF: dict[Op, tuple[str, ...]] = {
+    F.linear: ("input", "weight", "bias"),
+    F.bilinear: ("input1", "input2", "weight", "bias"),
+    F.embedding: ("input", "weight", "padding_idx"),
+    **dict.fromkeys(CONVOLUTIONS, _CONV),
+    **dict.fromkeys(TRANSPOSED_CONVOLUTIONS, _TRANSPOSED),
+}
+# op: how many axes of its output stand behind the channels; 0 for those that are not named
+SPATIAL_AXES = dict(zip(CONVOLUTIONS + TRANSPOSED_CONVOLUTIONS, 2 * (1, 2, 3), strict=True))
+
+
+def to_matrix(
+    op: Op, weight: Shaped[Tensor, "..."], groups: int
+) -> Shaped[Tensor, "d_out d_weight"]:
+    """The Parameter (or its gradient) as the matrix that multiplies a; groups stacked as rows."""
+    if op is F.embedding:
+        return weight.T
+    if op in TRANSPOSED_CONVOLUTIONS:
+        by_group = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
+        return by_group.transpose(1, 2).flatten(0, 1).flatten(1)
+    return weight.flatten(1)
+
+
+def from_matrix(
+    op: Op, matrix: Shaped[Tensor, "d_out d_weight"], shape: torch.Size, groups: int
+) -> Shaped[Tensor, "..."]:
+    """What ``to_matrix`` was given: shape is the Parameter's; only d_out may differ from it."""
+    if op is F.embedding:
+        return matrix.T.contiguous()
+    if op in TRANSPOSED_CONVOLUTIONS:
+        by_group = matrix.reshape(groups, -1, shape[0] // groups, *shape[2:])
+        return by_group.transpose(1, 2).flatten(0, 1)
+    return matrix.reshape(-1, *shape[1:])

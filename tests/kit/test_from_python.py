@@ -1,0 +1,99 @@
+"""What a validator calls from Python: ask on a problem of one's own, check as the command does."""
+
+import time
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import ekfac_ref as ek
+from ekfac_ref import conformance as ct
+
+TINY = ct.Profile("tiny", 3, 0.0)
+
+
+def problem(**choices: Any) -> ek.Problem:
+    model = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 2)).double().eval()
+    x, y = torch.randn(5, 3).double(), torch.randn(5, 2).double()
+    return ek.Problem(model, [(x[:3], y[:3]), (x[3:], y[3:])], ek.Gaussian(), **choices)
+
+
+def twice(problem: ek.Problem) -> Any:
+    return {name: block.scaled(2.0) for name, block in ek.ekfac(problem).items()}
+
+
+def test_ask_says_what_holds_what_is_broken_and_leaves_out_the_rest() -> None:
+    found = ct.ask(twice, problem(), ["symmetry", "trace", "kfac", "padding"])
+    assert set(found) == {"symmetry", "trace"}  # no KFAC is offered, and there is no mask
+    assert found["symmetry"] is None
+    assert isinstance(found["trace"], ct.LawBroken)
+    assert str(found["trace"]).startswith("tr E = tr F: residual ")
+
+
+def test_without_names_every_law_is_asked() -> None:
+    right = ct.Subject("right", ek.ekfac, ek.kfac, ek.exact_fisher)
+    found = ct.ask(right, problem())
+    assert set(ct.LAWS) - set(found) == {"padding", "precondition"}
+    assert set(found.values()) == {None}
+
+
+def test_ask_takes_an_object_and_raises_what_it_raises() -> None:
+    class Mine:
+        def ekfac(self, problem: ek.Problem) -> Any:
+            raise ZeroDivisionError("not today")
+
+    with pytest.raises(ZeroDivisionError, match="not today"):
+        ct.ask(Mine(), problem(), ["trace"])
+    with pytest.raises(ct.BadAnswer, match="expected a dict of"):
+        ct.ask(lambda problem: {}, problem(), ["trace"])
+
+
+def test_check_names_the_mistake() -> None:
+    report = ct.check(twice, TINY, laws=["trace", "symmetry"])
+    assert report.exit_code == 1
+    assert report.summary == "It does not conform (broken: trace)."
+    assert "factor: times 2" in report.diagnosis
+    assert [v.law.name for v in report.verdicts] == ["symmetry", "trace"]
+
+
+def test_a_known_deviation_is_no_failure() -> None:
+    report = ct.check(twice, TINY, laws=["trace"], known={"trace": "a squared error's 2"})
+    assert report.exit_code == 0
+    assert [v.status for v in report.verdicts] == [ct.Status.EXPECTED_FAILURE]
+    assert report.diagnosis == ""
+
+
+def test_check_keeps_to_the_time_limit() -> None:
+    def hangs(problem: ek.Problem) -> Any:
+        time.sleep(60)
+
+    report = ct.check(hangs, ct.Profile("one", 1, 0.0), laws=["trace"], seconds=1.0)
+    assert report.exit_code == 3
+    assert [trouble.what for trouble in report.troubles] == ["it took more than 1 s"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (
+            {"profile": "slow"},
+            "profile: there is no 'slow'; choose among ['demo', 'quick', 'full']",
+        ),
+        ({"laws": ["tracy"]}, "laws: there are no laws ['tracy']; choose among ['linear', "),
+        ({"known": {"tracy": "?"}}, "known: there are no laws ['tracy']; choose among ['linear', "),
+    ],
+)
+def test_names_that_are_none_are_refused(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(ek.ProblemError) as error:
+        ct.check(ek.ekfac, **wrong)
+    assert str(error.value).startswith(says)
+    with pytest.raises(ek.ProblemError, match=r"laws: there are none called \['tracy'\]"):
+        ct.ask(ek.ekfac, problem(), ["trace", "tracy"])
+
+
+def test_a_mutant_can_be_loaded_like_a_subject_of_ones_own() -> None:
+    assert ct.load("mutant:half-lambda").name == "mutant half-lambda"
+    assert ct.load("ekfac_ref.examples:hooks").name == "hooks"
+    with pytest.raises(ek.ProblemError, match="no such mutant; choose among"):
+        ct.load("mutant:no-such")
