@@ -17,7 +17,7 @@ from ekfac_ref.conformance.truth import observation, oracle
 from ekfac_ref.conformance.truth.observation import Observation, observe
 from ekfac_ref.matrix.operators import Dense
 from ekfac_ref.question.problem import Problem
-from tests.support import by_hand as bare
+from tests.support import by_hand
 from tests.support.witnesses import witnesses
 
 GAUSS = ek.Gaussian()
@@ -55,7 +55,7 @@ def nearly_singular() -> Observation:
     rows = torch.eye(3).double()
     g = [rows[0][None], 1e-5 * rows[1][None]]
     a = [torch.tensor([[1e-4, 0.0]]).double(), torch.tensor([[0.0, 1e4]]).double()]
-    return bare.observation(a, [v[None] for v in g], ek.Expand())
+    return by_hand.observation(a, [v[None] for v in g], ek.Expand())
 
 
 def turned(seen: Observation, angle: float) -> Case:

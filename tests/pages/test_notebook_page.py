@@ -22,7 +22,7 @@ from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.examples import notebook, notebook_columns
-from tests.support import by_hand as bare
+from tests.support import by_hand
 
 PAGE = (Path(__file__).parents[2] / "docs" / "notebook.md").read_text()
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -123,7 +123,7 @@ def test_the_scalings_are_right_in_any_two_matrices(
     torch.manual_seed(seed)
     h, delta = torch.randn(N, d_in).double(), torch.randn(N, d_out).double()
     UA, UB = torch.randn(d_in, d_in).double(), torch.randn(d_out, d_out).double()
-    seen = bare.observation(list(h[:, None]), list(delta[:, None, None]), ek.Expand())
+    seen = by_hand.observation(list(h[:, None]), list(delta[:, None, None]), ek.Expand())
     assert_close(page.scalings(h, delta, UA, UB), oracle.eigenvalues(seen, UB, UA))
 
 
