@@ -17,7 +17,19 @@ COMMON = {
 }
 settings.register_profile("ci", max_examples=30, derandomize=True, **COMMON)
 settings.register_profile("large", max_examples=2000, **COMMON)
+settings.register_profile("shapes", max_examples=5, derandomize=True, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where ``-m shapes`` runs with annotations checked: few draws, since every call is checked.
+
+    beartype looks at random items of a list, also of lists that strategies pass around.
+    """
+    if config.getoption("--jaxtyping-packages"):
+        settings.load_profile("shapes")
+        ignored = "ignore:Do not use the `random` module inside strategies"
+        config.addinivalue_line("filterwarnings", ignored)
 
 
 @pytest.fixture(autouse=True)

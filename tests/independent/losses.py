@@ -1,4 +1,4 @@
-"""The unit losses l(f, y) of one sample, each by torch's own loss module, summed."""
+"""The unit losses l(f, y), each by torch's own loss module, summed over all samples given."""
 
 from torch import Tensor, nn
 
@@ -9,12 +9,12 @@ def half_squared_error(f: Tensor, y: Tensor) -> Tensor:
 
 
 def cross_entropy(f: Tensor, y: Tensor) -> Tensor:
-    """Torch's layout, f [1, classes, *positions]; the label -100 is ignored."""
+    """Torch's layout, f [N, classes, *positions]; the label -100 is ignored."""
     return nn.CrossEntropyLoss(reduction="sum", ignore_index=-100)(f, y)
 
 
 def token_cross_entropy(f: Tensor, y: Tensor) -> Tensor:
-    """The same with the classes last, f [1, *positions, classes]."""
+    """Cross-entropy with the classes last, f [N, *positions, classes]."""
     return cross_entropy(f.movedim(-1, 1), y)
 
 

@@ -33,7 +33,6 @@ from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.observation import observe
 from tests.support import bad_subjects
-from tests.support.snapshot import as_users_run_it
 
 ROOT = Path(__file__).parents[2]
 TRACE = [law for law in LAWS.values() if law.name == "trace"]
@@ -51,8 +50,6 @@ def _as_small_as_it_gets(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(PROFILES, "demo", Profile("demo", 4, 0.3))
     monkeypatch.setattr("ekfac_ref.conformance.run.run.draw_problems", drawn)
     observe(tiny())  # torch warms up, which is not the subject's time
-    with as_users_run_it():
-        yield
 
 
 def run(tmp_path: Path, name: str, *more: str) -> tuple[int, dict[str, Any], str]:

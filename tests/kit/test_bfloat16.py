@@ -1,6 +1,5 @@
 """Data in bfloat16, matrices in float32: correct answers pass, gross mistakes do not."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -24,15 +23,8 @@ from ekfac_ref.examples import reference
 from ekfac_ref.question.problem import Problem
 from studies.power.correct import definition
 from tests.support import laws
-from tests.support.snapshot import as_users_run_it
 
 COARSE = Abilities(dtypes=(torch.bfloat16,))
-
-
-@pytest.fixture(autouse=True)
-def _without_type_checks() -> Iterator[None]:
-    with as_users_run_it():
-        yield
 
 
 @pytest.fixture(scope="module")

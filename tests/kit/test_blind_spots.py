@@ -1,10 +1,8 @@
 """What a subject's surface could not reveal: fewer problems and fewer laws, fewer mistakes."""
 
 import io
-from collections.abc import Iterator
 from dataclasses import replace
 
-import pytest
 from rich.console import Console
 from torch import nn
 
@@ -16,13 +14,6 @@ from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.reports.blind_spots import print_blind_spots
 from ekfac_ref.examples import hooks, reference
-from tests.support.snapshot import as_users_run_it
-
-
-@pytest.fixture(autouse=True)
-def _without_type_checks() -> Iterator[None]:
-    with as_users_run_it():
-        yield
 
 
 def test_a_subject_of_linear_layers_reveals_scales_and_no_strides() -> None:

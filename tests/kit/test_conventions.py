@@ -1,6 +1,5 @@
-"""A bias apart, one A for all groups: declared, and judged exactly."""
+"""A bias treated by itself, or one A for all groups: where declared, it is judged exactly."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,21 +44,11 @@ from tests.support.other_definitions import (
     broken,
     correct,
     drawn,
-    dtype_of,
     grouped,
     masked,
     pieces,
     whole,
 )
-from tests.support.snapshot import as_users_run_it
-
-
-@pytest.fixture(autouse=True)
-def _without_type_checks() -> Iterator[None]:
-    """They draw from the random state that "leaves alone" watches, and they take long."""
-    with as_users_run_it():
-        yield
-
 
 # Declared, they conform; else they do not.
 
@@ -74,7 +63,7 @@ def test_the_drawn_problems_have_what_the_definitions_are_about() -> None:
     assert any("bias" in of for of in names)
     assert {type(problem.sharing) for problem in drawn()} == {ek.Expand, ek.Reduce}
     assert {problem.mask is None for problem in drawn()} == {True, False}
-    assert {dtype_of(problem) for problem in drawn()} == {torch.float64, torch.float32}
+    assert {problem.dtype for problem in drawn()} == {torch.float64, torch.float32}
 
 
 @pytest.mark.parametrize("opaque", [False, True], ids=["in blocks", "opaque"])

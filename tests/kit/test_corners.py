@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -14,7 +13,6 @@ from ekfac_ref.conformance.truth.observation import Observation, observe
 from ekfac_ref.model.forward import call
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical
 from ekfac_ref.question.problem import Problem
-from tests.support.snapshot import as_users_run_it
 
 SETS, PROBLEMS = 4, 48
 # Shares of the problems that are at the corner, or some layer of them.
@@ -32,12 +30,6 @@ AT_LEAST = {
     "a column at several positions": 0.3,
     "one EKFAC matrix only": 0.5,
 }
-
-
-@pytest.fixture(autouse=True)
-def _without_type_checks() -> Iterator[None]:
-    with as_users_run_it():
-        yield
 
 
 def gaps(factor: Tensor) -> Tensor:

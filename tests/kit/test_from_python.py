@@ -1,7 +1,6 @@
 """What a validator calls from Python: ask on a problem of one's own, check as the command does."""
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,15 +9,8 @@ from torch import nn
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
-from tests.support.snapshot import as_users_run_it
 
 TINY = ct.Profile("tiny", 3, 0.0)
-
-
-@pytest.fixture(autouse=True)
-def _without_type_checks() -> Iterator[None]:
-    with as_users_run_it():
-        yield
 
 
 def problem(**choices: Any) -> ek.Problem:

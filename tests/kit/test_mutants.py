@@ -1,6 +1,5 @@
 """Every mutant is noticed by the laws that it names, an equivalent one by none; no two are one."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from math import inf
@@ -19,7 +18,6 @@ from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.question.problem import Problem
 from tests.support import pin_witnesses
 from tests.support.pin_witnesses import broken, pinned, ratios
-from tests.support.snapshot import as_users_run_it
 from tests.support.twins import twins
 from tests.support.witnesses import witnesses
 
@@ -32,13 +30,6 @@ DRAWN = 50
 
 def every(mutants: list[Mutant]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("mutant", mutants, ids=lambda mutant: mutant.name)
-
-
-@pytest.fixture(autouse=True)
-def _without_type_checks() -> Iterator[None]:
-    """They draw from the random state that "leaves alone" watches, and they take long."""
-    with as_users_run_it():
-        yield
 
 
 @cache

@@ -1,6 +1,5 @@
 """Correct answers in the corners where a bound on rounding is easily too tight."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -18,18 +17,10 @@ from ekfac_ref.conformance.truth import observation, oracle
 from ekfac_ref.conformance.truth.observation import Observation, observe
 from ekfac_ref.matrix.operators import Dense
 from ekfac_ref.question.problem import Problem
-from tests.support import by_hand as bare
-from tests.support.snapshot import as_users_run_it
+from tests.support import by_hand
 from tests.support.witnesses import witnesses
 
 GAUSS = ek.Gaussian()
-
-
-@pytest.fixture(autouse=True)
-def _without_type_checks() -> Iterator[None]:
-    """They draw from the random state that "leaves alone" watches."""
-    with as_users_run_it():
-        yield
 
 
 @pytest.mark.parametrize("path", ["reference", "reference_float32", "hooks"])
@@ -64,7 +55,7 @@ def nearly_singular() -> Observation:
     rows = torch.eye(3).double()
     g = [rows[0][None], 1e-5 * rows[1][None]]
     a = [torch.tensor([[1e-4, 0.0]]).double(), torch.tensor([[0.0, 1e4]]).double()]
-    return bare.observation(a, [v[None] for v in g], ek.Expand())
+    return by_hand.observation(a, [v[None] for v in g], ek.Expand())
 
 
 def turned(seen: Observation, angle: float) -> Case:
@@ -77,6 +68,7 @@ def turned(seen: Observation, angle: float) -> Case:
     return Case("layer", seen, dense, dense, None, None)
 
 
+@pytest.mark.shapes
 def test_a_basis_that_rounding_turns_toward_the_null_space() -> None:
     seen = nearly_singular()
     of_rounding = torch.finfo(torch.float64).eps * 0.5 / 5e-11

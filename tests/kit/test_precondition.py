@@ -1,6 +1,6 @@
-"""A path of its own to solve is judged by the subject's own E."""
+"""What a subject's ``precondition`` makes of v must solve (E + damping I) x = v with its own E."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,14 +26,6 @@ from tests.support.other_definitions import (
     grouped,
     pieces,
 )
-from tests.support.snapshot import as_users_run_it
-
-
-@pytest.fixture(autouse=True)
-def _without_type_checks() -> Iterator[None]:
-    """They draw from the random state that "leaves alone" watches, and they take long."""
-    with as_users_run_it():
-        yield
 
 
 def with_precondition(precondition: Callable[..., Any]) -> Subject:

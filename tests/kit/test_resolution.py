@@ -17,16 +17,9 @@ from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.verdicts import Status
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.examples import reference
-from tests.support.snapshot import as_users_run_it
-from tests.support.witnesses import images, witnesses
+from tests.support.witnesses import witnesses
 
 LARGER, MOVED, EVERY_TIME, LOST = PERTURBATIONS
-
-
-@pytest.fixture(autouse=True)
-def _without_type_checks() -> Iterator[None]:
-    with as_users_run_it():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +72,7 @@ def test_what_no_law_is_about_it_does_not_see(problem) -> None:
 
 def test_groups_are_perturbed_one_by_one() -> None:
     """Else they would be coupled, which no law is asked about."""
-    grouped = next(p for p in images() if getattr(p.model[0], "groups", 1) == 2)
+    grouped = witnesses()["image 5"]  # a Conv1d in two groups
     assert notices(LAWS["moments"], Trial(perturbed(reference, MOVED, 0.1), grouped))
     assert not notices(LAWS["moments"], Trial(reference, grouped))
 

@@ -1,8 +1,5 @@
 """Smaller problems: found for one law, tried on the next before another is looked for."""
 
-from collections.abc import Iterator
-
-import pytest
 import torch
 from torch import nn
 
@@ -16,15 +13,8 @@ from ekfac_ref.conformance.run.tally import Broken, Tally
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.question.likelihoods import Gaussian
 from ekfac_ref.question.problem import Problem
-from tests.support.snapshot import as_users_run_it
 
 WRONG = MUTANTS["half-lambda"].subject
-
-
-@pytest.fixture(autouse=True)
-def _without_type_checks() -> Iterator[None]:
-    with as_users_run_it():
-        yield
 
 
 def broken(law: str) -> Broken:

@@ -1,4 +1,4 @@
-"""The generator of networks reaches its corners; one that does not would make every law idle."""
+"""Every kind of layer, data and mask is drawn often enough that fifty problems have it."""
 
 from collections import Counter
 
@@ -7,7 +7,6 @@ from ekfac_ref.conformance.problems.draw import drawn, of_one_family
 from ekfac_ref.conformance.problems.families import FAMILIES, masked_tokens
 from ekfac_ref.conformance.problems.strategies import problems
 from ekfac_ref.question.columns import Exact
-from tests.support.snapshot import as_users_run_it
 
 DRAWS, AT_LEAST = 1100, 0.025  # so that fifty problems have it once
 CORNERS = (
@@ -26,26 +25,23 @@ CORNERS = (
 def test_every_corner_is_reached() -> None:
     """As the kit draws: families in turn, and every problem in a run of its own."""
     reached: Counter[str] = Counter()
-    with as_users_run_it():  # checks of types take most of the time
-        for number in range(DRAWS):
-            family = FAMILIES[number % len(FAMILIES)]
-            reached.update(drawn(problems((family,)), f"corners {number}").corners)
+    for number in range(DRAWS):
+        family = FAMILIES[number % len(FAMILIES)]
+        reached.update(drawn(problems((family,)), f"corners {number}").corners)
     shares = {corner: reached[corner] / DRAWS for corner in CORNERS}
     assert {corner: share for corner, share in shares.items() if share < AT_LEAST} == {}
 
 
 def test_every_fisher_meets_every_sharing() -> None:
     """Within four problems of a family, or fifty problems had masks under one sharing only."""
-    with as_users_run_it():
-        for can, pairs in ((Abilities(), 4), (Abilities(fishers=(Exact,)), 2)):
-            found = of_one_family(can, masked_tokens, pairs, 0)
-            assert len({(p.fisher, p.sharing) for p in found}) == pairs
+    for can, pairs in ((Abilities(), 4), (Abilities(fishers=(Exact,)), 2)):
+        found = of_one_family(can, masked_tokens, pairs, 0)
+        assert len({(p.fisher, p.sharing) for p in found}) == pairs
 
 
 def test_the_masks_of_two_samples_differ() -> None:
-    with as_users_run_it():
-        for number in range(20):
-            problem = drawn(problems((masked_tokens,)), f"masks {number}").problem()
-            assert problem.mask is not None
-            counted = [int(n) for x, _ in problem.batches for n in problem.mask(x).sum(1)]
-            assert len(counted) == 1 or len(set(counted)) > 1
+    for number in range(20):
+        problem = drawn(problems((masked_tokens,)), f"masks {number}").problem()
+        assert problem.mask is not None
+        counted = [int(n) for x, _ in problem.batches for n in problem.mask(x).sum(1)]
+        assert len(counted) == 1 or len(set(counted)) > 1

@@ -1,21 +1,12 @@
 """An update changes nothing of the caller's: model, gradients, flags, buffers, random numbers."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import nn
 
 import ekfac_ref as ek
+from ekfac_ref.conformance.subjects.snapshot import snapshot
 from ekfac_ref.optim import EKFAC, KFAC
-from tests.support.snapshot import as_users_run_it, snapshot
-
-
-@pytest.fixture(autouse=True)
-def _without_type_checks() -> Iterator[None]:
-    """They draw random numbers of their own."""
-    with as_users_run_it():
-        yield
 
 
 class Counting(nn.Module):

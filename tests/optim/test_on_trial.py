@@ -1,9 +1,8 @@
 """The preconditioners after one update are put on trial like any other implementation."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -13,17 +12,8 @@ from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.verdicts import Status
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.optim import EKFACPreconditioner, KFACPreconditioner
-from tests.support.snapshot import as_users_run_it
 
 Make = Callable[..., Any]
-
-
-@pytest.fixture(autouse=True)
-def _as_in_a_shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Without type checks, and without the search for smaller problems."""
-    monkeypatch.setattr("ekfac_ref.conformance.run.run.shrink", lambda *arguments: [])
-    with as_users_run_it():
-        yield
 
 
 def joined(parts: list[Any]) -> Any:

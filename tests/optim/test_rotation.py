@@ -1,4 +1,4 @@
-"""A rotation of a layer's inputs that is folded into its weights is not noticed, and when it is."""
+"""Steps do not depend on a rotation of a layer's inputs that its weights undo, and when they do."""
 
 import copy
 from typing import Any
@@ -70,7 +70,7 @@ def convolution(bias: bool) -> nn.Module:
     every=st.integers(1, 3),
     decay=st.sampled_from([0.5, 0.95, 1.0]),
 )
-def test_five_steps_do_not_notice(make, build, seed, R, bias, fisher, every, decay) -> None:
+def test_five_steps_are_the_same(make, build, seed, R, bias, fisher, every, decay) -> None:
     """Where no factor has a repeated eigenvalue, zero included, when the basis is taken."""
     torch.manual_seed(seed)
     model, R = build(bias).double(), R.double()
@@ -91,7 +91,7 @@ def test_five_steps_do_not_notice(make, build, seed, R, bias, fisher, every, dec
 
 
 @pytest.mark.parametrize("every", [1, 100])
-def test_a_basis_that_is_older_than_the_data_notices(every: int) -> None:
+def test_in_a_basis_older_than_the_data_they_differ(every: int) -> None:
     """Two samples span two of four directions. The eigenvectors in the other two are arbitrary, and
     carry nothing, so the first step is the same. Later data, read in this old basis, put there what
     depends on the choice. In a new basis at every update nothing does: it comes from a factor that

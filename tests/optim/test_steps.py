@@ -14,6 +14,8 @@ from ekfac_ref.optim import EKFAC, KFAC
 from tests.support.optim_cases import close, matrix_of, some_gradients
 from tests.support.optim_runs import Values, backward, data, equal, give, network, optimizer, values
 
+pytestmark = pytest.mark.shapes
+
 BOTH = pytest.mark.parametrize("make", [EKFAC, KFAC])
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.snapshot import as_users_run_it
-
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -30,7 +28,7 @@ def test_page_runs(path: Path) -> None:
     assert blocks
     namespace: dict[str, object] = {"__name__": path.stem}
     printed = io.StringIO()
-    with torch.random.fork_rng(), as_users_run_it(), contextlib.redirect_stdout(printed):
+    with torch.random.fork_rng(), contextlib.redirect_stdout(printed):
         for line, block in blocks:  # padded, so that a traceback names the line of the page
             exec(compile("\n" * line + block, str(path), "exec"), namespace)
     assert printed.getvalue() == "".join(text for _, text in fenced(page, "text"))

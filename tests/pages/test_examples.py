@@ -3,7 +3,6 @@
 import ast
 import importlib
 import inspect
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,51 +10,34 @@ import torch
 from torch import nn
 
 import ekfac_ref as ek
+from ekfac_ref import conformance as ct
 from ekfac_ref.conformance import adapter
 from ekfac_ref.conformance.adapter import Convention, Eigen, Factors, Matrix, adapted
-from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.problems import families
-from ekfac_ref.conformance.problems.abilities import Abilities
-from ekfac_ref.conformance.problems.draw import draw_problems, families_for
-from ekfac_ref.conformance.run.load import load
-from ekfac_ref.conformance.run.profile import PROFILES, Profile
-from ekfac_ref.conformance.run.run import Run
-from ekfac_ref.conformance.run.verdicts import Report, Status
-from ekfac_ref.conformance.subjects.matrices import BadAnswer
-from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.conformance.problems.draw import families_for
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.examples import hooks, notebook, notebook_columns, reference
-from tests.support.snapshot import as_users_run_it
 
 HOOKS = importlib.import_module("ekfac_ref.examples.hooks")
 NOTEBOOK = importlib.import_module("ekfac_ref.examples.notebook")
-FEW = Profile("few", 4, 0.0)
+FEW = ct.Profile("few", 4, 0.0)
 NOTICED_BY_FEW = {"linear", "symmetry", "psd", "trace", "no memory"}
 
 
-@pytest.fixture
-def _as_in_a_shell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As users run it, less the search for smaller problems, which takes most of the time."""
-    monkeypatch.setattr("ekfac_ref.conformance.run.run.shrink", lambda *arguments: [])
-    with as_users_run_it():
-        yield
+def broken(report: ct.Report) -> set[str]:
+    return {v.law.name for v in report.verdicts if v.status is ct.Status.FAIL}
 
 
-def broken(report: Report) -> set[str]:
-    return {v.law.name for v in report.verdicts if v.status is Status.FAIL}
-
-
-@pytest.mark.usefixtures("_as_in_a_shell")
 @pytest.mark.parametrize("subject", [reference, hooks], ids=lambda s: s.name)
-def test_what_is_right_conforms(subject: Subject) -> None:
-    report = Run(subject, PROFILES["demo"]).report()
+def test_what_is_right_conforms(subject: ct.Subject) -> None:
+    report = ct.check(subject, "demo")
     assert report.exit_code == 0, report.summary
 
 
 @pytest.mark.parametrize("name", ["reference", "hooks", "notebook", "notebook_columns"])
 def test_examples_are_found_by_name(name: str) -> None:
-    found = load(f"ekfac_ref.examples:{name}")
-    assert isinstance(found, Subject)
+    found = ct.load(f"ekfac_ref.examples:{name}")
+    assert isinstance(found, ct.Subject)
     assert found is getattr(importlib.import_module("ekfac_ref.examples"), name)
 
 
@@ -68,24 +50,22 @@ def test_the_adapter_of_hooks_has_at_most_ten_lines() -> None:
     assert sum((node.end_lineno or 0) - node.lineno + 1 for node in statements) <= 10
 
 
-@pytest.mark.usefixtures("_as_in_a_shell")
 def test_the_notebook_as_its_author_read_it() -> None:
     """A wrong basis: whatever asks about the basis breaks, and the famous laws do not."""
-    report = Run(notebook, FEW).report()
+    report = ct.check(notebook, FEW)
     assert [trouble.what for trouble in report.troubles] == []
     assert report.exit_code == 1
     assert {"commutes", "moments", "self-projection", "comparison"} <= broken(report)
     assert not broken(report) & NOTICED_BY_FEW
 
 
-@pytest.mark.usefixtures("_as_in_a_shell")
 def test_the_notebook_read_by_columns() -> None:
     """The right basis with its eigenvalues in the wrong order."""
-    report = Run(notebook_columns, FEW).report()
+    report = ct.check(notebook_columns, FEW)
     assert [trouble.what for trouble in report.troubles] == []
     assert report.exit_code == 1
     assert {"moments", "self-projection", "comparison"} <= broken(report)
-    passed = {v.law.name for v in report.verdicts if v.status is Status.PASS}
+    passed = {v.law.name for v in report.verdicts if v.status is ct.Status.PASS}
     assert NOTICED_BY_FEW | {"commutes", "majorisation"} <= passed
 
 
@@ -96,7 +76,6 @@ def small_problem(bias: bool = True, **choices: ek.Expand | ek.Reduce | ek.Empir
     return ek.Problem(nn.Sequential(*layers).double(), batches, ek.Gaussian(), **choices)
 
 
-@pytest.mark.usefixtures("_as_in_a_shell")
 def test_the_notebook_leaves_a_bias_out_without_a_word() -> None:
     model = small_problem().model
     its = NOTEBOOK.NotebookEKFAC(model)
@@ -105,20 +84,20 @@ def test_the_notebook_leaves_a_bias_out_without_a_word() -> None:
     assert [len(matrix) for matrix in its.approximate_Fisher_matrix()] == [2 * 3, 2 * 2]
 
     biased = replace(notebook, abilities=replace(notebook.abilities, bias=True))
-    report = Run(biased, Profile("few", 4, 0.0)).report()
+    report = ct.check(biased, FEW)
     assert report.exit_code == 3
     said = [trouble.what for trouble in report.troubles]
     assert said == [what for what in said if "with its bias among the inputs" in what]
 
 
 def test_subjects_without_biases_or_positions_are_not_asked_about_them() -> None:
-    for problem in draw_problems(notebook.abilities, 4, 1):
+    for problem in ct.draw_problems(notebook.abilities, 4, 1):
         linears = [m for m in problem.model.modules() if isinstance(m, nn.Linear)]
         assert all(m.bias is None for m in linears)
         assert all(x.dim() == 2 for x, _ in problem.batches)
-    no_positions = Abilities(positions=False)
+    no_positions = ct.Abilities(positions=False)
     assert set(families_for(no_positions)) == {families.vectors, families.pairs, families.words}
-    for problem in draw_problems(no_positions, 4, 1):
+    for problem in ct.draw_problems(no_positions, 4, 1):
         seen = Trial(reference, problem).seen
         assert all(len(a) == 1 for groups in seen.values() for one in groups for a in one.a)
 
@@ -246,7 +225,7 @@ def test_scales(scale: adapter.Scale, factor: object, empirical: bool) -> None:
 def test_losses_are_those_of_the_likelihood(likelihood: ek.Likelihood) -> None:
     for loss in (adapter.mean_loss(likelihood), adapter.sum_loss(likelihood)):
         assert ek.likelihood_of(loss) == likelihood
-    with as_users_run_it(), pytest.raises(ValueError, match="no torch loss known"):
+    with pytest.raises(ValueError, match="no torch loss known"):
         adapter.mean_loss(object())  # type: ignore[arg-type]
 
 
@@ -263,7 +242,7 @@ def test_groups() -> None:
         for name, E in right.items()
     }
     assert_adapts(problem, parts, Convention(bias=adapter.bias_first), right)
-    with pytest.raises(BadAnswer, match="1 groups of 2"):
+    with pytest.raises(ct.BadAnswer, match="1 groups of 2"):
         adapted(lambda asked: parts | {"0": parts["0"][:1]})(problem)
 
 
@@ -271,7 +250,7 @@ def test_the_wrong_convention_is_named() -> None:
     problem = small_problem()
     right = ek.ekfac(problem)
     parts = {n: Eigen(E.Q_B, E.Q_A, E.eigenvalues) for n, E in right.items()}
-    with pytest.raises(BadAnswer, match="rows or columns declared"):
+    with pytest.raises(ct.BadAnswer, match="rows or columns declared"):
         adapted(lambda asked: parts, Convention(eigenvalues=adapter.columns))(problem)
     for name, bad, said in [
         ("Q_A", replace(parts["0"], Q_A=right["0"].Q_A[:-1]), "expected"),
@@ -279,13 +258,12 @@ def test_the_wrong_convention_is_named() -> None:
         ("B", Factors(torch.eye(3), torch.eye(4)), r"shape \[3, 3\], expected \[2, 2\]"),
         ("matrix", Matrix(torch.eye(6)), r"shape \[6, 6\], expected \[8, 8\]"),
     ]:
-        with pytest.raises(BadAnswer, match=f"layer '0', {name}: .*{said}"):
+        with pytest.raises(ct.BadAnswer, match=f"layer '0', {name}: .*{said}"):
             adapted(lambda asked, bad=bad: parts | {"0": bad})(problem)
-    with pytest.raises(BadAnswer, match=r"expected a dict of \['0', '2'\]"):
+    with pytest.raises(ct.BadAnswer, match=r"expected a dict of \['0', '2'\]"):
         adapted(lambda asked: {"0": parts["0"]})(problem)
 
 
-@pytest.mark.usefixtures("_as_in_a_shell")
 def test_a_subject_in_another_convention_conforms_once_it_is_declared() -> None:
     """The reference itself, by columns, the bias first, at the scale of a sum loss."""
 
@@ -306,15 +284,15 @@ def test_a_subject_in_another_convention_conforms_once_it_is_declared() -> None:
         bias=adapter.bias_first,
         scale=adapter.of_loss(adapter.sum_loss),
     )
-    subject = Subject("foreign", adapted(foreign, declared), abilities=hooks.abilities)
-    report = Run(subject, FEW).report()
+    subject = ct.Subject("foreign", adapted(foreign, declared), abilities=hooks.abilities)
+    report = ct.check(subject, FEW)
     assert not report.troubles
     assert not broken(report)
     undeclared = replace(subject, ekfac=adapted(foreign, replace(declared, scale=adapter.unit)))
-    assert "trace" in broken(Run(undeclared, FEW).report())
+    report = ct.check(undeclared, FEW, laws=["trace"], known={"trace": "its scale is not declared"})
+    assert [v.status for v in report.verdicts] == [ct.Status.EXPECTED_FAILURE]
 
 
-@pytest.mark.usefixtures("_as_in_a_shell")
 @pytest.mark.parametrize(
     ("subject", "mistake"),
     [
@@ -323,5 +301,5 @@ def test_a_subject_in_another_convention_conforms_once_it_is_declared() -> None:
     ],
     ids=["rows", "columns"],
 )
-def test_the_notebooks_mistake_is_named(subject: Subject, mistake: str) -> None:
-    assert mistake in diagnose(subject).sentence
+def test_the_notebooks_mistake_is_named(subject: ct.Subject, mistake: str) -> None:
+    assert mistake in ct.diagnose(subject).sentence

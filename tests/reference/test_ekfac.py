@@ -12,6 +12,8 @@ from ekfac_ref.conformance.problems.strategies import fills
 from ekfac_ref.matrix.ekfac import eigenbasis, squares_from_gradients, squares_from_taps
 from ekfac_ref.matrix.kfac import Gram, Stack, add, chunk_factors
 
+pytestmark = pytest.mark.shapes
+
 small = st.integers(1, 4)
 
 

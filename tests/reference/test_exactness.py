@@ -11,9 +11,10 @@ from ekfac_ref.conformance.problems.networks import CalledTwice, TokenMean
 from ekfac_ref.conformance.problems.strategies import fills, sharings
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.observation import Observation, observe
-from tests.support import by_hand as bare
-from tests.support import laws
+from tests.support import by_hand, laws
 from tests.support.ask import ekfac_of, kfac_of
+
+pytestmark = pytest.mark.shapes
 
 small = st.integers(1, 4)
 shapes = st.tuples(small, small)
@@ -21,13 +22,13 @@ BOTH, EXPAND, REDUCE = (ek.Expand(), ek.Reduce()), (ek.Expand(),), (ek.Reduce(),
 
 # family: the sharings under which KFAC is F on it
 THEOREMS = {
-    bare.constant_inputs: BOTH,
-    bare.constant_gradients: BOTH,
-    bare.product: BOTH,
-    bare.columns_at_one_position_constant_inputs: BOTH,
-    bare.columns_at_one_position_constant_gradients: EXPAND,
-    bare.constant_inputs_over_positions: REDUCE,
-    bare.gradients_constant_over_positions: REDUCE,
+    by_hand.constant_inputs: BOTH,
+    by_hand.constant_gradients: BOTH,
+    by_hand.product: BOTH,
+    by_hand.columns_at_one_position_constant_inputs: BOTH,
+    by_hand.columns_at_one_position_constant_gradients: EXPAND,
+    by_hand.constant_inputs_over_positions: REDUCE,
+    by_hand.gradients_constant_over_positions: REDUCE,
 }
 POSITIVE = [(family, sharing) for family, exact in THEOREMS.items() for sharing in exact]
 NEGATIVE = [
@@ -49,7 +50,7 @@ def far_off(operator: ek.Operator, seen: Observation) -> float:
 
 @given(fills, sharings, small, shapes)
 def test_one_sample_with_any_number_of_columns(fill, sharing, C, d) -> None:
-    seen = bare.one_sample(fill, sharing, C, d)
+    seen = by_hand.one_sample(fill, sharing, C, d)
     laws.is_fisher(kfac_of(seen), seen)
     laws.is_fisher(ekfac_of(seen), seen)
 
@@ -77,7 +78,7 @@ def test_kfac_is_not_exact_under_the_other_sharing(family, sharing) -> None:
 @given(fills.filter(lambda fill: bool(fill(1, 1).isfinite())), sharings, st.integers(2, 3))
 def test_orthogonal_data_ekfac_is_exact_and_kfac_is_not(fill, sharing, N) -> None:
     """The one exactness law that tells the two apart."""
-    seen = bare.orthogonal(fill, sharing, N, (3, 4))
+    seen = by_hand.orthogonal(fill, sharing, N, (3, 4))
     laws.is_fisher(ekfac_of(seen), seen)
     assert far_off(kfac_of(seen), seen) > 0.3
 
@@ -85,7 +86,7 @@ def test_orthogonal_data_ekfac_is_exact_and_kfac_is_not(fill, sharing, N) -> Non
 def test_positions_are_summed_before_the_square() -> None:
     """a = (1, -1), g = (1, -1): reduce factors are zero, F is 4, and so is EKFAC's trace."""
     a, g = torch.tensor([[1.0], [-1.0]]).double(), torch.tensor([[[1.0], [-1.0]]]).double()
-    seen = bare.observation([a], [g], ek.Reduce())
+    seen = by_hand.observation([a], [g], ek.Reduce())
     assert float(kfac_of(seen).trace()) == 0.0
     assert float(ekfac_of(seen).trace()) == 4.0
 
@@ -97,7 +98,7 @@ def test_generic_data_is_not_exact(sharing) -> None:
     def fill(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    seen = bare.generic(fill, sharing, 4, 3, 2, (3, 2))
+    seen = by_hand.generic(fill, sharing, 4, 3, 2, (3, 2))
     assert far_off(kfac_of(seen), seen) > far_off(ekfac_of(seen), seen) > 0.1
 
 

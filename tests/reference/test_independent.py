@@ -1,8 +1,11 @@
 """The reference against a plain autograd loop per sample that shares no code with it.
 
-``tests/independent`` imports nothing of the package and uses no torch.func: columns from the
-Hessian of torch's own losses, patches by index loops, every sum written out.
+Columns come from the Hessian of torch's own losses, patches from index loops, every sum is written
+out.
 """
+
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,12 @@ from tests.support.agreement import FISHERS, FLOAT32, FLOAT64, SHARINGS, error, 
 
 fishers = pytest.mark.parametrize(("fisher", "columns"), FISHERS, ids=["exact", "empirical"])
 kinds = pytest.mark.parametrize("name", KINDS)
+
+
+def test_the_loop_imports_nothing_of_the_package() -> None:
+    files = list(Path(two_layer_numpy.__file__).parent.glob("*.py"))
+    imports = re.compile(r"^\s*(?:from|import) +(?!tests\.independent)(?:ekfac_ref|tests)", re.M)
+    assert [file.name for file in files if imports.search(file.read_text())] == []
 
 
 @kinds

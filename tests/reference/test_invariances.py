@@ -81,6 +81,7 @@ def _longer(x: dict, more: int) -> dict:
     }
 
 
+@pytest.mark.shapes
 @given(problems(), fishers)
 def test_full_fisher_holds_every_block(drawn: Drawn, fisher) -> None:
     """Diagonal blocks are the layers' own, off-diagonal ones mean outer products of two layers."""

@@ -1,4 +1,8 @@
-"""The laws, on networks that Hypothesis draws. First the four of the project's charter."""
+"""The laws on networks that Hypothesis draws.
+
+First those of every block, F, KFAC and EKFAC: symmetric, positive semidefinite, exact for one
+sample, turning with the data. Then what each of the three is by its definition.
+"""
 
 import pytest
 import torch
@@ -16,9 +20,10 @@ from ekfac_ref.conformance.problems.strategies import (
     sharings,
 )
 from ekfac_ref.conformance.truth.tolerance import LIMIT
-from tests.support import by_hand as bare
-from tests.support import laws
+from tests.support import by_hand, laws
 from tests.support.ask import answers, ekfac_of, kfac_of
+
+pytestmark = pytest.mark.shapes
 
 fishers = st.sampled_from([ek.Exact(), ek.Empirical(), ek.Sampled(draws=2, seed=1)])
 
@@ -48,15 +53,15 @@ def test_batch_of_one_exact(drawn: Drawn, fisher, sharing) -> None:
 @given(fills, bare_sizes, sharings, st.data())
 def test_rotation_invariance(fill, sizes, sharing, data) -> None:
     """Orthogonal maps of a layer's inputs and outputs turn F, KFAC and EKFAC along."""
-    before = bare.generic(fill, sharing, *sizes)
+    before = by_hand.generic(fill, sharing, *sizes)
     (d_out, d_in) = sizes[-1]
     U, R = data.draw(orthogonal_matrix(d_out)), data.draw(orthogonal_matrix(d_in))
-    after = bare.rotated(before, U, R)
+    after = by_hand.rotated(before, U, R)
     assert laws.turned(kfac_of(before), kfac_of(after), U, R, before) <= LIMIT
     laws.ekfac_turned(ekfac_of(before), ekfac_of(after), U, R, before, after)
 
 
-# Beyond the charter.
+# What each of them is.
 
 
 @given(problems(), fishers, sharings)
@@ -131,20 +136,22 @@ def test_dense_is_matvec(drawn: Drawn, fisher, sharing) -> None:
 
 @given(fills, bare_sizes, sharings)
 def test_kfac_follows_every_invertible_map_of_the_inputs(fill, sizes, sharing) -> None:
-    before = bare.generic(fill, sharing, *sizes)
+    before = by_hand.generic(fill, sharing, *sizes)
     (d_out, d_in) = sizes[-1]
     U = torch.eye(d_out, dtype=torch.float64) * 2
     R = torch.eye(d_in, dtype=torch.float64) + torch.ones(d_in, d_in).double().triu()
-    after = bare.rotated(before, U, R)
+    after = by_hand.rotated(before, U, R)
     assert laws.turned(kfac_of(before), kfac_of(after), U, R, before) <= LIMIT
 
 
 @given(fills, bare_sizes, sharings, st.data())
 def test_columns_may_be_rotated(fill, sizes, sharing, data) -> None:
     """S_n -> S_n U_n leaves every matrix alone: only S S^T is defined."""
-    seen = bare.generic(fill, sharing, *sizes)
+    seen = by_hand.generic(fill, sharing, *sizes)
     U = data.draw(orthogonal_matrix(len(seen.g[0])))
-    other = bare.observation(seen.a, [torch.einsum("dc,cto->dto", U, g) for g in seen.g], sharing)
+    other = by_hand.observation(
+        seen.a, [torch.einsum("dc,cto->dto", U, g) for g in seen.g], sharing
+    )
     assert laws.unchanged(kfac_of(seen), kfac_of(other), seen) <= LIMIT
     laws.ekfac_unchanged(ekfac_of(seen), ekfac_of(other), seen)
 
@@ -152,9 +159,9 @@ def test_columns_may_be_rotated(fill, sizes, sharing, data) -> None:
 @pytest.mark.parametrize("what", ["reversed", "duplicated"])
 @given(fill=fills, sizes=bare_sizes, sharing=sharings)
 def test_order_and_duplication(what: str, fill, sizes, sharing) -> None:
-    seen = bare.generic(fill, sharing, *sizes)
+    seen = by_hand.generic(fill, sharing, *sizes)
     a, g = seen.a, seen.g
     again = (a[::-1], g[::-1]) if what == "reversed" else (a + a, g + g)
-    other = bare.observation(*again, sharing)
+    other = by_hand.observation(*again, sharing)
     assert laws.unchanged(kfac_of(seen), kfac_of(other), seen) <= LIMIT
     laws.ekfac_unchanged(ekfac_of(seen), ekfac_of(other), seen)

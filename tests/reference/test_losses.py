@@ -16,6 +16,8 @@ from torch.func import functional_call
 
 import ekfac_ref as ek
 
+pytestmark = pytest.mark.shapes
+
 Loss = Callable[..., nn.Module]
 
 N = 7

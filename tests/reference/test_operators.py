@@ -10,6 +10,8 @@ from ekfac_ref.conformance.problems.strategies import fills
 from ekfac_ref.matrix.eigen import eigh
 from ekfac_ref.matrix.operators import BlockDiagonal
 
+pytestmark = pytest.mark.shapes
+
 small = st.integers(1, 4)
 
 

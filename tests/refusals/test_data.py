@@ -1,6 +1,6 @@
 """Refused: batches that are none, targets that do not fit, values that are no numbers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -255,12 +255,7 @@ def negative_label() -> Arguments:
     return labelled(torch.tensor([0, 1, -1, 1, 0]))
 
 
-@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-@case.everywhere
-def test_data_that_does_not_fit_is_refused(
-    entry: Callable[[ek.Problem], Any], build: Callable[[], Arguments], culprit: str, advice: str
-) -> None:
-    assert_refused(entry, build(), culprit, advice)
+test_data_that_does_not_fit_is_refused = case.at(ENTRIES)
 
 
 @pytest.mark.parametrize("fisher", [ek.Exact(), ek.Sampled(), ek.Empirical()])

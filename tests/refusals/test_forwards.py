@@ -4,13 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import ekfac_ref as ek
-from tests.support.refusals import ENTRIES, Arguments, Cases, assert_refused, regression
+from tests.support.refusals import ENTRIES, Arguments, Cases, regression
 
 case = Cases()
 
@@ -210,9 +208,4 @@ def caches_its_output() -> Arguments:
     return arguments
 
 
-@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-@case.everywhere
-def test_a_model_without_per_sample_gradients_is_refused(
-    entry: Callable[[ek.Problem], Any], build: Callable[[], Arguments], culprit: str, advice: str
-) -> None:
-    assert_refused(entry, build(), culprit, advice)
+test_a_model_without_per_sample_gradients_is_refused = case.at(ENTRIES)

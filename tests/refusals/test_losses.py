@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ekfac_ref as ek
+from ekfac_ref.conformance.subjects.snapshot import snapshot
 from tests.support.refusals import regression
-from tests.support.snapshot import as_users_run_it, snapshot
 
 WEIGHT = torch.tensor([1.0, 2.0])
 
@@ -72,7 +72,7 @@ LOSSES: list[tuple[Any, str, str]] = [
 def test_a_loss_that_is_no_likelihood_times_a_scalar_is_refused(
     ask: Callable[[Any], Any], loss: Any, culprit: str, advice: str
 ) -> None:
-    with as_users_run_it(), pytest.raises(ek.ProblemError) as caught:
+    with pytest.raises(ek.ProblemError) as caught:
         ask(loss)
     assert str(caught.value).startswith("loss: ")
     assert culprit in str(caught.value)
@@ -124,7 +124,7 @@ def test_a_loss_and_a_problem_that_do_not_match_are_refused(
     loss: nn.Module, problem: ek.Problem, culprit: str, advice: str
 ) -> None:
     before = snapshot(problem.model, problem.batches)
-    with as_users_run_it(), pytest.raises(ek.ProblemError) as caught:
+    with pytest.raises(ek.ProblemError) as caught:
         ek.loss_scale(loss, problem)
     assert culprit in str(caught.value)
     assert advice in str(caught.value)

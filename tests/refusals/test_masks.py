@@ -9,12 +9,17 @@ import torch
 from torch import Tensor, nn
 
 import ekfac_ref as ek
-from tests.support.refusals import ENTRIES, Arguments, Cases, assert_refused, regression
+from tests.support.refusals import ENTRIES, Arguments, Cases, regression
 
 everywhere = Cases()
 where_positions_matter = Cases()
 
-WITH_POSITIONS = {name: ENTRIES[name] for name in ("kfac", "ekfac")}
+WITH_POSITIONS = {
+    "kfac expand": lambda problem: ek.kfac(replace(problem, sharing=ek.Expand())),
+    "kfac reduce": lambda problem: ek.kfac(replace(problem, sharing=ek.Reduce())),
+    "ekfac expand": lambda problem: ek.ekfac(replace(problem, sharing=ek.Expand())),
+    "ekfac reduce": lambda problem: ek.ekfac(replace(problem, sharing=ek.Reduce())),
+}
 
 
 class SumOfTokens(nn.Module):
@@ -119,25 +124,12 @@ def mask_that_counts_nothing() -> Arguments:
     return arguments | {"batches": silent}
 
 
-@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-@everywhere.everywhere
-def test_a_mask_that_fits_no_layer_is_refused(
-    entry: Callable[[ek.Problem], Any], build: Callable[[], Arguments], culprit: str, advice: str
-) -> None:
-    assert_refused(entry, build(), culprit, advice)
+test_a_mask_that_fits_no_layer_is_refused = everywhere.at(ENTRIES)
 
 
-@pytest.mark.parametrize("sharing", [ek.Expand(), ek.Reduce()])
-@pytest.mark.parametrize("entry", WITH_POSITIONS.values(), ids=WITH_POSITIONS)
-@where_positions_matter.everywhere
-def test_a_mask_that_leaves_out_the_wrong_positions_is_refused(
-    sharing: Any,
-    entry: Callable[[ek.Problem], Any],
-    build: Callable[[], Arguments],
-    culprit: str,
-    advice: str,
-) -> None:
-    assert_refused(entry, build() | {"sharing": sharing}, culprit, advice)
+test_a_mask_that_leaves_out_the_wrong_positions_is_refused = where_positions_matter.at(
+    WITH_POSITIONS
+)
 
 
 @pytest.mark.parametrize("build", [masked_position_that_counts, mask_that_counts_nothing])

@@ -1,15 +1,11 @@
 """Refused: one weight used in two ways, for which there is no one matrix [W | b]."""
 
-from collections.abc import Callable
-from typing import Any
-
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ekfac_ref as ek
-from tests.support.refusals import ENTRIES, Arguments, Cases, assert_refused, regression
+from tests.support.refusals import ENTRIES, Arguments, Cases, regression
 
 case = Cases()
 
@@ -176,12 +172,7 @@ def attention_by_name() -> Arguments:
     return attention() | {"layers": ("attention.out_proj",)}
 
 
-@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
-@case.everywhere
-def test_a_tie_without_one_matrix_is_refused_by_name(
-    entry: Callable[[ek.Problem], Any], build: Callable[[], Arguments], culprit: str, advice: str
-) -> None:
-    assert_refused(entry, build(), culprit, advice)
+test_a_tie_without_one_matrix_is_refused_by_name = case.at(ENTRIES)
 
 
 def test_a_frozen_bias_of_a_tied_module_is_a_constant() -> None:

@@ -23,15 +23,7 @@ from studies.power.measure import (
     size,
 )
 from studies.power.page import page
-from tests.support.snapshot import as_users_run_it
 from tests.support.witnesses import witnesses
-
-
-@pytest.fixture(autouse=True)
-def _without_type_checks():
-    """They draw from the random state that "leaves alone" watches."""
-    with as_users_run_it():
-        yield
 
 
 def test_a_mistake_is_noticed_by_the_laws_that_it_breaks() -> None:

@@ -1,4 +1,4 @@
-"""What the tests ask the reference: its blocks on a problem, or its matrix half on bare a and g."""
+"""What the tests ask the reference: its blocks on a problem, or its matrix half on a and g."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,12 +41,12 @@ def blocks(operator: ek.Operator) -> tuple:
 
 
 def kfac_of(seen: Observation) -> ek.Kronecker:
-    """KFAC of bare a and g, every sample a chunk of its own."""
+    """KFAC of a and g without a network, every sample a chunk of its own."""
     return kronecker(_factors(seen))
 
 
 def ekfac_of(seen: Observation) -> ek.EigenKronecker:
-    """EKFAC of bare a and g, every sample a chunk of its own."""
+    """EKFAC of a and g without a network, every sample a chunk of its own."""
     factors = _factors(seen)
     Q_B, Q_A = eigenbasis(factors.g), eigenbasis(factors.a)
     pairs = zip(seen.a, seen.g, strict=True)

@@ -1,4 +1,4 @@
-r"""Bare a and g, without a network: the data on which KFAC is exact, EKFAC alone is, or neither.
+r"""a and g by hand, without a network: the data on which KFAC is exact, EKFAC alone is, or neither.
 
 Most laws of KFAC and EKFAC speak of a and g only, so they can be asked on numbers that were put
 there by hand. Each family below is data with a theorem (docs/laws.md); ``generic`` has none.

@@ -125,10 +125,6 @@ def whole(parts: list[Piece], of: str) -> Tensor:
     return matrix
 
 
-def dtype_of(problem: ek.Problem) -> torch.dtype:
-    return problem.dtype
-
-
 def operator(parts: list[Piece], dtype: torch.dtype) -> Any:
     own = tuple(
         ek.EigenKronecker(*(Q.to(dtype) for Q in part.Q), part.eigenvalues.to(dtype))
@@ -147,7 +143,7 @@ def correct(name: str, declared: bool = True, opaque: bool = False) -> Subject:
             refuse(problem)
             found = pieces(problem, apart, one_A).items()
             if of == "E" and not opaque:
-                return {name: operator(parts, dtype_of(problem)) for name, parts in found}
+                return {name: operator(parts, problem.dtype) for name, parts in found}
             return {name: Whole(whole(parts, of)) for name, parts in found}
 
         return ask

@@ -1,4 +1,19 @@
-"""What a refusal is: a ProblemError that names the culprit and the way out, and changes nothing."""
+"""What a refusal is: a ProblemError that names the culprit and the way out, and changes nothing.
+
+A file of refusals is a list of bad problems. Each is a function that builds one, under a decorator
+with two strings that the message must hold: what is wrong, and what to do. The last line makes the
+test of them, one for every bad problem at every entry of the package.
+
+.. code-block:: python
+
+    case = Cases()
+
+    @case("batches: there are none", "pass at least one (inputs, targets)")
+    def no_batches():
+        return regression(model) | {"batches": []}
+
+    test_data_that_does_not_fit_is_refused = case.at(ENTRIES)
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,11 +23,13 @@ import torch
 from torch import Tensor, nn
 
 import ekfac_ref as ek
-from tests.support.snapshot import as_users_run_it, snapshot
+from ekfac_ref.conformance.subjects.snapshot import snapshot
 
-Arguments = dict[str, Any]
+Arguments = dict[str, Any]  # of ek.Problem
+Builder = Callable[[], Arguments]
+Entry = Callable[[ek.Problem], Any]
 
-ENTRIES: dict[str, Callable[[ek.Problem], Any]] = {
+ENTRIES: dict[str, Entry] = {
     "exact_fisher": ek.exact_fisher,
     "kfac": ek.kfac,
     "ekfac": ek.ekfac,
@@ -22,32 +39,35 @@ ENTRIES: dict[str, Callable[[ek.Problem], Any]] = {
 
 
 class Cases:
-    """A file's bad problems: functions that build one, with what its message has to say."""
+    """Bad problems, and the test that all of them are refused; see this file's docstring."""
 
     def __init__(self) -> None:
         self._params: list[Any] = []
 
-    def __call__(self, culprit: str, advice: str) -> Callable[[Any], Any]:
-        """Decorator: entering the problem that this function builds must raise both strings."""
+    def __call__(self, culprit: str, advice: str) -> Callable[[Builder], Builder]:
+        """Decorator: the message about the problem that this function builds has both strings."""
 
-        def add(build: Callable[[], Arguments]) -> Callable[[], Arguments]:
+        def add(build: Builder) -> Builder:
             self._params.append(pytest.param(build, culprit, advice, id=build.__name__))
             return build
 
         return add
 
-    @property
-    def everywhere(self) -> pytest.MarkDecorator:
-        """Every case at every entry."""
-        return pytest.mark.parametrize(("build", "culprit", "advice"), self._params)
+    def at(self, entries: dict[str, Entry]) -> Callable[..., None]:
+        """A test: every case at every one of these entries."""
+
+        @pytest.mark.parametrize("entry", entries.values(), ids=entries)
+        @pytest.mark.parametrize(("build", "culprit", "advice"), self._params)
+        def test(entry: Entry, build: Builder, culprit: str, advice: str) -> None:
+            assert_refused(entry, build(), culprit, advice)
+
+        return test
 
 
-def assert_refused(
-    entry: Callable[[ek.Problem], Any], arguments: Arguments, culprit: str, advice: str
-) -> None:
+def assert_refused(entry: Entry, arguments: Arguments, culprit: str, advice: str) -> None:
     """The entry raises a ProblemError with both strings, and the caller's things stay put."""
     before = snapshot(arguments["model"], arguments["batches"])
-    with as_users_run_it(), pytest.raises(ek.ProblemError) as caught:
+    with pytest.raises(ek.ProblemError) as caught:
         entry(ek.Problem(**arguments))
     assert culprit in str(caught.value)
     assert advice in str(caught.value)

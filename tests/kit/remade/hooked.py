@@ -8,28 +8,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.adapter import Matrix
 from ekfac_ref.examples.hooks import hooked, linear_layers
 
-IGNORED = -100
-
 
 @dataclass(frozen=True)
 class Caught:
-    """What hooks caught of one layer: a [N, T, d_in], the 1 last, and g [N, C, T, d_out].
-
-    ``batch`` [N] are numbers; ``labelled`` [N, T] is there where positions have labels.
+    """What hooks caught of one layer: a [N, T, d_in], the 1 of the bias last, g [N, C, T, d_out],
+    and the number of every sample's batch [N].
     """
 
     a: Tensor
     g: Tensor
     batch: Tensor
     biased: bool
-    first_is_biased: bool
-    labelled: Tensor | None
 
     def __len__(self) -> int:
         return len(self.a)
@@ -42,15 +37,9 @@ class Caught:
     def C(self) -> int:
         return self.g.shape[1]
 
-    @property
-    def size(self) -> Tensor:
-        """Of every sample's batch, [N]."""
-        return (self.batch[:, None] == self.batch).sum(1).to(self.a)
-
     def of(self, n: Tensor | list[int]) -> "Caught":
         """Some of the samples, by number or by yes and no."""
-        labelled = None if self.labelled is None else self.labelled[n]
-        return replace(self, a=self.a[n], g=self.g[n], batch=self.batch[n], labelled=labelled)
+        return replace(self, a=self.a[n], g=self.g[n], batch=self.batch[n])
 
     def batches(self) -> list["Caught"]:
         return [self.of(self.batch == number) for number in self.batch.unique()]
@@ -100,7 +89,6 @@ class Recipe:
     B: Callable[[Caught], Tensor] = factor_B
     Q_A: Callable[[Tensor], Tensor] = eigenvectors
     Q_B: Callable[[Tensor], Tensor] = eigenvectors
-    G: Callable[[Caught], Tensor] = gradients
     square: Callable[[Tensor], Tensor] = mean_square
     Lambda: Callable[[Caught, Tensor, Tensor, Tensor], Tensor] | None = None
     then: Callable[[Tensor, Caught], Tensor] = lambda Lambda, s: Lambda
@@ -118,15 +106,11 @@ class Recipe:
             both = hooked(problem.model, layers, x, y, self._send(problem), 0)
             for name, a_and_g in both.items():
                 caught[name].append(a_and_g)
-        y = torch.cat([y for _, y in problem.batches])
-        linears = [m for m in problem.model.modules() if isinstance(m, nn.Linear)]
         return {
             name: Caught(
                 *map(torch.cat, zip(*caught[name], strict=True)),
                 batch=torch.tensor([b for b, (_, y) in enumerate(problem.batches) for _ in y]),
                 biased=layer.bias is not None,
-                first_is_biased=linears[0].bias is not None,
-                labelled=y != IGNORED if y.dim() == 2 and y.dtype == torch.long else None,
             )
             for name, layer in layers.items()
         }
@@ -136,6 +120,6 @@ class Recipe:
 
     def _block(self, s: Caught) -> Tensor:
         Q_B, Q_A = self.Q_B(self.B(s)), self.Q_A(self.A(s))
-        R = Q_B.T @ self.G(s) @ Q_A
+        R = Q_B.T @ gradients(s) @ Q_A
         Lambda = self.square(R) if self.Lambda is None else self.Lambda(s, R, Q_B, Q_A)
         return self.matrix(Q_B, Q_A, self.then(Lambda, s))
