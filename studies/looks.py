@@ -4,6 +4,7 @@ Pictures are 12 inches wide at 200 dpi: 2400 pixels across, to be read at 1200.
 """
 
 from pathlib import Path
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,7 +33,7 @@ def sheet(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), dpi=200, facecolor="white")
 
 
-def quiet(ax: Axes, values: str) -> None:
+def quiet(ax: Axes, values: Literal["x", "y"]) -> None:
     """Pale lines on two sides only, and behind the data a grid for ``values``, the x or y axis."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(PALE)

@@ -1,25 +1,17 @@
-"""Scikit-learn's digits and two small networks, trained for a few seconds."""
+"""Two small networks, trained on digits for a few seconds."""
 
 from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
+
+from studies.digits import TRAIN
 
 Batches = list[tuple[Tensor, Tensor]]
 
 EPOCHS = 40
-TRAIN = 1400  # of 1797 images; the rest tell the accuracy
 UNEVEN = (128, 96, 64, 12)  # batch sizes for the curvature: a mean of batch means would show
-
-
-def digits() -> tuple[Tensor, Tensor]:
-    """Images [1797, 1, 8, 8] in [0, 1] (float32), labels [1797], in a fixed random order."""
-    data = load_digits()
-    order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(0))
-    images = torch.as_tensor(data.images, dtype=torch.float32)[:, None] / 16
-    return images[order], torch.as_tensor(data.target)[order]
 
 
 def networks() -> dict[str, nn.Sequential]:

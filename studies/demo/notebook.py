@@ -62,8 +62,17 @@ def experiment(N: int) -> list[NotebookRow]:
         U = torch.kron(layer["UB"], layer["UA"])
         corrected = U @ torch.diag(layer["scalings"].reshape(-1)) @ U.T
         d_out, d_in = layer["scalings"].shape
-        errors = (relative(M, F) for M in (matrix, corrected, mine))
-        rows.append(NotebookRow(name, (d_out, d_in), N, *errors, relative(mine, corrected)))
+        rows.append(
+            NotebookRow(
+                layer=name,
+                size=(d_out, d_in),
+                N=N,
+                notebook=relative(matrix, F),
+                corrected=relative(corrected, F),
+                reference=relative(mine, F),
+                gap=relative(mine, corrected),
+            )
+        )
     return rows
 
 

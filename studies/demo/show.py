@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import ekfac_ref as ek
 from studies.demo import figure, networks, table
 from studies.demo.notebook import experiment
+from studies.digits import digits
 from studies.looks import progress
 
 FISHERS: dict[str, ek.Exact | ek.Empirical] = {"exact": ek.Exact(), "empirical": ek.Empirical()}
@@ -35,11 +36,11 @@ WRONG_LINE = (
 )
 
 
-def digits(picture: Path) -> None:
+def layers(picture: Path) -> None:
     """Train both networks, measure every layer, draw the picture, print the table."""
     console = Console(highlight=False)
     console.print("\n[bold]Two networks on scikit-learn's digits[/]\n")
-    images, labels = networks.digits()
+    images, labels = digits()
     models = networks.networks()
     with progress(console) as bars:
         for name, model in models.items():
@@ -94,4 +95,3 @@ def _measure(
         bars.update(task, advance=1)
     bars.update(task, note="every layer, exact and empirical Fisher")
     return blocks
-
