@@ -29,7 +29,7 @@ class MadeOnDemand:
 
 
 def peak(batches: int) -> float:
-    """Peak resident memory of this process in MiB, once EKFAC of the MLP on so many batches is done.
+    """Peak resident memory of this process in MiB, after EKFAC of the MLP on so many batches.
 
     Read from /proc (Linux): ``getrusage`` would count what the parent process needed before.
     """
