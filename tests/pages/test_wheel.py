@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fresh import CONFTEST, python
+from tests.test_house import arrows, modules
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,9 +25,9 @@ def files(package: Path) -> set[str]:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what pip makes of a wheel; built from a copy, since a build leaves traces."""
     source, wheels, target = (tmp_path_factory.mktemp(name) for name in ("source", "wheels", "in"))
-    shutil.copytree(
-        ROOT / "ekfac_ref", source / "ekfac_ref", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    for name in ("ekfac_ref", "studies", "tests"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     pip("wheel", "--wheel-dir", str(wheels), str(source))
@@ -42,9 +43,29 @@ def pip(command: str, *arguments: str) -> None:
 
 
 def test_nothing_is_left_out_of_the_wheel(installed: Path) -> None:
-    packaged = files(installed / "ekfac_ref")
-    assert packaged == files(ROOT / "ekfac_ref")
-    assert {"py.typed", str(Path("conformance", "reports", "page.html.j2"))} <= packaged
+    assert files(installed / "ekfac_ref") == files(ROOT / "ekfac_ref")
+
+
+def test_nothing_but_the_package_is_in_the_wheel(installed: Path) -> None:
+    beside = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
+    assert beside == {"ekfac_ref", "bin"}
+    data = {name for name in files(installed / "ekfac_ref") if not name.endswith(".py")}
+    assert data == {"py.typed", str(Path("conformance", "reports", "page.html.j2"))}
+
+
+PUBLIC = {"", "optim", "notation", "cli", "examples"}
+PUBLIC |= {"conformance", "conformance.adapter", "conformance.for_pytest"}
+
+
+def test_every_module_in_the_wheel_serves_a_public_one() -> None:
+    """What only this repository's pages and pictures need is a study."""
+    serving, found = set[str](), [*PUBLIC]
+    while found:
+        name = found.pop()
+        if name not in serving:
+            serving.add(name)
+            found += [*arrows()[name], name.rpartition(".")[0]]  # with it, its package is imported
+    assert set(modules()) - serving == set()
 
 
 THREE_LINES = """
