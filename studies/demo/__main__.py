@@ -17,10 +17,10 @@ def main() -> None:
     require("demo")
 
     # Only now: show imports what the extra installs.
-    from studies.demo.show import layers, notebook
+    from studies.demo.show import notebook, trained_layers
 
     torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
-    layers(out / "layers.png")
+    trained_layers(out / "layers.png")
     notebook()
 
 

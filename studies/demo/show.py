@@ -36,7 +36,7 @@ WRONG_LINE = (
 )
 
 
-def layers(picture: Path) -> None:
+def trained_layers(picture: Path) -> None:
     """Train both networks, measure every layer, draw the picture, print the table."""
     console = Console(highlight=False)
     console.print("\n[bold]Two networks on scikit-learn's digits[/]\n")

@@ -108,7 +108,7 @@ class Power:
 
 
 def over_all_sets(sets: Collection[OneSet]) -> AllSets:
-    """What one mutant's sets say together."""
+    """One mutant: from what noticed it on each set to what noticed it on all of them."""
     laws: dict[str, list[int]] = {}
     for one in sets:
         for law in one.first:
@@ -129,12 +129,12 @@ def noticed_on_every_set(power: Power, laws: Collection[str]) -> list[str]:
 
 
 def pinned() -> Power:
-    """The run whose result is committed."""
+    """The result that is committed, read from ``power.toml``."""
     return from_toml(PINNED.read_text())
 
 
 def from_toml(text: str) -> Power:
-    """The record that ``to_toml`` has written."""
+    """The record, from the text that ``to_toml`` has made of it."""
     found = tomllib.loads(text)
     mutants = {name: _all_sets(row, found["seeds"]) for name, row in found["mutants"].items()}
     return Power(**{**found, "alarms": Alarms(**found["alarms"]), "mutants": mutants})

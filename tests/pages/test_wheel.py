@@ -37,8 +37,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pip(command: str, *arguments: str) -> None:
-    asked = [sys.executable, "-m", "pip", command, "--no-deps", "--quiet", *arguments]
-    ran = subprocess.run(asked, capture_output=True, text=True, timeout=600, check=False)
+    pip_ = [sys.executable, "-m", "pip", command, "--no-deps", "--quiet", *arguments]
+    ran = subprocess.run(pip_, capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
@@ -112,10 +112,10 @@ runpy.run_path(sys.argv.pop(1), run_name="__main__")
 
 def test_the_command_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     script = installed / "bin" / "ekfac-ref"
-    asked = ["check", "ekfac_ref.examples:hooks", "--profile", "demo"]
-    asked += ["--law", "trace", "--law", "eigenvalues"]
-    asked += ["--json", "out.json", "--report", "out.html"]
-    ran = python(tmp_path, "-c", COMMAND, str(script), *asked, path=installed)
+    arguments = ["check", "ekfac_ref.examples:hooks", "--profile", "demo"]
+    arguments += ["--law", "trace", "--law", "eigenvalues"]
+    arguments += ["--json", "out.json", "--report", "out.html"]
+    ran = python(tmp_path, "-c", COMMAND, str(script), *arguments, path=installed)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.splitlines()[-1] == "It conforms: 2 laws hold, on 12 problems."
     assert (tmp_path / "where").read_text() == str(installed / "ekfac_ref" / "__init__.py")
