@@ -73,8 +73,8 @@ def _table(*columns: str) -> Table:
 
 
 def _over(one: Spread, two: Spread) -> str:
-    over = ratio(one, two)
-    return f"{over:.2f}" if math.isfinite(over) else "-"
+    over = ratio(one, two)  # 0 if it is two that never got there
+    return f"{over:.2f}" if math.isfinite(over) and math.isfinite(two.median) else "-"
 
 
 def _count(steps: float) -> str:
