@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.mutants import MUTANTS
+from ekfac_ref import conformance as ct
 from studies.looks import progress
 from studies.power.measure import DTYPES, Resolutions, false_alarms, notice, resolutions
 from studies.power.page import PAGE, README, write
@@ -75,7 +74,8 @@ def main() -> None:
     )
     options.result.write_text(to_toml(power))
     write(power, options.page, options.front)
-    unnoticed = [m.name for m in MUTANTS.values() if not m.proof and not power.mutants[m.name].laws]
+    wrong = [mutant.name for mutant in ct.MUTANTS.values() if not mutant.proof]
+    unnoticed = [name for name in wrong if not power.mutants[name].laws]
     print(f"wrong and noticed by no law: {unnoticed or 'none'}")
     print(f"false alarms: {alarms.broken or 'none'} in {sum(alarms.pairs.values())} pairs")
 
@@ -83,10 +83,10 @@ def main() -> None:
 def _mutants(
     run_all: RunAll, seeds: range, problems: int, shrink_seconds: float
 ) -> dict[str, list[OneSet]]:
-    found: dict[str, list[OneSet]] = {name: [] for name in MUTANTS}
+    found: dict[str, list[OneSet]] = {name: [] for name in ct.MUTANTS}
     for seed in seeds:
         # Only laws that noticed it before; all of them while none has.
-        laws = {name: list(over_all_sets(mine).laws or LAWS) for name, mine in found.items()}
+        laws = {name: list(over_all_sets(mine).laws or ct.LAWS) for name, mine in found.items()}
         calls = [(name, seed, problems, shrink_seconds, laws[name]) for name in found]
         for one in run_all(notice, calls, f"mutants, set {seed}"):
             found[one.mutant].append(one)

@@ -11,17 +11,12 @@ from functools import lru_cache
 
 import torch
 
-from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref import conformance as ct
 from ekfac_ref.conformance.laws.law import asked
-from ekfac_ref.conformance.mutants import MUTANTS
-from ekfac_ref.conformance.problems.abilities import Abilities
-from ekfac_ref.conformance.problems.draw import draw_problems
-from ekfac_ref.conformance.run.ask import ask
 from ekfac_ref.conformance.run.perturbed import BLURS
 from ekfac_ref.conformance.run.resolution import once, resolution
 from ekfac_ref.conformance.run.shrink import shrink
 from ekfac_ref.conformance.run.tally import Tally
-from ekfac_ref.conformance.subjects.subject import load
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.cache import remembered
 from ekfac_ref.question.problem import Problem
@@ -38,8 +33,8 @@ def notice(
     A law that has noticed it is not asked again. For ``shrink_seconds`` the problem of the first of
     them is made smaller.
     """
-    subject = MUTANTS[name].subject
-    tallies = {law.name: Tally(law) for law in LAWS.values() if law.name in laws}
+    subject = ct.MUTANTS[name].subject
+    tallies = {law.name: Tally(law) for law in ct.LAWS.values() if law.name in laws}
     first: dict[str, int] = {}
     for number, problem in enumerate(_drawn(subject.abilities, problems, seed), start=1):
         trial = Trial(subject, problem)
@@ -65,11 +60,11 @@ def size(problem: Problem) -> Size:
 
 def false_alarms(path: str, seed: int, problems: int) -> list[str]:
     """Laws broken by a correct subject, found by ``load`` at ``path``: there should be none."""
-    subject = load(path)
+    subject = ct.load(path)
     return [
         f"{path}, {law}: {broken}"
         for problem in _drawn(subject.abilities, problems, seed)
-        for law, broken in ask(subject, problem).items()
+        for law, broken in ct.ask(subject, problem).items()
         if broken
     ]
 
@@ -89,10 +84,10 @@ class Resolutions:
 
 def resolutions(path: str, dtype: str, number: int, problems: int) -> Resolutions:
     """Of the laws on problem ``number`` of a set: the subject is made wrong by less and less."""
-    subject = once(load(path))
-    problem = _drawn(Abilities(dtypes=(DTYPES[dtype],)), problems, 0)[number]
+    subject = once(ct.load(path))
+    problem = _drawn(ct.Abilities(dtypes=(DTYPES[dtype],)), problems, 0)[number]
     trial = Trial(subject, problem)
-    laws = [law for law in LAWS.values() if law.measures and asked(law, trial)]
+    laws = [law for law in ct.LAWS.values() if law.measures and asked(law, trial)]
     found = {law.name: resolution(law, subject, problem) for law in laws}
     of_scale = [
         resolution(law, subject, problem, BLURS[:1]) for law in laws if law.name in _OF_SCALE
@@ -105,5 +100,5 @@ _OF_SCALE = {"trace", "moments", "self-projection"}  # laws of a matvec, asked o
 
 
 @lru_cache(maxsize=2)  # a worker is asked about the same ones for every mutant
-def _drawn(abilities: Abilities, count: int, seed: int) -> list[Problem]:
-    return draw_problems(abilities, count, seed)
+def _drawn(abilities: ct.Abilities, count: int, seed: int) -> list[Problem]:
+    return ct.draw_problems(abilities, count, seed)

@@ -8,9 +8,8 @@ from math import isinf
 from pathlib import Path
 from statistics import median
 
-from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref import conformance as ct
 from ekfac_ref.conformance.laws.law import Lane, Law
-from ekfac_ref.conformance.mutants import MUTANTS
 from studies.power.result import Power, Size, noticed_on_every_set, pinned
 
 PAGE, README = Path("docs/mutants.md"), Path("README.md")
@@ -70,8 +69,8 @@ def with_totals(readme: str, power: Power) -> str:
 
 def totals(power: Power) -> str:
     """How many mistakes some families of laws notice, as a table in Markdown."""
-    wrong = [mutant for mutant in MUTANTS.values() if not mutant.proof]
-    of_products = {law.name for law in LAWS.values() if law.lane in {Lane.OPAQUE, Lane.BASIS}}
+    wrong = [mutant for mutant in ct.MUTANTS.values() if not mutant.proof]
+    of_products = {law.name for law in ct.LAWS.values() if law.lane in {Lane.OPAQUE, Lane.BASIS}}
     change_E = [mutant for mutant in wrong if of_products & set(mutant.laws)]
     lines = [
         f"Of {len(wrong)} mistakes, {len(change_E)} of which change the matrix E, "
@@ -89,24 +88,24 @@ def totals(power: Power) -> str:
 
 
 def _noticed(power: Power, takes: Callable[[Law], bool]) -> int:
-    return len(noticed_on_every_set(power, {law.name for law in LAWS.values() if takes(law)}))
+    return len(noticed_on_every_set(power, {law.name for law in ct.LAWS.values() if takes(law)}))
 
 
 def page(power: Power) -> str:
     """docs/mutants.md: the totals, the laws, the matrix, the resolutions, and the mutants."""
-    proven = [mutant.name for mutant in MUTANTS.values() if mutant.proof]
+    proven = [mutant.name for mutant in ct.MUTANTS.values() if mutant.proof]
     sizes = [one.smallest for one in power.mutants.values() if one.smallest]
     pairs = sum(power.alarms.pairs.values())
     head = _HEAD.format(
         date=power.date,
-        mutants=len(MUTANTS),
-        laws=len(LAWS),
+        mutants=len(ct.MUTANTS),
+        laws=len(ct.LAWS),
         seeds=len(power.seeds),
         problems=power.problems,
         noticed=_noticed(power, lambda law: True),
         samples=median(size.samples for size in sizes),
         numbers=median(size.numbers for size in sizes),
-        wrong=len(MUTANTS) - len(proven),
+        wrong=len(ct.MUTANTS) - len(proven),
         equivalent=len(proven),
         unnoticed=sum(not power.mutants[name].laws for name in proven),
         needed=max(one.needed or 0 for one in power.mutants.values()),
@@ -125,7 +124,7 @@ def page(power: Power) -> str:
 
 def _laws() -> list[str]:
     lines = ["## The laws", ""]
-    for number, law in enumerate(LAWS.values(), start=1):
+    for number, law in enumerate(ct.LAWS.values(), start=1):
         lines.append(f"{number}. **{law.name}** ({law.lane.value}): `{law.statement}`")
     return lines
 
@@ -138,12 +137,12 @@ def _matrix(power: Power) -> list[str]:
         f"{len(power.seeds)} sets the law noticed the mutant. After the first set, only laws that",
         "noticed it before were asked.",
         "",
-        "| mutant | " + " | ".join(str(number) for number in range(1, len(LAWS) + 1)) + " |",
-        "|---" * (len(LAWS) + 1) + "|",
+        "| mutant | " + " | ".join(str(number) for number in range(1, len(ct.LAWS) + 1)) + " |",
+        "|---" * (len(ct.LAWS) + 1) + "|",
     ]
-    for name in MUTANTS:
+    for name in ct.MUTANTS:
         laws = power.mutants[name].laws
-        cells = [str(len(laws[law])) if law in laws else "" for law in LAWS]
+        cells = [str(len(laws[law])) if law in laws else "" for law in ct.LAWS]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
@@ -160,7 +159,7 @@ def _resolution(power: Power) -> list[str]:
         "| law | " + " | ".join(dtypes) + " |",
         "|---" * (len(dtypes) + 1) + "|",
     ]
-    for law in LAWS:
+    for law in ct.LAWS:
         if any(law in found for found in power.resolution.values()):
             cells = [_error(power.resolution[dtype].get(law)) for dtype in dtypes]
             lines.append(f"| {law} | " + " | ".join(cells) + " |")
@@ -173,7 +172,7 @@ def _error(size: float | None) -> str:
 
 def _mutants(power: Power) -> list[str]:
     lines = ["## The mutants", ""]
-    for mutant in MUTANTS.values():
+    for mutant in ct.MUTANTS.values():
         proof = f" *Equivalent:* {mutant.proof}" if mutant.proof else ""
         found = _smallest(power.mutants[mutant.name].smallest)
         lines.append(f"- **{mutant.name}** {mutant.mistake}. {mutant.story}{proof}{found}")

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.mutants import MUTANTS
-from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref import conformance as ct
 from studies.power import correct
 from studies.power.measure import false_alarms, notice, resolutions, size
 from studies.power.page import page, totals, with_totals
@@ -37,7 +35,7 @@ def _without_type_checks():
 
 
 def test_a_mistake_is_noticed_by_the_laws_that_it_breaks() -> None:
-    found = notice("half-lambda", seed=0, problems=12, shrink_seconds=2.0, laws=LAWS)
+    found = notice("half-lambda", seed=0, problems=12, shrink_seconds=2.0, laws=ct.LAWS)
     assert {"trace", "eigenvalues"} <= set(found.first)
     assert not {"symmetry", "psd", "orthonormal basis", "nan"} & set(found.first)
     assert 1 <= min(found.first.values()) <= max(found.first.values()) <= 12
@@ -46,7 +44,7 @@ def test_a_mistake_is_noticed_by_the_laws_that_it_breaks() -> None:
 
 
 def test_a_mutant_that_nothing_notices_has_no_smallest_problem() -> None:
-    found = notice("other-signs", seed=0, problems=2, shrink_seconds=2.0, laws=LAWS)
+    found = notice("other-signs", seed=0, problems=2, shrink_seconds=2.0, laws=ct.LAWS)
     assert (found.first, found.smallest) == ({}, None)
 
 
@@ -69,8 +67,8 @@ def test_a_wrong_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("definition, trace:" in line for line in alarms)
 
 
-def correct_is(mutant: str) -> Subject:
-    return MUTANTS[mutant].subject
+def correct_is(mutant: str) -> ct.Subject:
+    return ct.MUTANTS[mutant].subject
 
 
 def test_clusters_of_equal_eigenvalues_are_turned_and_nothing_else() -> None:
@@ -102,7 +100,7 @@ def test_what_was_found_on_all_sets_is_the_most_problems_and_the_smallest_one() 
 def made_up() -> Power:
     mutants = {
         m.name: AllSets({} if m.proof else {"trace": [0], "psd": [1]}, None, None)
-        for m in MUTANTS.values()
+        for m in ct.MUTANTS.values()
     }
     mutants["half-lambda"] = AllSets({}, None, None)
     mutants["twice"] = AllSets({"trace": [0, 1]}, 3, Size(2, 1, 6))
@@ -124,15 +122,16 @@ def test_the_file_keeps_every_number() -> None:
 
 
 def test_every_mutant_was_measured_and_every_law_is_one_of_today() -> None:
-    assert set(pinned().mutants) == set(MUTANTS)
+    assert set(pinned().mutants) == set(ct.MUTANTS)
     noticed = {law for one in pinned().mutants.values() for law in one.laws}
-    assert noticed | {law for found in pinned().resolution.values() for law in found} <= set(LAWS)
+    measured = {law for found in pinned().resolution.values() for law in found}
+    assert noticed | measured <= set(ct.LAWS)
 
 
 def test_the_page_has_a_row_for_every_mutant_and_counts_those_that_nothing_noticed() -> None:
     power = made_up()
     text = page(power)
-    wrong = sum(not mutant.proof for mutant in MUTANTS.values())
+    wrong = sum(not mutant.proof for mutant in ct.MUTANTS.values())
     assert f"**{wrong - 1} of {wrong}**" in text
     assert "**1 false alarms** (laws broken) in 60 pairs" in text
     assert "No bound follows" in text
@@ -141,8 +140,8 @@ def test_the_page_has_a_row_for_every_mutant_and_counts_those_that_nothing_notic
     assert "| trace | 1e-14 | 1e-05 |" in text
     assert "| kernel | none | not asked |" in text
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
-    assert set(MUTANTS) <= set(rows)
-    column = 2 + list(LAWS).index("trace")
+    assert set(ct.MUTANTS) <= set(rows)
+    column = 2 + list(ct.LAWS).index("trace")
     assert rows["twice"].split("|")[column].strip() == "2"
     assert rows["half-lambda"].split("|")[column].strip() == ""
     assert "in the median,\n  1.5 sample(s) and 3.5 numbers in its largest layer" in text
@@ -151,7 +150,7 @@ def test_the_page_has_a_row_for_every_mutant_and_counts_those_that_nothing_notic
 
 def test_the_totals_count_what_is_noticed_on_every_set() -> None:
     rows = dict(line.strip("| ").split(" | ") for line in table(totals(made_up())))
-    wrong = sum(not mutant.proof for mutant in MUTANTS.values())
+    wrong = sum(not mutant.proof for mutant in ct.MUTANTS.values())
     assert rows["the trace"] == "1"
     assert rows["symmetric and positive semidefinite"] == "0"
     assert rows["every law"] == str(wrong - 1)
