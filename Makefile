@@ -11,7 +11,7 @@ help:
 	@sed -n '2,3s/^#   //p' Makefile
 	@echo "make train   SGD, Adam, KFAC and EKFAC on digits, equally tuned: ten minutes"
 	@echo "make bench   speed beside other libraries, memory, agreement with a plain loop"
-	@echo "make power   every mutant against every law, to docs/mutants.md and README.md: long"
+	@echo "make power   every mutant against every law, to docs/mutants.md and README.md: an hour or two"
 	@echo "make clean   remove the virtual environment and what the commands wrote"
 
 # The notebook is known not to conform (exit code 1); the demo fails if it does.
