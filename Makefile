@@ -1,5 +1,5 @@
 # Two commands do everything on a machine that has python3 (3.11 or newer) and make:
-#   make demo    the main job: real networks, every matrix, a table and a figure
+#   make demo    two trained networks, every matrix of their layers, a table and a figure
 #   make test    style, types and the whole test suite
 
 PYTHON ?= python3
@@ -9,9 +9,9 @@ BIN := .venv/bin
 
 help:
 	@sed -n '2,3s/^#   //p' Makefile
-	@echo "make train   SGD, Adam, KFAC and EKFAC on real tasks, equally tuned: up to ten minutes"
-	@echo "make bench   speed against other libraries, memory, agreement, size"
-	@echo "make power   every mutant against every law, written to docs/mutants.md: long"
+	@echo "make train   SGD, Adam, KFAC and EKFAC on digits, equally tuned: ten minutes"
+	@echo "make bench   speed beside other libraries, memory, agreement with a plain loop"
+	@echo "make power   every mutant against every law, to docs/mutants.md and README.md: an hour or two"
 	@echo "make clean   remove the virtual environment and what the commands wrote"
 
 # The notebook is known not to conform (exit code 1); the demo fails if it does.
@@ -25,6 +25,7 @@ test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 -m shapes --jaxtyping-packages=ekfac_ref,beartype.beartype
 
 train: .venv/installed
 	$(BIN)/python -m studies.training

@@ -8,12 +8,11 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from studies.demo.notebook import relative
 from studies.demo.table import Blocks, Row
+from studies.looks import COLOURS, DASHED, GREY, INK, PALE, WIDTH, quiet, relative, save, sheet
 
-WIDTH, HEIGHT = 12, 7.0  # inches, at 200 dpi: 2400 pixels across, to be read at 1200
-KFAC, EKFAC = "#D55E00", "#0072B2"  # from Okabe and Ito's palette
-INK, GREY, PALE = "#333333", "#6e6e6e", "#b8b8b8"
+HEIGHT = 7.0  # inches
+KFAC, EKFAC = COLOURS["KFAC"], COLOURS["EKFAC"]
 DIVERGING = "RdBu_r"  # white is zero
 SIDE = 0.172  # of a matrix, as a share of the width
 LEFT = (0.050, 0.232, 0.414, 0.632, 0.814)  # F, K, E, and at a distance K - F, E - F
@@ -21,12 +20,11 @@ LEFT = (0.050, 0.232, 0.414, 0.632, 0.814)  # F, K, E, and at a distance K - F, 
 
 def draw(path: Path, caption: str, b: Blocks, rows: list[Row]) -> None:
     """Write the PNG: the matrices of one layer above, the errors of all layers below."""
-    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=200, facecolor="white")
+    figure = sheet(HEIGHT)
     figure.text(LEFT[0], 0.950, caption, fontsize=12, color=INK)
     _matrices(figure, b)
     _errors(figure, rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    save(figure, path)
 
 
 def _matrices(figure: Figure, b: Blocks) -> None:
@@ -89,11 +87,10 @@ def _errors(figure: Figure, rows: list[Row]) -> None:
         label = rf"error  $\|X - F\|\,/\,\|F\|$,  {fisher} Fisher"
         axes.set_xlabel(label, fontsize=12, color=INK, labelpad=6)
         axes.set_yticks(list(heights.values()), [" ".join(name) for name in names])
-        axes.tick_params(length=0, labelsize=11, labelcolor=INK, labelleft=left < 0.5)
-        axes.set(xlim=(0, right), ylim=(min(heights.values()) - 0.6, 0.8), axisbelow=True)
-        axes.grid(axis="x", color="#eeeeee")
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.spines["bottom"].set_color(PALE)
+        quiet(axes, values="x")
+        axes.tick_params(length=0, labelleft=left < 0.5)
+        axes.spines["left"].set_visible(False)
+        axes.set(xlim=(0, right), ylim=(min(heights.values()) - 0.6, 0.8))
 
 
 def _dots(axes: Axes, rows: list[Row], y: list[float]) -> None:
@@ -102,7 +99,7 @@ def _dots(axes: Axes, rows: list[Row], y: list[float]) -> None:
     # The blue dot is smaller: where the two coincide, the other one shows as a ring.
     axes.scatter(K, y, s=110, color=KFAC, edgecolor="white", zorder=2)
     axes.scatter(E, y, s=60, color=EKFAC, edgecolor="white", linewidth=0.8, zorder=3)
-    axes.axvline(1, color=PALE, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+    axes.axvline(1, color=PALE, linewidth=1, linestyle=DASHED, zorder=0)
     for x, name, colour, side in (
         (K[0] + 0.027, "KFAC", KFAC, "left"),
         (E[0] - 0.022, "EKFAC", EKFAC, "right"),

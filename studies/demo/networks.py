@@ -1,25 +1,17 @@
-"""Scikit-learn's digits and two small networks, trained for a few seconds."""
+"""Two small networks, trained on digits for a few seconds."""
 
 from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
+
+from studies.digits import TRAIN
 
 Batches = list[tuple[Tensor, Tensor]]
 
 EPOCHS = 40
-TRAIN = 1400  # of 1797 images; the rest tell the accuracy
 UNEVEN = (128, 96, 64, 12)  # batch sizes for the curvature: a mean of batch means would show
-
-
-def digits() -> tuple[Tensor, Tensor]:
-    """Images [1797, 1, 8, 8] in [0, 1] (float32), labels [1797], in a fixed random order."""
-    data = load_digits()
-    order = torch.randperm(len(data.target), generator=torch.Generator().manual_seed(0))
-    images = torch.as_tensor(data.images, dtype=torch.float32)[:, None] / 16
-    return images[order], torch.as_tensor(data.target)[order]
 
 
 def networks() -> dict[str, nn.Sequential]:
@@ -53,7 +45,10 @@ def networks() -> dict[str, nn.Sequential]:
 
 
 def train(model: nn.Module, images: Tensor, labels: Tensor, tick: Callable[[float], None]) -> float:
-    """Adam on cross-entropy in float32, ``tick(loss)`` after each epoch; the test accuracy."""
+    """Train with Adam on cross-entropy in float32; the share of test images that come out right.
+
+    ``tick`` is called after each epoch, with the loss of its last batch.
+    """
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(EPOCHS):
@@ -75,5 +70,5 @@ def curvature_batches(images: Tensor, labels: Tensor) -> Batches:
 
 
 def layers(model: nn.Module) -> list[str]:
-    """The names of the modules that own parameters."""
+    """Names of the modules that own parameters, as ``Problem(layers=)`` takes them."""
     return [name for name, module in model.named_modules() if list(module.parameters(False))]

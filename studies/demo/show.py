@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import Progress
 from torch import Tensor, nn
 
 import ekfac_ref as ek
 from studies.demo import figure, networks, table
 from studies.demo.notebook import experiment
+from studies.digits import digits
+from studies.looks import progress
 
 FISHERS: dict[str, ek.Exact | ek.Empirical] = {"exact": ek.Exact(), "empirical": ek.Empirical()}
 PICTURED = ("CNN", "conv1", "exact")
@@ -34,17 +36,17 @@ WRONG_LINE = (
 )
 
 
-def digits(picture: Path) -> None:
-    """Train both networks, measure every layer, print the table, draw the picture."""
+def trained_layers(picture: Path) -> None:
+    """Train both networks, measure every layer, draw the picture, print the table."""
     console = Console(highlight=False)
     console.print("\n[bold]Two networks on scikit-learn's digits[/]\n")
-    images, labels = networks.digits()
+    images, labels = digits()
     models = networks.networks()
-    with _progress(console) as progress:
+    with progress(console) as bars:
         for name, model in models.items():
-            _train(progress, name, model, images, labels)
+            _train(bars, name, model, images, labels)
         batches = networks.curvature_batches(images, labels)
-        blocks = _measure(progress, models, batches)
+        blocks = _measure(bars, models, batches)
     rows = [table.row(*key, b) for key, b in blocks.items()]
     figure.draw(picture, CAPTION, blocks[PICTURED], rows)
     console.print()
@@ -61,45 +63,35 @@ def notebook() -> None:
     console.print(f"\n{WHY_TWO_SIZES}\n\n{WRONG_LINE}\n")
 
 
-def _train(progress: Progress, name: str, model: nn.Module, images: Tensor, labels: Tensor) -> None:
-    task = progress.add_task(f"train {name}", total=networks.EPOCHS, note="")
+def _train(bars: Progress, name: str, model: nn.Module, images: Tensor, labels: Tensor) -> None:
+    task = bars.add_task(f"train {name}", total=networks.EPOCHS)
 
     def tick(loss: float) -> None:
-        progress.update(task, advance=1, note=f"loss {loss:.3f}")
+        bars.update(task, advance=1, note=f"loss {loss:.3f}")
 
     accuracy = networks.train(model, images, labels, tick)
-    progress.update(task, note=f"{accuracy:.1%} of the test images right")
+    bars.update(task, note=f"{accuracy:.1%} of the test images right")
     model.double().eval()  # float32 is enough to train; the curvature is computed in float64
 
 
 def _measure(
-    progress: Progress, models: dict[str, nn.Sequential], batches: networks.Batches
+    bars: Progress, models: dict[str, nn.Sequential], batches: networks.Batches
 ) -> dict[tuple[str, str, str], table.Blocks]:
-    """{(network, layer, Fisher): F, K, E}."""
-    asked = [
+    """F, K and E of every layer of the trained networks, by (network, layer, Fisher)."""
+    measured = [
         (network, layer, fisher)
         for network, model in models.items()
         for layer in networks.layers(model)
         for fisher in FISHERS
     ]
-    task = progress.add_task("F, KFAC, EKFAC", total=len(asked), note="")
+    task = bars.add_task("F, KFAC, EKFAC", total=len(measured))
     blocks = {}
-    for network, layer, fisher in asked:
-        progress.update(task, note=f"{network} {layer}, {fisher}")
+    for network, layer, fisher in measured:
+        bars.update(task, note=f"{network} {layer}, {fisher}")
         problem = ek.Problem(
             models[network], batches, ek.Categorical(), FISHERS[fisher], layers=(layer,)
         )
         blocks[network, layer, fisher] = table.blocks(problem)
-        progress.update(task, advance=1)
-    progress.update(task, note="every layer, exact and empirical Fisher")
+        bars.update(task, advance=1)
+    bars.update(task, note="every layer, exact and empirical Fisher")
     return blocks
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description:<14}"),
-        BarColumn(24),
-        MofNCompleteColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
-        console=console,
-    )

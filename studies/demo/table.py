@@ -7,12 +7,21 @@ from rich.table import Table
 from torch import Tensor
 
 import ekfac_ref as ek
-from studies.demo.notebook import NotebookRow, relative
+from studies.demo.notebook import NotebookRow
+from studies.looks import relative
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The three matrices of one layer, [P, P], and the seconds they took."""
+    """The three matrices of one layer, each [P, P] with P = d_out d_in.
+
+    Attributes:
+        F: exact Fisher block.
+        K: KFAC.
+        E: EKFAC.
+        size: (d_out, d_in), the bias counted as an input.
+        seconds: that all three took together.
+    """
 
     F: Tensor
     K: Tensor
@@ -23,7 +32,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Row:
-    """One layer under one Fisher: errors ||X - F|| / ||F||, traces tr(X) / tr(F)."""
+    """One layer under one Fisher: errors ||X - F|| / ||F||, traces tr(X) / tr(F), X = K or E."""
 
     network: str
     layer: str
@@ -44,7 +53,7 @@ def blocks(problem: ek.Problem) -> Blocks:
 
 
 def row(network: str, layer: str, fisher: str, b: Blocks) -> Row:
-    """The numbers of one layer."""
+    """How far K and E of this layer are from F, as numbers."""
     return Row(
         network=network,
         layer=layer,
@@ -84,7 +93,7 @@ def layer_table(rows: list[Row]) -> Table:
 
 
 def notebook_table(rows: list[NotebookRow]) -> Table:
-    """The notebook's matrix, the corrected one and ours, against the notebook's own Fisher."""
+    """One line per layer and batch size; in red an error that is the notebook's mistake."""
     table = _table("layer", "d_out x d_in", "N")
     against = ("notebook\nkron(UA, UB)", "corrected\nkron(UB, UA)", "ours\nek.ekfac")
     for column in (*against, "corrected\nagainst ours"):

@@ -18,13 +18,13 @@ SAME = 4 * torch.finfo(torch.float64).eps
 
 
 def other_order(factor: Tensor) -> Tensor:
-    """Eigenpairs in a random order."""
+    """The eigenvectors of a factor [d, d], as columns in a random order, always the same one."""
     Q = eigenvectors(factor)
     return Q[:, torch.randperm(Q.shape[1], generator=_generator())]
 
 
 def rotated_clusters(factor: Tensor) -> Tensor:
-    """A random rotation of the eigenvectors of every cluster of equal eigenvalues."""
+    """Eigenvectors of a factor [d, d], every cluster of equal eigenvalues turned at random."""
     w, Q = torch.linalg.eigh(factor)
     generator = _generator()
     first = 0

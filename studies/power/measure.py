@@ -1,131 +1,40 @@
 """How strong the laws are: every mutant against every law, and correct subjects against all.
 
-A mutant that no law notices is a missing law, or is equivalent; a correct subject that some law
-calls wrong is a false alarm; and a law that only sees large errors is worth little. All three are
-measured on problems that are drawn like anybody's.
+A mutant that no law notices means that a law is missing, or that the mutant is equivalent; a
+correct subject that breaks a law is a false alarm; and a law that only large errors break is worth
+little. All three are measured on problems that are drawn as ``ekfac-ref check`` draws them.
 """
 
-import json
-import re
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 
-from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref import conformance as ct
 from ekfac_ref.conformance.laws.law import asked
-from ekfac_ref.conformance.mutants import MUTANTS
-from ekfac_ref.conformance.problems.abilities import Abilities
-from ekfac_ref.conformance.problems.draw import draw_problems
-from ekfac_ref.conformance.run.load import load
 from ekfac_ref.conformance.run.perturbed import PERTURBATIONS
 from ekfac_ref.conformance.run.resolution import once, resolution
 from ekfac_ref.conformance.run.shrink import shrink
 from ekfac_ref.conformance.run.tally import Tally
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.cache import observed
-from ekfac_ref.conformance.truth.tolerance import LawBroken
 from ekfac_ref.question.problem import Problem
+from studies.power.result import OneSet, Size
 
-DTYPES = {"float64": torch.float64, "float32": torch.float32}
-ALL = tuple(LAWS)
-PINNED = Path(__file__).parent / "power.json"
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-@dataclass(frozen=True)
-class Alarms:
-    """What correct subjects were said to break.
+def notice(
+    name: str, seed: int, problems: int, shrink_seconds: float, laws: Collection[str]
+) -> OneSet:
+    """Which of these laws notice a mutant on one set of problems, and on which problem first.
 
-    Attributes:
-        pairs: {subject, as ``load`` finds it: number of problems that all laws were asked on}.
-        broken: "subject, law: what it said", for each.
+    A law that has noticed it is not asked again. For ``shrink_seconds`` the problem of the first of
+    them is made smaller.
     """
-
-    pairs: dict[str, int]
-    broken: list[str]
-
-
-@dataclass(frozen=True, order=True)
-class Size:
-    """Of a problem: layers, samples, and the numbers in its largest layer's [W | b].
-
-    Layers first: a problem with fewer of them is the one that is easier to read.
-    """
-
-    layers: int
-    samples: int
-    numbers: int
-
-
-@dataclass(frozen=True)
-class Power:
-    """What a run found.
-
-    Attributes:
-        date: of the run, ISO.
-        seeds: one set of problems for each.
-        problems: in each set.
-        killed: {mutant: {law: seeds of the sets on which it noticed}}, laws that notice it only;
-            on the sets after the first, laws that noticed it there.
-        needed: {mutant: the most problems, over the sets, until the first law noticed it}.
-        smallest: {mutant: the smallest problem that shows it}, by the first law that noticed it.
-        alarms: of correct subjects.
-        resolution: {dtype: {law: the smallest error seen, median over problems}}; laws that see
-            no error of size are left out.
-        scale: {dtype: the smallest error of scale that laws of a mere matvec see, on the problem
-            where that is largest}.
-    """
-
-    date: str
-    seeds: list[int]
-    problems: int
-    killed: dict[str, dict[str, list[int]]]
-    needed: dict[str, int]
-    smallest: dict[str, Size]
-    alarms: Alarms
-    resolution: dict[str, dict[str, float]]
-    scale: dict[str, float]
-
-
-def pinned() -> Power:
-    """The run whose result is committed."""
-    found = json.loads(PINNED.read_text())
-    smallest = {mutant: Size(**size) for mutant, size in found["smallest"].items()}
-    return Power(**{**found, "alarms": Alarms(**found["alarms"]), "smallest": smallest})
-
-
-def pin(power: Power) -> None:
-    """Commit to this one."""
-    text = json.dumps(asdict(power), indent=1, sort_keys=True)
-    # The seeds of a law on one line, or ten thousand of them would be in the way of the rest.
-    text = re.sub(r"\[[\d,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)
-    PINNED.write_text(text + "\n")
-
-
-@dataclass(frozen=True)
-class Noticed:
-    """One mutant on one set of problems.
-
-    Attributes:
-        mutant, seed: which, on which.
-        first: {law: number of the first problem that broke it}.
-        smallest: problem found that breaks the first of these laws; None if there are none.
-    """
-
-    mutant: str
-    seed: int
-    first: dict[str, int]
-    smallest: Size | None
-
-
-def noticed(
-    name: str, seed: int, problems: int, shrink_seconds: float, laws: Collection[str] = ALL
-) -> Noticed:
-    """Which of these laws notice a mutant; a law that has noticed it is not asked again."""
-    subject = MUTANTS[name].subject
-    tallies = {law.name: Tally(law) for law in LAWS.values() if law.name in laws}
+    subject = ct.MUTANTS[name].subject
+    tallies = {law.name: Tally(law) for law in ct.LAWS.values() if law.name in laws}
     first: dict[str, int] = {}
     for number, problem in enumerate(_drawn(subject.abilities, problems, seed), start=1):
         trial = Trial(subject, problem)
@@ -136,64 +45,64 @@ def noticed(
         if len(first) == len(tallies):
             break
     if not first:
-        return Noticed(name, seed, first, None)
+        return OneSet(name, seed, first, None)
     tally = tallies[min(first, key=first.__getitem__)]
     assert tally.broken is not None
     for found in shrink(tally.law, subject, tally.broken, shrink_seconds, seed):
         tally.keep(found)
-    return Noticed(name, seed, first, size(tally.broken.problem))
+    return OneSet(name, seed, first, size(tally.broken.problem))
 
 
 def size(problem: Problem) -> Size:
-    """What there is to read."""
+    """How much of a problem there is to read; bias included, blocks of a group counted together."""
     seen = observed(problem)
     numbers = [len(groups) * groups[0].G[0][0].numel() for groups in seen.values()]
     return Size(len(numbers), sum(len(y) for _, y in problem.batches), max(numbers))
 
 
 def false_alarms(path: str, seed: int, problems: int) -> list[str]:
-    """What broke for a correct subject, found by ``load``; nothing should."""
-    subject, alarms = load(path), []
-    for problem in _drawn(subject.abilities, problems, seed):
-        trial = Trial(subject, problem)
-        for law in LAWS.values():
-            try:
-                list(law.ask(trial))
-            except LawBroken as error:
-                alarms.append(f"{path}, {law.name}: {error}")
-    return alarms
+    """Laws broken by a correct subject, found by ``load`` at ``path``: there should be none."""
+    subject = ct.load(path)
+    return [
+        f"{path}, {law}: {broken}"
+        for problem in _drawn(subject.abilities, problems, seed)
+        for law, broken in ct.ask(subject, problem).items()
+        if broken
+    ]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Resolutions on one problem: of every law to any error, and of a matvec's laws to a scale.
+class Resolutions:
+    """On one problem, the smallest relative errors that laws notice.
 
-    Where E = 0 no scale is wrong, and the latter is 0.
+    Attributes:
+        laws: {law that bounds a residual: of whichever kind of error it notices best}.
+        scale: of a wrong scale, by laws that need only a matvec; 0 where E = 0, which has none.
     """
 
     laws: dict[str, float]
     scale: float
 
 
-def resolutions(path: str, dtype: str, number: int, problems: int) -> Seen:
-    """On one problem of so many, for a correct subject that is made wrong by less and less."""
-    subject = once(load(path))
-    problem = _drawn(Abilities(dtypes=(DTYPES[dtype],)), problems, 0)[number]
+def resolutions(path: str, dtype: str, number: int, problems: int) -> Resolutions:
+    """Of the laws on problem ``number`` of a set: the subject is made wrong by less and less."""
+    subject = once(ct.load(path))
+    problem = _drawn(ct.Abilities(dtypes=(DTYPES[dtype],)), problems, 0)[number]
     trial = Trial(subject, problem)
-    laws = [law for law in LAWS.values() if law.measures and asked(law, trial)]
+    laws = [law for law in ct.LAWS.values() if law.measures and asked(law, trial)]
     found = {law.name: resolution(law, subject, problem) for law in laws}
     of_scale = [
         resolution(law, subject, problem, PERTURBATIONS[:1])
         for law in laws
-        if law.name in _SEE_SCALE
+        if law.name in _OF_SCALE
     ]
     silent = not any(case.E.matrix.any() for case in trial.cases)
-    return Seen(found, 0.0 if silent else min(of_scale))
+    return Resolutions(found, 0.0 if silent else min(of_scale))
 
 
-_SEE_SCALE = {"trace", "moments", "self-projection"}  # laws of a matvec, asked of every problem
+_OF_SCALE = {"trace", "moments", "self-projection"}  # laws of a matvec, asked of every problem
 
 
 @lru_cache(maxsize=2)  # a worker is asked about the same ones for every mutant
-def _drawn(abilities: Abilities, count: int, seed: int) -> list[Problem]:
-    return draw_problems(abilities, count, seed)
+def _drawn(abilities: ct.Abilities, count: int, seed: int) -> list[Problem]:
+    return ct.draw_problems(abilities, count, seed)

@@ -10,7 +10,7 @@ import ekfac_ref as ek
 
 
 class MeanOverTokens(nn.Module):
-    """``[N, T, d]`` to ``[N, d]``."""
+    """The mean over tokens: ``[N, T, d]`` in, ``[N, d]`` out."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(1)
@@ -26,17 +26,17 @@ class Case:
 
     @property
     def problem(self) -> ek.Problem:
-        """The same for this package: empirical Fisher, KFAC-expand."""
+        """The model and data as this package takes them: empirical Fisher, KFAC-expand."""
         return ek.Problem(self.model, self.loader, ek.Categorical(), fisher=ek.Empirical())
 
     @property
     def samples(self) -> int:
-        """N."""
+        """N, the number of samples in all batches."""
         return sum(len(y) for _, y in self.loader)
 
 
 def cases() -> list[Case]:
-    """MLP, CNN and token model."""
+    """An MLP, a CNN, and a model with a token axis, with their data."""
     mlp = nn.Sequential(
         nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10)
     )

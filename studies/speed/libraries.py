@@ -17,7 +17,7 @@ Library = Callable[[Case, Vector], Vector]
 
 
 def this_package(case: Case, vector: Vector) -> Vector:
-    """Unit likelihood, 1/N."""
+    """``ekfac``; its scale is 1/N of the unit likelihood."""
     product: Vector = {}
     blocks = ek.ekfac(case.problem)
     for layer in ek.find_layers(case.model):

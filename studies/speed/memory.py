@@ -12,12 +12,11 @@ from torch import Tensor
 import ekfac_ref as ek
 from studies.speed.cases import cases
 
-ASKED = 10.0
 FEW, MANY = 4, 64
 
 
 class MadeOnDemand:
-    """Batches of 256 that exist only while they are looked at."""
+    """An iterable of batches of 256 random samples, each made when its turn comes and then lost."""
 
     def __init__(self, batches: int) -> None:
         self._batches = batches
@@ -30,9 +29,9 @@ class MadeOnDemand:
 
 
 def peak(batches: int) -> float:
-    """MB that this process has needed at most, after EKFAC of the MLP on so many batches.
+    """Peak resident memory of this process in MiB, after EKFAC of the MLP on so many batches.
 
-    From the kernel's own books (Linux); ``getrusage`` would count what the parent needed before.
+    Read from /proc (Linux): ``getrusage`` would count what the parent process needed before.
     """
     model = cases()[0].model
     ek.ekfac(ek.Problem(model, MadeOnDemand(batches), ek.Categorical(), fisher=ek.Empirical()))
@@ -41,16 +40,16 @@ def peak(batches: int) -> float:
 
 
 def report(console: Console) -> None:
-    """Measure in fresh processes and print, with the figure asked for."""
-    megabytes = []
+    """Measure each number of batches in a process of its own, and print the peaks."""
+    mebibytes = []
     for batches in (FEW, MANY):
         code = f"from studies.speed.memory import peak; print(peak({batches}))"
         run = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
-        megabytes.append(float(run.stdout))
-    few, many = megabytes
+        mebibytes.append(float(run.stdout))
+    few, many = mebibytes
     console.print(
-        f"Peak memory of ekfac, MLP: {few:.1f} MB on {FEW} batches, {many:.1f} MB on {MANY}; "
-        f"difference {many - few:+.1f} MB (asked: below {ASKED:g})"
+        f"Peak memory of ekfac, MLP: {few:.1f} MiB on {FEW} batches, {many:.1f} MiB on {MANY}; "
+        f"difference {many - few:+.1f} MiB"
     )

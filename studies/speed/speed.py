@@ -8,58 +8,64 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch.overrides import TorchFunctionMode
 
+from studies.looks import progress
 from studies.speed.cases import Case, cases
 from studies.speed.libraries import LIBRARIES, Vector, this_package
 
-ASKED = 1.05
 DECOMPOSITIONS = (torch.linalg.eigh, torch.linalg.qr)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One library on one model: seconds of each run, or its own words when it refused."""
+    """One library on one model.
+
+    Attributes:
+        library: its name and version.
+        seconds: of each run.
+        disagreement: of its product with this package's, see ``_disagreement``.
+    """
 
     library: str
     seconds: tuple[float, ...]
     disagreement: float
-    refusal: str
 
     @property
     def median(self) -> float:
-        """Of the seconds; infinite where it refused."""
-        return statistics.median(self.seconds) if self.seconds else float("inf")
+        """Median over the runs, in seconds."""
+        return statistics.median(self.seconds)
 
 
 def report(console: Console, runs: int) -> None:
     """Measure and print, one table per model."""
     console.print(f"EKFAC to the first product with a vector, {runs} alternating runs\n")
     for case in cases():
-        timings = measure(case, runs)
+        (ours, *others), refusals = measure(case, runs, console)
         table = Table(title=case.name, title_justify="left", box=None, header_style="dim")
         table.add_column("library")
         for column in ("median s", "range", "ours / it", "product differs by"):
             table.add_column(column, justify="right")
-        for t in (t for t in timings if not t.refusal):
-            spread = f"{min(t.seconds):.3f} - {max(t.seconds):.3f}"
-            ratio, differs = f"{timings[0].median / t.median:.2f}", f"{t.disagreement:.0e}"
-            compared = ("", "") if t is timings[0] else (ratio, differs)
-            table.add_row(t.library, f"{t.median:.3f}", spread, *compared)
+        table.add_row(ours.library, f"{ours.median:.3f}", _range(ours))
+        for t in others:
+            ratio, differs = f"{ours.median / t.median:.2f}", f"{t.disagreement:.0e}"
+            table.add_row(t.library, f"{t.median:.3f}", _range(t), ratio, differs)
         console.print(table)
-        for t in timings:
-            if t.refusal:
-                console.print(f" {t.library} refuses: {t.refusal}", markup=False)
-        against_the_faster = timings[0].median / min(t.median for t in timings[1:])
-        share = decomposition_share(case)
-        console.print(f" against the faster: {against_the_faster:.2f} (asked: at most {ASKED})")
-        console.print(f" share of ours in eigh and qr: {share:.0%}\n")
+        for name, refusal in refusals.items():
+            console.print(f" {name} refuses: {refusal}", markup=False)
+        if others:
+            fastest = min(t.median for t in others)
+            console.print(f" against the fastest other one: {ours.median / fastest:.2f}")
+        console.print(f" share of ours in eigh and qr: {decomposition_share(case):.0%}\n")
 
 
-def measure(case: Case, runs: int) -> list[Timing]:
-    """Ours first; two warm-ups each, then ours, the next, the next, ours ..."""
+def measure(case: Case, runs: int, console: Console) -> tuple[list[Timing], dict[str, str]]:
+    """Timings, this package's first, and {library: its error} of those that refuse the model.
+
+    After two runs each that are not timed, all take turns, so that what else the machine does
+    meets them alike.
+    """
     generator = torch.Generator().manual_seed(1)
     vector = {
         name: torch.randn(p.shape, generator=generator) for name, p in case.model.named_parameters()
@@ -76,34 +82,34 @@ def measure(case: Case, runs: int) -> list[Timing]:
             if library is this_package:
                 raise
             refusals[name] = f"{type(error).__name__}: {error}"
-    seconds: dict[str, list[float]] = {name: [] for name in LIBRARIES}
-    for _ in track(range(runs), case.name, transient=True):
-        for name in products:
-            start = time.perf_counter()
-            LIBRARIES[name](own[name], vector)
-            seconds[name].append(time.perf_counter() - start)
+    seconds: dict[str, list[float]] = {name: [] for name in products}
+    with progress(console) as bars:
+        for _ in bars.track(range(runs), description="timed runs"):
+            for name in products:
+                start = time.perf_counter()
+                LIBRARIES[name](own[name], vector)
+                seconds[name].append(time.perf_counter() - start)
     ours = products["ekfac_ref"]
-    return [
-        Timing(
-            name,
-            tuple(seconds[name]),
-            _disagreement(ours, products[name]) if name in products else float("nan"),
-            refusals.get(name, ""),
-        )
-        for name in LIBRARIES
+    timings = [
+        Timing(name, tuple(seconds[name]), _disagreement(ours, product))
+        for name, product in products.items()
     ]
+    return timings, refusals
+
+
+def _range(timing: Timing) -> str:
+    return f"{min(timing.seconds):.3f} - {max(timing.seconds):.3f}"
 
 
 def _disagreement(one: Vector, other: Vector) -> float:
-    """Relative, after the best common scalar: every library has a scale of its own."""
+    """|a - s b| / |a| for products a and b and the best scalar s: each library has its scale."""
     a = torch.cat([v.flatten().double() for v in one.values()])
     b = torch.cat([other[name].flatten().double() for name in one])
     return float((a - b * (a @ b) / (b @ b)).norm() / a.norm())
 
 
 class _Stopwatch(TorchFunctionMode):
-    """Adds up the time inside the decompositions."""
-
+    # Adds up the seconds inside the decompositions.
     def __init__(self) -> None:
         super().__init__()
         self.seconds = 0.0
@@ -119,7 +125,7 @@ class _Stopwatch(TorchFunctionMode):
 
 
 def decomposition_share(case: Case) -> float:
-    """Of the time of this package, in runs of their own."""
+    """Share of this package's time that is spent in eigh and qr: median of five runs."""
     vector = {name: torch.ones_like(p) for name, p in case.model.named_parameters()}
     shares = []
     for _ in range(5):

@@ -1,21 +1,18 @@
 """The command: check what is installed, then compare the optimizers on both tasks."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from ekfac_ref.extras import missing
+from studies.extras import require
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the comparison; returns the exit code."""
+def main() -> None:
+    """Run the comparison as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m studies.training", description=__doc__)
-    folder = "folder of pictures, tables and numbers (default: ./train)"
+    folder = "folder of the picture, tables and numbers (default: ./train)"
     parser.add_argument("--out", type=Path, default=Path("train"), help=folder)
-    out = parser.parse_args(arguments).out
-    if what := missing("demo"):
-        print(f"{what} missing: install with pip install 'ekfac-ref[demo]'", file=sys.stderr)
-        return 1
+    out = parser.parse_args().out
+    require("demo")
 
     # Only now: these import what the extra installs.
     from studies.training.phases import Budget
@@ -25,8 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     with all_cores() as run_all:
         compare(out, TASKS, Budget(), run_all)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

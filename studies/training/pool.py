@@ -1,4 +1,4 @@
-"""Many runs on all cores."""
+"""Many training runs on all cores, their curves in the order of the jobs."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

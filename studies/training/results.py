@@ -1,15 +1,15 @@
-"""Every number as JSON: settings, choices, curves, figures and errors."""
+"""Every number as JSON: budget, choices, outcomes and curves."""
 
 import json
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from studies.training.ageing import Errors
-from studies.training.compare import Curves, Figures
+from studies.training.outcomes import Curves, Outcome
 from studies.training.phases import Budget, Choices
 
 
@@ -18,15 +18,13 @@ def write(
     budget: Budget,
     choices: dict[str, Choices],
     curves: dict[str, Curves],
-    figures: dict[str, dict[str, Figures]],
-    errors: list[Errors],
+    outcomes: dict[str, dict[str, Outcome]],
 ) -> None:
-    """Infinity is written as null: JSON has none."""
+    """Write the file; infinity becomes null, since JSON has none."""
     everything = {
         "budget": budget,
         "chosen": choices,
-        "figures": figures,
-        "errors": errors,
+        "outcomes": outcomes,
         "curves": curves,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
     }
@@ -35,12 +33,10 @@ def write(
 
 
 def _plain(value: Any) -> Any:
-    if hasattr(value, "__dataclass_fields__"):
+    if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
     if isinstance(value, dict):
         return {key: _plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    if isinstance(value, float) and value in (float("inf"), float("-inf")):
-        return None
-    return value
+    return None if value in (inf, -inf) else value

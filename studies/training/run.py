@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ekfac_ref.optim import EKFAC, KFAC
-from studies.training.data import deal
+from studies.training.data import batch_indices
 from studies.training.settings import Setting
 from studies.training.tasks import Task
 
@@ -19,7 +19,7 @@ TOO_LARGE = 100.0  # times the loss of the first batch: a run that has diverged
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be done: ``steps`` steps, the full training loss taken every ``every`` of them."""
+    """A run to be done: ``steps`` steps, the full training loss taken after every ``every``."""
 
     task: Task
     setting: Setting
@@ -49,18 +49,18 @@ class Curve:
         return math.inf if first is None else float(self.every * first)
 
     def seconds_to(self, target: float) -> float:
-        """Seconds up to there."""
+        """Seconds of training up to the first loss at or below the target; infinity if none is."""
         first = self._first(target)
         return math.inf if first is None else self.seconds[first]
 
     @property
     def seconds_per_step(self) -> float:
-        """Mean over the run, so that steps which recompute a basis count for what they cost."""
+        """Mean over the run: steps that recompute an eigenbasis count for what they cost."""
         return self.seconds[-1] / self.last_step
 
     @property
     def last_step(self) -> int:
-        """How many steps there were."""
+        """Number of steps of the run, those after it diverged included."""
         return self.every * (len(self.losses) - 1)
 
     def _first(self, target: float) -> int | None:
@@ -68,7 +68,11 @@ class Curve:
 
 
 def run(job: Job, clock: Callable[[], float] = time.perf_counter) -> Curve:
-    """Initialisation and batches are functions of the job's task and seed, not of its setting."""
+    """Train as the job says; a run that diverges ends at once, its curve filled up with infinity.
+
+    Initialisation and batches are functions of the job's task and seed, not of its setting.
+    ``clock`` gives seconds.
+    """
     torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
     task = job.task
     model = initialised(task, job.seed)
@@ -76,7 +80,7 @@ def run(job: Job, clock: Callable[[], float] = time.perf_counter) -> Curve:
     x, y = task.data()
     losses, seconds, spent = [_full_loss(task, model)], [0.0], 0.0
     first = math.nan
-    for step, index in enumerate(islice(deal(job.seed, len(x)), job.steps), start=1):
+    for step, index in enumerate(islice(batch_indices(job.seed, len(x)), job.steps), start=1):
         start = clock()
         optimizer.zero_grad()
         loss = task.loss(model(x[index]), y[index])
@@ -96,7 +100,7 @@ def run(job: Job, clock: Callable[[], float] = time.perf_counter) -> Curve:
 
 
 def initialised(task: Task, seed: int) -> nn.Module:
-    """The network of a seed; the global random state is left as it was."""
+    """The task's network as the seed initialises it; the global random state is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return task.network()
@@ -104,14 +108,12 @@ def initialised(task: Task, seed: int) -> nn.Module:
 
 @torch.no_grad()
 def _full_loss(task: Task, model: nn.Module) -> float:
-    """Over all training samples; what is not a number is infinite."""
+    # What is not a number counts as infinite.
     x, y = task.data()
     loss = task.loss(model(x), y).item()
     return loss if math.isfinite(loss) else math.inf
 
 
 def _diverged(job: Job, losses: list[float], seconds: list[float]) -> Curve:
-    """What there is of the curve, filled up."""
     missing = job.steps // job.every + 1 - len(losses)
-    rest = (math.inf,) * missing, (seconds[-1],) * missing
-    return Curve((*losses, *rest[0]), (*seconds, *rest[1]), job.every)
+    return Curve((*losses, *[math.inf] * missing), (*seconds, *[seconds[-1]] * missing), job.every)

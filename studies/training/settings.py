@@ -1,4 +1,4 @@
-"""One point of each optimizer's grid, and the optimizer that it stands for.
+"""What is tuned of each optimizer, and the optimizer that one setting makes.
 
 What is not tuned is alike: momentum 0.9 (Adam: torch's defaults), and for KFAC and EKFAC the same
 Fisher, decay, recompute interval and trust region. Damping is in units of the loss's own curvature.
@@ -21,11 +21,11 @@ KL_CLIP = 0.003  # nats per sample and step
 
 @dataclass(frozen=True)
 class Momentum:
-    """SGD with momentum."""
+    """SGD with momentum 0.9, its learning rate tuned."""
 
     lr: float
 
-    # The seed is for labels that an optimizer draws.
+    # The seed is that of labels that are drawn from the model; SGD and Adam draw none.
     def optimizer(
         self, model: nn.Module, likelihood: ek.Likelihood, seed: int
     ) -> torch.optim.Optimizer:
@@ -34,7 +34,7 @@ class Momentum:
 
 @dataclass(frozen=True)
 class Adam:
-    """Kingma & Ba 2015."""
+    """Adam with torch's defaults (Kingma & Ba 2015), its learning rate tuned."""
 
     lr: float
 
@@ -46,7 +46,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class Kfac:
-    """KFAC with momentum and a trust region."""
+    """KFAC with momentum and a trust region, its learning rate and damping tuned."""
 
     lr: float
     damping: float
@@ -57,7 +57,7 @@ class Kfac:
 
 @dataclass(frozen=True)
 class Ekfac:
-    """EKFAC with the same."""
+    """EKFAC with momentum and a trust region, its learning rate and damping tuned."""
 
     lr: float
     damping: float
@@ -67,7 +67,7 @@ class Ekfac:
 
 
 def _alike(setting: Kfac | Ekfac, seed: int) -> dict[str, Any]:
-    """What KFAC and EKFAC have in common, and what is tuned."""
+    """Keyword arguments of KFAC and EKFAC: what they have in common, and what is tuned."""
     return {
         "fisher": ek.Sampled(draws=1, seed=seed),
         "decay": DECAY,

@@ -18,11 +18,13 @@ Grids = dict[str, tuple[Setting, ...]]
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One problem of training.
+    """A network to be trained on data, and the settings that each optimizer is tried with.
 
     Attributes:
+        name: as in pictures and tables.
         network: builds the model, with torch's global random numbers.
         data: all training inputs and targets.
+        likelihood: whose curvature KFAC and EKFAC take.
         loss: (outputs, targets) to the mean over samples of the unit likelihood.
         grids: {optimizer's name: its settings to try}.
     """
@@ -41,7 +43,7 @@ def log_grid(lowest: float, factor: float) -> tuple[float, ...]:
 
 
 def bernoulli(f: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy with logits, summed over pixels, mean over samples."""
+    """Binary cross-entropy of logits f and targets y [N, pixels]: sum over pixels, mean over N."""
     return nn.functional.binary_cross_entropy_with_logits(f, y, reduction="sum") / len(f)
 
 
@@ -62,7 +64,7 @@ def _grids(
 AUTOENCODER = Task(
     name="autoencoder",
     network=networks.autoencoder,
-    data=data.images_twice,
+    data=data.images_and_images,
     likelihood=ek.Bernoulli(),
     loss=bernoulli,
     grids=_grids(

@@ -28,7 +28,7 @@ class Choice:
 
 
 def choose(grid: Sequence[Setting], curves: Sequence[Curve]) -> Choice:
-    """The best setting by its last loss; curves in the grid's order."""
+    """The setting with the lowest last loss; ``curves`` are in the order of the grid."""
     last = [curve.losses[-1] for curve in curves]
     best = min(range(len(grid)), key=last.__getitem__)
     diverged = sum(loss == math.inf for loss in last)
@@ -45,5 +45,5 @@ def _ends(setting: Setting, grid: Sequence[Setting]) -> tuple[str, ...]:
 
 
 def values(setting: Setting) -> dict[str, float]:
-    """{what is tuned: its value}."""
+    """What is tuned, by name: {"lr": ..., "damping": ...}, or the learning rate alone."""
     return asdict(setting)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fresh import CONFTEST, python
+from tests.test_house import arrows, modules
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,9 +25,9 @@ def files(package: Path) -> set[str]:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what pip makes of a wheel; built from a copy, since a build leaves traces."""
     source, wheels, target = (tmp_path_factory.mktemp(name) for name in ("source", "wheels", "in"))
-    shutil.copytree(
-        ROOT / "ekfac_ref", source / "ekfac_ref", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    for name in ("ekfac_ref", "studies", "tests"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     pip("wheel", "--wheel-dir", str(wheels), str(source))
@@ -36,15 +37,35 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pip(command: str, *arguments: str) -> None:
-    asked = [sys.executable, "-m", "pip", command, "--no-deps", "--quiet", *arguments]
-    ran = subprocess.run(asked, capture_output=True, text=True, timeout=600, check=False)
+    pip_ = [sys.executable, "-m", "pip", command, "--no-deps", "--quiet", *arguments]
+    ran = subprocess.run(pip_, capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_nothing_is_left_out_of_the_wheel(installed: Path) -> None:
-    packaged = files(installed / "ekfac_ref")
-    assert packaged == files(ROOT / "ekfac_ref")
-    assert {"py.typed", str(Path("conformance", "reports", "page.html.j2"))} <= packaged
+    assert files(installed / "ekfac_ref") == files(ROOT / "ekfac_ref")
+
+
+def test_nothing_but_the_package_is_in_the_wheel(installed: Path) -> None:
+    beside = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
+    assert beside == {"ekfac_ref", "bin"}
+    data = {name for name in files(installed / "ekfac_ref") if not name.endswith(".py")}
+    assert data == {"py.typed", str(Path("conformance", "reports", "page.html.j2"))}
+
+
+PUBLIC = {"", "optim", "notation", "cli", "examples"}
+PUBLIC |= {"conformance", "conformance.adapter", "conformance.for_pytest"}
+
+
+def test_every_module_in_the_wheel_serves_a_public_one() -> None:
+    """What only this repository's pages and pictures need is a study."""
+    serving, found = set[str](), [*PUBLIC]
+    while found:
+        name = found.pop()
+        if name not in serving:
+            serving.add(name)
+            found += [*arrows()[name], name.rpartition(".")[0]]  # with it, its package is imported
+    assert set(modules()) - serving == set()
 
 
 THREE_LINES = """
@@ -91,10 +112,10 @@ runpy.run_path(sys.argv.pop(1), run_name="__main__")
 
 def test_the_command_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     script = installed / "bin" / "ekfac-ref"
-    asked = ["check", "ekfac_ref.examples:hooks", "--profile", "demo"]
-    asked += ["--law", "trace", "--law", "eigenvalues"]
-    asked += ["--json", "out.json", "--report", "out.html"]
-    ran = python(tmp_path, "-c", COMMAND, str(script), *asked, path=installed)
+    arguments = ["check", "ekfac_ref.examples:hooks", "--profile", "demo"]
+    arguments += ["--law", "trace", "--law", "eigenvalues"]
+    arguments += ["--json", "out.json", "--report", "out.html"]
+    ran = python(tmp_path, "-c", COMMAND, str(script), *arguments, path=installed)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.splitlines()[-1] == "It conforms: 2 laws hold, on 12 problems."
     assert (tmp_path / "where").read_text() == str(installed / "ekfac_ref" / "__init__.py")
