@@ -44,7 +44,7 @@ def _without_type_checks() -> Iterator[None]:
 @cache
 def drawn() -> list[Problem]:
     """The same for all mutants."""
-    return draw_problems(Abilities(), DRAWN, seed_=0)
+    return draw_problems(Abilities(), DRAWN, seed=0)
 
 
 def test_names_are_unique_and_laws_exist() -> None:

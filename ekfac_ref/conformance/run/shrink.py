@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import Phase, find, settings
 from hypothesis.errors import FlakyFailure, NoSuchExample
 
-from ekfac_ref.conformance.problems.draw import QUIET, questions
+from ekfac_ref.conformance.problems.draw import QUIET, problems_for
 from ekfac_ref.conformance.run.tally import Tally
 from ekfac_ref.conformance.run.time_limit import Limit, TookTooLong, in_time
 from ekfac_ref.conformance.subjects.subject import Subject
@@ -55,4 +55,4 @@ def shrink(
                 return
     options = settings(QUIET, max_examples=200, phases=[Phase.generate, Phase.shrink])
     with contextlib.suppress(NoSuchExample, FlakyFailure, TookTooLong):  # flaky: cut short once
-        find(questions(subject.abilities), breaks, settings=options, random=Random(seed))
+        find(problems_for(subject.abilities), breaks, settings=options, random=Random(seed))
