@@ -102,7 +102,7 @@ def test_a_traceback_is_folded_in_the_page(tmp_path: Path) -> None:
     _, found, page = run(tmp_path, "raises")
     assert "<summary>Traceback of the first</summary>" in page
     assert "ZeroDivisionError" in found["troubles"][0]["traceback"]
-    assert "print(Trial(subject, problem).cases)" in found["troubles"][0]["problem"]
+    assert "print(ct.ask(ct.load(" in found["troubles"][0]["problem"]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from ekfac_ref.conformance.run.check import Run
 from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.run.verdicts import Report, Status, Verdict
 from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.conformance.truth.tolerance import LawBroken
 from ekfac_ref.examples import reference
 from tests.support.fresh import CONFTEST, python
 from tests.support.snapshot import as_users_run_it
@@ -71,13 +72,13 @@ def test_a_broken_law_in_all_three_reports(
     assert not re.search(r"<(script|link|iframe)|@import|url\(", html)
     assert rerun in html
 
-    # The problem runs alone, and breaks the same law by as much.
+    # The problem runs alone, and the subject breaks the law there by as much.
     empty = tmp_path / "empty"
     empty.mkdir()
     (tmp_path / "alone.py").write_text(broken["problem"])
     ran = python(empty, str(tmp_path / "alone.py"))
-    assert ran.returncode == 1
-    assert ran.stderr.splitlines()[-1].endswith(f"LawBroken: {broken['broken']}")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == f"{{'trace': {LawBroken(broken['broken'])!r}}}\n"
 
 
 def test_a_subject_in_the_current_folder(
@@ -185,7 +186,7 @@ def rebuilt(problem: ek.Problem) -> tuple[ek.Problem, str]:
     """The problem that the source makes, without the question; and the source."""
     source = script(problem, "trace", "ekfac_ref.examples:reference")
     namespace: dict[str, Any] = {}
-    exec(source[: source.index("subject = load(")], namespace)
+    exec(source[: source.index("print(ct.ask(ct.load(")], namespace)
     return namespace["problem"], source
 
 
@@ -234,14 +235,19 @@ def test_what_no_drawn_problem_has() -> None:
     assert "ek.Sampled(draws=2)" in source
 
 
-def test_the_source_prints_the_ratio(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_source_prints_what_the_laws_say(capsys: pytest.CaptureFixture[str]) -> None:
     model = nn.Linear(2, 1).double().eval()
     data = [(torch.randn(2, 2).double(), torch.randn(2, 1).double())]
     problem = ek.Problem(model, data, ek.Gaussian())
     exec(script(problem, "trace", "ekfac_ref.examples:reference"), {})
-    assert re.fullmatch(r"it holds: \S+ times rounding\n", capsys.readouterr().out)
+    assert capsys.readouterr().out == "{'trace': None}\n"
     exec(script(problem, None, "ekfac_ref.examples:reference"), {})
-    assert "Case(layer=''" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("{'linear': None, ")
+    exec(script(problem, "trace", f"mutant:{MUTANT}"), {})
+    assert capsys.readouterr().out.startswith("{'trace': LawBroken('tr E = tr F: ")
+    assert "\nsubject = ...  # yours\nprint(ct.ask(subject, problem, ['trace']))\n" in script(
+        problem, "trace", None
+    )
 
 
 THREE_LINES = f"""
