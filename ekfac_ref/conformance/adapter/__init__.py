@@ -1,20 +1,25 @@
 """Another implementation's conventions, declared and undone."""
 
-from ekfac_ref.conformance.adapter.adapted import Parts, adapted
-from ekfac_ref.conformance.adapter.conventions import Convention
-from ekfac_ref.conformance.adapter.layouts import (
+from ekfac_ref.conformance.adapter.adapted import adapted
+from ekfac_ref.conformance.adapter.conventions import (
     Bias,
+    Convention,
     Layout,
+    Scale,
     bias_behind,
     bias_first,
     bias_last,
     columns,
     in_columns,
     in_rows,
+    mean_loss,
+    of_loss,
     rows,
+    samples,
+    sum_loss,
+    unit,
 )
-from ekfac_ref.conformance.adapter.parts import Eigen, Factors, Matrix, Part, WithBias
-from ekfac_ref.conformance.adapter.scales import Scale, mean_loss, of_loss, samples, sum_loss, unit
+from ekfac_ref.conformance.adapter.parts import Eigen, Factors, Matrix, WithBias
 
 __all__ = [
     "Bias",
@@ -23,8 +28,6 @@ __all__ = [
     "Factors",
     "Layout",
     "Matrix",
-    "Part",
-    "Parts",
     "Scale",
     "WithBias",
     "adapted",

@@ -12,74 +12,32 @@ Conventions are applied, not excused: what comes out must then agree to rounding
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ekfac_ref.conformance.adapter.conventions import Convention
-from ekfac_ref.conformance.adapter.layouts import (
-    Bias,
-    Layout,
-    bias_behind,
-    bias_first,
-    bias_last,
-    columns,
-    in_columns,
-    in_rows,
-    rows,
-)
-from ekfac_ref.conformance.adapter.parts import (
-    Eigen,
-    Factors,
-    Matrix,
-    Operator,
-    Part,
-    Reader,
-    WithBias,
-)
-from ekfac_ref.conformance.adapter.scales import Scale, mean_loss, of_loss, samples, sum_loss, unit
+from ekfac_ref.conformance.adapter.parts import Reader, WithBias
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.placed import Apart, Place
-from ekfac_ref.matrix.operators import BlockDiagonal
+from ekfac_ref.matrix.operators import BlockDiagonal, Operator
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.layers import find_layers
 from ekfac_ref.question.problem import Problem
 
-__all__ = [
-    "Bias",
-    "Convention",
-    "Eigen",
-    "Factors",
-    "Layout",
-    "Matrix",
-    "Part",
-    "Parts",
-    "Scale",
-    "WithBias",
-    "adapted",
-    "bias_behind",
-    "bias_first",
-    "bias_last",
-    "columns",
-    "in_columns",
-    "in_rows",
-    "mean_loss",
-    "of_loss",
-    "rows",
-    "samples",
-    "sum_loss",
-    "unit",
-]
-
-Parts = Part | WithBias | Sequence[Part] | Sequence[WithBias]
-Adapted = Operator | BlockDiagonal | Apart
+Adapted = Operator | Apart
 
 
 def adapted(
     answer: Callable[[Problem], Mapping[str, Any]], convention: Convention | None = None
 ) -> Callable[[Problem], dict[str, Adapted]]:
-    """The same answers as operators of this package, for ``Subject``'s ekfac, kfac, exact_fisher.
+    """What ``answer`` finds as operators of this package: ``Subject``'s ekfac, kfac, exact_fisher.
 
-    ``answer`` maps a problem to ``{layer: Parts}``.
+    Args:
+        answer: a problem to {layer: a part, or a list of parts for the groups of a convolution},
+            a part being ``Eigen``, ``Factors``, ``Matrix`` or ``WithBias``.
+        convention: how the numbers in the parts are laid out and scaled; by default as here.
+
+    Raises:
+        BadAnswer: when asked, if layers are missing or a part is not of the layer's shape.
     """
     declared = Convention() if convention is None else convention
 
@@ -88,18 +46,7 @@ def adapted(
         layers = find_layers(problem.model, problem.layers)
         scale = declared.scale(problem)
         like = in_algebra_dtype(next(problem.model.parameters()).detach())
-        readers = {
-            layer.name: Reader(
-                layer,
-                declared,
-                scale,
-                like,
-                "",
-                layer.shape[1],
-                bias_last if layer.bias is None else declared.bias,
-            )
-            for layer in layers
-        }
+        readers = {layer.name: Reader(layer, declared, scale, like) for layer in layers}
         parts = answer(problem)
         if not isinstance(parts, Mapping) or set(parts) != set(readers):
             got = sorted(parts) if isinstance(parts, Mapping) else type(parts).__name__
@@ -110,29 +57,26 @@ def adapted(
 
 
 def _operator(reader: Reader, parts: Any) -> Adapted:
-    """One layer's, all groups."""
     groups = parts if isinstance(parts, (list, tuple)) else (parts,)
     if len(groups) != reader.layer.groups:
         raise reader.bad("answer", f"parts for {len(groups)} groups of {reader.layer.groups}")
     if any(isinstance(part, WithBias) for part in groups):
-        return _apart(reader, groups)
+        return _weights_and_biases(reader, groups)
     blocks = tuple(reader.read(part) for part in groups)
     return blocks[0] if len(blocks) == 1 else BlockDiagonal(blocks)
 
 
-def _apart(reader: Reader, groups: Sequence[Any]) -> Apart:
-    """W and b, group by group."""
+def _weights_and_biases(reader: Reader, groups: Sequence[Any]) -> Apart:
     if reader.layer.bias is None:
         raise reader.bad("answer", "WithBias; give the weight's part as it is")
     d_out, d_weight = reader.layer.shape[0] // len(groups), reader.layer.shape[1] - 1
-    of_weight = replace(reader, of="weight, ", d_in=d_weight, bias=bias_last)
-    of_bias = replace(reader, of="bias, ", d_in=1, bias=bias_last)
     blocks: list[Operator] = []
     places: list[Place] = []
     for k, part in enumerate(groups):
         if not isinstance(part, WithBias):
             raise reader.bad("answer", f"WithBias for some groups and a {type(part).__name__}")
         group = slice(k * d_out, (k + 1) * d_out)
-        blocks += [of_weight.read(part.weight), of_bias.read(part.bias)]
+        blocks.append(reader.read(part.weight, "weight, ", d_weight))
+        blocks.append(reader.read(part.bias, "bias, ", 1))
         places += [(group, slice(0, d_weight)), (group, slice(d_weight, d_weight + 1))]
     return Apart(blocks, places)
