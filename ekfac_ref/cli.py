@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ekfac_ref.conformance.diagnosis.blind_spots import offered, reveal
+from ekfac_ref.conformance.diagnosis.blind_spots import noticed, offered
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.mutants import MUTANTS
@@ -179,10 +179,12 @@ def _power(subject: Subject, options: argparse.Namespace, printed: io.StringIO) 
     wrong = [mutant for mutant in MUTANTS.values() if not mutant.proof]
     with contextlib.redirect_stdout(printed):
         laws = offered(subject, drawn)
-        found = reveal(subject, drawn, laws, wrong)
+        found = noticed(subject, drawn, laws, wrong)
         bar = Console(stderr=True)
         revealed = list(track(found, "mistakes", len(wrong), console=bar, transient=True))
-    report_reveal.show(Console(highlight=False), options.subject, revealed, laws, options.problems)
+    report_reveal.print_blind_spots(
+        Console(highlight=False), options.subject, revealed, laws, options.problems
+    )
     return 0
 
 
@@ -230,8 +232,8 @@ def _write(report: Report, subject: Subject, options: argparse.Namespace, consol
             html = page(report, subject, options.subject, rerun)
         options.report.write_text(html, encoding="utf-8")
     for path in filter(None, (options.report, options.json)):
-        console.print(Text(f"Written: {report_terminal.plain(str(path))}"), soft_wrap=True)
-    report_terminal.show(console, report, options.subject, rerun)
+        console.print(Text(f"Written: {report_terminal.printable(str(path))}"), soft_wrap=True)
+    report_terminal.print_report(console, report, options.subject, rerun)
 
 
 def command(options: argparse.Namespace) -> str:

@@ -88,7 +88,9 @@ def _answers(report: Report) -> None:
     if report.troubles:
         first = report.troubles[0]
         more = f"\n\nthe first of them:\n\n{script(first.problem, None, None)}\n{first.traceback}"
-        pytest.fail(report_terminal.plain(f"{report.summary}\n{first.what}{more}"), pytrace=False)
+        pytest.fail(
+            report_terminal.printable(f"{report.summary}\n{first.what}{more}"), pytrace=False
+        )
 
 
 def _judge(verdict: Verdict) -> None:
@@ -109,4 +111,4 @@ def _judge(verdict: Verdict) -> None:
 
 def _fail(law: Law, what: str) -> None:
     statement = f"{law.name}: {law.statement}" + (f" [{law.source}]" if law.source else "")
-    pytest.fail(report_terminal.plain(f"{statement}\n{what}"), pytrace=False)
+    pytest.fail(report_terminal.printable(f"{statement}\n{what}"), pytrace=False)

@@ -18,7 +18,7 @@ from ekfac_ref.conformance.adapter import (
     bias_first,
     columns,
 )
-from ekfac_ref.conformance.diagnosis import selection as evidence
+from ekfac_ref.conformance.diagnosis import selection
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.laws import of_a_matrix as laws
 from ekfac_ref.conformance.laws.catalogue import LAWS
@@ -214,7 +214,7 @@ def test_a_spoilt_one_is_judged(blur: Any, opaque: bool) -> None:
 
 
 def test_the_diagnosis_compares_where_the_definitions_agree(monkeypatch) -> None:
-    monkeypatch.setattr(evidence, "DRAWS", (6,))
+    monkeypatch.setattr(selection, "DRAWS", (6,))
     where = "Only layers on which Definition(bias=Separate(), A=PerGroup()) makes no difference"
     right = correct("separate")
     assert diagnose(right, list(MUTANTS.values())[:2]).sentence.startswith(
@@ -241,7 +241,7 @@ def test_the_diagnosis_compares_where_the_definitions_agree(monkeypatch) -> None
     ],
 )
 def test_what_should_have_been_declared_is_named(name: str, advice: str, monkeypatch) -> None:
-    monkeypatch.setattr(evidence, "DRAWS", (9,))
+    monkeypatch.setattr(selection, "DRAWS", (9,))
     others = ("bias-apart", "inputs-of-first-group", "weight-and-bias-uncoupled")
     some = [m for m in MUTANTS.values() if m.name in (*others, "one-A-for-all-groups")]
     found = diagnose(correct(name, declared=False), some)

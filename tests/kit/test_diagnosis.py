@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 import ekfac_ref as ek
-from ekfac_ref.conformance.diagnosis import search as suspects
-from ekfac_ref.conformance.diagnosis import selection as evidence
+from ekfac_ref.conformance.diagnosis import search, selection
 from ekfac_ref.conformance.diagnosis.comparable import DOUBLE as PRECISION
-from ekfac_ref.conformance.diagnosis.diagnose import CORRECT, Candidate, diagnose
+from ekfac_ref.conformance.diagnosis.diagnose import diagnose
+from ekfac_ref.conformance.diagnosis.factor import NO_MISTAKE, Candidate
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import CORRECT as RECIPE
+from ekfac_ref.conformance.mutants.recipe import CORRECT
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.truth.cache import remembered
@@ -29,7 +29,7 @@ Matrix = Callable[[Observation, Tensor, Tensor], Tensor]
 
 @pytest.fixture(autouse=True)
 def _fewer_problems(monkeypatch) -> None:
-    monkeypatch.setattr(evidence, "DRAWS", (9,))  # checking shapes makes drawing slow
+    monkeypatch.setattr(selection, "DRAWS", (9,))  # checking shapes makes drawing slow
 
 
 def subject(matrix: Matrix, factor: Callable[[int, int], float] = lambda N, K: 1.0) -> Subject:
@@ -139,11 +139,11 @@ def with_(name: str, matrix: Matrix) -> tuple[Mutant, ...]:
     return (*part, Mutant(name, f"does {name}", "", subject(matrix).ekfac, ()))
 
 
-@pytest.mark.parametrize("ask", [RECIPE.ekfac, ek.ekfac, subject(right).ekfac])
+@pytest.mark.parametrize("ask", [CORRECT.ekfac, ek.ekfac, subject(right).ekfac])
 def test_a_correct_subject_gets_no_name(ask) -> None:
     found = diagnose(Subject("correct", ask))
     assert found.sentence == "Its EKFAC agrees with the definition."
-    assert [c.name for c in found.candidates] == [CORRECT]
+    assert [c.name for c in found.candidates] == [NO_MISTAKE]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_correct_subject_gets_no_name(ask) -> None:
 )
 def test_right_up_to_a_factor(factor, exponents, words) -> None:
     found = diagnose(subject(right, factor), FEW)
-    correct = next(c for c in found.candidates if c.name == CORRECT)
+    correct = next(c for c in found.candidates if c.name == NO_MISTAKE)
     assert correct.exponents == exponents
     assert correct.error < 1e-12
     assert found.sentence.startswith(f"It is right up to a factor: {words}")
@@ -195,10 +195,10 @@ def test_the_example_of_hooks_made_again_is_right() -> None:
 
 
 def test_twelve_problems_at_least_are_informative(monkeypatch) -> None:
-    monkeypatch.setattr(evidence, "DRAWS", (9,) * 3)
-    draws = evidence.drawn(remade.subject("square-each-position"), PRECISION, 0)
-    found = evidence.enough(draws, PRECISION, positions=True)
-    used = [c.question for c in evidence.chosen(found, PRECISION)]
+    monkeypatch.setattr(selection, "DRAWS", (9,) * 3)
+    draws = selection.draws(remade.subject("square-each-position"), PRECISION, 0)
+    found = selection.enough(draws, positions=True)
+    used = [c.question for c in selection.chosen(found)]
     informative = [
         all(N >= 3 and K >= 2 for N, _, K in q.sizes)
         and any(T >= 2 and d != e for (_, T, _), (d, e) in zip(q.sizes, q.shapes, strict=True))
@@ -209,8 +209,8 @@ def test_twelve_problems_at_least_are_informative(monkeypatch) -> None:
 
 @pytest.mark.parametrize(("matrix", "times"), [(right, 2), (never_corrected, 1)])
 def test_more_is_drawn_while_the_subject_looks_right(matrix: Matrix, times: int) -> None:
-    draw = next(evidence.drawn(subject(matrix), PRECISION, 0))
-    assert len(evidence.enough(iter([draw, draw]), PRECISION, False)) == times * len(draw)
+    draw = next(selection.draws(subject(matrix), PRECISION, 0))
+    assert len(selection.enough(iter([draw, draw]), False)) == times * len(draw)
 
 
 def test_what_cancels_to_rounding_is_nothing() -> None:
@@ -221,7 +221,7 @@ def test_what_cancels_to_rounding_is_nothing() -> None:
         mean = squares(same.mean(0, keepdim=True), Q_B, Q_A)
         return assembled(squares(same, Q_B, Q_A) / len(same) - mean, Q_B, Q_A)
 
-    draw = next(evidence.drawn(subject(variance), PRECISION, 0))
+    draw = next(selection.draws(subject(variance), PRECISION, 0))
     one_column = [c for c in draw if len(next(iter(c.question.seen.values()))[0].G[0]) == 1]
     assert len(one_column) > 3
     assert not any(E.any() for c in one_column for E in c.given)
@@ -230,11 +230,11 @@ def test_what_cancels_to_rounding_is_nothing() -> None:
 def test_what_agrees_on_few_problems_is_asked_about_more() -> None:
     tied = [Candidate(name, 1.0, (0.0, 0.0, 0.0), 0.0) for name in ("sum-over-samples", "other")]
     both = (*FEW, Mutant("other", "does another", "", subject(right).ekfac, ()))
-    others = next(evidence.drawn(subject(summed), PRECISION, 0))
-    one, other = suspects.told_apart(tied, both, others, PRECISION)
+    others = next(selection.draws(subject(summed), PRECISION, 0))
+    one, other = search.told_apart(tied, both, others)
     assert one.error < 1e-12
     assert other.error > 0.1
-    assert suspects.told_apart(tied[1:], both, others, PRECISION) == tied[1:]
+    assert search.told_apart(tied[1:], both, others) == tied[1:]
 
 
 def test_a_mistake_with_a_factor() -> None:
@@ -277,7 +277,7 @@ def test_an_exception_of_a_mutant_fits_nothing() -> None:
 
     broken = Mutant("broken", "is broken", "", fails, ())
     found = diagnose(subject(position_by_position), [broken])
-    assert [c.name for c in found.candidates] == [CORRECT]
+    assert [c.name for c in found.candidates] == [NO_MISTAKE]
 
 
 def test_an_exception_of_the_subject_is_skipped() -> None:

@@ -9,9 +9,10 @@ import warnings
 import torch
 
 from ekfac_ref.conformance.diagnosis.comparable import DOUBLE
-from ekfac_ref.conformance.diagnosis.comparison import matrices, relative
-from ekfac_ref.conformance.diagnosis.diagnose import Candidate, diagnose
-from ekfac_ref.conformance.diagnosis.selection import compared
+from ekfac_ref.conformance.diagnosis.comparison import compared, relative
+from ekfac_ref.conformance.diagnosis.diagnose import diagnose
+from ekfac_ref.conformance.diagnosis.factor import Candidate
+from ekfac_ref.conformance.diagnosis.selection import comparisons
 from ekfac_ref.conformance.mutants import MUTANTS
 from tests.kit.remade import REMADE, subject
 
@@ -27,9 +28,9 @@ def says_the_same(name: str, other: str) -> bool:
         return False
     seed, asked = 1000, 0
     while asked < 200:
-        for comparison in compared(subject(name), DOUBLE, 40, seed):
-            answer, asked = matrices(ask, comparison.question), asked + 1
-            if answer is None or max(map(relative, comparison.given, answer)) > DOUBLE.fits:
+        for mine in comparisons(subject(name), DOUBLE, 40, seed):
+            answer, asked = compared(ask, mine.question), asked + 1
+            if answer is None or max(map(relative, mine.given, answer.given)) > DOUBLE.fits:
                 return False
         seed += 1
     return True
