@@ -131,4 +131,4 @@ FAMILIES: tuple[Family, ...] = (
     *(vectors, tokens, tagger, mixing_tagger, masked_tokens),
     *(convolutions, same, wrapped, transposed, pairs, words),
 )
-tagging_families: tuple[Family, ...] = (tagger, mixing_tagger)
+TAGGERS: tuple[Family, ...] = (tagger, mixing_tagger)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.conformance.problems import data
-from ekfac_ref.conformance.problems.families import FAMILIES, Family, tagging_families
+from ekfac_ref.conformance.problems.families import FAMILIES, TAGGERS, Family
 from ekfac_ref.conformance.problems.layers import Draw, weighted
 from ekfac_ref.conformance.problems.networks import ClassesFirst, Network
 from ekfac_ref.question.columns import Exact, Fisher
@@ -76,7 +76,7 @@ def filler(lattice: bool, seed: int, dtype: torch.dtype) -> Callable[..., Tensor
     return fill
 
 
-_DTYPES = (torch.float64, torch.float64, torch.float32, torch.bfloat16)
+_DTYPES = (torch.float64, torch.float64, torch.float32, torch.bfloat16)  # for ``weighted``
 # Sizes of batches, uneven but for one sample and for one batch; the first is what shrinks to.
 _CUTS = st.sampled_from(
     [(1,), (2, 1), (1, 2), (3, 1, 2), (1, 3), (2, 3), (3,), (1, 2, 1), (2, 1, 3), (3, 1)]
@@ -94,7 +94,7 @@ def problems(
     """A network of one of the families with data: uneven batches, any likelihood and dtype."""
     family = draw(st.sampled_from(families))
     # One class has no Fisher, and taggers are there for classes.
-    K = draw(st.sampled_from([2, 3]) if family in tagging_families else weighted(2, 3, 1, 2, 3, 2))
+    K = draw(st.sampled_from([2, 3]) if family in TAGGERS else weighted(2, 3, 1, 2, 3, 2))
     network = family(draw, K)
     likelihood = draw(_likelihoods(K, bool(network.token_shape)))
     sizes = (1,) if one_sample else draw(_CUTS)
@@ -109,12 +109,14 @@ def problems(
     like = draw(_data(network, tame=saturated or isinstance(likelihood, Poisson)))
     inputs = _floats(like, network.inputs(N, fill))
     targets = _targets(likelihood, (N, *network.token_shape), K, fill)
-    product = N in (4, 6) and not network.token_shape and "images" not in network.corners
-    if product := product and draw(st.sampled_from([False, True])):
+    of_vectors = not network.token_shape and "images" not in network.corners
+    product = of_vectors and N in (4, 6) and draw(st.sampled_from([False, True]))
+    if product:
         of_input, of_label = data.every_with_every(model, N)
         inputs, targets = tree_map(lambda x: x[of_input], inputs), targets[of_label]
-    labelled = network.token_shape and isinstance(likelihood, Categorical) and N > 1
-    if ignored := labelled and draw(weighted(True, True, False)):
+    of_labels = bool(network.token_shape) and isinstance(likelihood, Categorical)
+    ignored = of_labels and N > 1 and draw(weighted(True, True, False))
+    if ignored:
         targets[1::2, 0] = likelihood.ignore_index
     classes_first = likelihood == Categorical(class_axis=1)
     reached = {
