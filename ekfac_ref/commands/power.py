@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ekfac_ref.commands.subject import with_subject
-from ekfac_ref.conformance.diagnosis.blind_spots import offered, reveal
+from ekfac_ref.conformance.diagnosis.blind_spots import noticed, offered
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.reports import blind_spots
@@ -23,11 +23,11 @@ def power_command(options: argparse.Namespace) -> int:
         wrong = [mutant for mutant in MUTANTS.values() if not mutant.proof]
         with contextlib.redirect_stdout(printed):
             laws = offered(subject, drawn)
-            found = reveal(subject, drawn, laws, wrong)
+            found = noticed(subject, drawn, laws, wrong)
             bar = Console(stderr=True)
-            revealed = list(track(found, "mistakes", len(wrong), console=bar, transient=True))
+            tried = list(track(found, "mistakes", len(wrong), console=bar, transient=True))
         blind_spots.print_blind_spots(
-            Console(highlight=False), options.subject, revealed, laws, options.problems
+            Console(highlight=False), options.subject, tried, laws, options.problems
         )
         return 0
 

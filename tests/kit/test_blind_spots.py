@@ -1,4 +1,4 @@
-"""What a subject's surface could not reveal: fewer problems and fewer laws, fewer mistakes."""
+"""What a subject's answers cannot show: fewer problems and fewer laws, fewer mistakes."""
 
 import io
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 from rich.console import Console
 from torch import nn
 
-from ekfac_ref.conformance.diagnosis.blind_spots import Revealed, offered, reveal
+from ekfac_ref.conformance.diagnosis.blind_spots import Noticed, noticed, offered
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Lane
 from ekfac_ref.conformance.mutants import MUTANTS
@@ -20,7 +20,7 @@ def test_a_subject_of_linear_layers_reveals_scales_and_no_strides() -> None:
     problems = draw_problems(hooks.abilities, 6, 0)
     some = [m for m in MUTANTS.values() if m.name in {"half-lambda", "stride-forgotten"}]
     laws = offered(hooks, problems)
-    found = {each.mutant.name: each for each in reveal(hooks, problems, laws, some)}
+    found = {each.mutant.name: each for each in noticed(hooks, problems, laws, some)}
     assert found["half-lambda"].by == "trace"
     assert found["half-lambda"].after == 1
     assert found["stride-forgotten"].by == ""
@@ -32,7 +32,7 @@ def test_a_mistake_in_what_the_subject_does_not_answer_goes_unnoticed() -> None:
     wrong_kfac = [MUTANTS["kfac-over-n-twice"]]
     doubled = [LAWS["doubled"]]  # asked of KFAC, where there is one
     for kfac, by in ((reference.kfac, "doubled"), (None, "")):
-        (found,) = reveal(replace(reference, kfac=kfac), problems, doubled, wrong_kfac)
+        (found,) = noticed(replace(reference, kfac=kfac), problems, doubled, wrong_kfac)
         assert found.by == by
 
 
@@ -47,8 +47,8 @@ def test_the_laws_are_those_that_its_answers_allow() -> None:
 def test_what_is_not_noticed_is_printed_with_what_it_shows_on() -> None:
     mutants = MUTANTS
     found = [
-        Revealed(mutants["half-lambda"], "trace", 1),
-        Revealed(mutants["stride-forgotten"], "", 6),
+        Noticed(mutants["half-lambda"], "trace", 1),
+        Noticed(mutants["stride-forgotten"], "", 6),
     ]
     out = io.StringIO()
     three = list(LAWS.values())[:3]

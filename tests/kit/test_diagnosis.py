@@ -10,10 +10,11 @@ from torch import Tensor
 import ekfac_ref as ek
 from ekfac_ref.conformance.diagnosis import search, selection
 from ekfac_ref.conformance.diagnosis.comparable import DOUBLE as PRECISION
-from ekfac_ref.conformance.diagnosis.diagnose import CORRECT, Candidate, diagnose
+from ekfac_ref.conformance.diagnosis.diagnose import diagnose
+from ekfac_ref.conformance.diagnosis.factor import NO_MISTAKE, Candidate
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import CORRECT as RECIPE
+from ekfac_ref.conformance.mutants.recipe import CORRECT
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.model.forward import call
@@ -55,11 +56,11 @@ MISTAKES = {
 FEW = [MUTANTS[name] for name in ("sum-over-samples", "square-each-position", "column-order")]
 
 
-@pytest.mark.parametrize("ask", [RECIPE.ekfac, ek.ekfac])
+@pytest.mark.parametrize("ask", [CORRECT.ekfac, ek.ekfac])
 def test_a_correct_subject_gets_no_name(ask) -> None:
     found = diagnose(Subject("correct", ask))
     assert found.sentence == "Its EKFAC agrees with the definition."
-    assert [c.name for c in found.candidates] == [CORRECT]
+    assert [c.name for c in found.candidates] == [NO_MISTAKE]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_a_correct_subject_gets_no_name(ask) -> None:
 )
 def test_right_up_to_a_factor(factor, exponents, words) -> None:
     found = diagnose(double(scaled(ek.ekfac, factor)), FEW)
-    (correct,) = (c for c in found.candidates if c.name == CORRECT)
+    (correct,) = (c for c in found.candidates if c.name == NO_MISTAKE)
     assert correct.exponents == exponents
     assert correct.error < 1e-12
     assert found.sentence.startswith(f"It is right up to a factor: {words}")
@@ -96,9 +97,9 @@ def test_the_example_of_hooks_made_again_is_right() -> None:
 
 def test_twelve_problems_at_least_are_informative(monkeypatch) -> None:
     monkeypatch.setattr(selection, "DRAWS", (9,) * 3)
-    draws = selection.comparisons_by_draw(MISTAKES["square-each-position"], PRECISION, 0)
-    found = selection.enough(draws, PRECISION, positions=True)
-    used = [c.question for c in selection.chosen(found, PRECISION)]
+    draws = selection.draws(MISTAKES["square-each-position"], PRECISION, 0)
+    found = selection.enough(draws, positions=True)
+    used = [c.question for c in selection.chosen(found)]
     informative = [
         all(N >= 3 and K >= 2 for N, _, K in q.sizes)
         and any(T >= 2 and d != e for (_, T, _), (d, e) in zip(q.sizes, q.shapes, strict=True))
@@ -109,8 +110,8 @@ def test_twelve_problems_at_least_are_informative(monkeypatch) -> None:
 
 @pytest.mark.parametrize(("ask", "times"), [(ek.ekfac, 2), (ek.kfac, 1)])
 def test_more_is_drawn_while_the_subject_looks_right(ask: Ask, times: int) -> None:
-    draw = next(selection.comparisons_by_draw(double(ask), PRECISION, 0))
-    assert len(selection.enough(iter([draw, draw]), PRECISION, False)) == times * len(draw)
+    draw = next(selection.draws(double(ask), PRECISION, 0))
+    assert len(selection.enough(iter([draw, draw]), False)) == times * len(draw)
 
 
 def test_what_cancels_to_rounding_is_nothing() -> None:
@@ -120,7 +121,7 @@ def test_what_cancels_to_rounding_is_nothing() -> None:
         return R.square().sum(1).mean(0) - R.mean(0).square().sum(0)
 
     same = Recipe(look=lambda s: s.of([0, 0, 0]), square=variance)
-    draw = next(selection.comparisons_by_draw(remade.subject(same), PRECISION, 0))
+    draw = next(selection.draws(remade.subject(same), PRECISION, 0))
     one_column = [c for c in draw if len(next(iter(c.question.seen.values()))[0].G[0]) == 1]
     assert len(one_column) > 3
     assert not any(E.any() for c in one_column for E in c.given)
@@ -129,11 +130,11 @@ def test_what_cancels_to_rounding_is_nothing() -> None:
 def test_what_agrees_on_few_problems_is_asked_about_more() -> None:
     tied = [Candidate(name, 1.0, (0.0, 0.0, 0.0), 0.0) for name in ("sum-over-samples", "other")]
     both = (*FEW, Mutant("other", "does another", "", ek.ekfac, ()))
-    others = next(selection.comparisons_by_draw(MISTAKES["sum-over-samples"], PRECISION, 0))
-    one, other = search.told_apart(tied, both, others, PRECISION)
+    others = next(selection.draws(MISTAKES["sum-over-samples"], PRECISION, 0))
+    one, other = search.told_apart(tied, both, others)
     assert one.error < 1e-12
     assert other.error > 0.1
-    assert search.told_apart(tied[1:], both, others, PRECISION) == tied[1:]
+    assert search.told_apart(tied[1:], both, others) == tied[1:]
 
 
 def test_a_mistake_with_a_factor() -> None:
@@ -179,7 +180,7 @@ def test_an_exception_of_a_mutant_fits_nothing() -> None:
 
     broken = Mutant("broken", "is broken", "", fails, ())
     found = diagnose(MISTAKES["square-each-position"], [broken])
-    assert [c.name for c in found.candidates] == [CORRECT]
+    assert [c.name for c in found.candidates] == [NO_MISTAKE]
 
 
 def test_an_exception_of_the_subject_is_skipped() -> None:

@@ -35,7 +35,7 @@ def every(mutants: list[Mutant]) -> pytest.MarkDecorator:
 @cache
 def drawn() -> list[Problem]:
     """The same for all mutants."""
-    return draw_problems(Abilities(), DRAWN, seed_=0)
+    return draw_problems(Abilities(), DRAWN, seed=0)
 
 
 def test_names_are_unique_and_laws_exist() -> None:

@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ekfac_ref as ek
-from ekfac_ref.conformance.problems.strategies import orthogonal_matrix
 from ekfac_ref.optim import EKFACPreconditioner
 from ekfac_ref.optim.basis import re_expressed
 from tests.support.optim_cases import close
+from tests.support.strategies import orthogonal_matrix
 
 SIZES = st.tuples(st.integers(1, 4), st.integers(1, 4))
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import ekfac_ref as ek
-from ekfac_ref.conformance.problems.strategies import orthogonal_matrix
 from ekfac_ref.optim import EKFAC, KFAC
+from tests.support.strategies import orthogonal_matrix
 
 BOTH = pytest.mark.parametrize("make", [EKFAC, KFAC])
 SETTINGS: dict[str, Any] = {"lr": 0.3, "damping": 0.05, "momentum": 0.9, "kl_clip": 0.1}

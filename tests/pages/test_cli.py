@@ -20,7 +20,7 @@ from ekfac_ref.conformance.for_pytest import conformance_tests
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
-from ekfac_ref.conformance.problems.draw import questions
+from ekfac_ref.conformance.problems.draw import problems_for
 from ekfac_ref.conformance.problems.source import script
 from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.run.run import Run
@@ -190,7 +190,7 @@ def rebuilt(problem: ek.Problem) -> tuple[ek.Problem, str]:
 
 
 @settings(max_examples=40)
-@given(questions(Abilities()))
+@given(problems_for(Abilities()))
 def test_a_problem_as_python_is_the_same_problem(problem: ek.Problem) -> None:
     again, source = rebuilt(problem)
     assert max(map(len, source.splitlines())) <= 100

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ekfac_ref as ek
-from ekfac_ref.conformance.problems.strategies import fills
 from ekfac_ref.matrix.ekfac import eigenbasis, squares_from_gradients, squares_from_taps
 from ekfac_ref.matrix.kfac import Gram, Stack, add, chunk_factors
+from tests.support.strategies import fills
 
 pytestmark = pytest.mark.shapes
 

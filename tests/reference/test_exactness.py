@@ -8,11 +8,11 @@ from torch import nn
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.problems.networks import CalledTwice, TokenMean
-from ekfac_ref.conformance.problems.strategies import fills, sharings
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.observation import Observation, observe
 from tests.support import by_hand, laws
 from tests.support.ask import ekfac_of, kfac_of
+from tests.support.strategies import fills, sharings
 
 pytestmark = pytest.mark.shapes
 

@@ -11,10 +11,11 @@ from torch import nn
 import ekfac_ref as ek
 from ekfac_ref.conformance.problems import changed as changes
 from ekfac_ref.conformance.problems.families import masked_tokens
-from ekfac_ref.conformance.problems.strategies import Drawn, problems, sharings
+from ekfac_ref.conformance.problems.strategies import Drawn, problems
 from ekfac_ref.conformance.truth.observation import observe
 from tests.support import laws
 from tests.support.ask import answers, blocks, every_block
+from tests.support.strategies import sharings
 
 fishers = st.sampled_from([ek.Exact(), ek.Empirical()])
 

@@ -10,18 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ekfac_ref as ek
-from ekfac_ref.conformance.problems.families import one_position_families
-from ekfac_ref.conformance.problems.strategies import (
-    Drawn,
-    bare_sizes,
-    fills,
-    orthogonal_matrix,
-    problems,
-    sharings,
-)
+from ekfac_ref.conformance.problems.strategies import Drawn, problems
 from ekfac_ref.conformance.truth.tolerance import LIMIT
 from tests.support import by_hand, laws
 from tests.support.ask import answers, ekfac_of, kfac_of
+from tests.support.strategies import (
+    fills,
+    one_position_families,
+    orthogonal_matrix,
+    sharings,
+    sizes_by_hand,
+)
 
 pytestmark = pytest.mark.shapes
 
@@ -50,7 +49,7 @@ def test_batch_of_one_exact(drawn: Drawn, fisher, sharing) -> None:
         laws.is_fisher(answer.E, answer.seen)
 
 
-@given(fills, bare_sizes, sharings, st.data())
+@given(fills, sizes_by_hand, sharings, st.data())
 def test_rotation_invariance(fill, sizes, sharing, data) -> None:
     """Orthogonal maps of a layer's inputs and outputs turn F, KFAC and EKFAC along."""
     before = by_hand.generic(fill, sharing, *sizes)
@@ -134,7 +133,7 @@ def test_dense_is_matvec(drawn: Drawn, fisher, sharing) -> None:
             laws.dense_is_matvec(operator, answer.seen)
 
 
-@given(fills, bare_sizes, sharings)
+@given(fills, sizes_by_hand, sharings)
 def test_kfac_follows_every_invertible_map_of_the_inputs(fill, sizes, sharing) -> None:
     before = by_hand.generic(fill, sharing, *sizes)
     (d_out, d_in) = sizes[-1]
@@ -144,7 +143,7 @@ def test_kfac_follows_every_invertible_map_of_the_inputs(fill, sizes, sharing) -
     assert laws.turned(kfac_of(before), kfac_of(after), U, R, before) <= LIMIT
 
 
-@given(fills, bare_sizes, sharings, st.data())
+@given(fills, sizes_by_hand, sharings, st.data())
 def test_columns_may_be_rotated(fill, sizes, sharing, data) -> None:
     """S_n -> S_n U_n leaves every matrix alone: only S S^T is defined."""
     seen = by_hand.generic(fill, sharing, *sizes)
@@ -157,7 +156,7 @@ def test_columns_may_be_rotated(fill, sizes, sharing, data) -> None:
 
 
 @pytest.mark.parametrize("what", ["reversed", "duplicated"])
-@given(fill=fills, sizes=bare_sizes, sharing=sharings)
+@given(fill=fills, sizes=sizes_by_hand, sharing=sharings)
 def test_order_and_duplication(what: str, fill, sizes, sharing) -> None:
     seen = by_hand.generic(fill, sharing, *sizes)
     a, g = seen.a, seen.g

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ekfac_ref as ek
-from ekfac_ref.conformance.problems.strategies import fills
 from ekfac_ref.matrix.eigen import eigh
 from ekfac_ref.matrix.operators import BlockDiagonal
+from tests.support.strategies import fills
 
 pytestmark = pytest.mark.shapes
 

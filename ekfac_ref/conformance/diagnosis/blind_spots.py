@@ -1,8 +1,8 @@
-"""Which mistakes could this subject's surface never reveal?
+"""Which mistakes would go unnoticed in this subject?
 
-A subject that answers with a bare matvec, or has only Linear layers, or no masks, is asked fewer
+A subject that answers with a matvec alone, or has only Linear layers, or no masks, is asked fewer
 laws on fewer kinds of problems. Every mutant takes its place here: the same kinds of problems, the
-same laws. What goes unnoticed would go unnoticed in the subject too.
+same laws. What goes unnoticed there would go unnoticed in the subject, too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,13 +17,13 @@ from ekfac_ref.question.problem import Problem
 
 
 @dataclass(frozen=True)
-class Revealed:
-    """What becomes of one mutant in the subject's place.
+class Noticed:
+    """Whether a mutant was noticed in the subject's place, and by what.
 
     Attributes:
-        mutant: which.
+        mutant: which took the place.
         by: the first law that noticed it, "" for none.
-        after: on so many problems.
+        after: number of problems that were asked about until then, all of them for none.
     """
 
     mutant: Mutant
@@ -31,32 +31,32 @@ class Revealed:
     after: int
 
 
-def reveal(
+def noticed(
     subject: Subject, problems: list[Problem], laws: list[Law], mutants: Sequence[Mutant]
-) -> Iterator[Revealed]:
-    """One after the other, in the subject's place."""
+) -> Iterator[Noticed]:
+    """Put one mutant after the other in the subject's place, and ask these laws of it."""
     for mutant in mutants:
         # In the default definition, whatever the subject's: it is mistakes in that one. It answers
         # no more than the subject does.
-        disguised = replace(
+        instead = replace(
             mutant.subject,
             abilities=subject.abilities,
             kfac=subject.kfac and mutant.subject.kfac,
             exact_fisher=subject.exact_fisher and mutant.subject.exact_fisher,
         )
-        yield _first(mutant, disguised, problems, laws)
+        yield _first(mutant, instead, problems, laws)
 
 
 def offered(subject: Subject, problems: list[Problem]) -> list[Law]:
-    """The laws that its answers allow."""
+    """The laws that the subject's answers allow, judged by the first four of the problems."""
     trials = [Trial(subject, problem) for problem in problems[:4]]
     return [law for law in LAWS.values() if any(law.offered(trial) for trial in trials)]
 
 
-def _first(mutant: Mutant, subject: Subject, problems: list[Problem], laws: list[Law]) -> Revealed:
+def _first(mutant: Mutant, subject: Subject, problems: list[Problem], laws: list[Law]) -> Noticed:
     for number, problem in enumerate(problems, start=1):
         trial = Trial(subject, problem)
         for law in laws:
             if notices(law, trial):
-                return Revealed(mutant, law.name, number)
-    return Revealed(mutant, "", len(problems))
+                return Noticed(mutant, law.name, number)
+    return Noticed(mutant, "", len(problems))

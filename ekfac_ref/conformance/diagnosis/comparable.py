@@ -36,6 +36,7 @@ class Precision:
 
 
 DOUBLE = Precision(torch.float64, 1e-8, 1e-6, eigengaps.GATE)
+# The wider gap keeps eigenvectors right to some roundings of 4e-6, and what fits to 1e-3.
 SINGLE = Precision(torch.float32, 1e-3, 1e-2, 30 * eigengaps.GATE)
 PRECISIONS = (DOUBLE, SINGLE)  # in bfloat16 too many mistakes look alike
 
@@ -44,10 +45,18 @@ PRECISIONS = (DOUBLE, SINGLE)  # in bfloat16 too many mistakes look alike
 class Question:
     """One problem, which of its layers (and groups) are compared, and what they should be.
 
-    ``sizes`` are (N, T, K) and ``shapes`` (d_out, d_in) of those in ``rows``.
+    Attributes:
+        problem: as the subject and the mutants get it.
+        precision: of its dtype.
+        seen: what every layer saw, {layer: one Observation per group}.
+        rows: numbers of those that are compared, counted through all layers and groups.
+        sizes: (N, T, K) of each of them.
+        shapes: (d_out, d_in) of each of them.
+        correct: the EKFAC matrix of each of them, [P, P] with P = d_out d_in, in float64.
     """
 
     problem: Problem
+    precision: Precision
     seen: Observations
     rows: list[int]
     sizes: list[tuple[int, int, int]]
@@ -71,43 +80,38 @@ class Question:
         return any(T > 1 and d_out != d_in for (_, T, _), (d_out, d_in) in both)
 
 
-def ask_about(problem: Problem, precision: Precision, definition: Definition) -> Question:
+def question_about(problem: Problem, precision: Precision, definition: Definition) -> Question:
     """What can be compared on a problem with a subject of this definition.
 
     Mutants are mistakes in the default one, so layers on which the two differ do not take part.
     """
     # In float64 no account of rounding is needed.
     seen = observed_exactly(problem) if precision.dtype is torch.float64 else observed(problem)
-    groups = [one for several in seen.values() for one in several]
-    same = [
-        not definition.differs(problem, layer, len(several))
+    groups = [
+        (not definition.differs(problem, layer, len(several)), one)
         for layer, several in seen.items()
-        for _ in several
+        for one in several
     ]
-    rows = [i for i, one in enumerate(groups) if same[i] and _comparable(one, precision)]
-    N, K = number_of_samples(problem), number_of_outputs(problem)
-    sizes = [(N, groups[i].g[0].shape[1], K) for i in rows]
-    shapes = [(groups[i].G[0].shape[1], groups[i].G[0].shape[2]) for i in rows]
-    return Question(
-        problem, seen, rows, sizes, shapes, [oracle.ekfac_matrix(groups[i]) for i in rows]
-    )
+    rows = [i for i, (same, one) in enumerate(groups) if same and _comparable(one, precision)]
+    compared = [groups[i][1] for i in rows]
+    N, K = samples_and_outputs(problem)
+    sizes = [(N, one.g[0].shape[1], K) for one in compared]
+    shapes = [(one.G[0].shape[1], one.G[0].shape[2]) for one in compared]
+    correct = list(map(oracle.ekfac_matrix, compared))
+    return Question(problem, precision, seen, rows, sizes, shapes, correct)
 
 
-def number_of_samples(problem: Problem) -> int:
-    """N, over all batches of the problem."""
-    return sum(len(y) for _, y in problem.batches)
-
-
-def number_of_outputs(problem: Problem) -> int:
-    """K, how many numbers the network puts out for a sample, positions included."""
+def samples_and_outputs(problem: Problem) -> tuple[int, int]:
+    """(N, K): the number of samples, and that of all outputs of one, positions included."""
     inputs, _ = next(iter(problem.batches))
     with torch.no_grad():
-        return call(problem.model, inputs)[0].numel()
+        K = call(problem.model, inputs)[0].numel()
+    return sum(len(y) for _, y in problem.batches), K
 
 
 def _comparable(seen: Observation, precision: Precision) -> bool:
     size = oracle.fisher(seen).norm()
     # Where gradients cancel to nothing, their matrix is rounding.
-    loud = bool(size > precision.differs * fisher_scale(seen))
+    is_rounding = not size > precision.differs * fisher_scale(seen)
     # A wrong matrix may also depend on the basis of a null space, which the right one never does.
-    return loud and eigengaps.gap_with_zeros(seen) >= precision.gap
+    return not is_rounding and eigengaps.gap_with_zeros(seen) >= precision.gap

@@ -7,16 +7,23 @@ from math import inf
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.diagnosis.comparable import Precision, Question
+from ekfac_ref.conformance.diagnosis.comparable import Question
 from ekfac_ref.conformance.subjects.subject import Ask, Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 
-NOISE = 1e4  # roundoffs of the right matrix; what is smaller is nothing
+# In roundings of the right matrix, what is no more than a mistake's terms leave where they cancel.
+# It is below what ``differs`` in either precision.
+NOISE = 1e4
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A question and the subject's answer."""
+    """A question, and what the subject or a mutant answers to it.
+
+    Attributes:
+        question: which layers are compared, and what is right.
+        given: the matrix answered for each of them, [P, P] in float64.
+    """
 
     question: Question
     given: list[Tensor]
@@ -28,25 +35,33 @@ class Comparison:
 
     @cached_property
     def wrong(self) -> float:
-        """How far it is off as it stands."""
+        """How far the answer is off as it stands."""
         return max(map(relative, self.given, self.question.correct))
 
+    @property
+    def is_odd(self) -> bool:
+        """Whether the answer differs from the definition, whatever its scalars."""
+        return self.misshapen > self.question.precision.differs
 
-def matrices(ask: Ask, question: Question) -> list[Tensor] | None:
-    """The answer's matrices, None where there is no answer."""
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the answer differs from the definition as it stands."""
+        return self.wrong > self.question.precision.differs
+
+
+def compared(ask: Ask, question: Question) -> Comparison | None:
+    """The question with what ``ask`` answers, None where there is no answer."""
     trial = Trial(Subject("", ask), question.problem, question.seen)
     try:
         answer = [trial.cases[i].E.matrix for i in question.rows]
     except Exception:  # whatever went wrong, there is nothing to compare
         return None
-    dtype = question.problem.dtype
+    # A mistake can cancel a matrix to rounding, and rounding is like nobody else's.
+    noise = NOISE * torch.finfo(question.problem.dtype).eps
     pairs = zip(answer, question.correct, strict=True)
-    return [_without_noise(E, right, dtype) for E, right in pairs]
-
-
-def _without_noise(E: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mistake can cancel a matrix to rounding, and rounding is like nobody else's."""
-    return E if E.norm() > NOISE * torch.finfo(dtype).eps * right.norm() else torch.zeros_like(E)
+    return Comparison(
+        question, [E if E.norm() > noise * right.norm() else 0 * E for E, right in pairs]
+    )
 
 
 def sine(x: Tensor, y: Tensor) -> float:
@@ -61,11 +76,3 @@ def relative(x: Tensor, y: Tensor) -> float:
     """The error of x, in the Frobenius norm, over the size of y."""
     error, size = float((x - y).norm()), float(y.norm())
     return error / size if size else (inf if error else 0.0)
-
-
-def differing(answers: list[list[Tensor]], questions: list[Question], precision: Precision) -> int:
-    """On how many problems these matrices are not the definition's."""
-    return sum(
-        any(relative(x, y) > precision.differs for x, y in zip(answer, q.correct, strict=True))
-        for answer, q in zip(answers, questions, strict=True)
-    )

@@ -10,10 +10,12 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.diagnosis.comparable import Precision
+from ekfac_ref.conformance.diagnosis.comparable import DOUBLE, Precision
 from ekfac_ref.conformance.diagnosis.comparison import Comparison, relative
 
-EXPONENTS = tuple(x / 2 for x in range(-4, 5))
+EXPONENTS = tuple(x / 2 for x in range(-4, 5))  # p, q and r from -2 to 2, halves for roots
+LARGEST = 12  # in a ratio of small integers; what is no such ratio is written as a decimal
+NO_MISTAKE = "correct"  # in place of a mutant's name, for the definition
 
 
 @dataclass(frozen=True)
@@ -21,20 +23,27 @@ class Candidate:
     """One explanation: the matrices of a mutant, times constant N^p T^q K^r.
 
     Attributes:
-        name: of the mutant, or "correct" for the definition.
+        name: of the mutant, or NO_MISTAKE for the definition.
         constant: c.
         exponents: (p, q, r).
         error: the worst relative error in the Frobenius norm over all problems and layers.
+        precision: of the problems.
     """
 
     name: str
     constant: float
     exponents: tuple[float, float, float]
     error: float
+    precision: Precision = DOUBLE
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the matrices, times the factor, equal the subject's up to rounding."""
+        return self.error <= self.precision.fits
 
     @property
     def complexity(self) -> tuple[int, float]:
-        """Fewer and smaller exponents are simpler, none and no constant the simplest."""
+        """(0, 0) for no factor; more for a constant, and for more and larger exponents."""
         used = [abs(x) for x in self.exponents if x]
         return len(used) + (self.constant != 1), sum(used, 0.0)
 
@@ -44,39 +53,35 @@ class Candidate:
         return _written(self.constant, self.exponents)
 
 
-def judged(
-    name: str, answers: list[list[Tensor]], comparisons: list[Comparison], precision: Precision
-) -> Candidate:
-    """The best monomial, and the error that it leaves."""
-    given, theirs = _flat([c.given for c in comparisons]), _flat(answers)
-    constant, exponents = _fit(_scalars(given, theirs), _sizes(comparisons), precision)
-    best = Candidate(name, constant, exponents, 0.0)
-    return replace(best, error=left_over(best, answers, comparisons))
+def judged(name: str, theirs: list[Comparison], subject: list[Comparison]) -> Candidate:
+    """The monomial by which another's answers are nearest to the subject's to the same questions.
+
+    ``name`` is that of the other, of a mutant or of the definition.
+    """
+    # The best scalar for each pair of matrices, NaN where both are zero.
+    scalars = torch.stack([(x * y).sum() / (y * y).sum() for x, y in _pairs(subject, theirs)])
+    precision = subject[0].question.precision
+    constant, exponents = _fit(scalars, _sizes(subject), precision)
+    best = Candidate(name, constant, exponents, 0.0, precision)
+    return replace(best, error=left_over(best, theirs, subject))
 
 
-def left_over(
-    candidate: Candidate, answers: list[list[Tensor]], comparisons: list[Comparison]
-) -> float:
-    """The worst relative error of the answers times the monomial."""
+def left_over(candidate: Candidate, theirs: list[Comparison], subject: list[Comparison]) -> float:
+    """The worst relative error of the other's answers, times the monomial, to the subject's."""
     exponents = torch.tensor(candidate.exponents).double()
-    factors = candidate.constant * (_sizes(comparisons) ** exponents).prod(1)
-    given, theirs = _flat([c.given for c in comparisons]), _flat(answers)
-    return max(relative(x, m * y) for x, m, y in zip(given, factors, theirs, strict=True))
+    factors = candidate.constant * (_sizes(subject) ** exponents).prod(1)
+    pairs = zip(_pairs(subject, theirs), factors, strict=True)
+    return max(relative(x, m * y) for (x, y), m in pairs)
 
 
-def _flat(answers: list[list[Tensor]]) -> list[Tensor]:
-    return [x for answer in answers for x in answer]
+def _pairs(ones: list[Comparison], others: list[Comparison]) -> list[tuple[Tensor, Tensor]]:
+    pairs = zip(ones, others, strict=True)
+    return [xy for one, other in pairs for xy in zip(one.given, other.given, strict=True)]
 
 
 def _sizes(comparisons: list[Comparison]) -> Tensor:
     """[.., 3]: N, T and K for every matrix."""
     return torch.tensor([size for c in comparisons for size in c.question.sizes]).double()
-
-
-def _scalars(given: list[Tensor], theirs: list[Tensor]) -> Tensor:
-    """The best scalar for each pair of matrices, NaN where both are zero."""
-    pairs = zip(given, theirs, strict=True)
-    return torch.stack([(x * y).sum() / (y * y).sum() for x, y in pairs])
 
 
 def _fit(
@@ -106,7 +111,7 @@ def _simplicity(exponents: list[float]) -> tuple[int, bool, float]:
 
 def _rounded(constant: float, precision: Precision) -> float:
     """A ratio of small integers where it is one to rounding."""
-    ratio = float(Fraction(constant).limit_denominator(12))
+    ratio = float(Fraction(constant).limit_denominator(LARGEST))
     return ratio if abs(ratio - constant) <= precision.fits * abs(constant) else constant
 
 
@@ -126,8 +131,8 @@ def _written(constant: float, exponents: tuple[float, float, float]) -> str:
 def _as_ratio(constant: float) -> tuple[list[str], list[str]]:
     """Numerator and denominator, ones left out; a square root or a decimal where it is no ratio."""
     for value, form in ((constant, "{}"), (constant**2, "sqrt({})")):
-        ratio = Fraction(value).limit_denominator(12)
-        if ratio and abs(float(ratio) - value) <= 1e-9 * value:
+        ratio = Fraction(value).limit_denominator(LARGEST)
+        if ratio and abs(float(ratio) - value) <= 1e-9 * value:  # to rounding
             parts = ratio.numerator, ratio.denominator
             over, under = ([form.format(x)] if x != 1 else [] for x in parts)
             return over, under

@@ -7,116 +7,91 @@ from math import inf
 
 from torch import Tensor
 
-from ekfac_ref.conformance.diagnosis.comparable import Precision
-from ekfac_ref.conformance.diagnosis.comparison import (
-    Comparison,
-    differing,
-    matrices,
-    relative,
-    sine,
-)
+from ekfac_ref.conformance.diagnosis.comparable import Question
+from ekfac_ref.conformance.diagnosis.comparison import Comparison, compared, relative, sine
 from ekfac_ref.conformance.diagnosis.factor import Candidate, judged, left_over
 from ekfac_ref.conformance.mutants.mutant import Mutant
 
-FAR = 0.5  # nothing further off than this is near
+FAR = 0.5  # the error from which on nothing is called near
 LISTED = 3  # of those that are near, where nothing fits
 
 
-def agrees(candidate: Candidate, precision: Precision) -> bool:
-    """Whether the mutant's matrices, times its factor, equal the subject's up to rounding."""
-    return candidate.error <= precision.fits
-
-
 def nearest(
-    catalogue: Sequence[Mutant],
-    comparisons: list[Comparison],
-    precision: Precision,
-    right_up_to_a_factor: bool,
+    catalogue: Sequence[Mutant], subject: list[Comparison], right_up_to_a_factor: bool
 ) -> list[Candidate]:
     """All that agree as they are; or else up to a factor; or else the nearest few within FAR.
 
     For a subject that is right up to a factor, only the first: any mutant that is off by a factor
     alone would do with another.
     """
-    suspects = [_Suspect(mutant) for mutant in catalogue]
-    exact = [c for c in _search(suspects, comparisons, precision, True) if c.complexity == (0, 0)]
-    return exact if exact or right_up_to_a_factor else _search(suspects, comparisons, precision)
+    mutants = [_Answering(mutant) for mutant in catalogue]
+    exact = [c for c in _search(mutants, subject, as_they_are=True) if c.complexity == (0, 0)]
+    return exact if exact or right_up_to_a_factor else _search(mutants, subject)
 
 
 def _search(
-    suspects: list["_Suspect"],
-    comparisons: list[Comparison],
-    precision: Precision,
-    as_they_are: bool = False,
+    mutants: list["_Answering"], subject: list[Comparison], as_they_are: bool = False
 ) -> list[Candidate]:
-    distance, limit = (relative, precision.fits) if as_they_are else (sine, FAR)
-    order = sorted(comparisons, key=lambda c: -(c.wrong if as_they_are else c.misshapen))
+    fits = subject[0].question.precision.fits
+    distance, limit = (relative, fits) if as_they_are else (sine, FAR)
+    order = sorted(subject, key=lambda c: -(c.wrong if as_they_are else c.misshapen))
     queue: list[tuple[float, int, int, Candidate | None]] = [
-        (0.0, i, 0, None) for i in range(len(suspects))
+        (0.0, i, 0, None) for i in range(len(mutants))
     ]
     found: list[Candidate] = []
     while queue and queue[0][0] <= limit:
         bound, i, asked, candidate = heapq.heappop(queue)
         if candidate is not None:
             found.append(candidate)
-            if agrees(candidate, precision) or len(found) == LISTED:
-                limit = precision.fits
+            if candidate.agrees or len(found) == LISTED:
+                limit = fits
         elif asked < len(order):
-            # No monomial can bring the error under the bound.
-            bound = max(bound, suspects[i].distance(order[asked], distance))
+            # No factor can bring the error under the bound.
+            bound = max(bound, mutants[i].distance(order[asked], distance))
             heapq.heappush(queue, (bound, i, asked + 1, None))
-        elif suspects[i].differs(order, precision):
-            candidate = suspects[i].judged(order, precision)
-            heapq.heappush(queue, (candidate.error, i, asked, candidate))
+        else:
+            answers = mutants[i].given(order)
+            if any(answer.is_wrong for answer in answers):
+                candidate = judged(mutants[i].mutant.name, answers, order)
+                heapq.heappush(queue, (candidate.error, i, asked, candidate))
     return found
 
 
-@dataclass(eq=False)
-class _Suspect:
+@dataclass(frozen=True, eq=False)
+class _Answering:
     """A mutant and its answers so far, None where it gave none."""
 
     mutant: Mutant
-    answers: dict[Comparison, list[Tensor] | None] = field(default_factory=dict)
+    answers: dict[Question, Comparison | None] = field(default_factory=dict)
 
-    def answer(self, comparison: Comparison) -> list[Tensor] | None:
-        if comparison not in self.answers:
-            self.answers[comparison] = matrices(self.mutant.subject.ekfac, comparison.question)
-        return self.answers[comparison]
+    def distance(self, subject: Comparison, of: Callable[[Tensor, Tensor], float]) -> float:
+        question = subject.question
+        if question not in self.answers:
+            self.answers[question] = compared(self.mutant.subject.ekfac, question)
+        answer = self.answers[question]
+        return inf if answer is None else max(map(of, subject.given, answer.given))
 
-    def distance(
-        self, comparison: Comparison, distance: Callable[[Tensor, Tensor], float]
-    ) -> float:
-        answer = self.answer(comparison)
-        return inf if answer is None else max(map(distance, comparison.given, answer))
-
-    def differs(self, comparisons: list[Comparison], precision: Precision) -> int:
-        answers = [self.answers[c] or [] for c in comparisons]
-        return differing(answers, [c.question for c in comparisons], precision)
-
-    def judged(self, comparisons: list[Comparison], precision: Precision) -> Candidate:
-        answers = [self.answers[c] or [] for c in comparisons]
-        return judged(self.mutant.name, answers, comparisons, precision)
+    def given(self, comparisons: list[Comparison]) -> list[Comparison]:
+        answers = (self.answers[c.question] for c in comparisons)
+        return [answer for answer in answers if answer is not None]
 
 
 def told_apart(
-    candidates: list[Candidate],
-    catalogue: Sequence[Mutant],
-    others: Iterable[Comparison],
-    precision: Precision,
+    candidates: list[Candidate], catalogue: Sequence[Mutant], others: Iterable[Comparison]
 ) -> list[Candidate]:
     """Where several mutants agree, they are asked about other problems, until one is left."""
     named = {mutant.name: mutant for mutant in catalogue}
-    left = [c for c in candidates if agrees(c, precision)]
-    rest = [c for c in candidates if c not in left]
+    left = [c for c in candidates if c.agrees]
+    rest = [c for c in candidates if not c.agrees]
     unread = iter(others)  # drawing them takes long
     while len(left) > 1 and (comparison := next(unread, None)):
         asked = [_asked_about(comparison, c, named[c.name]) for c in left]
-        left = [c for c in asked if agrees(c, precision)]
-        rest = [c for c in asked if c not in left] + rest
+        left = [c for c in asked if c.agrees]
+        rest = [c for c in asked if not c.agrees] + rest
     return [*left, *rest]
 
 
 def _asked_about(comparison: Comparison, candidate: Candidate, mutant: Mutant) -> Candidate:
-    answer = matrices(mutant.subject.ekfac, comparison.question)
+    answer = compared(mutant.subject.ekfac, comparison.question)
     error = inf if answer is None else left_over(candidate, [answer], [comparison])
     return replace(candidate, error=max(candidate.error, error))

@@ -15,9 +15,10 @@ DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a subject says that it can do; it is asked about that and nothing else.
+    """What a subject says that it can do, declared by its author. The defaults are everything.
 
-    Whatever is not among these it must refuse with an exception, never answer in silence.
+    It is asked about that and nothing else. What it does not declare it must refuse with an
+    exception, never answer in silence.
 
     Attributes:
         layers: module types whose blocks it returns; where a network has others, they are named
@@ -27,10 +28,10 @@ class Abilities:
             asked about as such.
         sharings: classes of position sharing.
         dtypes: of model and data: float64, float32, or bfloat16, where matrices are float32.
-        shared_weights: a module called twice, a Parameter tied across modules.
-        masks: problems with a position mask.
-        positions: weights that are used at more than one position of a sample.
-        bias: layers with a bias.
+        shared_weights: whether a module may be called twice, a Parameter tied across modules.
+        masks: whether problems may have a position mask.
+        positions: whether a weight may be used at more than one position of a sample.
+        bias: whether layers may have a bias.
     """
 
     layers: tuple[type[nn.Module], ...] = (

@@ -1,4 +1,4 @@
-"""Changed problems: those whose answer has to be the same, and those that have none."""
+"""Changed problems: those whose answer has to stay as it was, and those that have none."""
 
 import copy
 from dataclasses import replace
@@ -13,17 +13,17 @@ from ekfac_ref.question.problem import Problem
 
 
 def recut(problem: Problem) -> Problem:
-    """The problem cut into batches of one sample each."""
+    """The samples as they are, in batches of one."""
     return replace(problem, batches=_samples(problem))
 
 
 def in_reverse(problem: Problem) -> Problem:
-    """The samples one by one, last first."""
+    """The samples in batches of one, the last sample first."""
     return replace(problem, batches=_samples(problem)[::-1])
 
 
 def doubled(problem: Problem) -> Problem:
-    """The problem with every batch twice, so that every mean stays as it is."""
+    """All batches, then all of them once more."""
     return replace(problem, batches=[*problem.batches, *problem.batches])
 
 
@@ -67,22 +67,22 @@ def with_nan(problem: Problem) -> Problem:
     """NaN in the inputs of the first batch, or in a parameter where inputs are integers."""
     (x, y), *rest = problem.batches
 
-    def spoilt(v: Tensor) -> Tensor:
+    def nan(v: Tensor) -> Tensor:
         return torch.full_like(v, torch.nan) if v.dtype.is_floating_point else v
 
     model = copy.deepcopy(problem.model)
     if not any(v.dtype.is_floating_point for v in tree_leaves(x)):
         next(model.parameters()).data.fill_(torch.nan)  # token ids cannot be NaN
-    return replace(problem, model=model, batches=[(tree_map(spoilt, x), y), *rest])
+    return replace(problem, model=model, batches=[(tree_map(nan, x), y), *rest])
 
 
 def with_an_unknown_layer(problem: Problem) -> Problem:
-    """A layer that the model does not have."""
+    """The layer asked about is one that the model does not have."""
     return replace(problem, layers=("no such layer",))
 
 
 def with_batch_norm(problem: Problem) -> Problem:
-    """Linear, BatchNorm in train mode, Linear."""
+    """A model with a BatchNorm in train mode, which couples samples, between two Linear layers."""
     dtype = problem.dtype
     norm = nn.BatchNorm1d(2, affine=False)
     model = nn.Sequential(nn.Linear(2, 2), norm, nn.Linear(2, 1)).to(dtype)

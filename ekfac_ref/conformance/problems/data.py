@@ -1,7 +1,8 @@
-"""What inputs look like: families that reach the corners of the algebra on purpose.
+"""What inputs look like: families of data that reach the corners of the algebra on purpose.
 
-Each takes float inputs [N, ..., d] and gives inputs of the same shape. Two corners need more than
-inputs: a head to be saturated, and one that is blind to be asked with every input and every label.
+Each takes float inputs [N, ..., d] and gives inputs of the same shape. Two corners are reached by
+the head instead: ``saturate`` decides its outputs, ``every_with_every`` makes its labels
+independent of its inputs.
 """
 
 from collections.abc import Callable
@@ -13,12 +14,12 @@ Data = Callable[[Tensor], Tensor]
 
 
 def plain(x: Tensor) -> Tensor:
-    """Inputs as they were drawn, with no structure of their own."""
+    """The inputs as they are drawn."""
     return x
 
 
 def duplicated(x: Tensor) -> Tensor:
-    """All samples but the last are the first one: fewer distinct rows than samples."""
+    """All samples but the last equal the first: fewer distinct rows than samples."""
     return torch.cat([x[:1].expand(len(x) - 1, *x.shape[1:]), x[-1:]]) if len(x) > 1 else x
 
 
@@ -34,7 +35,7 @@ def badly_scaled(x: Tensor) -> Tensor:
 
 
 def uncentred(x: Tensor) -> Tensor:
-    """Inputs far from zero mean: 3 is added to every number."""
+    """A mean far from zero: 3 is added to every feature."""
     return x + 3
 
 
@@ -44,14 +45,14 @@ def dead(x: Tensor) -> Tensor:
 
 
 def constant(x: Tensor) -> Tensor:
-    """Every sample and position is the first one: A has rank one."""
+    """Every sample and position equals the first: A has rank one."""
     return x[:1].reshape(-1, x.shape[-1])[:1].expand(x[..., 0].numel(), -1).reshape(x.shape)
 
 
 def whitened(x: Tensor) -> Tensor:
     """A is a multiple of I, or of a projection where rows are few: no basis is special.
 
-    The same with a bias, where there are rows enough for a mean of zero.
+    With more rows than features their mean is zero, so that it holds for A with a bias, too.
     """
     rows = x.reshape(-1, x.shape[-1])
     if len(rows) > rows.shape[1]:
@@ -78,32 +79,35 @@ def _orthonormal(rows: Tensor) -> Tensor:
 
 
 def zero(x: Tensor) -> Tensor:
-    """Nothing at all: a weight without a bias has no gradient."""
+    """Zeros only: a weight without a bias has no gradient."""
     return torch.zeros_like(x)
 
 
-DATA_FAMILIES: tuple[Data, ...] = (
+# To be drawn with ``weighted``: who stands here several times is drawn so many times as often.
+OF_ANY_SIZE: tuple[Data, ...] = (
     *(plain, badly_scaled, uncentred, plain, duplicated, one_hot, plain, dead),
     *(badly_scaled, constant, uncentred, zero),
 )
 # Those that leave a rate exp(f) within float32.
 TAME: tuple[Data, ...] = (plain, duplicated, one_hot, plain, dead, constant, zero)
 # Those whose corner is in the rows that a Linear sees; the patches of an image have none of it.
+# Three times over, since few families of networks can have them.
 OF_ROWS: tuple[Data, ...] = (whitened, orthogonal, whitened) * 3
 
 
 def saturate(model: nn.Module) -> None:
-    """Logits 32 times as large, so that probabilities are 0 or 1 to a digit or to all."""
+    """Make the logits 32 times as large: probabilities are 0 or 1 to a digit or to all."""
     with torch.no_grad():
         for parameter in _head(model).parameters():
             parameter.mul_(32)
 
 
 def every_with_every(model: nn.Module, N: int) -> tuple[Tensor, Tensor]:
-    """Numbers of inputs and of labels for N samples, N even: two inputs, each with N / 2 labels.
+    """Pair each of two inputs with each of N / 2 labels: (input index [N], label index [N]).
 
-    The weight of the head becomes zero, so that its output gradients hang on labels alone: there
-    KFAC is the empirical Fisher, and all other layers have no gradient.
+    N is even. The head's weight becomes zero, so that its output gradients depend on the labels
+    alone. On such data KFAC is exact for the head under the empirical Fisher, and no other layer
+    has a gradient.
     """
     with torch.no_grad():
         _head(model).weight.zero_()

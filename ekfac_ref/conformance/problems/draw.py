@@ -5,7 +5,8 @@ from itertools import zip_longest
 from typing import TypeVar
 from zlib import crc32
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as with_seed
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from torch import nn
@@ -25,52 +26,49 @@ QUIET = settings(deadline=None, database=None, suppress_health_check=list(Health
 
 
 @st.composite
-def questions(
+def problems_for(
     draw: Draw, abilities: Abilities, families: tuple[Family, ...] | None = None
 ) -> Problem:
-    """A problem that the subject has said it can answer, of these families of networks or any."""
+    """A problem that a subject with these abilities must answer, of these families or of any."""
     networks = problems(families or families_for(abilities), dtypes=abilities.dtypes)
-    network: Drawn = draw(networks.filter(_within(abilities)))
+    network: Drawn = draw(networks.filter(lambda drawn: _is_within(abilities, drawn)))
     if not abilities.bias:
         _drop_biases(network.model)
     fisher = draw(st.sampled_from(abilities.fishers))()
     sharing = draw(st.sampled_from(abilities.sharings))()
     problem = network.problem(fisher, sharing)
     modules = dict(problem.model.named_modules())
-    mine = [
-        layer.name
-        for layer in find_layers(problem.model)
-        if isinstance(modules[layer.name], abilities.layers)
-    ]
-    return (
-        problem
-        if len(mine) == len(find_layers(problem.model))
-        else replace(problem, layers=tuple(mine))
-    )
+    names = [layer.name for layer in find_layers(problem.model)]
+    mine = [name for name in names if isinstance(modules[name], abilities.layers)]
+    return problem if mine == names else replace(problem, layers=tuple(mine))
 
 
-def draw_problems(abilities: Abilities, count: int, seed_: int) -> list[Problem]:
-    """``count`` of them, the same ones for the same seed.
+def draw_problems(abilities: Abilities, count: int, seed: int) -> list[Problem]:
+    """``count`` problems that a subject with these abilities must answer.
 
-    The families of networks take turns: left alone, Hypothesis dwells on one for long.
+    The same seed gives the same problems while the code that is imported stays the same:
+    Hypothesis also tries numbers that it finds there. The families of networks take turns, since
+    Hypothesis, left alone, dwells on one for long.
     """
     families = families_for(abilities)
     each = -(-count // len(families))
-    by_family = [of_one_family(abilities, family, each, seed_) for family in families]
+    by_family = [of_one_family(abilities, family, each, seed) for family in families]
     in_turn = [p for turn in zip_longest(*by_family) for p in turn if p is not None]
     return in_turn[:count]
 
 
-def of_one_family(abilities: Abilities, family: Family, count: int, seed_: int) -> list[Problem]:
-    """Whatever comes, Fishers and sharings in turn."""
+def of_one_family(abilities: Abilities, family: Family, count: int, seed: int) -> list[Problem]:
+    """Up to ``count`` problems with networks of one family, Fishers and sharings in turn.
+
+    Fewer, or none, where the family has nothing that the subject can do.
+    """
     found: list[Problem] = []
     for number in range(count):
-        strategy = questions(_in_turn(abilities, number), (family,))
-        # Families do not share a seed: they would share likelihoods and data.
-        which = f"{family.__name__} {seed_} {number}"
+        strategy = problems_for(_in_turn(abilities, number), (family,))
         try:
-            found.append(drawn(strategy, which))
-        except Unsatisfiable:  # a family may have nothing that the subject can do
+            # Families do not share a seed: they would share likelihoods and data.
+            found.append(drawn(strategy, f"{family.__name__} {seed} {number}"))
+        except Unsatisfiable:
             break
     return found
 
@@ -83,10 +81,10 @@ def _in_turn(abilities: Abilities, turn: int) -> Abilities:
 
 
 def drawn(strategy: st.SearchStrategy[T], which: str) -> T:
-    """Any of them, the same one for the same ``which``.
+    """One example of the strategy, another for every ``which``.
 
-    In a run of its own, since one for many dwells on variations of a few. The first of a run is
-    always the simplest, and the second is as random as can be.
+    In a run of Hypothesis of its own, since one for many dwells on variations of a few. The first
+    of a run is always the simplest, and the second is as random as can be.
     """
     found: list[T] = []
 
@@ -95,7 +93,7 @@ def drawn(strategy: st.SearchStrategy[T], which: str) -> T:
     def collect(example: T) -> None:
         found.append(example)
 
-    seed(crc32(which.encode()))(collect)()
+    with_seed(crc32(which.encode()))(collect)()
     return found[-1]
 
 
@@ -118,7 +116,7 @@ _KINDS: dict[Family, set[str]] = {
 
 
 def families_for(abilities: Abilities) -> tuple[Family, ...]:
-    """Those with the layers that they are there for among the subject's."""
+    """The families with the layers that they are there for among the subject's."""
     names = {kind.__name__ for kind in abilities.layers}
     left_out = {nets.masked_tokens} if not abilities.masks else set()
     if not abilities.positions:
@@ -137,14 +135,11 @@ def families_for(abilities: Abilities) -> tuple[Family, ...]:
     return kept
 
 
-def _within(abilities: Abilities):  # type: ignore[no-untyped-def]
-    def supported(drawn: Drawn) -> bool:
-        layers = {m for m in drawn.model.modules() if next(m.parameters(False), None) is not None}
-        return (
-            type(drawn.likelihood) in abilities.likelihoods
-            and (abilities.shared_weights or not drawn.corners & {"called twice", "tied"})
-            and (abilities.positions or "T > 1" not in drawn.corners)
-            and any(isinstance(m, abilities.layers) for m in layers)
-        )
-
-    return supported
+def _is_within(abilities: Abilities, drawn: Drawn) -> bool:
+    layers = {m for m in drawn.model.modules() if next(m.parameters(False), None) is not None}
+    return (
+        type(drawn.likelihood) in abilities.likelihoods
+        and (abilities.shared_weights or not drawn.corners & {"called twice", "tied"})
+        and (abilities.positions or "T > 1" not in drawn.corners)
+        and any(isinstance(m, abilities.layers) for m in layers)
+    )

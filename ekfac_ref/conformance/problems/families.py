@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ekfac_ref.conformance.problems.image_families import convolutions, same, transposed, wrapped
-from ekfac_ref.conformance.problems.layers import Draw, activation, head, linears, small
+from ekfac_ref.conformance.problems.layers import (
+    Draw,
+    activation,
+    head,
+    linears,
+    small,
+    weighted,
+)
 from ekfac_ref.conformance.problems.networks import (
     MaskedMean,
     Mixing,
@@ -24,8 +31,8 @@ _some = st.integers(2, 3)
 
 
 def vectors(draw: Draw, K: int) -> Network:
-    """Linear layers on vectors, one position per sample."""
-    depth = draw(st.sampled_from([1, 2, 3, 4, 3]))
+    """Linear layers on vectors, one to four of them before the head."""
+    depth = draw(weighted(1, 2, 3, 4, 3))
     widths = [*draw(st.tuples(*[st.integers(1, 4)] * depth)), K]
     model, corners = linears(draw, widths)
     return Network(model, lambda n, fill: fill(n, widths[0]), (), corners | {"linear"})
@@ -44,8 +51,8 @@ def tagger(draw: Draw, K: int) -> Network:
 
 
 def mixing_tagger(draw: Draw, K: int) -> Network:
-    """A tagger in which every token reaches every other before the head, as in attention."""
-    T = draw(st.sampled_from([2, 3, 3]))
+    """A tagger where every token has reached every other before the head, as in attention."""
+    T = draw(weighted(2, 3, 3))
     network = _on_tokens(draw, K, T, Mixing(), (T,))
     return replace(network, corners=network.corners | {"mixing tokens"})
 
@@ -102,7 +109,7 @@ def pairs(draw: Draw, K: int) -> Network:
 def words(draw: Draw, K: int) -> Network:
     """An embedding, in most draws with padding_idx, its mean over tokens, a head."""
     V, T, d = draw(st.integers(2, 4)), draw(st.integers(1, 3)), draw(small)
-    padding_idx = draw(st.sampled_from([0, 0, 0, None]))
+    padding_idx = draw(weighted(0, 0, 0, None))
     seed = draw(st.integers(0, 99))
 
     def inputs(n: int, fill: Callable[..., Tensor]) -> Tensor:
@@ -124,5 +131,4 @@ FAMILIES: tuple[Family, ...] = (
     *(vectors, tokens, tagger, mixing_tagger, masked_tokens),
     *(convolutions, same, wrapped, transposed, pairs, words),
 )
-one_position_families: tuple[Family, ...] = (vectors, pairs)
-tagging_families: tuple[Family, ...] = (tagger, mixing_tagger)
+TAGGERS: tuple[Family, ...] = (tagger, mixing_tagger)

@@ -11,7 +11,7 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
-from ekfac_ref.conformance.problems.layers import Draw, activation, head
+from ekfac_ref.conformance.problems.layers import Draw, activation, head, weighted
 from ekfac_ref.conformance.problems.networks import Network
 
 _CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -23,12 +23,12 @@ _TRANSPOSED: dict[int, type[nn.Module]] = {
 _AXES = st.integers(1, 3)
 _EXTENTS = {1: st.sampled_from([2, 1, 3]), 2: st.sampled_from([2, 1, 3]), 3: st.integers(1, 2)}
 _ONE_OR_TWO, _NONE_OR_ONE = st.integers(1, 2), st.integers(0, 1)
-_CHANNELS = st.sampled_from([(1, 1), (2, 2), (2, 1), (2, 2), (1, 2)])  # in and out
+_CHANNELS = weighted((1, 1), (2, 2), (2, 1), (2, 2), (1, 2))  # in and out
 _STRIDES = st.sampled_from([2, 3])
 
 
 def convolutions(draw: Draw, K: int) -> Network:
-    """Any stride, dilation and zero padding, and inputs that the last patch does not reach."""
+    """A convolution of any stride, dilation and zero padding that may leave inputs over."""
     axes = draw(_AXES)
     kernel, dilation = _per_axis(draw, axes, _EXTENTS[axes]), _per_axis(draw, axes, _ONE_OR_TWO)
     stride = _per_axis(draw, axes, st.integers(1, 3), last=_STRIDES)
@@ -36,7 +36,7 @@ def convolutions(draw: Draw, K: int) -> Network:
     reach = _reach(kernel, dilation)
     # Up to two outputs to an axis, two on the last, and any number of inputs left over.
     more = [draw(st.integers(0, 2 * s - 1)) for s in stride[:-1]]
-    more += [stride[-1] + draw(st.sampled_from([1, 0, 1, stride[-1] - 1]))]
+    more += [stride[-1] + draw(weighted(1, 0, 1, stride[-1] - 1))]
     size = [max(1, r - 2 * p + n) for r, p, n in zip(reach, padding, more, strict=True)]
     by_axis = list(zip(size, padding, reach, stride, strict=True))
     corners = {"remainder"} if any((n + 2 * p - r) % s for n, p, r, s in by_axis) else set()
@@ -47,7 +47,7 @@ def convolutions(draw: Draw, K: int) -> Network:
 
 
 def same(draw: Draw, K: int) -> Network:
-    """Padded with zeros to the same size, on the last axis by an odd number of them."""
+    """A convolution padded with zeros to the same size, by an odd number on the last axis."""
     axes = draw(_AXES)
     kernel = _per_axis(draw, axes, _EXTENTS[axes], last=st.just(2))
     dilation = _per_axis(draw, axes, _ONE_OR_TWO, last=st.sampled_from([1, 3]))
@@ -57,7 +57,7 @@ def same(draw: Draw, K: int) -> Network:
 
 
 def wrapped(draw: Draw, K: int) -> Network:
-    """Padded with the image itself."""
+    """A convolution of an image that is padded with its own pixels."""
     axes = draw(_AXES)
     kernel = _per_axis(draw, axes, _EXTENTS[axes])
     padding = _per_axis(draw, axes, _NONE_OR_ONE, last=st.just(1))
@@ -93,7 +93,7 @@ def _per_axis(
     numbers: st.SearchStrategy[int],
     last: st.SearchStrategy[int] | None = None,
 ) -> tuple[int, ...]:
-    """One number for each; the last axis may have a strategy of its own."""
+    """A number for every axis; the last may have a strategy of its own."""
     return (*(draw(numbers) for _ in range(axes - 1)), draw(numbers if last is None else last))
 
 
@@ -111,7 +111,7 @@ def _network(
     corners: set[str],
 ) -> Network:
     """The convolution, then a Linear on all that is left."""
-    groups = draw(st.sampled_from([1, 1, 2, 3]))
+    groups = draw(weighted(1, 1, 2, 3))
     # Two and two, or there is nothing to transpose.
     each_in, each_out = (2, 2) if kinds is _TRANSPOSED else draw(_CHANNELS)
     c_in, c_out = groups * each_in, groups * each_out

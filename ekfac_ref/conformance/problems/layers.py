@@ -17,8 +17,17 @@ Corners = frozenset[str]
 small = st.integers(1, 3)
 
 
+def weighted(*choices: Any) -> st.SearchStrategy[Any]:
+    """One of these; what stands here several times is drawn so many times as often.
+
+    What a draw shrinks to stands first, and equal choices stand apart from one another, since
+    Hypothesis favours some positions of a list.
+    """
+    return st.sampled_from(choices)
+
+
 def activation(draw: Draw) -> tuple[nn.Module, Corners]:
-    """Smooth, none, or ReLU in place."""
+    """An activation that is smooth, no activation, or a ReLU in place."""
     kind = draw(st.sampled_from([nn.Tanh, nn.Sigmoid, nn.Identity, nn.ReLU]))
     if kind is nn.ReLU:
         return nn.ReLU(inplace=True), frozenset({"in-place activation"})
@@ -40,8 +49,7 @@ def linears(draw: Draw, widths: list[int]) -> tuple[nn.Sequential, Corners]:
     return nn.Sequential(*modules), frozenset(corners)
 
 
-# Alternating, since Hypothesis favours some positions of a list.
-_HEADS = (
+_HEADS = weighted(
     *("plain", "one bias of two", "plain", "called twice", "plain"),
     *("one bias of two", "plain", "tied", "plain"),
 )
@@ -49,7 +57,7 @@ _HEADS = (
 
 def head(draw: Draw, d: int, K: int) -> tuple[nn.Module, Corners]:
     """From d features to K outputs, in some draws by way of a weight that is used twice."""
-    kind = draw(st.sampled_from(_HEADS))
+    kind = draw(_HEADS)
     if kind == "plain":
         return nn.Linear(d, K), frozenset()
     h = draw(st.integers(2, 3))

@@ -9,28 +9,28 @@ from torch import Tensor, nn
 
 
 class TokenMean(nn.Module):
-    """Mean over the token axis of ``[N, T, d]``."""
+    """The mean over the token axis, [N, T, d] to [N, d]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(1)
 
 
 class Mixing(nn.Module):
-    """Every token of ``[N, T, d]`` gets something of every other."""
+    """Adds the mean over tokens to every token, [N, T, d] to [N, T, d]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x + x.mean(1, keepdim=True)
 
 
 class ClassesFirst(nn.Module):
-    """``[N, T, C]`` to torch's own layout ``[N, C, T]``."""
+    """Puts the classes where torch has them, [N, T, C] to [N, C, T]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.transpose(1, 2)
 
 
 class MaskedMean(nn.Module):
-    """Body on every token, mean over those that the mask counts, head. Inputs: x and mask."""
+    """A body on every token, the mean over those that count, a head: x [N, T, d], mask [N, T]."""
 
     def __init__(self, body: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class MaskedMean(nn.Module):
 
 
 class CalledTwice(nn.Module):
-    """One square layer applied twice in depth, then a head."""
+    """One square layer applied twice in depth, then a head, [N, d] to [N, K]."""
 
     def __init__(self, shared: nn.Module, activation: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class CalledTwice(nn.Module):
 
 
 class TwoInputs(nn.Module):
-    """Bilinear on a pair of inputs, then a head."""
+    """A bilinear layer on a pair of inputs, [N, i] and [N, j], then a head to [N, K]."""
 
     def __init__(self, bilinear: nn.Bilinear, activation: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -66,14 +66,15 @@ class TwoInputs(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network and how to make inputs for it.
+    """A network and how to make inputs for it: what a family draws, and ``problems`` fills.
 
     Attributes:
-        model: without values yet (torch's defaults).
-        inputs: (number of samples, a float-filler) to inputs.
-        token_shape: axes of the outputs in front of their last one, () for one vector per sample.
+        model: with torch's own parameters, in place of which others are drawn.
+        inputs: (N, fill) to inputs of N samples, where fill(*shape) gives numbers of that shape.
+        token_shape: (T,) where outputs are [N, T, K], a loss term for every position; () where
+            they are [N, K].
         corners: names of the corners that this network reaches by its structure.
-        mask: inputs to which positions count, or None.
+        mask: inputs to a bool [N, T], True at the positions that count; None where all do.
     """
 
     model: nn.Module

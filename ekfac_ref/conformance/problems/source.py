@@ -1,4 +1,4 @@
-"""A problem as Python that runs alone: the model, its values, the data, and a law asked of it."""
+"""A problem as Python that runs alone: the model, its values, the data, and a question about it."""
 
 import inspect
 import textwrap
@@ -12,138 +12,115 @@ from ekfac_ref.conformance.problems import networks
 from ekfac_ref.question.problem import Problem
 
 WIDTH = 96
-# A piece of source: a text, or an opening bracket, the pieces between commas, a closing one.
-Piece = str | tuple[str, list[Any], str]
+# Source to be laid out: a text, or an opening bracket, the parts between commas, a closing one.
+_Piece = str | tuple[str, list[Any], str]
 
 
 def script(problem: Problem, law: str | None, subject: str | None) -> str:
-    """Source that rebuilds the problem and asks the law of it, or without one every law.
+    """Source that rebuilds the problem and prints what ``ask`` finds: {law: None or LawBroken}.
 
-    It prints ``{law: None where it holds, LawBroken where not}``. ``subject`` is what ``ekfac-ref
-    check`` takes; None leaves the line to the reader.
+    ``law`` is the name of the only one to ask, None for all of them. ``subject`` is what
+    ``ekfac-ref check`` takes; None leaves a line to the reader.
     """
-    code = _Code(problem.dtype)
+    lines = [*_problem(problem), "", *_question(law, subject)]
+    return _HEADER.format(dtype=problem.dtype) + "\n".join(lines) + "\n"
+
+
+_HEADER = """\
+import torch
+from torch import nn
+
+import ekfac_ref as ek
+from ekfac_ref import conformance as ct
+
+dtype = {dtype}
+
+
+def floats(values):
+    return torch.tensor(values, dtype=dtype)
+
+
+"""
+
+
+def _problem(problem: Problem) -> list[str]:
+    """The model, the batches, the record."""
+    dtype = problem.dtype
+    batches: list[_Piece] = [("(", [_value(v, dtype) for v in b], ")") for b in problem.batches]
+    arguments: list[_Piece] = ["model", "batches", _call(problem.likelihood)]
+    arguments += [("fisher=", [_call(problem.fisher)], "")]
+    arguments += [("sharing=", [_call(problem.sharing)], "")]
+    if problem.layers is not None:
+        arguments.append(f"layers={tuple(problem.layers)!r}")
+    if problem.mask is not None:
+        arguments.append('mask=lambda inputs: inputs["mask"]')
+    return [
+        *(*_model(problem.model, dtype), ""),
+        *(*_laid_out(("[", batches, "]"), "batches = "), ""),
+        *_laid_out(("ek.Problem(", arguments, ")"), "problem = "),
+    ]
+
+
+def _model(model: nn.Module, dtype: torch.dtype) -> list[str]:
+    """The constructor, then what is shared, then values."""
+    mode = "train" if model.training else "eval"
+    lines = [*_laid_out(_call(model), "model = "), f"model.to(dtype).{mode}()"]
+    lines += [
+        f"model.set_submodule({name!r}, model.get_submodule({first!r}))"
+        for first, name in _twice(model.named_modules(remove_duplicate=False))
+    ]
+    for first, name in _twice(model.named_parameters(remove_duplicate=False)):
+        owner, _, attribute = name.rpartition(".")
+        tied = f"model.get_submodule({owner!r}).{attribute} = model.get_parameter({first!r})"
+        lines.append(f"{tied}  # tied")
+    parameters = list(model.named_parameters())
+    lines += [
+        f"model.get_parameter({name!r}).requires_grad_(False)"
+        for name, parameter in parameters
+        if not parameter.requires_grad
+    ]
+    lines.append("with torch.no_grad():")
+    for name, parameter in parameters:
+        copied = (".copy_(", [_tensor(parameter.detach(), dtype)], ")")
+        lines += _laid_out(copied, f"    model.get_parameter({name!r})", indent=4)
+    return lines
+
+
+def _question(law: str | None, subject: str | None) -> list[str]:
     loaded = "...  # yours" if subject is None else f"ct.load({subject!r})"
     laws = "" if law is None else f", [{law!r}]"
-    lines = [
-        *("import torch", "from torch import nn", ""),
-        *("import ekfac_ref as ek", "from ekfac_ref import conformance as ct", ""),
-        *code.helper(),
-        *code.model(problem.model),
-        "",
-        *code.data(problem),
-        "",
-        *code.problem(problem),
-        "",
-        f"subject = {loaded}",
-        f"print(ct.ask(subject, problem{laws}))",
-    ]
-    return "\n".join(lines) + "\n"
+    return [f"subject = {loaded}", f"print(ct.ask(subject, problem{laws}))"]
 
 
-class _Code:
-    """Source in pieces, floats in one dtype."""
+def _call(thing: Any) -> _Piece:
+    """The constructor's call, by its signature: attributes have its parameters' names."""
+    kind = type(thing)
+    if kind is nn.Sequential:
+        return ("nn.Sequential(", [_call(child) for child in thing], ")")
+    arguments: list[_Piece] = []
+    for name, parameter in inspect.signature(kind).parameters.items():
+        # dtype, device and the like are no attributes: they are told in another way.
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or not hasattr(
+            thing, name
+        ):
+            continue
+        value = _argument(name, getattr(thing, name))
+        if parameter.default is inspect.Parameter.empty:
+            arguments.append(_call(value) if isinstance(value, nn.Module) else repr(value))
+        elif value != parameter.default:
+            arguments.append(f"{name}={value!r}")
+    homes = {nn: "nn", networks: "ct.networks"}
+    home = next((homes[m] for m in homes if getattr(m, kind.__name__, None) is kind), "ek")
+    return (f"{home}.{kind.__name__}(", arguments, ")")
 
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
 
-    def helper(self) -> list[str]:
-        """Lines that state the dtype, and a function that makes tensors of it."""
-        return [
-            f"dtype = {self.dtype}",
-            "",
-            "",
-            "def floats(values):",
-            "    return torch.tensor(values, dtype=dtype)",
-            "",
-            "",
-        ]
-
-    def model(self, model: nn.Module) -> list[str]:
-        """Lines that make the model: its constructor, then what is shared, then its values."""
-        mode = "train" if model.training else "eval"
-        lines = [*_laid_out(self._call(model), "model = "), f"model.to(dtype).{mode}()"]
-        lines += [
-            f"model.set_submodule({name!r}, model.get_submodule({first!r}))"
-            for first, name in _twice(model.named_modules(remove_duplicate=False))
-        ]
-        for first, name in _twice(model.named_parameters(remove_duplicate=False)):
-            owner, _, attribute = name.rpartition(".")
-            lines.append(
-                f"model.get_submodule({owner!r}).{attribute} = model.get_parameter({first!r})  "
-                "# tied"
-            )
-        values = list(model.named_parameters())
-        lines += [
-            f"model.get_parameter({name!r}).requires_grad_(False)"
-            for name, parameter in values
-            if not parameter.requires_grad
-        ]
-        lines.append("with torch.no_grad():")
-        for name, parameter in values:
-            before = f"    model.get_parameter({name!r})"
-            value = self._tensor(parameter.detach())
-            lines += _laid_out((".copy_(", [value], ")"), before, indent=4)
-        return lines
-
-    def data(self, problem: Problem) -> list[str]:
-        """Lines that make the list of batches, numbers written out."""
-        batches: list[Piece] = [("(", [self._value(v) for v in b], ")") for b in problem.batches]
-        return _laid_out(("[", batches, "]"), "batches = ")
-
-    def problem(self, problem: Problem) -> list[str]:
-        """Lines that make the Problem of model, batches and choices."""
-        arguments: list[Piece] = ["model", "batches", self._call(problem.likelihood)]
-        arguments += [("fisher=", [self._call(problem.fisher)], "")]
-        arguments += [("sharing=", [self._call(problem.sharing)], "")]
-        if problem.layers is not None:
-            arguments.append(f"layers={tuple(problem.layers)!r}")
-        if problem.mask is not None:
-            arguments.append('mask=lambda inputs: inputs["mask"]')
-        return _laid_out(("ek.Problem(", arguments, ")"), "problem = ")
-
-    def _call(self, thing: Any) -> Piece:
-        """The constructor's call, by its signature: attributes have its parameters' names."""
-        kind = type(thing)
-        if kind is nn.Sequential:
-            return ("nn.Sequential(", [self._call(child) for child in thing], ")")
-        arguments: list[Piece] = []
-        for name, parameter in inspect.signature(kind).parameters.items():
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                continue
-            if not hasattr(thing, name):  # dtype, device and the like: told in another way
-                continue
-            value = _argument(name, getattr(thing, name))
-            if parameter.default is inspect.Parameter.empty:
-                arguments.append(self._call(value) if isinstance(value, nn.Module) else repr(value))
-            elif value != parameter.default:
-                arguments.append(f"{name}={value!r}")
-        return (f"{self._name(kind)}(", arguments, ")")
-
-    def _name(self, kind: type) -> str:
-        if getattr(nn, kind.__name__, None) is kind:
-            return f"nn.{kind.__name__}"
-        if kind.__module__ == networks.__name__:
-            return f"ct.networks.{kind.__name__}"
-        return f"ek.{kind.__name__}"
-
-    def _value(self, value: Any) -> Piece:
-        """Inputs or targets: a tensor, or a tuple or dict of them."""
-        if isinstance(value, dict):
-            items: list[Piece] = [(f"{k!r}: ", [self._value(v)], "") for k, v in value.items()]
-            return ("{", items, "}")
-        if isinstance(value, tuple):
-            return ("(", [self._value(v) for v in value], ",)" if len(value) == 1 else ")")
-        return self._tensor(value)
-
-    def _tensor(self, x: Tensor) -> Piece:
-        if x.numel() == 0:
-            return f"torch.zeros({tuple(x.shape)}, dtype={x.dtype})"
-        if x.dtype == self.dtype:
-            return ("floats(", [_nested(x.tolist())], ")")
-        if x.dtype in (torch.int64, torch.bool):  # what torch makes of such a list anyway
-            return ("torch.tensor(", [_nested(x.tolist())], ")")
-        return ("torch.tensor(", [_nested(x.tolist()), f"dtype={x.dtype}"], ")")
+def _argument(name: str, value: Any) -> Any:
+    """An attribute as the argument that it came from."""
+    if name == "bias":  # a parameter or None
+        return value is not None
+    if isinstance(value, tuple) and len(set(value)) == 1:
+        return value[0]  # the same on every axis
+    return value
 
 
 def _twice(named: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
@@ -156,29 +133,32 @@ def _twice(named: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
     ]
 
 
-def _argument(name: str, value: Any) -> Any:
-    """An attribute as the argument that it came from."""
-    if name == "bias":  # a parameter or None
-        return value is not None
-    if isinstance(value, tuple) and len(set(value)) == 1:
-        return value[0]  # the same on every axis
-    return value
+def _value(value: Any, dtype: torch.dtype) -> _Piece:
+    """Inputs or targets: a tensor, or a tuple or dict of them."""
+    if isinstance(value, dict):
+        return ("{", [(f"{k!r}: ", [_value(v, dtype)], "") for k, v in value.items()], "}")
+    if isinstance(value, tuple):
+        return ("(", [_value(v, dtype) for v in value], ",)" if len(value) == 1 else ")")
+    return _tensor(value, dtype)
 
 
-def _nested(values: Any) -> Piece:
+def _tensor(x: Tensor, dtype: torch.dtype) -> _Piece:
+    if x.numel() == 0:
+        return f"torch.zeros({tuple(x.shape)}, dtype={x.dtype})"
+    if x.dtype == dtype:
+        return ("floats(", [_nested(x.tolist())], ")")
+    # What torch makes of such a list anyway needs no dtype.
+    told = [] if x.dtype in (torch.int64, torch.bool) else [f"dtype={x.dtype}"]
+    return ("torch.tensor(", [_nested(x.tolist()), *told], ")")
+
+
+def _nested(values: Any) -> _Piece:
     if not isinstance(values, list):
         return repr(values)
     return ("[", [_nested(value) for value in values], "]")
 
 
-def _flat(piece: Piece) -> str:
-    if isinstance(piece, str):
-        return piece
-    opening, inner, closing = piece
-    return f"{opening}{', '.join(_flat(part) for part in inner)}{closing}"
-
-
-def _laid_out(piece: Piece, before: str, indent: int = 0, after: str = "") -> list[str]:
+def _laid_out(piece: _Piece, before: str, indent: int = 0, after: str = "") -> list[str]:
     """In one line where it fits, else one part to a line, and plain numbers filled up to the width.
 
     ``before`` stands in front of the first line, ``after`` behind the last.
@@ -190,12 +170,16 @@ def _laid_out(piece: Piece, before: str, indent: int = 0, after: str = "") -> li
     if len(inner) == 1:  # nothing to choose: go on inside, in the same line
         return _laid_out(inner[0], before + opening, indent, closing + after)
     space = " " * (indent + 4)
-    if all(isinstance(part, str) for part in inner) and opening == "[":
-        numbers = _flat(("", inner, ""))
-        filled = textwrap.wrap(numbers, WIDTH - indent - 4, break_on_hyphens=False)
-        lines = [space + line for line in filled]
+    if opening == "[" and all(isinstance(part, str) for part in inner):
+        numbers = textwrap.wrap(", ".join(inner), WIDTH - len(space), break_on_hyphens=False)
+        lines = [space + line for line in numbers]
     else:
-        lines = []
-        for part in inner:
-            lines += _laid_out(part, space, indent + 4, ",")
+        lines = [line for part in inner for line in _laid_out(part, space, indent + 4, ",")]
     return [before + opening, *lines, " " * indent + closing + after]
+
+
+def _flat(piece: _Piece) -> str:
+    if isinstance(piece, str):
+        return piece
+    opening, inner, closing = piece
+    return f"{opening}{', '.join(map(_flat, inner))}{closing}"

@@ -6,7 +6,7 @@ Structure is drawn by Hypothesis, so it shrinks; values come from a seed, either
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import log2
 from typing import Any
 
@@ -16,20 +16,28 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.conformance.problems import data
-from ekfac_ref.conformance.problems.families import FAMILIES, Family, tagging_families
-from ekfac_ref.conformance.problems.layers import Draw, small
-from ekfac_ref.conformance.problems.networks import ClassesFirst
+from ekfac_ref.conformance.problems.families import FAMILIES, TAGGERS, Family
+from ekfac_ref.conformance.problems.layers import Draw, weighted
+from ekfac_ref.conformance.problems.networks import ClassesFirst, Network
 from ekfac_ref.question.columns import Exact, Fisher
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from ekfac_ref.question.problem import Problem
-from ekfac_ref.question.sharing import Expand, Reduce, Sharing
+from ekfac_ref.question.sharing import Expand, Sharing
 
 seeds = st.integers(0, 2**16)
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A problem without its Fisher and sharing, and the corners that it reaches."""
+    """A problem without its Fisher and sharing, as ``problems`` draws it.
+
+    Attributes:
+        model: with the drawn parameters, in eval mode.
+        batches: (inputs, targets), inputs a tensor, a tuple or a dict of tensors.
+        likelihood: of the targets, float [n, K] or [n, T, K], or class numbers [n] or [n, T].
+        mask: inputs to a bool [n, T], True at the positions that count; None where all do.
+        corners: names of the corners of the algebra that it reaches, for tests to count.
+    """
 
     model: nn.Module
     batches: list[tuple[Any, Tensor]]
@@ -56,8 +64,8 @@ class Drawn:
         return f"Drawn({self.model}, {self.likelihood}, batches of {sizes}, {sorted(self.corners)})"
 
 
-def _filler(lattice: bool, seed: int, dtype: torch.dtype) -> Callable[..., Tensor]:
-    """Numbers of any shape, one draw after another."""
+def filler(lattice: bool, seed: int, dtype: torch.dtype) -> Callable[..., Tensor]:
+    """A source of numbers: ``fill(*shape)`` is a tensor of the next ones, in this dtype."""
     generator = torch.Generator().manual_seed(seed)
 
     def fill(*shape: int) -> Tensor:
@@ -68,31 +76,12 @@ def _filler(lattice: bool, seed: int, dtype: torch.dtype) -> Callable[..., Tenso
     return fill
 
 
-_DTYPES = (torch.float64, torch.float64, torch.float32, torch.bfloat16)
+_DTYPES = (torch.float64, torch.float64, torch.float32, torch.bfloat16)  # for ``weighted``
 # Sizes of batches, uneven but for one sample and for one batch; the first is what shrinks to.
 _CUTS = st.sampled_from(
     [(1,), (2, 1), (1, 2), (3, 1, 2), (1, 3), (2, 3), (3,), (1, 2, 1), (2, 1, 3), (3, 1)]
 )
 lattice_first = st.sampled_from([True, False])  # shrinks to what can be read
-fills = st.builds(_filler, lattice_first, seeds, st.just(torch.float64))
-sharings = st.sampled_from([Expand(), Reduce()])
-bare_sizes = st.tuples(
-    st.integers(1, 5), st.integers(1, 3), st.integers(1, 3), st.tuples(st.integers(1, 4), small)
-)  # N, T, C, (d_out, d_in), as ``bare.generic`` takes them
-
-
-def orthogonal_matrix(d: int) -> st.SearchStrategy[Tensor]:
-    """A signed permutation, which can be read, or a generic orthogonal matrix."""
-
-    def signed(order: list[int], signs: list[int]) -> Tensor:
-        return torch.eye(d).double()[order] * torch.tensor(signs).double()
-
-    def generic(seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return torch.linalg.qr(torch.randn(d, d, generator=generator).double())[0]
-
-    signs = st.lists(st.sampled_from([-1, 1]), min_size=d, max_size=d)
-    return st.builds(signed, st.permutations(range(d)), signs) | st.builds(generic, seeds)
 
 
 @st.composite
@@ -105,48 +94,58 @@ def problems(
     """A network of one of the families with data: uneven batches, any likelihood and dtype."""
     family = draw(st.sampled_from(families))
     # One class has no Fisher, and taggers are there for classes.
-    K = draw(st.sampled_from([2, 3] if family in tagging_families else [2, 3, 1, 2, 3, 2]))
+    K = draw(st.sampled_from([2, 3]) if family in TAGGERS else weighted(2, 3, 1, 2, 3, 2))
     network = family(draw, K)
     likelihood = draw(_likelihoods(K, bool(network.token_shape)))
-    model, corners = network.model, network.corners | {type(likelihood).__name__}
-    if likelihood == Categorical(class_axis=1):
-        model, corners = nn.Sequential(model, ClassesFirst()), corners | {"classes first"}
     sizes = (1,) if one_sample else draw(_CUTS)
-    corners |= {"N = 1"} if sum(sizes) == 1 else frozenset()
-    corners |= {"uneven batches"} if len(set(sizes)) > 1 else frozenset()
-    dtype = draw(st.sampled_from([d for d in _DTYPES if d in dtypes]))
-    corners |= {str(dtype).removeprefix("torch.")}
-    fill = _filler(draw(lattice_first), draw(seeds), dtype)
-    model = _with_values(model, fill, dtype)
+    N = sum(sizes)
+    dtype = draw(weighted(*(d for d in _DTYPES if d in dtypes)))
+    fill = filler(draw(lattice_first), draw(seeds), dtype)
+    model = _with_values(network.model, fill, dtype)
     of_classes = isinstance(likelihood, Categorical | Bernoulli)
-    saturated = of_classes and draw(st.sampled_from([False, False, False, True]))
+    saturated = of_classes and draw(weighted(False, False, False, True))
     if saturated:
         data.saturate(model)
-        corners |= {"saturated"}
-    like = draw(_data(corners, tame=saturated or isinstance(likelihood, Poisson)))
-    inputs = tree_map(
-        lambda x: like(x) if x.dtype.is_floating_point else x, network.inputs(sum(sizes), fill)
-    )
-    if any(x.dtype.is_floating_point for x in tree_leaves(inputs)):
-        corners |= {f"{like.__name__} data"}
-    targets = _targets(likelihood, (sum(sizes), *network.token_shape), K, fill)
-    product = sum(sizes) in (4, 6) and not network.token_shape and "images" not in corners
-    if product and draw(st.sampled_from([False, True])):
-        of_input, of_label = data.every_with_every(model, sum(sizes))
+    like = draw(_data(network, tame=saturated or isinstance(likelihood, Poisson)))
+    inputs = _floats(like, network.inputs(N, fill))
+    targets = _targets(likelihood, (N, *network.token_shape), K, fill)
+    of_vectors = not network.token_shape and "images" not in network.corners
+    product = of_vectors and N in (4, 6) and draw(st.sampled_from([False, True]))
+    if product:
+        of_input, of_label = data.every_with_every(model, N)
         inputs, targets = tree_map(lambda x: x[of_input], inputs), targets[of_label]
-        corners |= {"product data"}
-    labelled = network.token_shape and isinstance(likelihood, Categorical)
-    if labelled and sum(sizes) > 1 and draw(st.sampled_from([True, True, False])):
+    of_labels = bool(network.token_shape) and isinstance(likelihood, Categorical)
+    ignored = of_labels and N > 1 and draw(weighted(True, True, False))
+    if ignored:
         targets[1::2, 0] = likelihood.ignore_index
-        corners |= {"ignored labels"}
-    batches = _cut(inputs, targets, sizes)
-    return Drawn(model, batches, likelihood, network.mask, frozenset(corners))
+    classes_first = likelihood == Categorical(class_axis=1)
+    reached = {
+        type(likelihood).__name__: True,
+        str(dtype).removeprefix("torch."): True,
+        "classes first": classes_first,
+        "N = 1": N == 1,
+        "uneven batches": len(set(sizes)) > 1,
+        "saturated": saturated,
+        f"{like.__name__} data": any(map(torch.is_floating_point, tree_leaves(inputs))),
+        "product data": product,
+        "ignored labels": ignored,
+    }
+    return Drawn(
+        nn.Sequential(model, ClassesFirst()).eval() if classes_first else model,
+        _cut(inputs, targets, sizes),
+        likelihood,
+        network.mask,
+        network.corners | {corner for corner, yes in reached.items() if yes},
+    )
 
 
-def _data(corners: frozenset[str], tame: bool) -> st.SearchStrategy[data.Data]:
-    families = data.TAME if tame else data.DATA_FAMILIES
-    of_rows = corners & {"linear", "tokens"}  # a mask would leave rows that are not white
-    return st.sampled_from(families + data.OF_ROWS if of_rows else families)
+def _data(network: Network, tame: bool) -> st.SearchStrategy[data.Data]:
+    of_rows = network.corners & {"linear", "tokens"}  # a mask would leave rows that are not white
+    return weighted(*(data.TAME if tame else data.OF_ANY_SIZE), *(data.OF_ROWS if of_rows else ()))
+
+
+def _floats(like: data.Data, inputs: Any) -> Any:
+    return tree_map(lambda x: like(x) if x.dtype.is_floating_point else x, inputs)
 
 
 def _likelihoods(K: int, of_positions: bool) -> st.SearchStrategy[Likelihood]:
@@ -155,8 +154,8 @@ def _likelihoods(K: int, of_positions: bool) -> st.SearchStrategy[Likelihood]:
     if K == 1:  # a softmax over one class has no Fisher
         return st.sampled_from(others)
     if of_positions:
-        return st.sampled_from([Categorical(class_axis=1), Categorical()] * 6 + others)
-    return st.sampled_from([Categorical(), *others, Categorical(), Poisson()])
+        return weighted(*[Categorical(class_axis=1), Categorical()] * 6, *others)
+    return weighted(Categorical(), *others, Categorical(), Poisson())
 
 
 def _with_values(model: nn.Module, fill: Callable[..., Tensor], dtype: torch.dtype) -> nn.Module:
@@ -184,13 +183,7 @@ def _targets(
 
 def _cut(inputs: Any, targets: Tensor, sizes: tuple[int, ...]) -> list[tuple[Any, Tensor]]:
     stops = list(accumulate(sizes))
-    starts = [0, *stops[:-1]]
-    if isinstance(inputs, dict):
-        pieces: list[Any] = [
-            {k: v[i:j] for k, v in inputs.items()} for i, j in zip(starts, stops, strict=True)
-        ]
-    elif isinstance(inputs, tuple):
-        pieces = [tuple(v[i:j] for v in inputs) for i, j in zip(starts, stops, strict=True)]
-    else:
-        pieces = [inputs[i:j] for i, j in zip(starts, stops, strict=True)]
-    return [(x, targets[i:j]) for x, i, j in zip(pieces, starts, stops, strict=True)]
+    return [
+        (tree_map(lambda x, i=i, j=j: x[i:j], inputs), targets[i:j])
+        for i, j in pairwise([0, *stops])
+    ]

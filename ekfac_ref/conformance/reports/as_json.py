@@ -1,4 +1,7 @@
-"""A report for programs: plain dicts, lists, strings and numbers."""
+"""A report for programs: plain dicts, lists, strings and numbers, ready for ``json.dumps``.
+
+The status of a law is the text that other reports print, one of the values of ``Status``.
+"""
 
 import math
 from typing import Any
@@ -8,7 +11,11 @@ from ekfac_ref.conformance.run.verdicts import Report, Trouble, Verdict
 
 
 def as_dict(report: Report, subject: str | None, rerun: str) -> dict[str, Any]:
-    """All of it; ``subject`` and ``rerun`` are how to ask again."""
+    """The whole report.
+
+    ``subject`` is the path that problems as Python load, None for an unknown one; ``rerun`` is the
+    command that makes the same run again.
+    """
     return {
         "subject": report.subject,
         "profile": report.profile,

@@ -6,16 +6,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ekfac_ref.conformance.diagnosis.blind_spots import Revealed
+from ekfac_ref.conformance.diagnosis.blind_spots import Noticed
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.reports.terminal import one_line
 
 
 def print_blind_spots(
-    console: Console, subject: str, found: Sequence[Revealed], laws: Sequence[Law], problems: int
+    console: Console, subject: str, found: Sequence[Noticed], laws: Sequence[Law], problems: int
 ) -> None:
-    """The mistakes that were not noticed, and why that may be."""
+    """Print the mistakes that were not noticed in the subject's place, and what to do about it."""
     hidden = [each for each in found if not each.by]
     if hidden:
         table = Table("mutant", "it looks as if the implementation", "shows on")

@@ -34,10 +34,10 @@ TONES = {
 
 @dataclass(frozen=True)
 class Picture:
-    """Expected and got of the layer that is furthest off.
+    """What is expected of the layer that is furthest off, and what the subject answers.
 
     Attributes:
-        png: in base64.
+        png: heat maps of the two matrices and of their difference, in base64.
         caption: which layer, how far off, and what to make of it.
     """
 
@@ -46,7 +46,11 @@ class Picture:
 
 
 def page(report: Report, on_trial: Subject, subject: str | None, rerun: str) -> str:
-    """HTML; the subject itself answers once more for every picture."""
+    """The report as HTML; ``on_trial`` answers once more for every picture.
+
+    ``subject`` is the path that problems as Python load, None for an unknown one; ``rerun`` is the
+    command that makes the same run again.
+    """
     source = files("ekfac_ref.conformance.reports").joinpath("page.html.j2").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {"printable": printable, "one_line": one_line}
@@ -70,7 +74,7 @@ def page(report: Report, on_trial: Subject, subject: str | None, rerun: str) -> 
 
 
 def picture(on_trial: Subject, verdict: Verdict) -> Picture | str:
-    """Expected, got and the difference; or why there is none."""
+    """The layer that is furthest off where the law is broken; or why there is no picture."""
     assert verdict.problem is not None
     try:
         with at_most(SECONDS):
@@ -81,20 +85,20 @@ def picture(on_trial: Subject, verdict: Verdict) -> Picture | str:
     except BaseException as error:  # whatever a subject may raise
         return f"No picture: asked once more, it raised {type(error).__name__}: {error}"
     off = [float((got - expected).norm()) for _, expected, got in matrices]
-    number = max(range(len(off)), key=lambda n: off[n])
-    name, expected, got = matrices[number]
-    caption = f"Layer {cases[number].layer!r}: |{name} - expected| = {off[number]:.3g}"
+    furthest = max(range(len(off)), key=off.__getitem__)
+    case, (name, expected, got) = cases[furthest], matrices[furthest]
+    caption = f"Layer {case.layer!r}: |{name} - expected| = {off[furthest]:.3g}"
     caption += f", |expected| = {float(expected.norm()):.3g}."
-    if name == "E" and eigengaps.gap(cases[number].seen) < eigengaps.GATE:
+    if name == "E" and eigengaps.gap(case.seen) < eigengaps.GATE:
         caption += (
             " The factors have eigenvalues that are equal, or nearly: what is expected is one "
             "right matrix of several, and the difference alone proves nothing."
         )
-    return Picture(_drawn(name, expected, got), caption)
+    return Picture(_heat_maps(name, expected, got), caption)
 
 
 def _compared(case: Case, lane: Lane) -> tuple[str, Tensor, Tensor]:
-    """(name, expected, got) of the matrix that the lane is about."""
+    """(name, what is expected, what is answered) of the matrix that the lane is about."""
     if lane.name == "KFAC" and case.K is not None:
         B, A = oracle.factors(case.seen)
         return "K", torch.kron(B, A), case.K.matrix
@@ -103,22 +107,18 @@ def _compared(case: Case, lane: Lane) -> tuple[str, Tensor, Tensor]:
     return "E", oracle.ekfac_matrix(case.seen), case.E.matrix
 
 
-def _drawn(name: str, expected: Tensor, got: Tensor) -> str:
+def _heat_maps(name: str, expected: Tensor, got: Tensor) -> str:
     figure = Figure(figsize=(9, 3.3), dpi=110, facecolor="white", layout="constrained")
-    panels = (
-        (f"{name} expected", expected),
-        (f"{name} of the subject", got),
-        ("difference", got - expected),
-    )
+    titles = (f"{name} expected", f"{name} of the subject", "difference")
+    panels = zip(figure.subplots(1, 3), titles, (expected, got, got - expected), strict=True)
     largest = max(float(expected.abs().max()), float(got.abs().max())) or 1.0
     norm = SymLogNorm(linthresh=largest / 10, vmin=-largest, vmax=largest)
-    axes = figure.subplots(1, 3)
-    for one, (title, matrix) in zip(axes, panels, strict=True):
-        image = one.imshow(matrix.numpy(), cmap=DIVERGING, norm=norm, interpolation="nearest")
-        one.set_title(title, fontsize=10)
-        one.set(xticks=[], yticks=[])
-        one.spines[:].set_color("#b8b8b8")
-    bar = figure.colorbar(image, ax=axes, shrink=0.85)
+    for axes, title, matrix in panels:
+        image = axes.imshow(matrix.numpy(), cmap=DIVERGING, norm=norm, interpolation="nearest")
+        axes.set_title(title, fontsize=10)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_color("#b8b8b8")
+    bar = figure.colorbar(image, ax=figure.axes, shrink=0.85)
     bar.minorticks_off()
     ticks = [share * largest for share in (-1, -0.1, 0, 0.1, 1)]
     bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
@@ -129,7 +129,7 @@ def _drawn(name: str, expected: Tensor, got: Tensor) -> str:
 
 
 def _folded(troubles: list[Trouble], subject: str | None) -> list[tuple[Trouble, int, str]]:
-    """(the first of its kind, how many there are, its problem)."""
+    """Of each kind of trouble (the first one, how many there are, the problem of the first)."""
     kinds: dict[str, list[Trouble]] = {}
     for trouble in troubles:
         kinds.setdefault(trouble.what, []).append(trouble)

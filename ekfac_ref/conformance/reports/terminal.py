@@ -1,4 +1,4 @@
-"""A report for the eyes, on a terminal or in a file.
+"""A report to be read by people, on a terminal or in a file.
 
 What a subject says is shown as it is: never as markup, and never as commands to the terminal.
 """
@@ -21,31 +21,35 @@ STYLES = {
     Status.NOT_OFFERED: "dim",
     Status.INCONCLUSIVE: "yellow",
 }
-PRINTED_LINES = 12
+PRINTED_LINES = 12  # of what the subject printed; the other reports have all of it
 
 
 def printable(text: str) -> str:
-    """Characters that a terminal would act on, written out."""
+    """The text with escape codes in place of the characters that a terminal would act on."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def one_line(text: str, width: int = 300) -> str:
-    """Everything in one line, cut where it is too long."""
+    """The text in one printable line, cut where it is longer than ``width``."""
     joined = printable(" ".join(text.split()))
     return joined if len(joined) <= width else f"{joined[: width - 3]}..."
 
 
 def worst(verdict: Verdict) -> str:
-    """The largest ratio to rounding; a broken law may have none."""
+    """The largest ratio to rounding as reports print it; "" where there is none."""
     return f"{verdict.worst:.2g}" if verdict.asked and isfinite(verdict.worst) else ""
 
 
 def print_report(console: Console, report: Report, subject: str | None, rerun: str) -> None:
-    """Print all of it; ``subject`` and ``rerun`` are how to ask again."""
-    console.print(table(report))
-    failures = [v for v in report.verdicts if v.problem is not None]
-    for verdict in failures:
-        _failure(console, verdict, subject)
+    """Print the table of laws, every broken law with its problem, and what else went wrong.
+
+    ``subject`` is the path that problems as Python load, None for an unknown one; ``rerun`` is the
+    command that makes the same run again.
+    """
+    console.print(_table(report))
+    for verdict in report.verdicts:
+        if verdict.problem is not None:
+            _failure(console, verdict, script(verdict.problem, verdict.law.name, subject))
     if report.diagnosis:
         _say(console, f"\nDiagnosis: {printable(report.diagnosis)}", "bold")
     _troubles(console, report)
@@ -56,8 +60,7 @@ def print_report(console: Console, report: Report, subject: str | None, rerun: s
     _say(console, report.summary, style)
 
 
-def table(report: Report) -> Table:
-    """The verdicts as a table, one row for each law."""
+def _table(report: Report) -> Table:
     title = f"{printable(report.subject)}, profile {report.profile}, seed {report.seed}"
     found = Table(title=Text(title), title_justify="left")
     found.add_column("law")
@@ -65,26 +68,20 @@ def table(report: Report) -> Table:
     found.add_column("problems", justify="right")
     found.add_column("worst, in roundings", justify="right")
     for verdict in report.verdicts:
-        style = STYLES[verdict.status]
-        found.add_row(
-            Text(verdict.law.name),
-            Text(verdict.status.value, style),
-            str(verdict.asked),
-            worst(verdict),
-        )
+        status = Text(verdict.status.value, STYLES[verdict.status])
+        found.add_row(Text(verdict.law.name), status, str(verdict.asked), worst(verdict))
     return found
 
 
-def _failure(console: Console, verdict: Verdict, subject: str | None) -> None:
+def _failure(console: Console, verdict: Verdict, source: str) -> None:
     law = verdict.law
     _say(console, f"\n{law.name}: {verdict.status.value}", STYLES[verdict.status])
     if verdict.reason:
         _say(console, f"known:     {printable(verdict.reason)}")
     _say(console, f"must hold: {law.statement}" + (f" [{law.source}]" if law.source else ""))
     _say(console, f"found:     {one_line(verdict.broken)}")
-    if verdict.problem is not None:
-        _say(console, "on this problem, which runs alone:\n")
-        _say(console, script(verdict.problem, law.name, subject), "cyan")
+    _say(console, "on this problem, which runs alone:\n")
+    _say(console, source, "cyan")
 
 
 def _troubles(console: Console, report: Report) -> None:

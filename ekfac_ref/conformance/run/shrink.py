@@ -9,7 +9,7 @@ from hypothesis import Phase, find, settings
 from hypothesis.errors import FlakyFailure, NoSuchExample
 
 from ekfac_ref.conformance.laws.law import Law
-from ekfac_ref.conformance.problems.draw import QUIET, questions
+from ekfac_ref.conformance.problems.draw import QUIET, problems_for
 from ekfac_ref.conformance.run.tally import Broken
 from ekfac_ref.conformance.run.time_limit import Limit, TookTooLong, in_time
 from ekfac_ref.conformance.subjects.subject import Subject
@@ -59,5 +59,5 @@ def shrink(
                 return found
     options = settings(QUIET, max_examples=200, phases=[Phase.generate, Phase.shrink])
     with contextlib.suppress(NoSuchExample, FlakyFailure, TookTooLong):  # flaky: cut short once
-        find(questions(subject.abilities), breaks, settings=options, random=Random(seed))
+        find(problems_for(subject.abilities), breaks, settings=options, random=Random(seed))
     return found

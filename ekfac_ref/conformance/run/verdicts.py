@@ -9,7 +9,7 @@ from ekfac_ref.question.problem import Problem
 
 
 class Status(Enum):
-    """How a law came out; the value is what reports print."""
+    """How a law came out; the value is what reports print, and what programs find in JSON."""
 
     PASS = "pass"
     FAIL = "FAIL"
