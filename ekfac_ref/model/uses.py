@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
@@ -122,7 +123,7 @@ def _check_call(layer: Layer, call: Call, owner_of_bias: Layer) -> None:
         )
     for name in ("input", "input1", "input2"):
         x = call.arguments.get(name)
-        integer_wanted = "padding_idx" in call.arguments
+        integer_wanted = call.op is F.embedding
         if x is not None and integer_wanted == x.dtype.is_floating_point:
             wanted = "integer indices" if integer_wanted else f"inputs of {layer.weight.dtype}"
             raise ProblemError(

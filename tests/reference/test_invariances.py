@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.problems import changed as changes
@@ -130,3 +131,23 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch, fisher) -> None:
     for one, other in zip(together, (ek.exact_fisher(problem), ek.ekfac(problem)), strict=True):
         for name in one:
             torch.testing.assert_close(one[name].dense(), other[name].dense())
+
+
+class Lookup(nn.Module):
+    """A table whose rows are looked up by the functional op, with none of its options."""
+
+    def __init__(self, table: nn.Embedding, head: nn.Linear) -> None:
+        super().__init__()
+        self.table, self.head = table, head
+
+    def forward(self, words):
+        return self.head(functional.embedding(words, self.table.weight).tanh().flatten(1))
+
+
+def test_a_functional_lookup_is_an_embedding() -> None:
+    table, head = nn.Embedding(5, 3).double(), nn.Linear(9, 2).double()
+    data = [(torch.randint(5, (6, 3)), torch.randn(6, 2).double())]
+    model = nn.Sequential(table, nn.Tanh(), nn.Flatten(), head)
+    expected = ek.exact_fisher(ek.Problem(model, data, ek.Gaussian()))["0"].dense()
+    found = ek.exact_fisher(ek.Problem(Lookup(table, head), data, ek.Gaussian()))["table"].dense()
+    torch.testing.assert_close(found, expected)
