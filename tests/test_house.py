@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "blocks": {"errors", "question", "model", "matrix"},
     "optim": {"errors", "question", "model", "matrix", "losses"},
     "conformance.problems": {"errors", "question", "model"},
-    "conformance.truth": {"question", "model", "conformance.problems"},
+    "conformance.truth": {"question", "model", "matrix", "conformance.problems"},
     "conformance.subjects": SUBJECTS | {"conformance.problems", "conformance.truth"},
     "conformance.adapter": SUBJECTS | {"losses", "conformance.subjects"},
     "conformance.laws": SUBJECTS | TRUTH,

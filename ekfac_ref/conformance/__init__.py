@@ -26,7 +26,7 @@ from ekfac_ref.conformance.run.verdicts import Report, Status
 from ekfac_ref.conformance.subjects.definition import Definition, Separate, Shared
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import Subject, as_subject
-from ekfac_ref.conformance.truth.tolerance import LawBroken
+from ekfac_ref.conformance.truth.tolerance import Doubt, LawBroken
 
 __all__ = [
     "LAWS",
@@ -34,6 +34,7 @@ __all__ = [
     "Abilities",
     "BadAnswer",
     "Definition",
+    "Doubt",
     "LawBroken",
     "Profile",
     "Report",

@@ -94,7 +94,7 @@ def _judge(verdict: Verdict) -> None:
     if status is Status.INCONCLUSIVE:
         why = "answers far off would pass, too" if verdict.asked else "it was asked of no problem"
         _fail(law, f"{why}; take a larger profile")
-    if verdict.problem is not None:
+    if verdict.problem is not None:  # broken, or in doubt
         alone = script(verdict.problem, law.name, None)
         _fail(law, f"{verdict.broken}\non this problem, which runs alone:\n\n{alone}")
 

@@ -1,5 +1,6 @@
-"""Eigenvectors of a symmetric matrix, also where LAPACK's float32 solver does not find them."""
+"""Eigenvectors of a symmetric matrix, also where LAPACK's solvers do not find them."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,15 +11,21 @@ def eigh(matrix: Float[Tensor, "d d"]) -> tuple[Float[Tensor, " d"], Float[Tenso
 
     The float32 divide-and-conquer solver fails on some rank-deficient matrices, with an error
     (about 1 in 300 Gram matrices of a handful of repetitive rows) or in silence, with NaN among the
-    eigenvalues of a finite matrix (seen of a 66 x 66 one of rank 2). float64 has not been seen to.
+    eigenvalues of a finite matrix (seen of a 66 x 66 one of rank 2). float64 is asked then. That
+    has failed too, with one library's LAPACK (seen of a 165 x 165 one of rank 3); numpy brings
+    another.
     """
+    if (found := _solved(matrix)) is not None:
+        return found
+    exact = matrix.double()
+    w, Q = _solved(exact) or map(torch.from_numpy, np.linalg.eigh(exact.numpy(force=True)))
+    return w.to(matrix), Q.to(matrix)
+
+
+def _solved(matrix: Tensor) -> tuple[Tensor, Tensor] | None:
+    """By torch, or None where its solver gives up or answers NaN of a finite matrix."""
     try:
         w, Q = torch.linalg.eigh(matrix)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # it is documented there
-        if matrix.dtype == torch.float64:
-            raise
-    else:
-        if matrix.dtype == torch.float64 or (w.isfinite().all() and Q.isfinite().all()):
-            return w, Q
-    w, Q = torch.linalg.eigh(matrix.double())
-    return w.to(matrix), Q.to(matrix)
+        return None
+    return (w, Q) if bool(w.isfinite().all() and Q.isfinite().all()) else None

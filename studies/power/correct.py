@@ -12,6 +12,7 @@ from torch import Tensor
 from ekfac_ref.conformance.mutants.basis.eigenvectors import signs_turned
 from ekfac_ref.conformance.mutants.recipe import CORRECT, Basis, eigenvectors
 from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.matrix.eigen import eigh
 
 # Eigenvalues this close are one, and any rotation within their cluster is as good as any other.
 SAME = 4 * torch.finfo(torch.float64).eps
@@ -25,7 +26,7 @@ def other_order(factor: Tensor) -> Tensor:
 
 def rotated_clusters(factor: Tensor) -> Tensor:
     """Eigenvectors of a factor [d, d], every cluster of equal eigenvalues turned at random."""
-    w, Q = torch.linalg.eigh(factor)
+    w, Q = eigh(factor)
     generator = _generator()
     first = 0
     parts = []

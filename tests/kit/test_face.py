@@ -23,7 +23,7 @@ FACES = {"adapter", "for_pytest"}  # what may be imported of the kit's inside
 
 def test_public_names_of_the_kit() -> None:
     constants = ["LAWS", "MUTANTS"]
-    records = ["Abilities", "BadAnswer", "Definition", "LawBroken", "Profile", "Report"]
+    records = ["Abilities", "BadAnswer", "Definition", "Doubt", "LawBroken", "Profile", "Report"]
     records += ["Separate", "Shared", "Status", "Subject"]
     functions = ["as_subject", "ask", "check", "diagnose", "draw_problems", "load", "networks"]
     assert ct.__all__ == constants + records + functions
@@ -74,7 +74,7 @@ from ekfac_ref.conformance.adapter import Convention, adapted
 from ekfac_ref.conformance.for_pytest import conformance_tests
 
 def of(problem: ek.Problem) -> dict[str, ek.Operator]:
-    found: dict[str, ct.LawBroken | None] = ct.ask(ek.ekfac, problem, ["trace"])
+    found: dict[str, ct.LawBroken | ct.Doubt | None] = ct.ask(ek.ekfac, problem, ["trace"])
     reveal_type(ct.check(ek.ekfac, "quick").summary)
     reveal_type(ct.LAWS["trace"].statement)
     reveal_type(ct.diagnose(ek.ekfac).sentence)

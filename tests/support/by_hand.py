@@ -22,9 +22,9 @@ def observation(
     everything = [torch.ones(len(a_n), dtype=torch.bool) for a_n in a]
     G = [torch.einsum("cto,ti->coi", g_n, a_n) for a_n, g_n in zip(a, g, strict=True)]
     still_a = [torch.zeros_like(a_n[:, 0]) for a_n in a]
-    still_g = [torch.zeros_like(g_n[..., 0]) for g_n in g]
+    size_g = [g_n.norm(dim=(0, 2)) for g_n in g]
     counts, batch, dtype = counted or everything, [0] * len(a), a[0].dtype
-    return Observation(a, g, counts, G, sharing, dtype, batch, still_a, still_g)
+    return Observation(a, g, counts, G, sharing, dtype, batch, still_a, size_g)
 
 
 def generic(

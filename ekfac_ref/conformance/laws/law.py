@@ -13,7 +13,7 @@ from typing import Any
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Case, Trial
-from ekfac_ref.conformance.truth.tolerance import LawBroken
+from ekfac_ref.conformance.truth.tolerance import LIMIT, LawBroken
 
 MARTENS, GEORGE = "Martens & Grosse 2015 (1503.05671)", "George et al. 2018 (1806.03884)"
 ALGEBRA, DEFINITION = "linear algebra, derived in docs/laws.md", "by definition"
@@ -47,7 +47,8 @@ class Law:
         statement: the formula first.
         source: who says so.
         ask: yields a ratio to rounding (see ``tolerance.py``) for every block that it was asked of,
-            none where its precondition does not hold, and raises LawBroken.
+            none where its precondition does not hold, and raises LawBroken. A ratio above
+            ``tolerance.LIMIT`` leaves it open whether the law holds.
         formula: the function that it is written as, of whatever its decorator says.
         fits: whether a subject with these abilities can be asked at all.
         measures: whether it bounds a residual; else it is a matter of yes or no.
@@ -76,6 +77,14 @@ def notices(law: Law, trial: Trial) -> bool:
     except LawBroken:
         return True
     return False
+
+
+def holds(law: Law, trial: Trial) -> bool:
+    """Whether the law is neither broken nor in doubt, on whatever it is asked of."""
+    try:
+        return all(ratio <= LIMIT for ratio in law.ask(trial))
+    except LawBroken:
+        return False
 
 
 def asked(law: Law, trial: Trial) -> bool:

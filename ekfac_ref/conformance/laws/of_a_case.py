@@ -21,7 +21,9 @@ from ekfac_ref.conformance.truth.tolerance import (
     factor_scales,
     fisher_scale,
     length,
+    own_scale,
 )
+from ekfac_ref.matrix.eigen import eigh
 
 # B (x) A and F this close, relative to the running-error scale, are one in float64.
 _EXACT = 1e-13
@@ -33,7 +35,8 @@ def linear(case: Case) -> float:
     V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(0))
     got = case.own.matvec(V.to(case.seen.algebra, copy=True)).double()
     residual = got - case.E.matvec(V.to(case.seen.algebra).double())
-    return bounded("linear", residual, fisher_scale(case.seen) * float(V.norm()), case.seen)
+    scale = own_scale(case.E.matrix, fisher_scale(case.seen)) * float(V.norm())
+    return bounded("linear", residual, scale, case.seen)
 
 
 @law_of_a_case("own answers", DEFINITION, measures=False)
@@ -70,9 +73,9 @@ def pythagoras(case: Case) -> float:
 def kernel(case: Case) -> float:
     """E v = 0 implies F v = 0"""
     E, F, scale = case.E.matrix, oracle.fisher(case.seen), fisher_scale(case.seen)
-    w, V = torch.linalg.eigh((E + E.T) / 2)
+    w, V = eigh((E + E.T) / 2)
     n = length(case.seen) + len(w)
-    null = V[:, w <= n * torch.finfo(case.seen.dtype).eps * scale]
+    null = V[:, w <= n * torch.finfo(case.seen.dtype).eps * own_scale(E, scale)]
     # F >= 0 and tr(N^T E N) = tr(N^T F N) on a basis; so both vanish together, to rounding.
     return bounded("ker E in ker F", (null.T @ F @ null).trace(), scale, case.seen, n * len(w))
 
@@ -144,7 +147,8 @@ def _solve(damping: float) -> Law:
         before = case.own.solve(V.clone(), damping=damping)
         x = case.own.solve(V.clone(), damping=damping)
         residual = case.own.matvec(x).double() + damping * x.double() - V.double()
-        scale = (block_scale(case.seen) + damping) * float(x.double().norm())
+        size = own_scale(case.E.matrix, block_scale(case.seen))
+        scale = (size + damping) * float(x.double().norm())
         ratio = bounded("(M + damping I) x = V", residual, scale, case.seen)
         again = case.own.solve(V.clone(), damping=damping)
         if not torch.equal(before, again):

@@ -15,7 +15,9 @@ from ekfac_ref.conformance.truth.tolerance import (
     factor_scales,
     fisher_scale,
     length,
+    own_scale,
 )
+from ekfac_ref.matrix.eigen import eigh
 
 _SQUARES = "F is a sum of v v^T"
 
@@ -27,7 +29,7 @@ def symmetry(case: Case) -> float:
     It holds for every block, F, KFAC's or EKFAC's; the kit asks it of E.
     """
     M, seen = case.E.matrix, case.seen
-    return bounded("M = M^T", M - M.T, block_scale(seen), seen)
+    return bounded("M = M^T", M - M.T, own_scale(M, block_scale(seen)), seen)
 
 
 @law_of_a_case("psd", _SQUARES)
@@ -37,8 +39,8 @@ def positive_semidefinite(case: Case) -> float:
     No eigenvalue of (M + M^T) / 2 is below zero by more than rounding.
     """
     M, seen = case.E.matrix, case.seen
-    negative = torch.linalg.eigvalsh((M + M.T) / 2).clamp(max=0)
-    return bounded("M >= 0", negative, block_scale(seen), seen)
+    negative = eigh((M + M.T) / 2)[0].clamp(max=0)
+    return bounded("M >= 0", negative, own_scale(M, block_scale(seen)), seen)
 
 
 @law_of_a_case("trace", GEORGE)
@@ -60,7 +62,7 @@ def commutes(case: Case) -> float:
     b, a = factor_scales(seen)
     left = torch.kron(B, torch.eye(len(A)).double())
     right = torch.kron(torch.eye(len(B)).double(), A)
-    scale = fisher_scale(seen)
+    scale = own_scale(M, fisher_scale(seen))
     return max(
         bounded("[E, B (x) I] = 0", M @ left - left @ M, scale * b, seen),
         bounded("[E, I (x) A] = 0", M @ right - right @ M, scale * a, seen),
@@ -101,7 +103,7 @@ def self_projection(case: Case) -> float:
 def majorisation(case: Case) -> float:
     """the k largest eigenvalues of E sum to at most those of F, for every k"""
     M, seen = case.E.matrix, case.seen
-    spectra = [torch.linalg.eigvalsh(X) for X in ((M + M.T) / 2, oracle.fisher(seen))]
+    spectra = [eigh(X)[0] for X in ((M + M.T) / 2, oracle.fisher(seen))]
     sums = [spectrum.flip(0).cumsum(0) for spectrum in spectra]
     excess = (sums[0] - sums[1]).clamp(min=0).amax()
     summands = length(seen) + len(spectra[0])

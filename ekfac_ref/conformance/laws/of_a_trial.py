@@ -8,7 +8,13 @@ from ekfac_ref.conformance.laws.law import DEFINITION, Lane, Law, law_of_a_trial
 from ekfac_ref.conformance.problems import changed
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.trial import Case, Solved, Trial, copied
-from ekfac_ref.conformance.truth.tolerance import LawBroken, bounded, fisher_scale, length
+from ekfac_ref.conformance.truth.tolerance import (
+    LawBroken,
+    bounded,
+    fisher_scale,
+    length,
+    own_scale,
+)
 from ekfac_ref.question.problem import Problem
 
 
@@ -82,6 +88,7 @@ def _solves(blocks: list[tuple[Block, Case]], solved: Solved) -> float:
     for block, case in blocks:
         block.of(residual).add_(case.E.matvec(block.of(solved.x)))
     seen = [block.seen for block, _ in blocks]
-    scale = (max(map(fisher_scale, seen)) + solved.damping) * float(solved.x.norm())
+    size = max(own_scale(case.E.matrix, fisher_scale(case.seen)) for _, case in blocks)
+    scale = (size + solved.damping) * float(solved.x.norm())
     law = f"(E + {solved.damping:g} I) precondition(V) = V"
     return bounded(law, residual, scale, seen[0], max(map(length, seen)))

@@ -16,6 +16,7 @@ from ekfac_ref.conformance.truth.tolerance import (
     bounded,
     factor_scales,
     fisher_scale,
+    own_scale,
 )
 from ekfac_ref.matrix.operators import Dense
 from ekfac_ref.question.columns import Exact
@@ -24,17 +25,20 @@ from ekfac_ref.question.problem import Problem
 
 def unchanged(one: Dense, other: Dense, seen: Observation) -> float:
     """Two answers for F, or for KFAC, are one matrix."""
-    return bounded("unchanged", other.matrix - one.matrix, block_scale(seen), seen)
+    scale = own_scale(one.matrix, block_scale(seen))
+    return bounded("unchanged", other.matrix - one.matrix, scale, seen)
 
 
 def unchanged_ekfac(one: Case, other: Case) -> float:
     """E is one matrix where eigengaps are wide, else it has the moments that no basis changes."""
     difference, seen, eigengap = other.E.matrix - one.E.matrix, one.seen, gap(one.seen)
+    scale = own_scale(one.E.matrix, fisher_scale(seen))
     if eigengap >= gate(seen.dtype):
-        return bounded("E unchanged", difference, ekfac_scale(seen, eigengap), seen)
+        scale = max(scale / eigengap, ekfac_scale(seen, eigengap))
+        return bounded("E unchanged", difference, scale, seen)
     B, A = oracle.factors(seen)
     b, a = factor_scales(seen)
-    scale, law = fisher_scale(seen), "moments of E unchanged"
+    law = "moments of E unchanged"
     return max(
         bounded(law, difference.trace(), scale, seen),
         bounded(law, (difference * torch.kron(B, A)).sum(), scale * (b * a), seen),

@@ -17,6 +17,7 @@ from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.cache import observed_exactly
 from ekfac_ref.conformance.truth.observation import Observation, Observations
+from ekfac_ref.matrix.eigen import eigh
 from ekfac_ref.matrix.operators import Dense, EigenKronecker
 from ekfac_ref.question.problem import Problem
 
@@ -29,7 +30,7 @@ Solution = Callable[[EigenKronecker, Tensor, float], Tensor]
 
 def eigenvectors(factor: Tensor) -> Tensor:
     """Q, the orthonormal eigenvectors of a factor [d, d] as columns, eigenvalues ascending."""
-    return torch.linalg.eigh(factor).eigenvectors
+    return eigh(factor)[1]
 
 
 def ends_in_ones(seen: Observation) -> bool:

@@ -27,6 +27,24 @@ def doubled(problem: Problem) -> Problem:
     return replace(problem, batches=[*problem.batches, *problem.batches])
 
 
+def jittered(problem: Problem, seed: int) -> Problem:
+    """Every number of parameters and inputs up or down by one in its last place, or not."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def moved(x: Tensor) -> Tensor:
+        if not x.dtype.is_floating_point:
+            return x
+        direction = torch.randint(-1, 2, x.shape, generator=generator)
+        return (x.double() * (1 + direction * torch.finfo(x.dtype).eps)).to(x.dtype)
+
+    model = copy.deepcopy(problem.model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(moved(parameter))
+    batches = [(tree_map(moved, x), y) for x, y in problem.batches]
+    return replace(problem, model=model, batches=batches)
+
+
 def other_labels(problem: Problem) -> Problem:
     """Other legal values of every label that counts."""
 

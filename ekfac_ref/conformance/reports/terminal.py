@@ -20,6 +20,7 @@ STYLES = {
     Status.UNEXPECTED_PASS: "bold red",
     Status.NOT_OFFERED: "dim",
     Status.INCONCLUSIVE: "yellow",
+    Status.IN_DOUBT: "yellow",
 }
 PRINTED_LINES = 12  # of what the subject printed; the other reports have all of it
 

@@ -6,14 +6,14 @@ from typing import Any
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.subjects.subject import as_subject
 from ekfac_ref.conformance.subjects.trial import Trial
-from ekfac_ref.conformance.truth.tolerance import LawBroken
+from ekfac_ref.conformance.truth.tolerance import LIMIT, Doubt, LawBroken
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.question.problem import Problem
 
 
 def ask(
     thing: Any, problem: Problem, laws: Iterable[str] | None = None
-) -> dict[str, LawBroken | None]:
+) -> dict[str, LawBroken | Doubt | None]:
     """What the laws say of the subject's answer to this problem.
 
     Args:
@@ -23,8 +23,9 @@ def ask(
         laws: names, as ``LAWS`` has them; None stands for all.
 
     Returns:
-        {law: None where it holds, LawBroken where it does not}. A law that has nothing to ask here
-        is left out: the answer does not offer what it needs, or the problem is not of its kind.
+        {law: None where it holds, LawBroken where it does not, Doubt where the residual may be
+        either}. A law that has nothing to ask here is left out: the answer does not offer what it
+        needs, or the problem is not of its kind.
 
     Raises:
         BadAnswer: the answer is none that laws could be asked of.
@@ -34,11 +35,11 @@ def ask(
     if unknown := [name for name in names if name not in LAWS]:
         raise ProblemError(f"laws: there are none called {unknown}; choose among {list(LAWS)}.")
     trial = Trial(as_subject(thing, "subject"), problem)
-    found: dict[str, LawBroken | None] = {}
+    found: dict[str, LawBroken | Doubt | None] = {}
     for name in names:
         try:
-            if list(LAWS[name].ask(trial)):
-                found[name] = None
+            if ratios := list(LAWS[name].ask(trial)):
+                found[name] = Doubt(max(ratios)) if max(ratios) > LIMIT else None
         except LawBroken as broken:
             found[name] = broken
     return found

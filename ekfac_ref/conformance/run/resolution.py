@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from math import inf
 
-from ekfac_ref.conformance.laws.law import Law, notices
+from ekfac_ref.conformance.laws.law import Law, holds
 from ekfac_ref.conformance.run.perturbed import PERTURBATIONS, Perturbation, perturbed
 from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
 from ekfac_ref.conformance.subjects.trial import Trial
@@ -34,9 +34,9 @@ def once(subject: Subject) -> Subject:
 def resolution(
     law: Law, subject: Subject, problem: Problem, kinds: Iterable[Perturbation] = PERTURBATIONS
 ) -> float:
-    """The smallest of ERRORS, of any of these kinds, that the law notices; inf if it notices none.
+    """The smallest of ERRORS, of any of these kinds, with which the law does not hold; inf if none.
 
-    ``subject`` is a correct one. A larger error of the same kind is taken to be noticed as well.
+    ``subject`` is a correct one. A larger error of the same kind is taken to be seen as well.
     """
     smallest = len(ERRORS)
     for kind in kinds:
@@ -44,15 +44,15 @@ def resolution(
         while high - low > 1:
             middle = (low + high) // 2
             trial = Trial(perturbed(subject, kind, ERRORS[middle]), problem)
-            low, high = (low, middle) if notices(law, trial) else (middle, high)
+            low, high = (middle, high) if holds(law, trial) else (low, middle)
         smallest = high
     return ERRORS[smallest] if smallest < len(ERRORS) else inf
 
 
 def blind(laws: Sequence[Law], subject: Subject, problem: Problem, error: float) -> list[Law]:
-    """Those that notice no error of this size on the problem, whatever its kind."""
+    """Those that hold with an error of this size on the problem, whatever its kind."""
     left = list(laws)
     for kind in PERTURBATIONS:
         trial = Trial(perturbed(subject, kind, error), problem)
-        left = [law for law in left if not notices(law, trial)]
+        left = [law for law in left if holds(law, trial)]
     return left

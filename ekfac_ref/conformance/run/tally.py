@@ -8,7 +8,7 @@ from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.source import script
 from ekfac_ref.conformance.run.verdicts import Status, Verdict
 from ekfac_ref.conformance.subjects.trial import Trial
-from ekfac_ref.conformance.truth.tolerance import LawBroken
+from ekfac_ref.conformance.truth.tolerance import LIMIT, Doubt, LawBroken
 from ekfac_ref.question.problem import Problem
 
 
@@ -36,6 +36,7 @@ class Tally:
         offered: whether any answer had what the law needs.
         worst: the largest ratio to rounding on any problem.
         broken: on the problem that is shortest to read, None where it holds.
+        doubt: the largest of those that are neither rounding nor a mistake, and its problem.
         blunt: whether it would have held for a subject that is far off, too.
     """
 
@@ -45,6 +46,7 @@ class Tally:
     offered: bool = False
     worst: float = 0.0
     broken: Broken | None = None
+    doubt: tuple[Problem, Doubt] | None = None
     blunt: bool = False
 
     def ask(self, trial: Trial) -> None:
@@ -58,7 +60,10 @@ class Tally:
             self.keep(Broken(trial.problem, error))
             return
         self.asked += bool(ratios)
-        self.worst = max([self.worst, *ratios])
+        largest = max(ratios, default=0.0)
+        if largest > LIMIT and (self.doubt is None or largest > self.doubt[1].ratio):
+            self.doubt = trial.problem, Doubt(largest)
+        self.worst = max(self.worst, largest)
 
     def keep(self, found: Broken) -> None:
         """Keep the broken law's problem if its printed source is the shortest so far."""
@@ -75,10 +80,15 @@ class Tally:
             status = Status.NOT_OFFERED
         elif self.broken:
             status = Status.EXPECTED_FAILURE if reason else Status.FAIL
+        elif self.doubt:
+            status = Status.IN_DOUBT
         elif not self.asked or self.blunt:
             status = Status.INCONCLUSIVE
         else:
             status = Status.UNEXPECTED_PASS if reason else Status.PASS
-        said = str(self.broken.law_broken) if self.broken else ""
-        problem = self.broken.problem if self.broken else None
+        said, problem = "", None
+        if self.broken:
+            said, problem = str(self.broken.law_broken), self.broken.problem
+        elif self.doubt:
+            said, problem = str(self.doubt[1]), self.doubt[0]
         return Verdict(self.law, status, self.asked, self.worst, said, problem, reason)

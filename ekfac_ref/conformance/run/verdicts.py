@@ -17,6 +17,7 @@ class Status(Enum):
     UNEXPECTED_PASS = "UNEXPECTED PASS"
     NOT_OFFERED = "not offered"
     INCONCLUSIVE = "inconclusive"
+    IN_DOUBT = "in doubt"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +28,10 @@ class Verdict:
         law: which.
         status: how it came out.
         asked: of how many problems; a law that is not asked is never passed.
-        worst: the largest ratio to rounding that was seen (``tolerance.LIMIT`` is the bound).
-        broken: what LawBroken said of the problem, or "".
-        problem: a problem on which it is broken, the shortest that was found.
+        worst: the largest ratio to rounding that was seen: up to ``tolerance.LIMIT`` it is
+            rounding, above ``tolerance.MISTAKE`` it is none.
+        broken: what LawBroken, or else Doubt, said of the problem, or "".
+        problem: a problem on which it is broken, the shortest that was found; or in most doubt.
         reason: of a known deviation.
     """
 
@@ -97,7 +99,7 @@ class Report:
             return 4
         if statuses & {Status.FAIL, Status.UNEXPECTED_PASS}:
             return 1
-        return 2 if Status.INCONCLUSIVE in statuses else 0
+        return 2 if statuses & {Status.INCONCLUSIVE, Status.IN_DOUBT} else 0
 
     @property
     def summary(self) -> str:
@@ -124,7 +126,12 @@ class Report:
             blunt = [v.law.name for v in open_ if v.asked]
             parts = [f"no problem was one to ask {', '.join(never)} of"] if never else []
             parts += [f"answers far off would pass {', '.join(blunt)} too"] if blunt else []
-            return f"Inconclusive: {'; '.join(parts)}; ask more."
+            advice = ["ask more"] if parts else []
+            doubt = [v.law.name for v in self.verdicts if v.status is Status.IN_DOUBT]
+            if doubt:
+                parts += [f"neither rounding nor clearly a mistake in {', '.join(doubt)}"]
+                advice += ["look at where these lose digits"]
+            return f"Inconclusive: {'; '.join(parts)}; {', '.join(advice)}."
         known = how[Status.EXPECTED_FAILURE]
         deviations = f", {known} known to be broken" if known else ""
         passed = how[Status.PASS]

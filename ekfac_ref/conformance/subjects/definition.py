@@ -180,6 +180,6 @@ def _among(groups: list[Observation], k: int) -> Observation:
         g=[only_here(g, 1) for g in groups[k].g],
         counted=side_by_side([one.counted for one in groups]),
         rounding_a=side_by_side([one.rounding_a for one in groups]),
-        rounding_g=[only_here(moved, 1) for moved in groups[k].rounding_g],
+        size_g=[only_here(size, 0) for size in groups[k].size_g],
         runs=len(groups),
     )

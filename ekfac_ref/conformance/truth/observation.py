@@ -15,14 +15,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from ekfac_ref.conformance.problems.changed import recut
+from ekfac_ref.conformance.problems.changed import jittered, recut
+from ekfac_ref.conformance.truth.output_sizes import output_sizes
 from ekfac_ref.model.forward import algebra_dtype
 from ekfac_ref.model.gradients import gradients
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.model.session import open_session
 from ekfac_ref.model.taps import Tap, tap
+from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Sharing
+
+# Roundings of a and g that summed lengths cover; a network that amplifies more counts as large.
+COVERED = 2
 
 _BUDGET = 2**24  # bytes for a chunk of gradients; the kit's problems are small
 
@@ -42,7 +47,8 @@ class Observation:
         rounding_a: [T_n] each, how far rounding moves a, in units of roundoff: the norm of what a
             replay makes of it less a, over the replay's roundoff; the largest of several. A network
             can amplify rounding at will, and this is by how much this one does.
-        rounding_g: [C_n, T_n] each, how far it moves g, in the same units.
+        size_g: [T_n] each, bounds |g_nt| over all columns and the terms that it is made of, which
+            may be far larger where they cancel (``output_sizes.py``), and how far rounding moves g.
         runs: positions come in so many runs of equal length, and Reduce averages the inputs of each
             on its own: the groups of a layer with one A for all (``definition.py``).
     """
@@ -55,7 +61,7 @@ class Observation:
     dtype: torch.dtype
     batch: list[int]
     rounding_a: list[Float[Tensor, " _T"]]
-    rounding_g: list[Float[Tensor, "_C _T"]]
+    size_g: list[Float[Tensor, " _T"]]
     runs: int = 1
 
     @property
@@ -77,21 +83,22 @@ Observations = dict[str, list[Observation]]
 class Record:
     """What one pass over the data saw of one layer (group), in the dtype of the pass.
 
-    ``a``, ``g``, ``counted`` and ``batch`` are lists over samples, as in ``Observation``.
+    ``a``, ``g``, ``counted``, ``batch`` and ``size_g`` are lists over samples, as in
+    ``Observation``; ``size_g`` without what rounding moves.
     """
 
     a: list[Tensor]
     g: list[Tensor]
     counted: list[Tensor]
     batch: list[int]
+    size_g: list[Tensor]
 
     def taken_as_exact(self, sharing: Sharing, dtype: torch.dtype) -> Observation:
         """The observation with G_nc = sum_t g_nct a_nt^T, as if rounding moved nothing."""
         a, g = [a.double() for a in self.a], [g.double() for g in self.g]
         G = [torch.einsum("cto,ti->coi", g_n, a_n) for a_n, g_n in zip(a, g, strict=True)]
         none_a = [a_n.new_zeros(a_n.shape[:1]) for a_n in a]
-        none_g = [g_n.new_zeros(g_n.shape[:2]) for g_n in g]
-        return Observation(a, g, self.counted, G, sharing, dtype, self.batch, none_a, none_g)
+        return Observation(a, g, self.counted, G, sharing, dtype, self.batch, none_a, self.size_g)
 
 
 def observe(problem: Problem, rounding: bool = True) -> Observations:
@@ -111,10 +118,11 @@ def observe(problem: Problem, rounding: bool = True) -> Observations:
                 for name, groups in records.items()
             }
         G = _gradients(exact)
-        # In another order of summation too: where ReLU's kink is near, that can move g altogether.
+        # Jittered, since what cancels to the bit may not do so in another's arithmetic. In another
+        # order of summation too: where ReLU's kink is near, that can move g altogether.
+        single = jittered(in_dtype(problem, torch.float32), 0)
         replays = [
-            (record(in_dtype(moved, dtype)), torch.finfo(dtype).eps)
-            for moved, dtype in ((problem, torch.float32), (recut(problem), problem.dtype))
+            (record(moved), torch.finfo(moved.dtype).eps) for moved in (single, recut(problem))
         ]
     return {
         name: [
@@ -122,7 +130,7 @@ def observe(problem: Problem, rounding: bool = True) -> Observations:
                 one.taken_as_exact(problem.sharing, problem.dtype),
                 G=G[name][k],
                 rounding_a=_farthest(one.a, [(moved[name][k].a, unit) for moved, unit in replays]),
-                rounding_g=_farthest(one.g, [(moved[name][k].g, unit) for moved, unit in replays]),
+                size_g=_covering(one, [(moved[name][k].g, unit) for moved, unit in replays]),
             )
             for k, one in enumerate(groups)
         ]
@@ -133,25 +141,37 @@ def observe(problem: Problem, rounding: bool = True) -> Observations:
 def record(problem: Problem) -> dict[str, list[Record]]:
     """{layer: what every group of it saw}, in the problem's own dtype."""
     session = open_session(problem)
+    C: list[int] = []  # of every batch
+
+    def columns(f: Tensor, batch: Batch) -> Tensor:
+        """S_n, and behind it the size of every output's terms, a column for each output."""
+        S = session.columns(f, batch)
+        C.append(S.shape[1])
+        sizes = output_sizes(problem, f, batch.targets, S).flatten(1)
+        return torch.cat([S, torch.diag_embed(sizes).reshape(len(f), -1, *f.shape[1:])], 1)
+
     batches = [
-        tap(session.model, session.layers, form.uses, batch, session.columns)
+        tap(session.model, session.layers, form.uses, batch, columns)
         for batch, form in session.batches()
     ]
     return {
         layer.name: [
-            _joined([taps[layer.name][group] for taps in batches]) for group in range(layer.groups)
+            _joined([taps[layer.name][group] for taps in batches], C)
+            for group in range(layer.groups)
         ]
         for layer in session.layers
     }
 
 
-def _joined(batches: list[Tap]) -> Record:
-    """Of one group, batch by batch."""
+def _joined(batches: list[Tap], C: list[int]) -> Record:
+    """Of one group, batch by batch; the first C columns are the problem's own."""
+    pairs = list(zip(batches, C, strict=True))
     return Record(
         a=[a for taps in batches for a in taps.a],
-        g=[g for taps in batches for g in taps.g],
+        g=[g[:c] for taps, c in pairs for g in taps.g],
         counted=[counted for taps in batches for counted in _counted(taps)],
         batch=[number for number, taps in enumerate(batches) for _ in taps.a],
+        size_g=[g[c:].double().square().sum((0, 2)).sqrt() for taps, c in pairs for g in taps.g],
     )
 
 
@@ -171,6 +191,15 @@ def _gradients(problem: Problem) -> dict[str, list[list[Tensor]]]:
         ]
         for layer in session.layers
     }
+
+
+def _covering(one: Record, replays: list[tuple[list[Tensor], float]]) -> list[Tensor]:
+    """Its ``size_g``, or more where rounding moves g by more than a few of its own roundings."""
+    moved = [of_sample.norm(dim=0) / COVERED for of_sample in _farthest(one.g, replays)]
+    value = [g.norm(dim=(0, 2)) for g in one.g]
+    return [
+        torch.stack(of_sample).amax(0) for of_sample in zip(one.size_g, value, moved, strict=True)
+    ]
 
 
 def _farthest(exact: list[Tensor], replays: list[tuple[list[Tensor], float]]) -> list[Tensor]:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.matrix.eigen import eigh
 from ekfac_ref.question.sharing import Expand
 
 _Square = Float[Tensor, "d d"]
@@ -51,7 +52,7 @@ def eigenvalues(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Float[Tensor, "r
 def ekfac_matrix(seen: Observation) -> _Square:
     """E with eigenbases of this file's own factors: one legal choice where they are degenerate."""
     B, A = factors(seen)
-    Q_B, Q_A = (torch.linalg.eigh(factor).eigenvectors.contiguous() for factor in (B, A))
+    Q_B, Q_A = (eigh(factor)[1].contiguous() for factor in (B, A))
     Q = torch.kron(Q_B, Q_A)
     return Q @ torch.diag(eigenvalues(seen, Q_B, Q_A).reshape(-1)) @ Q.T
 

@@ -2,17 +2,40 @@ r"""When is a residual rounding? A ratio against a running-error scale, never ag
 
 A sum of n products computed with unit roundoff u is off by at most about n u times the sum of the
 *absolute values* of its terms. So every law hands in a residual, the scale built from absolute
-values, and the summed lengths n; the ratio residual / (scale n u) must not exceed LIMIT. The scale
-of the result itself would not do: where terms cancel, a correct float32 result can be any number of
-result-sized tolerances off.
+values, and the summed lengths n. The scale of the result itself would not do: where terms cancel, a
+correct float32 result can be any number of result-sized tolerances off.
+
+Up to LIMIT the ratio residual / (scale n u) is rounding. Above MISTAKE it is none. Between the two
+nobody is accused: a sum in an unlucky order, a function of torch's that is a few units off in its
+last place, is as likely as a mistake, of which hardly any is so small.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.conformance.truth.observation import COVERED, Observation
 
 LIMIT = 3.0
+MISTAKE = 100.0
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A residual that is too large for rounding to be likely, and too small for a mistake.
+
+    Attributes:
+        ratio: to rounding, between LIMIT and MISTAKE.
+    """
+
+    ratio: float
+
+    def __str__(self) -> str:
+        return (
+            f"the residual is {self.ratio:.3g} times rounding: above {LIMIT:g}, up to which it is "
+            f"rounding, and below {MISTAKE:g}, from which on it is none"
+        )
 
 
 class LawBroken(AssertionError):
@@ -30,7 +53,7 @@ class LawBroken(AssertionError):
 def bounded(
     law: str, residual: Tensor, scale: float, seen: Observation, summands: int = 0
 ) -> float:
-    """The ratio ||residual|| / (scale n u), Frobenius norm; LawBroken unless it is at most LIMIT.
+    """The ratio ||residual|| / (scale n u), Frobenius norm; LawBroken where that is a MISTAKE.
 
     Args:
         law: what the message begins with.
@@ -43,11 +66,11 @@ def bounded(
     n = summands or length(seen)
     if size == 0.0:
         return 0.0
-    unit = n * torch.finfo(seen.dtype).eps
-    ratio = size / (scale * unit) if scale > 0 else float("inf")
-    if not ratio <= LIMIT:  # a NaN breaks every law
+    scale = max(scale, _underflow(seen.dtype))
+    ratio = size / (scale * n * torch.finfo(seen.dtype).eps)
+    if not ratio <= MISTAKE:  # a NaN breaks every law
         raise LawBroken(
-            f"{law}: residual {size:.3g} is {ratio:.3g} times rounding (limit {LIMIT:g}); "
+            f"{law}: residual {size:.3g} is {ratio:.3g} times rounding (limit {MISTAKE:g}); "
             f"scale {scale:.3g}, {n} summands, {seen.dtype}",
             ratio,
         )
@@ -60,23 +83,31 @@ def length(seen: Observation) -> int:
 
 
 def fisher_scale(seen: Observation) -> float:
-    """(1/N) sum_nc (sum_t |g_nct| |a_nt|)^2, which bounds ||F||, ||E|| and every part of them."""
-    total = sum(((g @ a) ** 2).sum() for a, g in zip(_sizes_a(seen), _sizes_g(seen), strict=True))
-    return max(float(total) / len(seen.g), _underflow(seen.dtype))
+    """(1/N) sum_n (sum_t |g_nt| |a_nt|)^2 by the sizes of g and a: bounds the terms of F and E."""
+    pairs = zip(seen.size_g, _sizes_a(seen), strict=True)
+    return max(float(sum((g @ a) ** 2 for g, a in pairs)) / len(seen.g), _underflow(seen.dtype))
 
 
 def factor_scales(seen: Observation) -> tuple[float, float]:
-    """Bounds on ||B|| and ||A|| under either sharing, from the norms of all g and a."""
-    b = sum((g.sum(1) ** 2).sum() for g in _sizes_g(seen))
-    a = max(a.amax() ** 2 for a in _sizes_a(seen))
+    """Bounds on ||B|| and ||A|| under either sharing, from the sizes of all g and a."""
+    b = float(sum(g.sum() ** 2 for g in seen.size_g)) / len(seen.g)
+    a = float(max(a.amax() ** 2 for a in _sizes_a(seen)))
     floor = _underflow(seen.dtype)
-    return max(float(b) / len(seen.g), floor), max(float(a), floor)
+    return max(b, floor), max(a, floor)
 
 
 def block_scale(seen: Observation) -> float:
     """A bound on the absolute values behind any block, F, K or E: F's, or the factors' product."""
     b, a = factor_scales(seen)
     return max(fisher_scale(seen), b * a)
+
+
+def own_scale(matrix: Tensor, scale: float) -> float:
+    """For what is said of a subject's own arithmetic, whose roundings are of its own size.
+
+    A matrix that is far too large is wrong, but for that it is no less symmetric.
+    """
+    return max(scale, float(torch.linalg.matrix_norm(matrix)))
 
 
 def _underflow(dtype: torch.dtype) -> float:
@@ -88,16 +119,7 @@ def _underflow(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).tiny / torch.finfo(dtype).eps
 
 
-# Roundings of a and g that the summed lengths cover; a network that amplifies more counts as large.
-_COVERED = 2
-
-
 def _sizes_a(seen: Observation) -> list[Tensor]:
     """|a_nt|, or more where rounding moves a_nt by more than a few of its own roundings."""
     pairs = zip(seen.a, seen.rounding_a, strict=True)
-    return [torch.maximum(a.norm(dim=1), moved / _COVERED) for a, moved in pairs]
-
-
-def _sizes_g(seen: Observation) -> list[Tensor]:
-    pairs = zip(seen.g, seen.rounding_g, strict=True)
-    return [torch.maximum(g.norm(dim=2), moved / _COVERED) for g, moved in pairs]
+    return [torch.maximum(a.norm(dim=1), moved / COVERED) for a, moved in pairs]
