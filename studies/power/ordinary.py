@@ -1,9 +1,9 @@
 """Correct EKFACs in ordinary arithmetic: what people write who do not fight rounding.
 
 The output Fisher by another square root, probabilities straight from softmax or sigmoid, gradients
-of torch's own losses, blocks put together in another order: each equals the kit's formula on paper,
-and differs from it by what rounding does to terms that cancel. Whatever a law says of these is a
-false alarm.
+of torch's own losses, sums in another order, last places off by one: each equals the kit's formula
+on paper, and differs from it by what rounding does to terms that cancel. Whatever a law says of
+these is a false alarm.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
+from ekfac_ref.conformance.problems.changed import jittered
 from ekfac_ref.matrix.operators import Dense
 from ekfac_ref.question.likelihoods import Likelihood
 
@@ -200,8 +201,11 @@ class _GroupByGroup:
         )
 
 
-eigenvector_root = _subject("eigenvector root, mean loss", _with(_by_eigenvectors, "mean"))
-symmetric_root = _subject("symmetric root, summed loss", _with(_symmetric, "sum"))
-cholesky_root = _subject("Cholesky root, mean loss", _with(_by_cholesky, "mean"))
-one_by_one = _subject("one sample at a time", _one_by_one)
-inputs_first = ct.Subject("inputs first", _inputs_first)
+SUBJECTS = (
+    _subject("eigenvector root, mean loss", _with(_by_eigenvectors, "mean")),
+    _subject("symmetric root, summed loss", _with(_symmetric, "sum")),
+    _subject("Cholesky root, mean loss", _with(_by_cholesky, "mean")),
+    _subject("one sample at a time", _one_by_one),
+    _subject("last places off by one", partial(jittered, seed=1)),
+    ct.Subject("inputs first", _inputs_first),
+)

@@ -12,6 +12,7 @@ from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import notices
 from ekfac_ref.conformance.laws.of_two_answers import unchanged_ekfac
 from ekfac_ref.conformance.run.load import load
+from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.subjects.trial import Case, Trial
 from ekfac_ref.conformance.truth import observation, oracle
 from ekfac_ref.conformance.truth.observation import Observation, observe
@@ -65,7 +66,7 @@ def turned(seen: Observation, angle: float) -> Case:
     Q = torch.kron(Q_B, Q_A)
     E = Q @ torch.diag(oracle.eigenvalues(seen, Q_B, Q_A).reshape(-1)) @ Q.T
     dense = Dense(E, (3, 2))
-    return Case("layer", seen, dense, dense, None, None)
+    return Case("layer", seen, dense, Own(dense, "layer", (3, 2)), None, None)
 
 
 @pytest.mark.shapes

@@ -12,6 +12,7 @@ import ekfac_ref as ek
 from ekfac_ref.conformance.laws import of_a_case, of_a_matrix
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.laws.of_two_answers import unchanged as unchanged_blocks
+from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.subjects.trial import Case
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.eigengaps import gap, gate
@@ -31,7 +32,7 @@ def dense(operator: ek.Operator) -> Tensor:
 def case_of(operator: ek.Operator, seen: Observation) -> Case:
     """The operator in every place of an answer: as E, as KFAC's block and as the exact one."""
     matrix = Dense(dense(operator), operator.shape)
-    return Case("", seen, matrix, operator, matrix, matrix)
+    return Case("", seen, matrix, Own(operator, "", seen.shape), matrix, matrix)
 
 
 def _of_a_case(law: Law):

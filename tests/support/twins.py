@@ -59,7 +59,7 @@ def _said(mutant: Mutant, problem: Problem) -> Said:
 def _numbers(case: Case) -> Iterator[Tensor]:
     yield from (block.matrix for block in (case.E, case.K, case.F) if block is not None)
     methods = [case.own.matvec]
-    if hasattr(case.own, "solve"):
+    if case.own.solves:
         methods += [lambda V, d=damping: case.own.solve(V, damping=d) for damping in (1e-6, 1.0)]
     for method in methods:
         V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(0)).double()

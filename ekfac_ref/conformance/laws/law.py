@@ -94,10 +94,8 @@ def asked(law: Law, trial: Trial) -> bool:
 
 _OFFERS: dict[Lane, Callable[[Subject, Case], bool]] = {
     Lane.OPAQUE: lambda subject, case: True,
-    Lane.BASIS: lambda subject, case: all(
-        hasattr(case.own, x) for x in ("Q_B", "Q_A", "eigenvalues")
-    ),
-    Lane.SOLVE: lambda subject, case: hasattr(case.own, "solve"),
+    Lane.BASIS: lambda subject, case: case.own.shows_its_basis,
+    Lane.SOLVE: lambda subject, case: case.own.solves,
     Lane.KFAC: lambda subject, case: case.K is not None,
     Lane.FISHER: lambda subject, case: case.F is not None,
     Lane.PRECONDITION: lambda subject, case: subject.precondition is not None,

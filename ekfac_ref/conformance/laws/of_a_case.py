@@ -45,7 +45,7 @@ def own_answers(case: Case) -> float:
     V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(2))
     V = V.to(case.seen.algebra)
     methods = [("matvec", case.own.matvec)]
-    if hasattr(case.own, "solve"):
+    if case.own.solves:
         methods.append(("solve", lambda V: case.own.solve(V, damping=1.0)))
     for name, method in methods:
         given = V.clone()
@@ -108,8 +108,7 @@ def comparison(case: Case) -> float | None:
 @law_of_a_case("orthonormal basis", GEORGE, Lane.BASIS)
 def basis_is_orthonormal(case: Case) -> float:
     """Q_A^T Q_A = I and Q_B^T Q_B = I"""
-    bases = [Q.double() for Q in (case.own.Q_B, case.own.Q_A)]
-    residual = [Q.T @ Q - torch.eye(Q.shape[1]).double() for Q in bases]
+    residual = [Q.T @ Q - torch.eye(Q.shape[1]).double() for Q in case.own.basis()[:2]]
     return bounded("Q^T Q = I", torch.cat([r.reshape(-1) for r in residual]), 1.0, case.seen)
 
 
@@ -117,7 +116,7 @@ def basis_is_orthonormal(case: Case) -> float:
 def basis_diagonalizes_the_factors(case: Case) -> float:
     """Q_A^T A Q_A and Q_B^T B Q_B are diagonal, and nothing of A or B is outside a thin basis"""
     ratios = []
-    bases = (case.own.Q_B.double(), case.own.Q_A.double())
+    bases = case.own.basis()[:2]
     pairs = zip(bases, oracle.factors(case.seen), factor_scales(case.seen), strict=True)
     for Q, factor, scale in pairs:
         kept = Q @ torch.diag((Q.T @ factor @ Q).diagonal()) @ Q.T
@@ -128,9 +127,8 @@ def basis_diagonalizes_the_factors(case: Case) -> float:
 @law_of_a_case("eigenvalues", GEORGE, Lane.BASIS)
 def eigenvalues_are_the_diagonal(case: Case) -> float:
     """Lambda_oi = (1/N) sum_nc [Q_B^T G_nc Q_A]_oi^2 in the subject's own basis"""
-    E = case.own
-    expected = oracle.eigenvalues(case.seen, E.Q_B.double(), E.Q_A.double())
-    residual = E.eigenvalues.double() - expected
+    Q_B, Q_A, Lambda = case.own.basis()
+    residual = Lambda - oracle.eigenvalues(case.seen, Q_B, Q_A)
     return bounded("Lambda = diag(Q^T F Q)", residual, fisher_scale(case.seen), case.seen)
 
 

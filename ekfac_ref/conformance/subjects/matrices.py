@@ -83,24 +83,38 @@ def matrix_by_products(
     for V in units:
         column = checked(layer, "matvec", matvec(V.clone()), "for V of", shape)
         # A copy: what the next product does to this one is a law of its own.
-        columns.append(column.detach().to(torch.float64, copy=True).reshape(-1))
+        columns.append(column.to(torch.float64, copy=True).reshape(-1))
     return torch.stack(columns, 1)
 
 
 def checked(layer: str, method: str, found: Any, given: str, shape: tuple[int, int]) -> Tensor:
-    """A tensor shaped like what the method was given, without NaN."""
-    if not isinstance(found, Tensor):
-        raise BadAnswer(
-            f"layer {layer!r}: {method} returned a {type(found).__name__}, not a tensor"
-        )
-    if tuple(found.shape) != shape:
+    """Real numbers, shaped like what the method was given."""
+    if isinstance(found, Tensor) and tuple(found.shape) != shape:
         raise BadAnswer(
             f"layer {layer!r}: {method} returned shape {list(found.shape)} {given} "
             f"{list(shape)} = [d_out, d_in], the bias among the inputs"
         )
+    return real(layer, method, found)
+
+
+def real(layer: str, what: str, found: Any) -> Tensor:
+    """A tensor of real numbers where the kit's own are, without NaN; detached, not copied."""
+    if not isinstance(found, Tensor):
+        raise BadAnswer(f"layer {layer!r}: {what} returned a {type(found).__name__}, not a tensor")
+    if not found.dtype.is_floating_point or found.layout is not torch.strided:
+        kind = found.dtype if found.layout is torch.strided else found.layout
+        raise BadAnswer(
+            f"layer {layer!r}: {what} returned numbers of {kind}, expected a dense tensor of "
+            "floating-point numbers"
+        )
+    if found.device.type != "cpu":
+        raise BadAnswer(
+            f"layer {layer!r}: {what} returned a tensor on {found.device}, expected the device of "
+            "what it was given: cpu"
+        )
     if not bool(torch.isfinite(found).all()):
-        raise BadAnswer(f"layer {layer!r}: {method} returned NaN or infinity")
-    return found
+        raise BadAnswer(f"layer {layer!r}: {what} returned NaN or infinity")
+    return found.detach()
 
 
 def _coupled(layer: str, between: Tensor, blocks: list[Block]) -> str:

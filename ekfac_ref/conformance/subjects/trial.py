@@ -17,6 +17,7 @@ from ekfac_ref.conformance.subjects.matrices import (
     matrices_of_blocks,
     own_blocks,
 )
+from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
 from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
 from ekfac_ref.conformance.truth.cache import observed
@@ -39,7 +40,7 @@ class Case:
         layer: its name, with that of the block where there are several.
         seen: by the kit's own eyes, in float64.
         E: the EKFAC block by its action on every unit vector, in float64.
-        own: the operator itself, for laws that ask it for more; the block's own, if it has blocks.
+        own: the operator, for laws that ask it for more; the block's own, if it has blocks.
         K: the KFAC block by its action, if the subject offers KFAC.
         F: the exact block by its action, if the subject offers it.
     """
@@ -47,7 +48,7 @@ class Case:
     layer: str
     seen: Observation
     E: Dense
-    own: Any
+    own: Own
     K: Dense | None
     F: Dense | None
 
@@ -161,9 +162,9 @@ class Trial:
                 self.changes.append(f"precondition, gradients of {name!r}: changed")
         asked = "for gradients of"
         return {
-            name: checked(name, "precondition", answer[name], asked, extent(blocks))
-            .detach()
-            .to(torch.float64, copy=True)
+            name: checked(name, "precondition", answer[name], asked, extent(blocks)).to(
+                torch.float64, copy=True
+            )
             for name, blocks in self.blocks.items()
         }
 
@@ -179,8 +180,12 @@ def _cases(name: str, blocks: list[Block], E: Any, K: Any, F: Any) -> list[Case]
         [None] * len(blocks) if operator is None else matrices_of_blocks(name, operator, blocks)
         for operator in (E, K, F)
     ]
+
+    def title(block: Block) -> str:
+        return ", ".join(filter(None, (name, block.name)))
+
     rows = zip(blocks, own_blocks(E, blocks), *parts, strict=True)
     return [
-        Case(", ".join(filter(None, (name, block.name))), block.seen, e, own, k, f)
+        Case(title(block), block.seen, e, Own(own, title(block), block.seen.shape), k, f)
         for block, own, e, k, f in rows
     ]
