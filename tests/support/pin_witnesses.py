@@ -21,11 +21,11 @@ from ekfac_ref.conformance.laws.law import Law, notices
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.subjects.trial import Trial
-from ekfac_ref.conformance.truth.tolerance import LIMIT, LawBroken
+from ekfac_ref.conformance.truth.tolerance import LIMIT, MISTAKE, LawBroken
 from tests.support.witnesses import witnesses
 
 FILE = Path(__file__).parent / "witnessed.toml"
-MARGIN = 3.0  # no ratio may be within this factor of the limit
+MARGIN = 3.0  # no ratio may be in doubt, or within this factor of it
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ def ratios(trial: Trial) -> dict[str, float]:
 
 
 def broken(found: dict[str, float]) -> tuple[str, ...]:
-    return tuple(sorted(name for name, size in found.items() if size > LIMIT))
+    return tuple(sorted(name for name, size in found.items() if size > MISTAKE))
 
 
 def undecided(found: dict[str, float]) -> list[str]:
-    near = {name: r for name, r in found.items() if LIMIT / MARGIN <= r <= LIMIT * MARGIN}
+    near = {name: r for name, r in found.items() if LIMIT / MARGIN <= r <= MISTAKE * MARGIN}
     return [f"{name} {size:.2g}" for name, size in near.items()]
 
 
