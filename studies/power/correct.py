@@ -12,7 +12,9 @@ from torch import Tensor
 from ekfac_ref.conformance.mutants.basis.eigenvectors import signs_turned
 from ekfac_ref.conformance.mutants.recipe import CORRECT, Basis, eigenvectors
 from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.examples import hooks, reference
 from ekfac_ref.matrix.eigen import eigh
+from studies.power import ordinary
 
 # Eigenvalues this close are one, and any rotation within their cluster is as good as any other.
 SAME = 4 * torch.finfo(torch.float64).eps
@@ -52,3 +54,9 @@ definition = Subject("the definition", CORRECT.ekfac)
 in_other_signs = _with_basis("other signs", signs_turned)
 in_other_order = _with_basis("other order", other_order)
 in_rotated_clusters = _with_basis("rotated clusters", rotated_clusters)
+
+
+def correct_subjects() -> tuple[Subject, ...]:
+    """These, those in ordinary arithmetic, the reference and the hooks: no law is broken by any."""
+    others = (in_other_signs, in_other_order, in_rotated_clusters)
+    return (reference, hooks, definition, *others, *ordinary.SUBJECTS)
