@@ -12,7 +12,8 @@ from ekfac_ref.model.layers import Layer, find_layers
 from ekfac_ref.model.masks import counted_positions
 from ekfac_ref.model.private_copy import private_copy
 from ekfac_ref.model.random_state import RandomState, generators, put_back, take, untouched
-from ekfac_ref.model.refusals import check_model, check_samples_apart
+from ekfac_ref.model.refusals.beforehand import check_model
+from ekfac_ref.model.refusals.samples import check_samples_apart
 from ekfac_ref.model.uses import Use, uses
 from ekfac_ref.question.batches import Batch, read
 from ekfac_ref.question.problem import Problem

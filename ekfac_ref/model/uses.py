@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from ekfac_ref.errors import ProblemError
+from ekfac_ref.errors import ProblemError, first_line, of_memory
 from ekfac_ref.model.forward import call as call_model
-from ekfac_ref.model.forward import first_line
 from ekfac_ref.model.layer_kinds import ARGUMENTS_OF
 from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.linear_form import Call, channels_last, layer_inputs
@@ -27,11 +26,13 @@ class Use:
         call: the op and its arguments.
         output: what it returned.
         axes: the output's axes other than channels, the sample's own (of size 1) included.
+        transformed: whether it was inside of a ``torch.func`` transform that the forward made.
     """
 
     call: Call
     output: Tensor
     axes: torch.Size
+    transformed: bool
 
 
 class Recorder(TorchFunctionMode):
@@ -42,6 +43,7 @@ class Recorder(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self._shift = shift
+        self._transforms = transforms()
         self._owner = {id(layer.weight): layer for layer in layers}
         self._owner |= {id(layer.bias): layer for layer in layers if layer.bias is not None}
         self.uses: dict[str, list[Use]] = {layer.name: [] for layer in layers}
@@ -63,7 +65,8 @@ class Recorder(TorchFunctionMode):
         self.inputs[layer.name].append(_with_homogeneous(layer, call))
         y = rewritten(func)(*args, **kwargs)
         y = self._shift(layer.name, len(self.uses[layer.name]), y)
-        self.uses[layer.name].append(Use(call, y, channels_last(call, y).shape[:-1]))
+        axes = channels_last(call, y).shape[:-1]
+        self.uses[layer.name].append(Use(call, y, axes, transforms() > self._transforms))
         self.calling = None
         return y
 
@@ -76,14 +79,22 @@ class Recorder(TorchFunctionMode):
         return None
 
 
+def transforms() -> int:
+    """How many transforms of ``torch.func`` are active."""
+    innermost = torch._C._functorch.peek_interpreter_stack()
+    return 0 if innermost is None else innermost.level()
+
+
 def uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> dict[str, list[Use]]:
     """How the model uses each layer, seen on the first sample of the batch."""
     with Recorder(layers, lambda name, k, y: y) as recorder:
         try:
             call_model(model, batch.samples(0, 1).inputs)
-        except (ProblemError, torch.OutOfMemoryError):
+        except ProblemError:
             raise
         except Exception as error:
+            if of_memory(error):
+                raise
             raise ProblemError(_why_it_failed(recorder, error)) from error
     for layer in layers:
         if not recorder.uses[layer.name]:

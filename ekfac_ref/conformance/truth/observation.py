@@ -133,10 +133,7 @@ def observe(problem: Problem, rounding: bool = True) -> Observations:
 def record(problem: Problem) -> dict[str, list[Record]]:
     """{layer: what every group of it saw}, in the problem's own dtype."""
     session = open_session(problem)
-    batches = [
-        tap(session.model, session.layers, form.uses, batch, session.columns)
-        for batch, form in session.batches()
-    ]
+    batches = [tap(session, form, batch) for batch, form in session.batches()]
     return {
         layer.name: [
             _joined([taps[layer.name][group] for taps in batches]) for group in range(layer.groups)
