@@ -30,14 +30,14 @@ def copy_of(model: nn.Module) -> nn.Module:
             raise
         raise ProblemError(
             f"model: it cannot be copied ({first_line(error)}); delete what its forward has cached "
-            "as an attribute, and replace torch.nn.utils.weight_norm by the one in "
-            "torch.nn.utils.parametrizations."
+            "as an attribute, a lock or a file that it holds, and replace "
+            "torch.nn.utils.weight_norm by the one in torch.nn.utils.parametrizations."
         ) from error
     for module in copied.modules():
         module._backward_hooks.clear()
         module._backward_pre_hooks.clear()
-        attributes: dict[Any, Any]
-        for attributes in (module.__dict__, module._forward_hooks, module._forward_pre_hooks):
+        places: list[Any] = [module.__dict__, module._forward_hooks, module._forward_pre_hooks]
+        for attributes in places:
             for name, value in attributes.items():
                 attributes[name] = _of_the_copy(value, memo)
     return copied

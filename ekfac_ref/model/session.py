@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import call
-from ekfac_ref.model.layers import Layer, find_layers
+from ekfac_ref.model.layers import Layer, callable_layers, find_layers
 from ekfac_ref.model.masks import counted_positions
 from ekfac_ref.model.private_copy import private_copy
 from ekfac_ref.model.random_state import RandomState, generators, put_back, take, untouched
 from ekfac_ref.model.refusals.beforehand import check_model
 from ekfac_ref.model.refusals.samples import check_samples_apart
-from ekfac_ref.model.uses import Use, uses
+from ekfac_ref.model.uses import Use, that_run, uses
 from ekfac_ref.question.batches import Batch, read
 from ekfac_ref.question.problem import Problem
 
@@ -92,9 +92,21 @@ def open_session(problem: Problem) -> Session:
     """
     start = take(*generators(problem.batches))
     check_model(problem.model)
-    find_layers(problem.model, problem.layers)  # shared memory is not shared by the copy
+    # Shared memory is not shared by the copy.
+    find_layers(problem.model, problem.layers, lambda: _that_run(problem))
     model = private_copy(problem.model)
     layers = find_layers(model, problem.layers)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     return Session(problem, model, layers, start)
+
+
+def _that_run(problem: Problem) -> tuple[str, ...]:
+    """The layers that can be treated on the first batch, or all that can be called without it."""
+    names = callable_layers(problem.model)
+    try:
+        batch = next(read(problem))
+        model = private_copy(problem.model)
+        return that_run(model, find_layers(model, names), batch) if names else ()
+    except ProblemError:
+        return names

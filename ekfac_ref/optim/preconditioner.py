@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ekfac_ref.errors import ProblemError
+from ekfac_ref.errors import ProblemError, enough_memory
 from ekfac_ref.losses import likelihood_of, loss_scale
 from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker
 from ekfac_ref.model.layers import Layer, find_layers
@@ -97,7 +97,7 @@ class Preconditioner(ABC):
         """
         before = self._curvature
         problem = self._problem(inputs, targets)
-        with undisturbed():
+        with undisturbed(), enough_memory():
             chunks = chunks_of(problem, self._layers)
             factors = running_factors(before.blocks, chunks, problem.sharing, self._decay)
             operators = {key: block.operator for key, block in before.blocks.items()}

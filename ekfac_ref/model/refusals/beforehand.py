@@ -10,8 +10,19 @@ from ekfac_ref.errors import ProblemError
 
 def check_model(model: nn.Module) -> None:
     """Raise a ProblemError for what can be seen without data: modules in train mode, bad values."""
+    for device in {parameter.device.type for parameter in model.parameters()} - {"meta"}:
+        if torch.is_autocast_enabled(device):
+            raise ProblemError(
+                "autocast: it is on, and the curvature is that of the model in its own dtype; call "
+                f"outside of it, or within torch.autocast({device!r}, enabled=False)."
+            )
     for name, module in model.named_modules():
         kind = type(module).__name__
+        if isinstance(module, nn.DataParallel):
+            raise ProblemError(
+                f"model: {kind} runs copies of what it wraps; pass that, model.module, which has "
+                "the same parameters."
+            )
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and (
             module.training or module.running_mean is None
         ):
@@ -43,6 +54,8 @@ def _what_is_wrong(parameter: Tensor) -> str | None:
         return (
             "it is on the meta device, without values; load them after model.to_empty(device=...)"
         )
+    if parameter.layout is not torch.strided:
+        return f"its layout is {parameter.layout}; make it dense with .to_dense()"
     if parameter.is_complex():
         return "complex, for which no Fisher is defined here; split it into real parameters"
     if parameter.numel() and not all(map(isfinite, torch.aminmax(parameter.detach()))):

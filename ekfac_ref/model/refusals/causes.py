@@ -34,6 +34,8 @@ _SAID = {
     "saved_tensors_hooks); switch that off, which changes no number",
     "autograd.Function": "its forward uses a torch.autograd.Function that torch.func cannot batch; "
     "give it a setup_context and generate_vmap_rule = True",
+    "data pointer of Tensor": "its forward leaves torch (x.numpy(), x.tolist()); write that with "
+    "operations on tensors",
     "vmap support": "its forward uses a torch.autograd.Function that torch.func cannot batch; "
     "give it a setup_context and generate_vmap_rule = True",
 }

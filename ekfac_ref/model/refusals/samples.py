@@ -1,7 +1,7 @@
 """Together and one by one, the samples of a batch must have the same outputs."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import vmap
 
 from ekfac_ref.errors import ProblemError
@@ -14,6 +14,11 @@ from ekfac_ref.question.batches import Batch
 def check_samples_apart(model: nn.Module, batch: Batch) -> None:
     """Together and one by one must be the same function; rounding alone may differ."""
     few = batch.samples(0, min(4, batch.size))
+    if isinstance(f := call(model, few.inputs), Tensor) and f.is_inference():
+        raise ProblemError(
+            "model: its forward runs under torch.inference_mode, so its outputs have no gradient; "
+            "take that out of the forward, and put it around calls of the model."
+        )
     with batchable(), Rewriting():
         alone = vmap(lambda x: forward_one(model, x))(few.inputs)
     together = call(model, few.inputs)

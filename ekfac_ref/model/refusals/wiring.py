@@ -213,7 +213,7 @@ def _by_autograd(session: Session, batch: Batch, v: Float[Tensor, "N *out"]) -> 
 
 
 def check_untransformed(name: str, transformed: Iterable[bool]) -> None:
-    """Raise a ProblemError if the forward puts a use of the layer into a ``torch.func`` transform."""
+    """Raise a ProblemError if the forward puts a use of the layer into a transform."""
     if any(transformed):
         raise ProblemError(
             f"layer {name!r}: the forward calls it inside of torch.func.grad, jvp, vmap or the "
