@@ -134,8 +134,8 @@ def _factors(session: Session) -> ByGroup[FactorSums]:
     for name, factors in total.items():
         if factors[0].rows_a == 0:
             raise ProblemError(
-                f"layer {name!r}: the mask counts none of its positions in the whole data (or there "
-                "are none), so A is a mean over nothing; correct the mask (True = counts) or the "
+                f"layer {name!r}: the mask counts none of its positions in all the data, or there "
+                "is none, so A is a mean over nothing; correct the mask (True = counts) or the "
                 "data, or leave the layer out."
             )
     return total

@@ -24,13 +24,7 @@ from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.linear_form import channels_last
 from ekfac_ref.model.masks import check_silent, counted_positions
 from ekfac_ref.model.refusals.causes import batchable
-from ekfac_ref.model.refusals.wiring import (
-    Seen,
-    check_number_of_uses,
-    check_untransformed,
-    check_wiring,
-    of_taps,
-)
+from ekfac_ref.model.refusals.wiring import Seen, check_uses, check_wiring, of_taps
 from ekfac_ref.model.session import Form, Session
 from ekfac_ref.model.uses import Recorder
 from ekfac_ref.question.batches import Batch
@@ -59,8 +53,7 @@ def tap(session: Session, form: Form, batch: Batch) -> dict[str, tuple[Tap, ...]
 
 
 def _see(session: Session, form: Form, batch: Batch) -> tuple[Seen, dict[str, tuple[Tap, ...]]]:
-    for name, calls in form.uses.items():
-        check_untransformed(name, [use.transformed for use in calls])
+    check_uses(form.uses)
     shifts = {
         name: [use.output.new_zeros(()).expand(batch.size, *use.output.shape) for use in calls]
         for name, calls in form.uses.items()
@@ -72,8 +65,7 @@ def _see(session: Session, form: Form, batch: Batch) -> tuple[Seen, dict[str, tu
 
         with Recorder(session.layers, shifted) as recorder:
             f = forward_one(session.model, inputs)
-        for name, a_k in recorder.inputs.items():
-            check_number_of_uses(name, len(shifts[name]), len(a_k))
+        check_uses(form.uses, recorder.inputs)
         return f, recorder.inputs
 
     with torch.enable_grad(), batchable():

@@ -28,6 +28,7 @@ from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.private_copy import copy_of
 from ekfac_ref.model.refusals.causes import batchable
 from ekfac_ref.model.session import Form, Session, open_session
+from ekfac_ref.model.uses import Use
 from ekfac_ref.question.batches import Batch
 
 _ROUNDINGS = 32  # beyond these, both sides are computed once more
@@ -87,7 +88,7 @@ def of_taps(by_group: Sequence[tuple[Tensor, Tensor]], r: Tensor, w: Tensor) -> 
 
 
 def of_gradients(G: Float[Tensor, "N C d_out d_in"], r: Tensor, w: Tensor) -> Sum:
-    """sum_nc r_n w_c G_nc."""
+    """sum_nc r_n w_c G_nc, from the G_nc themselves."""
     (unit,) = units([G])
     total = torch.einsum("n,c,ncoi->oi", r, w / unit, G)
     return Sum(total, (G / unit).square().sum((0, 1, 2)), unit)
@@ -212,21 +213,26 @@ def _by_autograd(session: Session, batch: Batch, v: Float[Tensor, "N *out"]) -> 
     }
 
 
-def check_untransformed(name: str, transformed: Iterable[bool]) -> None:
-    """Raise a ProblemError if the forward puts a use of the layer into a transform."""
-    if any(transformed):
-        raise ProblemError(
-            f"layer {name!r}: the forward calls it inside of torch.func.grad, jvp, vmap or the "
-            "like, where what goes in and what comes back cannot be seen; pass the network that "
-            "is transformed as the model, with its outputs as they are, or leave the layer out by "
-            "naming the others in Problem(layers=...)."
-        )
+def check_uses(
+    tried: Mapping[str, list[Use]], found: Mapping[str, list[Tensor]] | None = None
+) -> None:
+    """Raise a ProblemError for a layer whose uses cannot be tapped.
 
-
-def check_number_of_uses(name: str, expected: int, found: int) -> None:
-    """Raise a ProblemError unless the layer is used as often as when the model was tried."""
-    if found != expected:
-        raise ProblemError(
-            f"layer {name!r}: it was used {expected} times when the model was tried, but {found} "
-            "times now; let the forward be one function, of its inputs alone."
-        )
+    Args:
+        tried: {layer: its uses when the model was tried}.
+        found: {layer: the inputs of its uses now}, where that is known.
+    """
+    for name, uses in tried.items():
+        if any(use.transformed for use in uses):
+            raise ProblemError(
+                f"layer {name!r}: the forward calls it inside of torch.func.grad, jvp, vmap or "
+                "the like, where what goes in and what comes back cannot be seen; pass the "
+                "network that is transformed as the model, with its outputs as they are, or leave "
+                "the layer out by naming the others in Problem(layers=...)."
+            )
+        if found is not None and len(found[name]) != len(uses):
+            raise ProblemError(
+                f"layer {name!r}: it was used {len(uses)} times when the model was tried, but "
+                f"{len(found[name])} times now; let the forward be one function, of its inputs "
+                "alone."
+            )
