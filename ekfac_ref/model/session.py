@@ -50,6 +50,7 @@ class Session:
         self.problem, self.model, self.layers = problem, model, layers
         self._start = start
         self._forms: dict[object, Form] = {}
+        self.checked: set[tuple[int, int]] = set()  # (first, size) of runs of samples
 
     def batches(self) -> Iterator[tuple[Batch, Form]]:
         """One pass over the data, with what the model does to batches of each one's form.
