@@ -14,7 +14,8 @@ from torch.func import grad, vmap
 
 from ekfac_ref.model.forward import forward_one, in_algebra_dtype, with_parameters
 from ekfac_ref.model.refusals.causes import batchable
-from ekfac_ref.model.refusals.wiring import Seen, check_wiring, of_gradients
+from ekfac_ref.model.refusals.weighted import Seen, of_gradients
+from ekfac_ref.model.refusals.wiring import check_wiring
 from ekfac_ref.model.rewritten import Rewriting
 from ekfac_ref.model.session import Form, Session
 from ekfac_ref.question.batches import Batch

@@ -212,7 +212,8 @@ def _check_no_shared_memory(model: nn.Module, layers: tuple[Layer, ...]) -> None
     that autograd does not see.
     """
     ours = {name for layer in layers for name in layer.parameters}
-    spans = [(n, _span(p)) for n, p in model.named_parameters() if p.numel()]
+    dense = ((n, p) for n, p in model.named_parameters() if p.layout is torch.strided)
+    spans = [(n, _span(p)) for n, p in dense if p.numel()]
     for (one, (start, end)), (two, (other_start, other_end)) in combinations(spans, 2):
         if (one in ours or two in ours) and start < other_end and other_start < end:
             raise ProblemError(

@@ -1,6 +1,7 @@
 """A copy of the caller's model that may be computed with, its functions and its buffers."""
 
 import copy
+from contextlib import suppress
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
@@ -57,25 +58,17 @@ def _of_the_copy(value: Any, memo: dict[int, Any]) -> Any:
         return MethodType(value.__func__, memo.get(id(value.__self__), value.__self__))
     if not isinstance(value, FunctionType) or not value.__closure__:
         return value
-    if id(value) in memo:
-        return memo[id(value)]
-    memo[id(value)] = value  # while its closure is looked at, which it may be in itself
-    cells = [_cell(cell, memo) for cell in value.__closure__]
-    if any(new is not old for new, old in zip(cells, value.__closure__, strict=True)):
+    if id(value) not in memo:
+        cells = tuple(memo.setdefault(id(cell), CellType()) for cell in value.__closure__)
         code, names = value.__code__, value.__globals__
-        copied = FunctionType(code, names, value.__name__, value.__defaults__, tuple(cells))
+        copied = FunctionType(code, names, value.__name__, value.__defaults__, cells)
         copied.__kwdefaults__ = value.__kwdefaults__
-        memo[id(value)] = copied
+        copied.__dict__.update(value.__dict__)
+        memo[id(value)] = copied  # before its closure is filled, which it may be in itself
+        for new, old in zip(cells, value.__closure__, strict=True):
+            with suppress(ValueError):  # raised by a cell that nothing was put into as yet
+                new.cell_contents = _of_the_copy(old.cell_contents, memo)
     return memo[id(value)]
-
-
-def _cell(cell: CellType, memo: dict[int, Any]) -> CellType:
-    try:
-        content = cell.cell_contents
-    except ValueError:  # nothing was put into it as yet
-        return cell
-    new = _of_the_copy(content, memo)
-    return cell if new is content else CellType(new)
 
 
 def _keep_buffers(model: nn.Module) -> None:

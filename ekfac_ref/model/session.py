@@ -71,7 +71,7 @@ class Session:
         found = uses(self.model, self.layers, one)
         for layer in self.layers:
             counted_positions(layer, found[layer.name], batch.mask)
-        check_samples_apart(self.model, batch)
+        check_samples_apart(self.model, batch, self.problem.model)
         return Form(found, self.columns(call(self.model, one.inputs), one).shape[1], batch.size)
 
     def columns(self, f: Tensor, batch: Batch) -> Tensor:

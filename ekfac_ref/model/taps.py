@@ -24,9 +24,10 @@ from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.linear_form import channels_last
 from ekfac_ref.model.masks import check_silent, counted_positions
 from ekfac_ref.model.refusals.causes import batchable
-from ekfac_ref.model.refusals.wiring import Seen, check_uses, check_wiring, of_taps
+from ekfac_ref.model.refusals.weighted import Seen, of_taps
+from ekfac_ref.model.refusals.wiring import check_wiring
 from ekfac_ref.model.session import Form, Session
-from ekfac_ref.model.uses import Recorder
+from ekfac_ref.model.uses import Recorder, check_uses
 from ekfac_ref.question.batches import Batch
 
 

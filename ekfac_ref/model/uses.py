@@ -1,6 +1,6 @@
 """Every use of a layer's weight in a forward pass, seen without hooks, and an error for misuses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,31 @@ class Recorder(TorchFunctionMode):
             if found is not None:
                 return found
         return None
+
+
+def check_uses(
+    tried: Mapping[str, list[Use]], found: Mapping[str, list[Tensor]] | None = None
+) -> None:
+    """Raise a ProblemError for a layer whose uses cannot be tapped.
+
+    Args:
+        tried: {layer: its uses when the model was tried}.
+        found: {layer: the inputs of its uses now}, where that is known.
+    """
+    for name, uses in tried.items():
+        if any(use.transformed for use in uses):
+            raise ProblemError(
+                f"layer {name!r}: the forward calls it inside of torch.func.grad, jvp, vmap or "
+                "the like, where what goes in and what comes back cannot be seen; pass the "
+                "network that is transformed as the model, with its outputs as they are, or leave "
+                "the layer out by naming the others in Problem(layers=...)."
+            )
+        if found is not None and len(found[name]) != len(uses):
+            raise ProblemError(
+                f"layer {name!r}: it was used {len(uses)} times when the model was tried, but "
+                f"{len(found[name])} times now; let the forward be one function, of its inputs "
+                "alone."
+            )
 
 
 def transforms() -> int:

@@ -36,6 +36,11 @@ def check_model(model: nn.Module) -> None:
                 f"layer {name!r}: a {kind} in train mode draws a new network for every sample; "
                 "call model.eval()."
             )
+    check_parameters(model)
+
+
+def check_parameters(model: nn.Module) -> None:
+    """Raise a ProblemError for a parameter without real, finite values."""
     for name, parameter in model.named_parameters():
         if wrong := _what_is_wrong(parameter):
             raise ProblemError(f"parameter {name!r}: {wrong}.")
