@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.subjects.snapshot import snapshot
+from ekfac_ref.model.private_copy import copy_of
 from ekfac_ref.optim import EKFAC, KFAC
 
 X, Y = (torch.randn(5, k, generator=torch.Generator().manual_seed(k)).double() for k in (3, 2))
@@ -164,3 +165,11 @@ def test_names_are_those_of_named_modules() -> None:
     assert list(ek.ekfac(problem)) == ["_orig_mod.2"]
     with pytest.raises(ek.ProblemError, match=r"no module '2'; choose among .*'_orig_mod.2'"):
         ek.ekfac(ek.Problem(model, batches, ek.Gaussian(), layers=("2",)))
+
+
+@pytest.mark.parametrize("build", [a_method, its_own_forward, a_closure, in_place])
+def test_a_copy_has_nothing_compiled_on_it(build: Callable[[Compile], nn.Module]) -> None:
+    copied = copy_of(build(partial(torch.compile, backend="eager")))
+    for module in copied.modules():
+        assert module._compiled_call_impl is None
+        assert not any(hasattr(v, "_torchdynamo_orig_callable") for v in vars(module).values())

@@ -265,7 +265,7 @@ class Unstable(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.linear = nn.Linear(3, 2)
+        self.linear = nn.Linear(300, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         h = torch.sigmoid(self.linear(x))
@@ -276,7 +276,7 @@ class Unstable(nn.Module):
 
 def test_rounding_that_a_network_amplifies_is_no_mixing_of_samples() -> None:
     """Together and apart, bfloat16 and float32 differ altogether, and float64 does not."""
-    x = torch.randn(50, 3)
+    x = torch.randn(50, 300)
     for dtype in (torch.bfloat16, torch.float32):
         model = Unstable().to(dtype)
         batches = [

@@ -211,6 +211,12 @@ CASES: dict[str, Case] = {
         "return a new tensor",
         lambda: around(lambda net, x: net(x) * net(x).flip(1)),
     ),
+    "a root of zero": (
+        lambda: around(lambda net, x: torch.where(x[:, :1] > 9, (0 * net(x)).sqrt(), net(x))),
+        "NaN or infinity in its inputs or gradients",
+        "differentiates both branches",
+        lambda: around(lambda net, x: torch.where(x[:, :1] > 9, (0 * net(x) + 1).sqrt(), net(x))),
+    ),
     "DataParallel": (
         lambda: data(X, model=nn.DataParallel(nn.Linear(3, 2))),
         "DataParallel",
@@ -406,6 +412,19 @@ class Tied(nn.Module):
         return self.gain * self.head(self.two(self.one(x))).mean(1)
 
 
+class Derived(nn.Module):
+    """A trainable parameter of no layer, and a network that is differentiated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.potential, self.head = nn.Linear(4, 1), nn.Linear(4, 2)
+        self.gain = nn.Parameter(torch.ones(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        force = grad(lambda z: torch.tanh(self.potential(z)).sum())(x)
+        return self.gain * self.head(force).mean(1)
+
+
 def scripted_part() -> nn.Module:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     model[0] = torch.jit.script(model[0])
@@ -432,6 +451,7 @@ def with_low_rank() -> nn.Module:
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "with attention": (lambda: Everything(False), ("head",)),
     "without": (lambda: Everything(True), ("head",)),
+    "a derivative": (Derived, ("head",)),
     "tied": (Tied, ("head",)),
     "transformer layer": (
         lambda: nn.Sequential(
@@ -496,6 +516,16 @@ def test_functional_call_with_other_weights_is_refused() -> None:
     for entry in ENTRIES.values():
         with pytest.raises(ek.ProblemError, match=r"layer 'net.0': .* outside the layer's own op"):
             entry(ek.Problem(**arguments))
+
+
+def once_or_twice(net: nn.Module, x: Tensor) -> Tensor:
+    return (net(x) + net(x)) / 2 if torch.is_grad_enabled() else net(x)
+
+
+def test_a_forward_that_uses_its_layers_more_often_with_gradients_is_refused() -> None:
+    for entry in (ek.kfac, ek.ekfac, ALL["EKFAC"], ALL["KFAC"]):
+        with pytest.raises(ek.ProblemError, match=r"used 1 times when .* 2 times now; let the forw"):
+            entry(ek.Problem(**around(once_or_twice)))
 
 
 def detached(net: nn.Module) -> dict[str, Tensor]:
