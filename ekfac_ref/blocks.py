@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from ekfac_ref.errors import ProblemError
+from ekfac_ref.errors import ProblemError, enough_memory
 from ekfac_ref.matrix.ekfac import eigenbasis, squares_from_taps
 from ekfac_ref.matrix.fisher import FullFisher, sum_of_outer_products
 from ekfac_ref.matrix.kfac import FactorSums, add, chunk_factors, kronecker
@@ -30,7 +30,7 @@ ByGroup = dict[str, list[Value]]
 def _undisturbing(compute: Callable[[Problem], Value]) -> Callable[[Problem], Value]:
     @wraps(compute)
     def computed(problem: Problem) -> Value:
-        with undisturbed(problem.batches):
+        with undisturbed(problem.batches), enough_memory():
             return compute(problem)
 
     return computed
@@ -45,8 +45,9 @@ def per_sample_gradients(problem: Problem) -> Iterator[Gradients]:
     unit likelihood; no factor of N. Rows of a grouped layer are stacked group by group. Chunks
     follow the order of the data and hold about CHUNK_BYTES at most.
     """
-    chunks = gradients(open_session(problem), CHUNK_BYTES)
-    yield from interleaved(chunks, *generators(problem.batches))
+    with enough_memory():
+        chunks = gradients(open_session(problem), CHUNK_BYTES)
+        yield from interleaved(chunks, *generators(problem.batches))
 
 
 @_undisturbing
@@ -133,8 +134,9 @@ def _factors(session: Session) -> ByGroup[FactorSums]:
     for name, factors in total.items():
         if factors[0].rows_a == 0:
             raise ProblemError(
-                f"layer {name!r}: the mask counts none of its positions in the whole data, so A is "
-                "a mean over nothing; correct the mask (True = counts), or leave the layer out."
+                f"layer {name!r}: the mask counts none of its positions in all the data, or there "
+                "is none, so A is a mean over nothing; correct the mask (True = counts) or the "
+                "data, or leave the layer out."
             )
     return total
 

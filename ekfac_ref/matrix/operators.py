@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ekfac_ref.errors import ProblemError
+from ekfac_ref.errors import ProblemError, enough_memory
 from ekfac_ref.matrix.eigen import eigh
 
 _Matrix = Float[Tensor, "d_out d_in"]
@@ -83,6 +83,7 @@ class Kronecker:
         a, Q_A = eigh(self.A)
         return EigenKronecker(Q_B, Q_A, torch.outer(_without_noise(b), _without_noise(a)))
 
+    @enough_memory()
     def dense(self) -> Float[Tensor, "P P"]:
         return torch.einsum("op,iq->oipq", self.B, self.A).flatten(2).flatten(0, 1)
 
@@ -118,6 +119,7 @@ class EigenKronecker:
     def shape(self) -> tuple[int, int]:
         return len(self.Q_B), len(self.Q_A)
 
+    @enough_memory()
     def dense(self) -> Float[Tensor, "P P"]:
         Q = torch.einsum("or,is->oirs", self.Q_B, self.Q_A).flatten(2).flatten(0, 1)
         return (Q * self.eigenvalues.reshape(-1)) @ Q.T
@@ -173,6 +175,7 @@ class BlockDiagonal:
     def shape(self) -> tuple[int, int]:
         return sum(block.shape[0] for block in self.blocks), self.blocks[0].shape[1]
 
+    @enough_memory()
     def dense(self) -> Float[Tensor, "P P"]:
         return torch.block_diag(*(block.dense() for block in self.blocks))
 

@@ -1,35 +1,45 @@
-"""One sample through the model, in a form that ``torch.vmap`` can batch, with errors that teach."""
+"""A model called as it is written, on a batch or on one sample in a form that vmap can batch."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.backends.mha
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
 from ekfac_ref.errors import ProblemError
 
-_REASONS = {
-    ".item()": "its forward looks at values (.item(), bool(tensor), Python control flow on data), "
-    "which differ from sample to sample; write it with torch.where or masks",
-    "data-dependent": "its forward has data-dependent control flow; write it with torch.where",
-    "dynamic shape": "its forward makes shapes that depend on values (nonzero, boolean indexing); "
-    "write it with torch.where or masks",
-    "randomness": "its forward draws random numbers (dropout that ignores eval()?); make it "
-    "deterministic, call model.eval()",
-    "inplace arithmetic": "its forward writes per-sample values into a tensor that all samples "
-    "share (a buffer, a preallocated result); create that tensor from the inputs",
-}
-
 
 def call(model: Callable[..., Any], inputs: Any) -> Any:
     """The model on a copy of the inputs (it may write to them), of any of the three structures."""
     inputs = tree_map(torch.clone, inputs)
-    if isinstance(inputs, dict):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+    with _as_written():
+        if isinstance(inputs, dict):
+            return model(**inputs)
+        return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+@contextmanager
+def _as_written() -> Iterator[None]:
+    """Nothing is compiled, and no kernel of torch's stands in for a whole Transformer layer.
+
+    A graph that ``torch.compile`` traces contains whatever is active at that time, a shift that was
+    added to a layer's output, say; and the ops of a graph or a fused kernel are no layer's own.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        if "torch._dynamo" in sys.modules:  # or else nothing can have been compiled
+            with torch.compiler.set_stance("force_eager"):
+                yield
+        else:
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 def with_parameters(model: nn.Module, values: dict[str, Tensor]) -> Callable[..., Any]:
@@ -68,32 +78,6 @@ def forward_one(model: Callable[..., Any], inputs: Any) -> Tensor:
             "squeeze() of all axes)."
         )
     return f[0]
-
-
-@contextmanager
-def batchable() -> Iterator[None]:
-    """Around ``vmap`` of a model: turn what torch says into what the model's owner can do."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except IndexError as error:
-        raise ProblemError(
-            f"model: an index is out of range ({first_line(error)}); the ids in the inputs have to "
-            "be below the num_embeddings of the Embedding that looks them up."
-        ) from error
-    except RuntimeError as error:
-        said = first_line(error)
-        known = (advice for sign, advice in _REASONS.items() if sign in said)
-        advice = next(known, "torch.vmap cannot run its forward one sample at a time, change that")
-        raise ProblemError(
-            f"model: per-sample gradients are not defined: {advice}. (torch: {said})"
-        ) from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, without the advice that torch adds in further lines."""
-    return f"{type(error).__name__}: {error}".strip().partition("\n")[0]
 
 
 def in_algebra_dtype(x: Tensor) -> Tensor:

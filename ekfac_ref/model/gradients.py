@@ -5,15 +5,19 @@ definition; ``taps.py`` is the fast way to the same numbers, without ever formin
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad, vmap
 
-from ekfac_ref.model.forward import batchable, forward_one, in_algebra_dtype, with_parameters
+from ekfac_ref.model.forward import forward_one, in_algebra_dtype, with_parameters
+from ekfac_ref.model.refusals.causes import batchable
+from ekfac_ref.model.refusals.weighted import Seen, of_gradients
+from ekfac_ref.model.refusals.wiring import check_wiring
 from ekfac_ref.model.rewritten import Rewriting
-from ekfac_ref.model.session import Session
+from ekfac_ref.model.session import Form, Session
 from ekfac_ref.question.batches import Batch
 
 Gradients = dict[str, Float[Tensor, "N C d_out d_in"]]
@@ -23,18 +27,24 @@ def gradients(session: Session, budget: int) -> Iterator[Gradients]:
     """The G_nc of every layer, run after run of consecutive samples, in the order of the data.
 
     A run is as long as ``budget`` bytes allow. Rows of a grouped layer follow one another group by
-    group. No factor of N.
+    group. No factor of N. Checked by autograd (``refusals/wiring.py``).
     """
-    values: dict[str, Tensor] = dict(session.model.named_parameters())
-    wanted = {name: values[name] for layer in session.layers for name in layer.parameters}
-    numbers = sum(value.numel() for value in wanted.values())
-    for batch, seen in session.batches():
-        size = 2 * numbers * seen.columns * next(iter(wanted.values())).itemsize
+    parameters = [
+        p for layer in session.layers for p in (layer.weight, layer.bias) if p is not None
+    ]
+    numbers = sum(parameter.numel() for parameter in parameters)
+    for batch, form in session.batches():
+        size = 2 * numbers * form.columns * parameters[0].itemsize
         for chunk in batch.chunks(size, budget):
-            yield _gradients(session, wanted, chunk)
+            seen, G = _see(session, form, chunk)
+            check_wiring(session, chunk, seen, _see)
+            yield G
 
 
-def _gradients(session: Session, parameters: dict[str, Tensor], batch: Batch) -> Gradients:
+def _see(session: Session, form: Form, batch: Batch) -> tuple[Seen, Gradients]:
+    values: dict[str, Tensor] = dict(session.model.named_parameters())
+    parameters = {name: values[name] for layer in session.layers for name in layer.parameters}
+
     def output(values: dict[str, Tensor], inputs: Any) -> Tensor:
         return forward_one(with_parameters(session.model, values), inputs)
 
@@ -49,4 +59,5 @@ def _gradients(session: Session, parameters: dict[str, Tensor], batch: Batch) ->
         f = vmap(output, in_dims=(None, 0))(parameters, batch.inputs)
         S = session.columns(f, batch)
         G = vmap(per_column, in_dims=(None, 0, 0))(parameters, batch.inputs, S)
-    return {name: in_algebra_dtype(G_l) for name, G_l in vmap(vmap(matrices))(G).items()}
+    by_layer = {name: in_algebra_dtype(G_l) for name, G_l in vmap(vmap(matrices))(G).items()}
+    return Seen(S, {name: partial(of_gradients, G_l) for name, G_l in by_layer.items()}), by_layer

@@ -45,11 +45,13 @@ TRANSPOSED_CONVOLUTIONS: tuple[Op, ...] = (
 )
 _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _TRANSPOSED = (*_CONV[:5], "output_padding", "groups", "dilation")
+# options of a lookup under which the gradient of one sample is no a g^T
+NO_GRADIENT = ("max_norm", "scale_grad_by_freq", "sparse")
 # op, linear in its weight: names of its arguments, in order
 ARGUMENTS_OF: dict[Op, tuple[str, ...]] = {
     F.linear: ("input", "weight", "bias"),
     F.bilinear: ("input1", "input2", "weight", "bias"),
-    F.embedding: ("input", "weight", "padding_idx"),
+    F.embedding: ("input", "weight", "padding_idx", "max_norm", "norm_type", *NO_GRADIENT[1:]),
     **dict.fromkeys(CONVOLUTIONS, _CONV),
     **dict.fromkeys(TRANSPOSED_CONVOLUTIONS, _TRANSPOSED),
 }

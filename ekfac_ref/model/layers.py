@@ -1,14 +1,16 @@
 """Which parameters make up which layer, and an error for every trainable one that none covers."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.layer_kinds import OP_OF, Op, from_matrix, to_matrix
+from ekfac_ref.model.layer_kinds import NO_GRADIENT, OP_OF, Op, from_matrix, to_matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +54,19 @@ class Layer:
         return dict(zip(self.parameters, tensors, strict=True))
 
 
-def find_layers(model: nn.Module, names: tuple[str, ...] | None = None) -> tuple[Layer, ...]:
+Names = tuple[str, ...]
+
+
+def find_layers(
+    model: nn.Module, names: Names | None = None, that_run: Callable[[], Names] | None = None
+) -> tuple[Layer, ...]:
     """The layers of the model with a trainable weight, in the order of ``named_modules``.
 
     With names given, those alone; without, all of them, and every trainable parameter must belong
     to one. A frozen weight is left alone; a frozen bias is a constant, not a coordinate.
+
+    ``that_run``: which layers to advise naming, where not all parameters belong to one; tried on
+    data if there is any.
     """
     modules = dict(model.named_modules())
     _check_names(model, modules, names)
@@ -71,8 +81,13 @@ def find_layers(model: nn.Module, names: tuple[str, ...] | None = None) -> tuple
         for weight, uses in owners.items()
         if names is None or any(name in names for name, _ in uses)
     )
-    if names is None:
-        _check_coverage(model, layers)
+    if names is None and (parameter := _uncovered(model, layers)):
+        advised = callable_layers(model) if that_run is None else that_run()
+        owner = type(modules[parameter.rpartition(".")[0]]).__name__
+        raise ProblemError(
+            f"parameter {parameter!r} (of a {owner}) is trainable, but no supported layer covers "
+            f"it; freeze it, or say that it is left out by {naming(advised)}."
+        )
     _check_no_shared_memory(model, layers)
     if not layers:
         raise ProblemError(
@@ -80,6 +95,32 @@ def find_layers(model: nn.Module, names: tuple[str, ...] | None = None) -> tuple
             "requires_grad_(True) on what you want the curvature of."
         )
     return layers
+
+
+def naming(layers: Names) -> str:
+    """How to go on with these layers alone."""
+    if layers:
+        return f"naming the layers to treat: Problem(layers={layers!r})"
+    kinds = ", ".join(kind.__name__ for kind in OP_OF)
+    return (
+        f"naming the layers to treat, of which there is none here: build the model of {kinds}, "
+        "and pass it as it was before torch.jit, torch.export or a quantizer"
+    )
+
+
+def callable_layers(model: nn.Module) -> Names:
+    """The names of all supported layers with a trainable weight that are called as modules.
+
+    Attention calls its ``out_proj`` by a function of its own, which no layer is seen in.
+    """
+    return tuple(
+        name
+        for name, module in model.named_modules()
+        if _op(module) is not None
+        and not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
+        and isinstance(module.weight, nn.Parameter)
+        and module.weight.requires_grad
+    )
 
 
 def _op(module: nn.Module) -> Op | None:
@@ -91,7 +132,7 @@ def _layer(
 ) -> Layer:
     name, first = uses[0]
     for other_name, other in uses:
-        _refuse_options(other_name, other)
+        refuse_options(other_name, type(other).__name__, vars(other))
         if _op(other) is not _op(first) or _groups(other) != _groups(first):
             raise ProblemError(
                 f"layer {name!r}: its weight is tied to {other_name!r}, a {type(other).__name__}, "
@@ -121,13 +162,13 @@ def _trainable_bias(module: nn.Module) -> Tensor | None:
     return bias if isinstance(bias, nn.Parameter) and bias.requires_grad else None
 
 
-def _refuse_options(name: str, module: nn.Module) -> None:
-    for option in ("max_norm", "scale_grad_by_freq", "sparse"):
-        if getattr(module, option, None):
+def refuse_options(name: str, kind: str, options: Mapping[str, Any]) -> None:
+    """Raise a ProblemError for an option of a lookup, module or op, that changes its gradient."""
+    for option in NO_GRADIENT:
+        if options.get(option):
             raise ProblemError(
-                f"layer {name!r}: {type(module).__name__} with {option} has no per-sample gradient "
-                f"of the usual form; switch {option} off, or name the other layers in "
-                "Problem(layers=...)."
+                f"layer {name!r}: {kind} with {option} has no per-sample gradient of the usual "
+                f"form; switch {option} off, or name the other layers in Problem(layers=...)."
             )
 
 
@@ -160,16 +201,10 @@ def _check_names(
             )
 
 
-def _check_coverage(model: nn.Module, layers: tuple[Layer, ...]) -> None:
+def _uncovered(model: nn.Module, layers: tuple[Layer, ...]) -> str | None:
     covered = {name for layer in layers for name in layer.parameters}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and name not in covered:
-            owner = type(model.get_submodule(name.rpartition(".")[0])).__name__
-            raise ProblemError(
-                f"parameter {name!r} (of a {owner}) is trainable, but no supported layer covers "
-                f"it; freeze it, or say that it is left out by naming the layers to treat: "
-                f"Problem(layers={tuple(layer.name for layer in layers)!r})."
-            )
+    trainable = (name for name, p in model.named_parameters() if p.requires_grad)
+    return next((name for name in trainable if name not in covered), None)
 
 
 def _check_no_shared_memory(model: nn.Module, layers: tuple[Layer, ...]) -> None:
@@ -177,7 +212,8 @@ def _check_no_shared_memory(model: nn.Module, layers: tuple[Layer, ...]) -> None
     that autograd does not see.
     """
     ours = {name for layer in layers for name in layer.parameters}
-    spans = [(n, _span(p)) for n, p in model.named_parameters() if p.numel()]
+    dense = ((n, p) for n, p in model.named_parameters() if p.layout is torch.strided)
+    spans = [(n, _span(p)) for n, p in dense if p.numel()]
     for (one, (start, end)), (two, (other_start, other_end)) in combinations(spans, 2):
         if (one in ours or two in ours) and start < other_end and other_start < end:
             raise ProblemError(

@@ -1,6 +1,6 @@
 """A problem opened for computing: a private copy of its model, its layers, its checked batches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import call
-from ekfac_ref.model.layers import Layer, find_layers
+from ekfac_ref.model.layers import Layer, callable_layers, find_layers
 from ekfac_ref.model.masks import counted_positions
 from ekfac_ref.model.private_copy import private_copy
 from ekfac_ref.model.random_state import RandomState, generators, put_back, take, untouched
-from ekfac_ref.model.refusals import check_model, check_samples_apart
-from ekfac_ref.model.uses import Use, uses
+from ekfac_ref.model.refusals.beforehand import check_model
+from ekfac_ref.model.refusals.samples import check_samples_apart
+from ekfac_ref.model.uses import Use, that_run, uses
 from ekfac_ref.question.batches import Batch, read
 from ekfac_ref.question.problem import Problem
 
@@ -49,6 +50,7 @@ class Session:
         self.problem, self.model, self.layers = problem, model, layers
         self._start = start
         self._forms: dict[object, Form] = {}
+        self.checked: set[tuple[int, int]] = set()  # (first, size) of runs of samples
 
     def batches(self) -> Iterator[tuple[Batch, Form]]:
         """One pass over the data, with what the model does to batches of each one's form.
@@ -69,7 +71,7 @@ class Session:
         found = uses(self.model, self.layers, one)
         for layer in self.layers:
             counted_positions(layer, found[layer.name], batch.mask)
-        check_samples_apart(self.model, batch)
+        check_samples_apart(self.model, batch, self.problem.model)
         return Form(found, self.columns(call(self.model, one.inputs), one).shape[1], batch.size)
 
     def columns(self, f: Tensor, batch: Batch) -> Tensor:
@@ -84,16 +86,33 @@ class Session:
         return self.problem.fisher.columns(likelihood, f, batch.targets, batch.first)
 
 
-def open_session(problem: Problem) -> Session:
+Kind = Callable[[Problem, nn.Module, tuple[Layer, ...], RandomState], Session]
+
+
+def open_session(problem: Problem, kind: Kind = Session) -> Session:
     """Copy the model and check what can be checked without data.
+
+    ``kind`` makes the session of its parts: a subclass, if it has other columns.
 
     A session draws random numbers, if the data does; whoever opens one puts them back.
     """
     start = take(*generators(problem.batches))
     check_model(problem.model)
-    find_layers(problem.model, problem.layers)  # shared memory is not shared by the copy
+    # Shared memory is not shared by the copy.
+    find_layers(problem.model, problem.layers, lambda: _that_run(problem))
     model = private_copy(problem.model)
     layers = find_layers(model, problem.layers)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    return Session(problem, model, layers, start)
+    return kind(problem, model, layers, start)
+
+
+def _that_run(problem: Problem) -> tuple[str, ...]:
+    """The layers that can be treated on the first batch, or all that can be called without it."""
+    names = callable_layers(problem.model)
+    try:
+        batch = next(read(problem))
+        model = private_copy(problem.model)
+        return that_run(model, find_layers(model, names), batch) if names else ()
+    except ProblemError:
+        return names

@@ -9,24 +9,26 @@ Every use of a weight is a position: leading axes of a Linear, output positions 
 repeated calls of a module, other modules tied to the Parameter. No factor of N is in here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import vmap
 
-from ekfac_ref.model.forward import batchable, forward_one, in_algebra_dtype
+from ekfac_ref.model.forward import forward_one, in_algebra_dtype
 from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.linear_form import channels_last
 from ekfac_ref.model.masks import check_silent, counted_positions
+from ekfac_ref.model.refusals.causes import batchable
+from ekfac_ref.model.refusals.weighted import Seen, of_taps
+from ekfac_ref.model.refusals.wiring import check_wiring
 from ekfac_ref.model.session import Form, Session
-from ekfac_ref.model.uses import Recorder, Use
+from ekfac_ref.model.uses import Recorder, check_uses
 from ekfac_ref.question.batches import Batch
-
-Columns = Callable[[Tensor, Batch], Tensor]
 
 
 @dataclass(frozen=True)
@@ -44,52 +46,67 @@ class Tap:
     counted: Bool[Tensor, "N T"] | None
 
 
-def tap(
-    model: nn.Module,
-    layers: tuple[Layer, ...],
-    seen: dict[str, list[Use]],
-    batch: Batch,
-    columns: Columns,
-) -> dict[str, tuple[Tap, ...]]:
-    """The taps of every layer on one batch: {layer: one Tap per group}."""
+def tap(session: Session, form: Form, batch: Batch) -> dict[str, tuple[Tap, ...]]:
+    """The taps of every layer on one batch: {layer: one Tap per group}. Checked by autograd."""
+    seen, taps = _see(session, form, batch)
+    check_wiring(session, batch, seen, _see)
+    return taps
+
+
+def _see(session: Session, form: Form, batch: Batch) -> tuple[Seen, dict[str, tuple[Tap, ...]]]:
+    check_uses(form.uses)
     shifts = {
         name: [use.output.new_zeros(()).expand(batch.size, *use.output.shape) for use in calls]
-        for name, calls in seen.items()
+        for name, calls in form.uses.items()
     }
 
     def one(inputs: Any, shifts: dict[str, list[Tensor]]) -> tuple[Tensor, dict[str, list[Tensor]]]:
-        with Recorder(layers, lambda name, k, y: y + shifts[name][k]) as recorder:
-            f = forward_one(model, inputs)
+        def shifted(name: str, k: int, y: Tensor) -> Tensor:
+            return y + shifts[name][k] if k < len(shifts[name]) else y
+
+        with Recorder(session.layers, shifted) as recorder:
+            f = forward_one(session.model, inputs)
+        check_uses(form.uses, recorder.inputs)
         return f, recorder.inputs
 
     with torch.enable_grad(), batchable():
         leaves = [shift.requires_grad_() for uses in shifts.values() for shift in uses]
         f, a = vmap(one)(batch.inputs, shifts)
-    S = columns(f.detach(), batch)
-    pulled = iter(_pull_back(f, leaves, S))
+    S = session.columns(f.detach(), batch)
+    with batchable():
+        pulled = iter(_pull_back(f, leaves, S))
     g = {name: [next(pulled) for _ in uses] for name, uses in shifts.items()}
-    return {layer.name: _by_group(layer, seen, a, g, batch.mask) for layer in layers}
+    taps = {layer.name: _by_group(layer, form, a, g, batch.mask) for layer in session.layers}
+    weighted = {name: partial(of_taps, [(t.a, t.g) for t in ts]) for name, ts in taps.items()}
+    return Seen(S, weighted), taps
 
 
 def _pull_back(f: Tensor, leaves: list[Tensor], S: Float[Tensor, "N C *out"]) -> list[Tensor]:
     """The gradients [N, C, *output] of all <f_n, s_nc> with respect to each leaf."""
-    if S.shape[1] == 1:  # what a batch of one column would cost is a few percent of EKFAC
-        plain = torch.autograd.grad(f, leaves, S[:, 0], materialize_grads=True)
-        return [g[:, None] for g in plain]
-    columns = S.movedim(1, 0)
-    batched = torch.autograd.grad(f, leaves, columns, is_grads_batched=True, materialize_grads=True)
-    return [g.movedim(0, 1) for g in batched]
+    if not f.requires_grad:
+        found: list[Tensor | None] = [None] * len(leaves)
+    elif S.shape[1] == 1:  # what a batch of one column would cost is a few percent of EKFAC
+        plain = torch.autograd.grad(f, leaves, S[:, 0], allow_unused=True)
+        found = [None if g is None else g[:, None] for g in plain]
+    else:
+        columns = S.movedim(1, 0)
+        batched = torch.autograd.grad(f, leaves, columns, is_grads_batched=True, allow_unused=True)
+        found = [None if g is None else g.movedim(0, 1) for g in batched]
+    return [
+        leaf.new_zeros(()).expand(len(leaf), S.shape[1], *leaf.shape[1:]) if g is None else g
+        for leaf, g in zip(leaves, found, strict=True)
+    ]
 
 
 def _by_group(
     layer: Layer,
-    seen: dict[str, list[Use]],
+    form: Form,
     a: dict[str, list[Tensor]],
     g: dict[str, list[Tensor]],
     mask: Tensor | None,
 ) -> tuple[Tap, ...]:
     """All uses of a layer side by side along T, its groups apart."""
-    calls = seen[layer.name]
+    calls = form.uses[layer.name]
     uses_g = zip(calls, g[layer.name], strict=True)
     a_ntgi = in_algebra_dtype(_side_by_side([a_k.detach() for a_k in a[layer.name]], 1))
     g_ncto = in_algebra_dtype(
@@ -111,7 +128,7 @@ def tapped(session: Session, budget: int) -> Iterator[tuple[Batch, dict[str, tup
     """One pass: {layer: one Tap per group} of chunks that need about ``budget`` bytes at most."""
     for batch, form in session.batches():
         for chunk in batch.chunks(_bytes_per_sample(session, form), budget):
-            yield chunk, tap(session.model, session.layers, form.uses, chunk, session.columns)
+            yield chunk, tap(session, form, chunk)
 
 
 def _bytes_per_sample(session: Session, form: Form) -> int:

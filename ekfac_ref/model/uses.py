@@ -1,6 +1,6 @@
 """Every use of a layer's weight in a forward pass, seen without hooks, and an error for misuses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from ekfac_ref.errors import ProblemError
+from ekfac_ref.errors import ProblemError, first_line, of_memory
 from ekfac_ref.model.forward import call as call_model
-from ekfac_ref.model.forward import first_line
 from ekfac_ref.model.layer_kinds import ARGUMENTS_OF
-from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.layers import Layer, naming, refuse_options
 from ekfac_ref.model.linear_form import Call, channels_last, layer_inputs
+from ekfac_ref.model.refusals.causes import way_out
 from ekfac_ref.model.rewritten import rewritten
 from ekfac_ref.question.batches import Batch
 
@@ -27,11 +27,17 @@ class Use:
         call: the op and its arguments.
         output: what it returned.
         axes: the output's axes other than channels, the sample's own (of size 1) included.
+        transformed: whether it was inside of a ``torch.func`` transform that the forward made.
     """
 
     call: Call
     output: Tensor
     axes: torch.Size
+    transformed: bool
+
+
+class LayerRefused(ProblemError):
+    """One layer cannot be treated; the others may be."""
 
 
 class Recorder(TorchFunctionMode):
@@ -42,6 +48,8 @@ class Recorder(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self._shift = shift
+        self._transforms = transforms()
+        self._device = layers[0].weight.device.type
         self._owner = {id(layer.weight): layer for layer in layers}
         self._owner |= {id(layer.bias): layer for layer in layers if layer.bias is not None}
         self.uses: dict[str, list[Use]] = {layer.name: [] for layer in layers}
@@ -52,6 +60,12 @@ class Recorder(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if torch.is_autocast_enabled(self._device):
+            raise ProblemError(
+                "model: its forward runs under torch.autocast, which rounds as it sees fit; take "
+                "autocast out of the forward, or switch it off there with enabled=False. For the "
+                "curvature in another dtype, convert model and data: model.to(torch.bfloat16)."
+            )
         layer = self._layer_among((*args, *kwargs.values()))
         if layer is None:
             return rewritten(func)(*args, **kwargs)
@@ -63,7 +77,8 @@ class Recorder(TorchFunctionMode):
         self.inputs[layer.name].append(_with_homogeneous(layer, call))
         y = rewritten(func)(*args, **kwargs)
         y = self._shift(layer.name, len(self.uses[layer.name]), y)
-        self.uses[layer.name].append(Use(call, y, channels_last(call, y).shape[:-1]))
+        axes = channels_last(call, y).shape[:-1]
+        self.uses[layer.name].append(Use(call, y, axes, transforms() > self._transforms))
         self.calling = None
         return y
 
@@ -76,18 +91,73 @@ class Recorder(TorchFunctionMode):
         return None
 
 
+def check_uses(
+    tried: Mapping[str, list[Use]], found: Mapping[str, list[Tensor]] | None = None
+) -> None:
+    """Raise a ProblemError for a layer whose uses cannot be tapped.
+
+    Args:
+        tried: {layer: its uses when the model was tried}.
+        found: {layer: the inputs of its uses now}, where that is known.
+    """
+    for name, uses in tried.items():
+        if any(use.transformed for use in uses):
+            raise ProblemError(
+                f"layer {name!r}: the forward calls it inside of torch.func.grad, jvp, vmap or "
+                "the like, where what goes in and what comes back cannot be seen; pass the "
+                "network that is transformed as the model, with its outputs as they are, or leave "
+                "the layer out by naming the others in Problem(layers=...)."
+            )
+        if found is not None and len(found[name]) != len(uses):
+            raise ProblemError(
+                f"layer {name!r}: it was used {len(uses)} times when the model was tried, but "
+                f"{len(found[name])} times now; let the forward be one function, of its inputs "
+                "alone."
+            )
+
+
+def transforms() -> int:
+    """How many transforms of ``torch.func`` are active."""
+    innermost = torch._C._functorch.peek_interpreter_stack()
+    return 0 if innermost is None else innermost.level()
+
+
 def uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> dict[str, list[Use]]:
     """How the model uses each layer, seen on the first sample of the batch."""
+    try:
+        return _uses(model, layers, batch)
+    except LayerRefused as error:
+        raise ProblemError(
+            f"{str(error).removesuffix('.')}; go on by {naming(that_run(model, layers, batch))}."
+        ) from error
+
+
+def that_run(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> tuple[str, ...]:
+    """The names of the layers that can be treated together, tried one after the other."""
+    kept: tuple[Layer, ...] = ()
+    for layer in layers:
+        try:
+            found = _uses(model, (*kept, layer), batch)
+        except ProblemError:
+            continue
+        if not any(use.transformed for use in found[layer.name]):
+            kept = (*kept, layer)
+    return tuple(layer.name for layer in kept)
+
+
+def _uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> dict[str, list[Use]]:
     with Recorder(layers, lambda name, k, y: y) as recorder:
         try:
             call_model(model, batch.samples(0, 1).inputs)
-        except (ProblemError, torch.OutOfMemoryError):
+        except ProblemError:
             raise
         except Exception as error:
+            if of_memory(error):
+                raise
             raise ProblemError(_why_it_failed(recorder, error)) from error
     for layer in layers:
         if not recorder.uses[layer.name]:
-            raise ProblemError(
+            raise LayerRefused(
                 f"layer {layer.name!r}: its weight was never used in the forward pass, so it has "
                 "no curvature; leave it out by naming the others in Problem(layers=...)."
             )
@@ -96,10 +166,10 @@ def uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> dict[str,
 
 def _why_it_failed(recorder: Recorder, error: Exception) -> str:
     if recorder.calling is None:
-        return (
-            f"model: its forward failed on one sample ({first_line(error)}); look at the error "
-            "above, and try model on the first sample of the batch alone."
+        advice = way_out(error) or (
+            "look at the error above, and try model on the first sample of the batch alone"
         )
+        return f"model: its forward failed on one sample ({first_line(error)}); {advice}."
     return (
         f"layer {recorder.calling.name!r}: it cannot take its input ({first_line(error)}); bring "
         "the data into the shape, device and range of values that the layer was made for."
@@ -117,10 +187,12 @@ def _with_homogeneous(layer: Layer, call: Call) -> Tensor:
 
 def _check_call(layer: Layer, call: Call, owner_of_bias: Layer) -> None:
     if call.arguments["weight"] is not layer.weight or owner_of_bias is not layer:
-        raise ProblemError(
+        raise LayerRefused(
             f"layer {owner_of_bias.name!r}: its weight or bias is used together with another "
             "weight, so there is no one matrix [W | b]; give the other weight a bias of its own."
         )
+    if call.op is F.embedding:
+        refuse_options(layer.name, "F.embedding", call.arguments)
     for name in ("input", "input1", "input2"):
         x = call.arguments.get(name)
         integer_wanted = call.op is F.embedding
@@ -147,7 +219,7 @@ def _pass_harmless(layer: Layer, func: Any, result: Any) -> Any:
         if func in ARGUMENTS_OF
         else "outside the layer's own op"
     )
-    raise ProblemError(
+    raise LayerRefused(
         f"layer {layer.name!r}: its weight or bias is used {what} ({resolve_name(func)}, expected "
         f"{resolve_name(layer.op)}); call the module itself, untie it, or leave it out by naming "
         "the other layers in Problem(layers=...)."

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ekfac_ref.errors import ProblemError
+from ekfac_ref.errors import ProblemError, enough_memory
 from ekfac_ref.matrix.operators import Operator
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.layers import Layer
 
 
 @torch.no_grad()
+@enough_memory()
 def directions(
     layers: tuple[Layer, ...],
     operators: Mapping[str, Operator],

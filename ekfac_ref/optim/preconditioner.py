@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ekfac_ref.errors import ProblemError
+from ekfac_ref.errors import ProblemError, enough_memory
 from ekfac_ref.losses import likelihood_of, loss_scale
 from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker
 from ekfac_ref.model.layers import Layer, find_layers
 from ekfac_ref.model.random_state import undisturbed
+from ekfac_ref.model.refusals.beforehand import check_parameters
 from ekfac_ref.optim.curvature import BlockState, Curvature
 from ekfac_ref.optim.directions import check_all_given, check_gradients, directions
 from ekfac_ref.optim.reading import Chunks, Key, chunks_of
@@ -75,6 +76,7 @@ class Preconditioner(ABC):
             )
         self._decay = decay
         self._recompute_every = recompute_every
+        check_parameters(model)
         self._layers = find_layers(model, layers)
         self._curvature = Curvature()
 
@@ -97,7 +99,7 @@ class Preconditioner(ABC):
         """
         before = self._curvature
         problem = self._problem(inputs, targets)
-        with undisturbed():
+        with undisturbed(), enough_memory():
             chunks = chunks_of(problem, self._layers)
             factors = running_factors(before.blocks, chunks, problem.sharing, self._decay)
             operators = {key: block.operator for key, block in before.blocks.items()}

@@ -1,6 +1,6 @@
 """The problem's data as a stream of checked batches."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.errors import ProblemError
@@ -84,12 +85,13 @@ def _checked(problem: Problem, item: Any, first: int) -> Batch:
     inputs, targets = item
     if isinstance(inputs, list):
         inputs = tuple(inputs)
-    tensors = [*tree_leaves(inputs), targets]
+    tensors = [*_leaves(inputs), targets]
     for x in tensors:
-        if not isinstance(x, Tensor):
+        if way_out := _no_plain_tensor(x):
+            where, way_out = ("targets", _LABELS) if x is targets else ("inputs", way_out)
             raise ProblemError(
-                f"batches: inputs and targets are to be tensors, but one is a {type(x).__name__}; "
-                "convert it with torch.as_tensor."
+                f"batches: inputs and targets are to be tensors, but one of the {where} at sample "
+                f"{first} is a {_kind(x)}; {way_out}."
             )
     if len(tensors) == 1:
         raise ProblemError(
@@ -109,6 +111,46 @@ def _checked(problem: Problem, item: Any, first: int) -> Batch:
         mask = _checked_mask(problem.mask(inputs), sizes[0])
         _check_finite_and_in_place(problem, "mask", mask, first)
     return Batch(inputs, targets, mask, first)
+
+
+_LABELS = "pass the labels of all samples as one dense tensor (Exact() asks only for its shape)"
+
+
+def _leaves(inputs: Any) -> list[Any]:
+    """What has to be tensors; None, which a tree takes for nothing at all, among them."""
+    return tree_leaves(inputs, is_leaf=lambda x: x is None or isinstance(x, PackedSequence))
+
+
+def _kind(x: Any) -> str:
+    if not isinstance(x, Tensor):
+        return type(x).__name__
+    return "nested tensor" if x.is_nested else f"tensor of {x.layout}, {x.dtype}"
+
+
+def _no_plain_tensor(x: Any) -> str | None:
+    """What to do about it, or None for a tensor that can be cut into samples."""
+    if isinstance(x, Tensor):
+        if x.is_nested:
+            return "pad it: torch.nested.to_padded_tensor(x, 0.0), and mask the rest in the model"
+        if x.layout is not torch.strided:
+            return "convert it with x.to_dense()"
+        return "convert it with x.dequantize()" if x.is_quantized else None
+    if x is None:
+        return "leave it out; where the model needs it, in a module around it that passes None"
+    if isinstance(x, (str, bytes)):
+        return "give the model numbers, such as the tokenizer's ids, and leave names and texts out"
+    if isinstance(x, (bool, int, float, complex)):
+        return (
+            "where it is the same for all samples, pass it in a module around the model, or as a "
+            "tensor with one entry for each; make a list of numbers a tensor with torch.as_tensor"
+        )
+    if isinstance(x, Mapping):
+        return "convert it with dict(inputs), and leave out what is no tensor"
+    if isinstance(x, PackedSequence):
+        return "pad it: torch.nn.utils.rnn.pad_packed_sequence(x, batch_first=True)[0]"
+    if isinstance(x, list) or hasattr(x, "__array__"):
+        return "convert it with torch.as_tensor"
+    return "take the tensors out of it, and pass them as a tuple or a dict"
 
 
 def _check_finite_and_in_place(problem: Problem, name: str, x: Tensor, first: int) -> None:

@@ -22,6 +22,7 @@ class Problem:
     Attributes:
         model: any module without coupling between samples, in the mode (``eval``) it is to be
             judged in. It maps one batch of inputs to one tensor of outputs, axis 0 = samples.
+            What ``torch.compile`` made of it or of its parts is computed as it is written.
         batches: a collection of ``(inputs, targets)``, iterated once for each pass: a list, a
             ``DataLoader``, any object that can be iterated again. Inputs are a tensor, a tuple
             (``model(*inputs)``) or a dict (``model(**inputs)``). Batches may be uneven.
@@ -29,8 +30,9 @@ class Problem:
             one behind a torch loss module.
         fisher: ``Exact()``, ``Sampled(draws, seed)`` or ``Empirical()``.
         sharing: ``Expand()`` or ``Reduce()``: KFAC's treatment of shared weights.
-        layers: names of the modules to treat, as in ``model.named_modules()``. The default, None,
-            stands for all of them and insists that they cover every trainable parameter.
+        layers: names of the modules to treat, as in ``model.named_modules()`` (with
+            ``_orig_mod`` in them where a module is compiled). The default, None, stands for all of
+            them and insists that they cover every trainable parameter.
         mask: None, or a function from a batch's inputs to booleans ``[N, *positions]`` that tells
             which positions count. It concerns the layers that have positions; where a sample is
             one single position, it counts.

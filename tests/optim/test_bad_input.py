@@ -141,6 +141,17 @@ def test_bad_gradients(make, bad: str) -> None:
         chosen.preconditioner.precondition(gradients, 0.1)
 
 
+@BOTH
+def test_parameters_without_values_are_refused_at_construction(make) -> None:
+    for model, message in (
+        (nn.Sequential(nn.LazyLinear(2)), "it has no shape yet; call the model once"),
+        (nn.Linear(3, 2).to("meta"), "it is on the meta device"),
+        (nn.Linear(3, 2, dtype=torch.complex64), "complex"),
+    ):
+        with pytest.raises(ek.ProblemError, match=message):
+            make(model, ek.Gaussian(), lr=0.1, damping=0.1)
+
+
 @PAIRS
 def test_gradients_by_name(make) -> None:
     model = network()

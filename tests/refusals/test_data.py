@@ -120,7 +120,7 @@ def no_batch_between_batches() -> Arguments:
     return batches((X, Y), None, (X, Y))
 
 
-@case("inputs and targets are to be tensors, but one is a ndarray", "torch.as_tensor")
+@case("one of the inputs at sample 0 is a ndarray", "torch.as_tensor")
 def numpy_arrays() -> Arguments:
     return batches((X.numpy(), Y))
 

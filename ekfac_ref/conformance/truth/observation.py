@@ -8,6 +8,7 @@ and the G by ``gradients``, two ways that share nothing but the model.
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from ekfac_ref.conformance.truth.output_sizes import output_sizes
 from ekfac_ref.model.forward import algebra_dtype
 from ekfac_ref.model.gradients import gradients
 from ekfac_ref.model.random_state import undisturbed
-from ekfac_ref.model.session import open_session
+from ekfac_ref.model.session import Kind, Session, open_session
 from ekfac_ref.model.taps import Tap, tap
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.problem import Problem
@@ -83,22 +84,20 @@ Observations = dict[str, list[Observation]]
 class Record:
     """What one pass over the data saw of one layer (group), in the dtype of the pass.
 
-    ``a``, ``g``, ``counted``, ``batch`` and ``size_g`` are lists over samples, as in
-    ``Observation``; ``size_g`` without what rounding moves.
+    ``a``, ``g``, ``counted`` and ``batch`` are lists over samples, as in ``Observation``.
     """
 
     a: list[Tensor]
     g: list[Tensor]
     counted: list[Tensor]
     batch: list[int]
-    size_g: list[Tensor]
 
     def taken_as_exact(self, sharing: Sharing, dtype: torch.dtype) -> Observation:
         """The observation with G_nc = sum_t g_nct a_nt^T, as if rounding moved nothing."""
         a, g = [a.double() for a in self.a], [g.double() for g in self.g]
         G = [torch.einsum("cto,ti->coi", g_n, a_n) for a_n, g_n in zip(a, g, strict=True)]
         none_a = [a_n.new_zeros(a_n.shape[:1]) for a_n in a]
-        return Observation(a, g, self.counted, G, sharing, dtype, self.batch, none_a, self.size_g)
+        return Observation(a, g, self.counted, G, sharing, dtype, self.batch, none_a, _sizes(g))
 
 
 def observe(problem: Problem, rounding: bool = True) -> Observations:
@@ -118,6 +117,7 @@ def observe(problem: Problem, rounding: bool = True) -> Observations:
                 for name, groups in records.items()
             }
         G = _gradients(exact)
+        terms = record(exact, partial(_Terms, torch.finfo(problem.dtype).eps))
         # Jittered, since what cancels to the bit may not do so in another's arithmetic. In another
         # order of summation too: where ReLU's kink is near, that can move g altogether.
         single = jittered(in_dtype(problem, torch.float32), 0)
@@ -130,7 +130,11 @@ def observe(problem: Problem, rounding: bool = True) -> Observations:
                 one.taken_as_exact(problem.sharing, problem.dtype),
                 G=G[name][k],
                 rounding_a=_farthest(one.a, [(moved[name][k].a, unit) for moved, unit in replays]),
-                size_g=_covering(one, [(moved[name][k].g, unit) for moved, unit in replays]),
+                size_g=_largest(
+                    _sizes(one.g),
+                    _sizes(terms[name][k].g),
+                    _moved(one.g, [(moved[name][k].g, unit) for moved, unit in replays]),
+                ),
             )
             for k, one in enumerate(groups)
         ]
@@ -138,40 +142,28 @@ def observe(problem: Problem, rounding: bool = True) -> Observations:
     }
 
 
-def record(problem: Problem) -> dict[str, list[Record]]:
-    """{layer: what every group of it saw}, in the problem's own dtype."""
-    session = open_session(problem)
-    C: list[int] = []  # of every batch
+def record(problem: Problem, kind: Kind = Session) -> dict[str, list[Record]]:
+    """{layer: what every group of it saw}, in the problem's own dtype.
 
-    def columns(f: Tensor, batch: Batch) -> Tensor:
-        """S_n, and behind it the size of every output's terms, a column for each output."""
-        S = session.columns(f, batch)
-        C.append(S.shape[1])
-        sizes = output_sizes(problem, f, batch.targets, S).flatten(1)
-        return torch.cat([S, torch.diag_embed(sizes).reshape(len(f), -1, *f.shape[1:])], 1)
-
-    batches = [
-        tap(session.model, session.layers, form.uses, batch, columns)
-        for batch, form in session.batches()
-    ]
+    ``kind`` is of the session; another one may have other columns.
+    """
+    session = open_session(problem, kind)
+    batches = [tap(session, form, batch) for batch, form in session.batches()]
     return {
         layer.name: [
-            _joined([taps[layer.name][group] for taps in batches], C)
-            for group in range(layer.groups)
+            _joined([taps[layer.name][group] for taps in batches]) for group in range(layer.groups)
         ]
         for layer in session.layers
     }
 
 
-def _joined(batches: list[Tap], C: list[int]) -> Record:
-    """Of one group, batch by batch; the first C columns are the problem's own."""
-    pairs = list(zip(batches, C, strict=True))
+def _joined(batches: list[Tap]) -> Record:
+    """Of one group, batch by batch."""
     return Record(
         a=[a for taps in batches for a in taps.a],
-        g=[g[:c] for taps, c in pairs for g in taps.g],
+        g=[g for taps in batches for g in taps.g],
         counted=[counted for taps in batches for counted in _counted(taps)],
         batch=[number for number, taps in enumerate(batches) for _ in taps.a],
-        size_g=[g[c:].double().square().sum((0, 2)).sqrt() for taps, c in pairs for g in taps.g],
     )
 
 
@@ -193,13 +185,34 @@ def _gradients(problem: Problem) -> dict[str, list[list[Tensor]]]:
     }
 
 
-def _covering(one: Record, replays: list[tuple[list[Tensor], float]]) -> list[Tensor]:
-    """Its ``size_g``, or more where rounding moves g by more than a few of its own roundings."""
-    moved = [of_sample.norm(dim=0) / COVERED for of_sample in _farthest(one.g, replays)]
-    value = [g.norm(dim=(0, 2)) for g in one.g]
-    return [
-        torch.stack(of_sample).amax(0) for of_sample in zip(one.size_g, value, moved, strict=True)
-    ]
+class _Terms(Session):
+    """Its columns are the terms of every output's Fisher: for each output one, of their size.
+
+    ``roundoff`` is the subject's, the others are those of a session.
+    """
+
+    def __init__(self, roundoff: float, *others: Any) -> None:
+        super().__init__(*others)
+        self._roundoff = roundoff
+
+    def columns(self, f: Tensor, batch: Batch) -> Tensor:
+        S = super().columns(f, batch)
+        sizes = output_sizes(self.problem, f, batch.targets, S, self._roundoff).flatten(1)
+        return torch.diag_embed(sizes).reshape(len(f), -1, *f.shape[1:])
+
+
+def _sizes(g: list[Tensor]) -> list[Tensor]:
+    """Over all columns together, sample by sample and position by position."""
+    return [g_n.norm(dim=(0, 2)) for g_n in g]
+
+
+def _moved(exact: list[Tensor], replays: list[tuple[list[Tensor], float]]) -> list[Tensor]:
+    """The size of what rounding moves by so much."""
+    return [moved.norm(dim=0) / COVERED for moved in _farthest(exact, replays)]
+
+
+def _largest(*sizes: list[Tensor]) -> list[Tensor]:
+    return [torch.stack(of_sample).amax(0) for of_sample in zip(*sizes, strict=True)]
 
 
 def _farthest(exact: list[Tensor], replays: list[tuple[list[Tensor], float]]) -> list[Tensor]:

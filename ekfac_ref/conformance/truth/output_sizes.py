@@ -25,14 +25,16 @@ def output_sizes(
     f: Float[Tensor, "N *out"],
     y: Shaped[Tensor, "N *labels"],
     S: Float[Tensor, "N C *out"],
+    roundoff: float,
 ) -> Float[Tensor, "N *out"]:
     """R >= 0 with |H_nkl| made of terms up to R_nk R_nl, for outputs k and l; 0 at ignored labels.
 
     Args:
-        problem: tells likelihood, Fisher and dtype; of a likelihood unknown here, nothing cancels.
+        problem: tells likelihood and Fisher; of a likelihood unknown here, nothing cancels.
         f: outputs.
         y: labels.
         S: the columns, H_n = sum_c s_nc s_nc^T.
+        roundoff: of the arithmetic whose errors are bounded.
     """
     counts, mean = _counted(problem, f, y), _mean(problem, f)
     if mean is None:
@@ -42,7 +44,7 @@ def output_sizes(
     s = S.flatten(2) * S.shape[1] ** 0.5  # the score of one draw
     mean = (mean * counts).flatten(1)[:, None]
     terms = (mean.abs() + (mean - s).abs()).norm(dim=2)
-    known = torch.maximum(s.norm(dim=2), torch.finfo(problem.dtype).eps * terms)
+    known = torch.maximum(s.norm(dim=2), roundoff * terms)
     return _spread((terms * known).mean(1).sqrt(), counts)
 
 

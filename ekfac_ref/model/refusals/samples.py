@@ -1,0 +1,75 @@
+"""Together and one by one, the samples of a batch must have the same outputs."""
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+from torch.utils._pytree import tree_map
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.forward import call, forward_one
+from ekfac_ref.model.private_copy import copy_of, private_copy
+from ekfac_ref.model.refusals.causes import batchable
+from ekfac_ref.model.rewritten import Rewriting
+from ekfac_ref.question.batches import Batch
+
+
+def check_samples_apart(model: nn.Module, batch: Batch, original: nn.Module) -> None:
+    """Together and one by one must be the same function; rounding alone may differ.
+
+    ``original``: what the model is a private copy of, to ask again in float64 where they do differ.
+    """
+    few = batch.samples(0, min(4, batch.size))
+    together = call(model, few.inputs)
+    if isinstance(together, Tensor) and together.is_inference():
+        raise ProblemError(
+            "model: its forward runs under torch.inference_mode, so its outputs have no gradient; "
+            "take that out of the forward, and put it around calls of the model."
+        )
+    alone = _one_by_one(model, few)
+    again = call(model, few.inputs)
+    if not alone.dtype.is_floating_point:
+        raise ProblemError(
+            f"model: its outputs are {alone.dtype}; return real numbers that move with the "
+            "parameters, the logits before argmax, say."
+        )
+    if together.shape != alone.shape:
+        raise ProblemError(
+            f"model: {few.size} samples gave outputs of shape {list(together.shape)} together and "
+            f"{list(alone.shape)} one by one; axis 0 of the output has to be the samples."
+        )
+    if not _same(together, again):
+        raise ProblemError(
+            "model: two calls on the same inputs gave different outputs; make its forward "
+            "deterministic: no random numbers, no state from call to call."
+        )
+    if not _same(together, alone) and not _same_in_float64(original, few):
+        raise ProblemError(
+            "model: the output of a sample depends on the other samples of its batch, so "
+            "per-sample gradients are not defined; remove what mixes them (batch statistics, "
+            "x - x.mean(0), a reshape across axis 0)."
+        )
+
+
+def _one_by_one(model: nn.Module, few: Batch) -> Tensor:
+    with batchable(), Rewriting():
+        return vmap(lambda x: forward_one(model, x))(few.inputs)
+
+
+def _same(x: Tensor, y: Tensor) -> bool:
+    rounding = torch.finfo(x.dtype).eps ** 0.5 * x.abs().amax().clamp(min=1e-2)
+    return not bool((x - y).abs().amax() > rounding)
+
+
+def _same_in_float64(original: nn.Module, few: Batch) -> bool:
+    """Whether it is rounding that tells them apart, which a network may amplify at will."""
+    model = private_copy(copy_of(original).double())
+    exact = Batch(
+        tree_map(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs),
+        few.targets,
+        few.mask,
+        few.first,
+    )
+    try:
+        return _same(call(model, exact.inputs), _one_by_one(model, exact))
+    except (ProblemError, RuntimeError, TypeError):  # it insists on its dtype
+        return False

@@ -1,0 +1,90 @@
+"""What was seen of some samples, added up with any weights of samples and of columns."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A sum of matrices [W | b].
+
+    Attributes:
+        total: the sum over the terms divided by ``unit``, the rows of all groups one below the
+            other.
+        squares: for every column, the sum of the squares of all terms divided by ``unit``.
+        unit: 1, unless squares would overflow or vanish.
+    """
+
+    total: Float[Tensor, "d_out d_in"]
+    squares: Float[Tensor, " d_in"]
+    unit: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of some samples.
+
+    Attributes:
+        S: the Fisher's columns for their outputs, held constant.
+        weighted: {layer: from r [N] and w [C] to sum_nc r_n w_c G_nc}.
+    """
+
+    S: Float[Tensor, "N C *out"]
+    weighted: Mapping[str, Callable[[Tensor, Tensor], Sum]]
+
+
+def of_taps(by_group: Sequence[tuple[Tensor, Tensor]], r: Tensor, w: Tensor) -> Sum:
+    """sum_nct r_n w_c g_nct a_nt^T, from (a [N, T, d_in], g [N, C, T, d_out]) of every group."""
+
+    def in_units(unit_a: float, unit_g: float) -> Sum:
+        totals, squares = [], []
+        for a, g in by_group:
+            a_i = a.flatten(0, 1) if unit_a == 1 else a.flatten(0, 1) / unit_a
+            g_o = _weighted(g, r, w / unit_g).flatten(0, 1)
+            totals.append(g_o.T @ a_i)
+            squares.append(g_o.square().sum(1) @ a_i.square())
+        return Sum(torch.cat(totals), torch.stack(squares).sum(0), unit_a * unit_g)
+
+    plain = in_units(1, 1)
+    factors = [a for a, _ in by_group], [g for _, g in by_group]
+    return plain if _has_room(plain) else in_units(*_largest(*factors))
+
+
+def of_gradients(G: Float[Tensor, "N C d_out d_in"], r: Tensor, w: Tensor) -> Sum:
+    """sum_nc r_n w_c G_nc, from the G_nc themselves."""
+
+    def in_units(unit: float) -> Sum:
+        total = _weighted(G, r, w / unit).sum(0)
+        return Sum(total, (G if unit == 1 else G / unit).square().sum((0, 1, 2)), unit)
+
+    plain = in_units(1)
+    return plain if _has_room(plain) else in_units(*_largest([G]))
+
+
+def _weighted(x: Float[Tensor, "N C *out"], r: Tensor, w: Tensor) -> Float[Tensor, "N *out"]:
+    """sum_c r_n w_c x_nc: column by column, for x is large and comes in any order of axes."""
+    total = x.new_zeros(()).expand_as(x[:, 0]).clone()
+    for c, w_c in enumerate(w.tolist()):
+        total.add_(x[:, c], alpha=w_c)
+    return total.mul_(r.reshape(-1, *[1] * (total.dim() - 1)))
+
+
+def _has_room(plain: Sum) -> bool:
+    """Whether its squares are far from overflow and from zero."""
+    limits = torch.finfo(plain.squares.dtype)
+    return limits.tiny < float(plain.squares.sum()) * limits.eps**2 < limits.max
+
+
+def _largest(*factors: list[Tensor]) -> list[float]:
+    """The largest absolute value in each, NaN if there is any; or 1 where the product of those is
+    next to nothing, below the normal numbers.
+    """
+    ends = [[torch.stack(torch.aminmax(x)) for x in xs if x.numel()] for xs in factors]
+    sizes = [float(torch.stack(e).abs().amax()) if e else 0.0 for e in ends]
+    smallest = torch.finfo(factors[0][0].dtype).tiny
+    return [1.0] * len(sizes) if prod(sizes) <= smallest else sizes

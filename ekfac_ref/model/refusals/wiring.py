@@ -1,0 +1,230 @@
+r"""What was seen of the layers against the gradient by plain autograd: no use unseen, none twice.
+
+For any numbers r_n of the samples and w_c of the columns
+
+    d/dW sum_n r_n <f_n, sum_c w_c s_nc>  =  sum_nc r_n w_c G_nc  =  sum_nct r_n w_c g_nct a_nt^T
+
+with the left side from one forward pass of the whole batch and one backward pass, without recorder
+and ``vmap``. Random r and w see what plain sums would not: a wrong axis of samples or of columns.
+
+The two sides round differently; where all cancels, rounding is all that is left; and a ReLU or a
+maximum may go the other way where two numbers are equal but for rounding. So before anything is
+refused, both sides are computed once more, in float64 and with parameters and inputs that are a
+percent other, and compared with what float32 makes of them: what is wrong there is wrong.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.forward import call, in_algebra_dtype
+from ekfac_ref.model.private_copy import copy_of
+from ekfac_ref.model.refusals.causes import batchable
+from ekfac_ref.model.refusals.weighted import Seen
+from ekfac_ref.model.session import Form, Session, open_session
+from ekfac_ref.question.batches import Batch
+
+_ROUNDINGS = 64  # beyond these, or a quarter, both sides are computed once more
+
+
+See = Callable[[Session, Form, Batch], tuple[Seen, Any]]
+
+
+def check_wiring(session: Session, batch: Batch, seen: Seen, see: See) -> None:
+    """Raise a ProblemError for a layer whose gradients are not those of autograd.
+
+    Args:
+        session: whose model and layers they are.
+        batch: the samples.
+        seen: what was seen of them.
+        see: how it was; asked again where the two sides differ.
+
+    A second pass over the data is not checked again.
+    """
+    samples = (batch.first, batch.size)
+    if samples in session.checked:
+        return
+    session.checked.add(samples)
+    here = _sides(session, batch, seen)
+    limit = min(_ROUNDINGS * torch.finfo(session.problem.dtype).eps, 0.25)
+    off = {name: sides.off for name, sides in here.items() if not sides.off <= limit}
+    places = list(_places(session, batch, see)) if off else []
+    for name, ratio in off.items():
+        if not any(place.agree(name) for place in places):
+            raise ProblemError(
+                f"layer {name!r}: its gradients as seen here differ from those of autograd by "
+                f"{ratio:.2g} of their size, so its weight is used in a way that is not seen (an "
+                "alias or a copy of it, a hook that changes gradients); call the module itself, or "
+                "leave it out by naming the other layers in Problem(layers=...)."
+            )
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Of one layer: both sides of the equation, and the root of the sum of squares of its terms.
+
+    Each is of the weight and of the bias; all in float64 and in ``unit``.
+    """
+
+    autograd: tuple[Tensor, ...]
+    seen: tuple[Tensor, ...]
+    size: tuple[float, ...]
+    unit: float
+
+    @property
+    def apart(self) -> list[float]:
+        return [float((x - y).norm()) for x, y in zip(self.autograd, self.seen, strict=True)]
+
+    @property
+    def off(self) -> float:
+        """Their distance in units of the size, of weight or bias, the larger one."""
+        pairs = zip(self.apart, self.size, strict=True)
+        return max(0.0 if d == 0 else d / size if size > 0 else float("inf") for d, size in pairs)
+
+    def moved(self, other: "_Sides") -> list[float]:
+        """How far the two sides together are from the other's."""
+        scale = other.unit / self.unit
+        pairs = [(self.autograd, other.autograd), (self.seen, other.seen)]
+        return [
+            sum(float((x[k] - scale * y[k]).norm()) for x, y in pairs)
+            for k in range(len(self.size))
+        ]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Both sides where parameters and inputs are a percent other than here.
+
+    Attributes:
+        sides: of every layer.
+        replay: of every layer, with another rounding.
+        roundings: by how much of its terms' size the two sides may differ.
+        share: by how much of what the other rounding changes, which counts what cancels.
+    """
+
+    sides: dict[str, _Sides]
+    replay: dict[str, _Sides]
+    roundings: float
+    share: float
+
+    def agree(self, name: str) -> bool:
+        """Whether the two sides of a layer differ by rounding alone."""
+        one = self.sides[name]
+        by_rounding = one.moved(self.replay[name]) if self.replay else [0.0] * len(one.size)
+        bounds = zip(one.apart, one.size, by_rounding, strict=True)
+        return all(d <= max(self.roundings * size, self.share * m) for d, size, m in bounds)
+
+
+def _places(session: Session, batch: Batch, see: See) -> Iterator[_Place]:
+    """One in float64 and replayed in float32; or three in the problem's own dtype, if the forward
+    insists on that.
+    """
+    try:
+        exact = _at(session, batch, see, torch.float64, 1)
+    except (ProblemError, RuntimeError, TypeError):
+        own = session.problem.dtype
+        unit = torch.finfo(own).eps
+        for k in (1, 2, 3):
+            place, nudged = _at(session, batch, see, own, k), _at(session, batch, see, own, k, unit)
+            yield _Place(place, nudged, max(unit**0.5, _ROUNDINGS * unit), _ROUNDINGS)
+    else:
+        try:
+            replay = _at(session, batch, see, torch.float32, 1)
+        except (ProblemError, RuntimeError, TypeError):
+            replay = {}
+        yield _Place(exact, replay, 1e-8, 1e-3)
+
+
+def _at(
+    session: Session, batch: Batch, see: See, dtype: torch.dtype, place: int, nudge: float = 0
+) -> dict[str, _Sides]:
+    drawn = torch.Generator().manual_seed(place)
+
+    def move(x: Tensor) -> Tensor:
+        if not x.dtype.is_floating_point:
+            return x
+        noise, more = (
+            torch.rand(x.shape, generator=drawn, dtype=torch.float64).to(x.device) - 0.5
+            for _ in range(2)
+        )
+        return (x.double() * (1 + 0.02 * noise + 4 * nudge * more)).to(dtype)
+
+    model = copy_of(session.problem.model)
+    for parameter in model.parameters():
+        parameter.data = move(parameter.data)
+    data = (
+        tree_map(move, batch.inputs),
+        tree_map(lambda y: y.to(dtype) if y.dtype.is_floating_point else y, batch.targets),
+    )
+    problem = replace(session.problem, model=model.to(dtype), batches=[data])
+    other = open_session(problem)
+    ((moved, form),) = other.batches()
+    return _sides(other, moved, see(other, form, moved)[0])
+
+
+def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:
+    drawn = torch.Generator().manual_seed(0)  # the caller's random numbers stay where they are
+    r, w = (_numbers(size, drawn).to(seen.S) for size in seen.S.shape[:2])
+    gradients = _by_autograd(session, batch, torch.einsum("n,c,nc...->n...", r, w, seen.S))
+    weights = in_algebra_dtype(r), in_algebra_dtype(w)
+    found = {}
+    for layer in session.layers:
+        found_sum = seen.weighted[layer.name](*weights)
+        if not isfinite(found_sum.unit):
+            raise ProblemError(
+                f"layer {layer.name!r}: NaN or infinity in its inputs or gradients; look for a "
+                "root, a norm or a quotient of 0 in the forward (torch.where differentiates both "
+                "branches)."
+            )
+        sizes = [layer.shape[1] - (layer.bias is not None), int(layer.bias is not None)]
+        gradient = layer.to_matrix(gradients).double() / found_sum.unit
+        found[layer.name] = _Sides(
+            gradient.split(sizes, 1),
+            found_sum.total.double().split(sizes, 1),
+            tuple(float(x.double().sum()) ** 0.5 for x in found_sum.squares.split(sizes)),
+            found_sum.unit,
+        )
+    return found
+
+
+def _numbers(size: int, drawn: torch.Generator) -> Tensor:
+    """Of both signs, their absolute values between 1/2 and 1."""
+    x = torch.rand(size, generator=drawn, dtype=torch.float64) - 0.5
+    return x + 0.5 * x.sign()
+
+
+def _by_autograd(session: Session, batch: Batch, v: Float[Tensor, "N *out"]) -> dict[str, Tensor]:
+    """The gradient of sum_n <f_n, v_n> for every layer's parameters, by their names."""
+    of_layers = {name for layer in session.layers for name in layer.parameters}
+    own = {name: p for name, p in session.model.named_parameters() if name in of_layers}
+    originals = {n: p for n, p in session.problem.model.named_parameters() if p.requires_grad}
+    asked = [*own.values(), *originals.values()]
+    found: tuple[Tensor | None, ...] = (None,) * len(asked)
+    with torch.enable_grad(), batchable("loss.backward() fails on it; make that work first"):
+        try:
+            for parameter in own.values():
+                parameter.requires_grad_(True)
+            f = call(session.model, batch.inputs)
+            if f.requires_grad:
+                found = torch.autograd.grad(f, asked, v, allow_unused=True)
+        finally:
+            for parameter in own.values():
+                parameter.requires_grad_(False)
+    for name, gradient in zip(originals, found[len(own) :], strict=True):
+        if gradient is not None:
+            raise ProblemError(
+                f"parameter {name!r}: the forward of a copy of the model reaches that of the "
+                "model itself, by a global name or an object that a copy shares; use it through "
+                "self in the forward."
+            )
+    return {
+        name: p.new_zeros(p.shape) if gradient is None else gradient
+        for (name, p), gradient in zip(own.items(), found[: len(own)], strict=True)
+    }
