@@ -50,7 +50,7 @@ class Session:
         self.problem, self.model, self.layers = problem, model, layers
         self._start = start
         self._forms: dict[object, Form] = {}
-        self.checked: set[tuple[int, int]] = set()  # (first, size) of runs of samples
+        self._checked: set[tuple[int, int]] = set()  # (first, size) of runs of samples
 
     def batches(self) -> Iterator[tuple[Batch, Form]]:
         """One pass over the data, with what the model does to batches of each one's form.
@@ -73,6 +73,13 @@ class Session:
             counted_positions(layer, found[layer.name], batch.mask)
         check_samples_apart(self.model, batch, self.problem.model)
         return Form(found, self.columns(call(self.model, one.inputs), one).shape[1], batch.size)
+
+    def is_new(self, batch: Batch) -> bool:
+        """Whether these samples are seen for the first time, so that their wiring is checked."""
+        samples = (batch.first, batch.size)
+        known = samples in self._checked
+        self._checked.add(samples)
+        return not known
 
     def columns(self, f: Tensor, batch: Batch) -> Tensor:
         """S_n, [N, C, *out], for the batch's outputs f."""

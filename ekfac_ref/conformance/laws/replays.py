@@ -22,7 +22,7 @@ from ekfac_ref.conformance.subjects.subject import Answer, Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.cache import Content, content
-from ekfac_ref.conformance.truth.observation import Observations, record
+from ekfac_ref.conformance.truth.observation import Known, Observations, record
 from ekfac_ref.conformance.truth.tolerance import LIMIT, LawBroken
 from ekfac_ref.matrix.eigen import eigh
 from ekfac_ref.matrix.operators import Dense, EigenKronecker, Kronecker
@@ -131,7 +131,7 @@ def _moved(problem: Problem, number: int) -> Problem:
 def _observed(problem: Problem) -> Observations:
     """What the network computes in the problem's own dtype, taken for true."""
     with undisturbed(problem.batches):
-        records = record(problem)
+        records = record(problem, Known)
     return {
         name: [one.taken_as_exact(problem.sharing, problem.dtype) for one in groups]
         for name, groups in records.items()

@@ -110,7 +110,7 @@ def observe(problem: Problem, rounding: bool = True) -> Observations:
     """
     with undisturbed(problem.batches):
         exact = in_dtype(problem, torch.float64)
-        records = record(exact)
+        records = record(exact, Session if rounding else Known)
         if not rounding:
             return {
                 name: [one.taken_as_exact(problem.sharing, problem.dtype) for one in groups]
@@ -122,7 +122,8 @@ def observe(problem: Problem, rounding: bool = True) -> Observations:
         # order of summation too: where ReLU's kink is near, that can move g altogether.
         single = jittered(in_dtype(problem, torch.float32), 0)
         replays = [
-            (record(moved), torch.finfo(moved.dtype).eps) for moved in (single, recut(problem))
+            (record(moved, Known), torch.finfo(moved.dtype).eps)
+            for moved in (single, recut(problem))
         ]
     return {
         name: [
@@ -174,7 +175,7 @@ def _counted(taps: Tap) -> Tensor:
 
 def _gradients(problem: Problem) -> dict[str, list[list[Tensor]]]:
     """{layer: for every group the G_n of all samples}."""
-    session = open_session(problem)
+    session = open_session(problem, Known)
     runs = list(gradients(session, _BUDGET))
     return {
         layer.name: [
@@ -185,7 +186,15 @@ def _gradients(problem: Problem) -> dict[str, list[list[Tensor]]]:
     }
 
 
-class _Terms(Session):
+class Known(Session):
+    """Of a problem whose wiring has been checked before: that is half of the work."""
+
+    def is_new(self, batch: Batch) -> bool:
+        """Never."""
+        return False
+
+
+class _Terms(Known):
     """Its columns are the terms of every output's Fisher: for each output one, of their size.
 
     ``roundoff`` is the subject's, the others are those of a session.
@@ -196,6 +205,7 @@ class _Terms(Session):
         self._roundoff = roundoff
 
     def columns(self, f: Tensor, batch: Batch) -> Tensor:
+        """[N, K, *out], one for each of the K outputs."""
         S = super().columns(f, batch)
         sizes = output_sizes(self.problem, f, batch.targets, S, self._roundoff).flatten(1)
         return torch.diag_embed(sizes).reshape(len(f), -1, *f.shape[1:])

@@ -48,10 +48,8 @@ def check_wiring(session: Session, batch: Batch, seen: Seen, see: See) -> None:
 
     A second pass over the data is not checked again.
     """
-    samples = (batch.first, batch.size)
-    if samples in session.checked:
+    if not session.is_new(batch):
         return
-    session.checked.add(samples)
     here = _sides(session, batch, seen)
     limit = min(_ROUNDINGS * torch.finfo(session.problem.dtype).eps, 0.25)
     off = {name: sides.off for name, sides in here.items() if not sides.off <= limit}
