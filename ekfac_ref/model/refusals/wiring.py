@@ -31,7 +31,7 @@ from ekfac_ref.model.refusals.weighted import Seen
 from ekfac_ref.model.session import Form, Session, open_session
 from ekfac_ref.question.batches import Batch
 
-_ROUNDINGS = 64  # beyond these, or a quarter, both sides are computed once more
+_ROUNDINGS = 64.0  # beyond these, or a quarter, both sides are computed once more
 
 
 See = Callable[[Session, Form, Batch], tuple[Seen, Any]]
@@ -143,7 +143,7 @@ def _places(session: Session, batch: Batch, see: See) -> Iterator[_Place]:
 
 
 def _at(
-    session: Session, batch: Batch, see: See, dtype: torch.dtype, place: int, nudge: float = 0
+    session: Session, batch: Batch, see: See, dtype: torch.dtype, place: int, nudge: float = 0.0
 ) -> dict[str, _Sides]:
     drawn = torch.Generator().manual_seed(place)
 
