@@ -1,5 +1,7 @@
 """Together and one by one, the samples of a batch must have the same outputs."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
@@ -62,14 +64,10 @@ def _same(x: Tensor, y: Tensor) -> bool:
 
 def _same_in_float64(original: nn.Module, few: Batch) -> bool:
     """Whether it is rounding that tells them apart, which a network may amplify at will."""
-    model = private_copy(copy_of(original).double())
-    exact = Batch(
-        tree_map(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs),
-        few.targets,
-        few.mask,
-        few.first,
-    )
     try:
-        return _same(call(model, exact.inputs), _one_by_one(model, exact))
-    except (ProblemError, RuntimeError, TypeError):  # it insists on its dtype
+        model = private_copy(copy_of(original).double())
+        inputs = tree_map(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
+        exact = replace(few, inputs=inputs)
+        return _same(call(model, inputs), _one_by_one(model, exact))
+    except (ProblemError, RuntimeError, TypeError):  # it, or its device, insists on its dtype
         return False

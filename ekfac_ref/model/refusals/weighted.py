@@ -50,7 +50,7 @@ def of_taps(by_group: Sequence[tuple[Tensor, Tensor]], r: Tensor, w: Tensor) -> 
             squares.append(g_o.square().sum(1) @ a_i.square())
         return Sum(torch.cat(totals), torch.stack(squares).sum(0), unit_a * unit_g)
 
-    plain = in_units(1, 1)
+    plain = in_units(1.0, 1.0)
     factors = [a for a, _ in by_group], [g for _, g in by_group]
     return plain if _has_room(plain) else in_units(*_largest(*factors))
 
@@ -62,7 +62,7 @@ def of_gradients(G: Float[Tensor, "N C d_out d_in"], r: Tensor, w: Tensor) -> Su
         total = _weighted(G, r, w / unit).sum(0)
         return Sum(total, (G if unit == 1 else G / unit).square().sum((0, 1, 2)), unit)
 
-    plain = in_units(1)
+    plain = in_units(1.0)
     return plain if _has_room(plain) else in_units(*_largest([G]))
 
 

@@ -31,7 +31,7 @@ from ekfac_ref.model.refusals.weighted import Seen
 from ekfac_ref.model.session import Form, Session, open_session
 from ekfac_ref.question.batches import Batch
 
-_ROUNDINGS = 64  # beyond these, or a quarter, both sides are computed once more
+_ROUNDINGS = 64.0  # beyond these, or a quarter, both sides are computed once more
 
 
 See = Callable[[Session, Form, Batch], tuple[Seen, Any]]
@@ -68,7 +68,7 @@ def check_wiring(session: Session, batch: Batch, seen: Seen, see: See) -> None:
 class _Sides:
     """Of one layer: both sides of the equation, and the root of the sum of squares of its terms.
 
-    Each is of the weight and of the bias; all in float64 and in ``unit``.
+    Each is of the weight and of the bias, and in ``unit``.
     """
 
     autograd: tuple[Tensor, ...]
@@ -91,7 +91,7 @@ class _Sides:
         scale = other.unit / self.unit
         pairs = [(self.autograd, other.autograd), (self.seen, other.seen)]
         return [
-            sum(float((x[k] - scale * y[k]).norm()) for x, y in pairs)
+            sum(float((x[k] - scale * y[k].to(x[k])).norm()) for x, y in pairs)
             for k in range(len(self.size))
         ]
 
@@ -141,18 +141,15 @@ def _places(session: Session, batch: Batch, see: See) -> Iterator[_Place]:
 
 
 def _at(
-    session: Session, batch: Batch, see: See, dtype: torch.dtype, place: int, nudge: float = 0
+    session: Session, batch: Batch, see: See, dtype: torch.dtype, place: int, nudge: float = 0.0
 ) -> dict[str, _Sides]:
     drawn = torch.Generator().manual_seed(place)
 
     def move(x: Tensor) -> Tensor:
         if not x.dtype.is_floating_point:
             return x
-        noise, more = (
-            torch.rand(x.shape, generator=drawn, dtype=torch.float64).to(x.device) - 0.5
-            for _ in range(2)
-        )
-        return (x.double() * (1 + 0.02 * noise + 4 * nudge * more)).to(dtype)
+        noise, more = (torch.rand(x.shape, generator=drawn).double() - 0.5 for _ in range(2))
+        return (x.cpu().double() * (1 + 0.02 * noise + 4 * nudge * more)).to(x.device, dtype)
 
     model = copy_of(session.problem.model)
     for parameter in model.parameters():
@@ -182,11 +179,11 @@ def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:
                 "branches)."
             )
         sizes = [layer.shape[1] - (layer.bias is not None), int(layer.bias is not None)]
-        gradient = layer.to_matrix(gradients).double() / found_sum.unit
+        gradient = in_algebra_dtype(layer.to_matrix(gradients)) / found_sum.unit
         found[layer.name] = _Sides(
             gradient.split(sizes, 1),
-            found_sum.total.double().split(sizes, 1),
-            tuple(float(x.double().sum()) ** 0.5 for x in found_sum.squares.split(sizes)),
+            found_sum.total.split(sizes, 1),
+            tuple(float(x.sum()) ** 0.5 for x in found_sum.squares.split(sizes)),
             found_sum.unit,
         )
     return found
