@@ -2,11 +2,17 @@
 
 from collections import Counter
 
+from torch import nn
+
+from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.laws.law import notices
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.choices import by_seed
 from ekfac_ref.conformance.problems.draw import of_one_family
 from ekfac_ref.conformance.problems.families import FAMILIES, masked_tokens
 from ekfac_ref.conformance.problems.strategies import network_with_data
+from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.question.columns import Exact
 
 DRAWS, AT_LEAST = 1100, 0.025  # so that fifty problems have it once
@@ -46,3 +52,17 @@ def test_the_masks_of_two_samples_differ() -> None:
         assert problem.mask is not None
         counted = [int(n) for x, _ in problem.batches for n in problem.mask(x).sum(1)]
         assert len(counted) == 1 or len(set(counted)) > 1
+
+
+def test_ones_at_padding_can_be_seen_behind_every_mask() -> None:
+    """The first layer has a bias, and a gradient in most problems: half of them are not enough."""
+    found = [p for seed in range(5) for p in of_one_family(Abilities(), masked_tokens, 5, seed)]
+    assert all(
+        next(m for m in p.model.modules() if isinstance(m, nn.Linear)).bias is not None
+        for p in found
+    )
+    mistake = MUTANTS["ones-at-padding"].subject
+    seen = [
+        any(notices(LAWS[law], Trial(mistake, p)) for law in ("commutes", "moments")) for p in found
+    ]
+    assert sum(seen) >= 0.7 * len(found)

@@ -115,7 +115,8 @@ def network_with_data(
     like = draw(_data(network, tame=saturated or isinstance(likelihood, Poisson)))
     inputs = _floats(like, network.inputs(N, fill))
     targets = _targets(likelihood, (N, *network.token_shape), K, fill)
-    of_vectors = not network.token_shape and "images" not in network.corners
+    # It takes the gradient from all other layers: from masked ones, which are few, it may not.
+    of_vectors = not network.token_shape and not network.corners & {"images", "mask"}
     product = of_vectors and N in (4, 6) and draw(BOTH)
     if product:
         of_input, of_label = data.every_with_every(model, N)
