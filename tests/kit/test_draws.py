@@ -11,6 +11,7 @@ from hypothesis import find
 from torch import nn
 
 import ekfac_ref as ek
+from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.problems.abilities import DTYPES, Abilities
 from ekfac_ref.conformance.problems.changed import doubled, in_reverse, jittered, other_labels
 from ekfac_ref.conformance.problems.choices import by_seed
@@ -66,7 +67,7 @@ def test_neither_global_random_numbers_nor_the_default_dtype_matter() -> None:
 
 def test_a_report_tells_the_digest() -> None:
     subject = replace(ek.conformance.load("ekfac_ref.examples:reference"), kfac=None)
-    report = Run(subject, Profile("three", 3, 0.0), 5).report()
+    report = Run(subject, Profile("three", 3, 0.0), 5, [LAWS["linear"]]).report()
     assert report.digest == digest(draw_problems(subject.abilities, 3, 5))
 
 
