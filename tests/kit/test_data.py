@@ -31,9 +31,9 @@ def test_duplicated_samples_are_all_one_but_the_last(x: Tensor) -> None:
     assert torch.equal(data.duplicated(x)[-1], x[-1])
 
 
-def test_badly_scaled_features_are_ten_thousand_apart(x: Tensor) -> None:
+def test_badly_scaled_features_are_sixteen_thousand_apart(x: Tensor) -> None:
     factor = (data.badly_scaled(x) / x)[0, 0]
-    torch.testing.assert_close(factor[-1] / factor[0], torch.tensor(1e4))
+    torch.testing.assert_close(factor, torch.tensor([2.0**-7, 2.0**-2, 2.0**2, 2.0**7]))
 
 
 def test_uncentred_data_has_a_mean_beyond_its_spread(x: Tensor) -> None:
@@ -52,6 +52,17 @@ def test_whitened_rows_have_equal_eigenvalues_in_no_special_basis(x: Tensor) -> 
     assert float(rows.abs().max()) < 0.99 * len(rows) ** 0.5
     few = data.whitened(x[:1, :2]).flatten(0, 1)
     torch.testing.assert_close(few @ few.T / 2, torch.eye(2))
+
+
+@pytest.mark.parametrize("family", [data.whitened, lambda x: data.orthogonal(x.T)])
+def test_rounding_decides_nothing_where_rows_depend_on_one_another(family: data.Data) -> None:
+    """Of the third feature nothing is left but rounding: a QR decomposition makes a basis of it."""
+    half = torch.tensor([[0.1, 0.2], [0.7, 0.4], [0.3, 0.3], [0.2, 0.9], [0.5, 0.8]]).double()
+    x = torch.cat([half, half.sum(1, keepdim=True)], 1)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(8):
+        rounded = x * (1 + 2**-52 * torch.randint(-1, 2, x.shape, generator=generator).double())
+        torch.testing.assert_close(family(rounded), family(x))
 
 
 def test_orthogonal_rows_have_distinct_norms(x: Tensor) -> None:

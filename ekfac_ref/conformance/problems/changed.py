@@ -34,7 +34,7 @@ def jittered(problem: Problem, seed: int) -> Problem:
     def moved(x: Tensor) -> Tensor:
         if not x.dtype.is_floating_point:
             return x
-        direction = torch.randint(-1, 2, x.shape, generator=generator)
+        direction = torch.randint(-1, 2, x.shape, generator=generator).double()
         return (x.double() * (1 + direction * torch.finfo(x.dtype).eps)).to(x.dtype)
 
     model = copy.deepcopy(problem.model)

@@ -30,8 +30,9 @@ def one_hot(x: Tensor) -> Tensor:
 
 
 def badly_scaled(x: Tensor) -> Tensor:
-    """Features from 1/100 to 100 times as large."""
-    return x * torch.logspace(-2, 2, x.shape[-1]).to(x)
+    """Features from 1/128 to 128 times as large, by powers of two, which move no digit."""
+    d = x.shape[-1]
+    return x * torch.tensor([2.0 ** round(14 * i / max(d - 1, 1) - 7) for i in range(d)]).to(x)
 
 
 def uncentred(x: Tensor) -> Tensor:
@@ -72,10 +73,24 @@ def orthogonal(x: Tensor) -> Tensor:
 
 
 def _orthonormal(rows: Tensor) -> Tensor:
-    """Orthonormal columns, or rows where these are fewer."""
+    """Orthonormal columns, or rows where these are fewer; as far as they can, of the same spans."""
     if len(rows) < rows.shape[1]:
         return _orthonormal(rows.T).T
-    return torch.linalg.qr(rows.double()).Q
+    Q: list[Tensor] = []
+    units = list(torch.eye(len(rows), dtype=torch.float64))
+    for column in rows.double().T:
+        # A QR decomposition would put whatever rounding leaves of a column that depends on those
+        # before it, which differs from machine to machine; a unit vector does not.
+        Q.append(next(q for v in (column, *units) if (q := _beside(Q, v)) is not None))
+    return torch.stack(Q, 1)
+
+
+def _beside(Q: list[Tensor], v: Tensor) -> Tensor | None:
+    """The direction of v that is orthogonal to all of Q, which are; None if little is left of v."""
+    left = v
+    for q in (*Q, *Q):  # twice, or rounding would stay
+        left = left - q * (q @ left)
+    return left / left.norm() if left.norm() > 0.01 * v.norm() else None
 
 
 def zero(x: Tensor) -> Tensor:
@@ -83,7 +98,7 @@ def zero(x: Tensor) -> Tensor:
     return torch.zeros_like(x)
 
 
-# To be drawn with ``weighted``: who stands here several times is drawn so many times as often.
+# Who stands here several times is drawn so many times as often.
 OF_ANY_SIZE: tuple[Data, ...] = (
     *(plain, badly_scaled, uncentred, plain, duplicated, one_hot, plain, dead),
     *(badly_scaled, constant, uncentred, zero),

@@ -1,41 +1,43 @@
-"""The problems of one run: drawn by Hypothesis over what a subject says that it can do."""
+"""The problems of one run: drawn by a seed, over what a subject says that it can do."""
 
 from dataclasses import replace
 from itertools import zip_longest
-from typing import TypeVar
-from zlib import crc32
 
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import seed as with_seed
+from hypothesis import HealthCheck, reject, settings
 from hypothesis import strategies as st
-from hypothesis.errors import Unsatisfiable
 from torch import nn
 
 from ekfac_ref.conformance.problems import families as nets
 from ekfac_ref.conformance.problems import image_families as images
 from ekfac_ref.conformance.problems.abilities import Abilities
+from ekfac_ref.conformance.problems.choices import Draw, by_hypothesis, by_seed
 from ekfac_ref.conformance.problems.families import Family
-from ekfac_ref.conformance.problems.layers import Draw
-from ekfac_ref.conformance.problems.strategies import Drawn, problems
+from ekfac_ref.conformance.problems.strategies import Drawn, network_with_data
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import find_layers
 from ekfac_ref.question.problem import Problem
 
-T = TypeVar("T")
+TRIES = 200  # for a network that the subject can do, before a family counts as having none
 QUIET = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 @st.composite
-def problems_for(
-    draw: Draw, abilities: Abilities, families: tuple[Family, ...] | None = None
-) -> Problem:
-    """A problem that a subject with these abilities must answer, of these families or of any."""
-    networks = problems(families or families_for(abilities), dtypes=abilities.dtypes)
-    network: Drawn = draw(networks.filter(lambda drawn: _is_within(abilities, drawn)))
+def problems_for(draw: st.DrawFn, abilities: Abilities) -> Problem:
+    """For Hypothesis: a problem that a subject with these abilities must answer."""
+    problem = _problem_within(by_hypothesis(draw), abilities, families_for(abilities))
+    return problem if problem is not None else reject()
+
+
+def _problem_within(
+    draw: Draw, abilities: Abilities, families: tuple[Family, ...]
+) -> Problem | None:
+    """A problem of these families; None if the subject need not answer it."""
+    network = network_with_data(draw, families, dtypes=abilities.dtypes)
+    if not _is_within(abilities, network):
+        return None
     if not abilities.bias:
         _drop_biases(network.model)
-    fisher = draw(st.sampled_from(abilities.fishers))()
-    sharing = draw(st.sampled_from(abilities.sharings))()
+    fisher, sharing = draw(abilities.fishers)(), draw(abilities.sharings)()
     problem = network.problem(fisher, sharing)
     modules = dict(problem.model.named_modules())
     names = [layer.name for layer in find_layers(problem.model)]
@@ -46,9 +48,10 @@ def problems_for(
 def draw_problems(abilities: Abilities, count: int, seed: int) -> list[Problem]:
     """``count`` problems that a subject with these abilities must answer.
 
-    The same seed gives the same problems while the code that is imported stays the same:
-    Hypothesis also tries numbers that it finds there. The families of networks take turns, since
-    Hypothesis, left alone, dwells on one for long.
+    They depend on the seed, the abilities and the version of the kit alone: not on what else is
+    imported, nor on the versions of the libraries; on the processor, only in the rounding of the
+    few numbers that take arithmetic (``digest`` is of no digit that this reaches). The families of
+    networks take turns.
     """
     families = families_for(abilities)
     each = -(-count // len(families))
@@ -64,12 +67,13 @@ def of_one_family(abilities: Abilities, family: Family, count: int, seed: int) -
     """
     found: list[Problem] = []
     for number in range(count):
-        strategy = problems_for(_in_turn(abilities, number), (family,))
-        try:
-            # Families do not share a seed: they would share likelihoods and data.
-            found.append(drawn(strategy, f"{family.__name__} {seed} {number}"))
-        except Unsatisfiable:
+        # Families do not share a seed: they would share likelihoods and data.
+        draw, can = by_seed(f"{family.__name__} {seed} {number}"), _in_turn(abilities, number)
+        tries = (_problem_within(draw, can, (family,)) for _ in range(TRIES))
+        problem = next((one for one in tries if one is not None), None)
+        if problem is None:
             break
+        found.append(problem)
     return found
 
 
@@ -78,23 +82,6 @@ def _in_turn(abilities: Abilities, turn: int) -> Abilities:
     round_, which = divmod(turn, len(abilities.fishers))
     sharing = abilities.sharings[(which + round_) % len(abilities.sharings)]
     return replace(abilities, fishers=(abilities.fishers[which],), sharings=(sharing,))
-
-
-def drawn(strategy: st.SearchStrategy[T], which: str) -> T:
-    """One example of the strategy, another for every ``which``.
-
-    In a run of Hypothesis of its own, since one for many dwells on variations of a few. The first
-    of a run is always the simplest, and the second is as random as can be.
-    """
-    found: list[T] = []
-
-    @settings(QUIET, max_examples=2, phases=[Phase.generate])
-    @given(strategy)
-    def collect(example: T) -> None:
-        found.append(example)
-
-    with_seed(crc32(which.encode()))(collect)()
-    return found[-1]
 
 
 def _drop_biases(model: nn.Module) -> None:

@@ -5,13 +5,14 @@ do single output positions and strides that leave nothing over.
 """
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from hypothesis import strategies as st
 from torch import nn
 
-from ekfac_ref.conformance.problems.layers import Draw, activation, head, weighted
+from ekfac_ref.conformance.problems.choices import BOTH, Draw
+from ekfac_ref.conformance.problems.layers import activation, head
 from ekfac_ref.conformance.problems.networks import Network
 
 _CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -20,23 +21,23 @@ _TRANSPOSED: dict[int, type[nn.Module]] = {
     2: nn.ConvTranspose2d,
     3: nn.ConvTranspose3d,
 }
-_AXES = st.integers(1, 3)
-_EXTENTS = {1: st.sampled_from([2, 1, 3]), 2: st.sampled_from([2, 1, 3]), 3: st.integers(1, 2)}
-_ONE_OR_TWO, _NONE_OR_ONE = st.integers(1, 2), st.integers(0, 1)
-_CHANNELS = weighted((1, 1), (2, 2), (2, 1), (2, 2), (1, 2))  # in and out
-_STRIDES = st.sampled_from([2, 3])
+_AXES = _ANY_STRIDE = (1, 2, 3)
+_EXTENTS = {1: (2, 1, 3), 2: (2, 1, 3), 3: (1, 2)}
+_ONE_OR_TWO, _NONE_OR_ONE = (1, 2), (0, 1)
+_CHANNELS = ((1, 1), (2, 2), (2, 1), (2, 2), (1, 2))  # in and out
+_STRIDES = (2, 3)
 
 
 def convolutions(draw: Draw, K: int) -> Network:
     """A convolution of any stride, dilation and zero padding that may leave inputs over."""
     axes = draw(_AXES)
     kernel, dilation = _per_axis(draw, axes, _EXTENTS[axes]), _per_axis(draw, axes, _ONE_OR_TWO)
-    stride = _per_axis(draw, axes, st.integers(1, 3), last=_STRIDES)
+    stride = _per_axis(draw, axes, _ANY_STRIDE, last=_STRIDES)
     padding = _per_axis(draw, axes, _NONE_OR_ONE)
     reach = _reach(kernel, dilation)
     # Up to two outputs to an axis, two on the last, and any number of inputs left over.
-    more = [draw(st.integers(0, 2 * s - 1)) for s in stride[:-1]]
-    more += [stride[-1] + draw(weighted(1, 0, 1, stride[-1] - 1))]
+    more = [draw(range(2 * s)) for s in stride[:-1]]
+    more += [stride[-1] + draw((1, 0, 1, stride[-1] - 1))]
     size = [max(1, r - 2 * p + n) for r, p, n in zip(reach, padding, more, strict=True)]
     by_axis = list(zip(size, padding, reach, stride, strict=True))
     corners = {"remainder"} if any((n + 2 * p - r) % s for n, p, r, s in by_axis) else set()
@@ -49,9 +50,9 @@ def convolutions(draw: Draw, K: int) -> Network:
 def same(draw: Draw, K: int) -> Network:
     """A convolution padded with zeros to the same size, by an odd number on the last axis."""
     axes = draw(_AXES)
-    kernel = _per_axis(draw, axes, _EXTENTS[axes], last=st.just(2))
-    dilation = _per_axis(draw, axes, _ONE_OR_TWO, last=st.sampled_from([1, 3]))
-    size = list(_per_axis(draw, axes, _ONE_OR_TWO, last=st.integers(2, 3)))
+    kernel = _per_axis(draw, axes, _EXTENTS[axes], last=(2,))
+    dilation = _per_axis(draw, axes, _ONE_OR_TWO, last=(1, 3))
+    size = list(_per_axis(draw, axes, _ONE_OR_TWO, last=(2, 3)))
     options = {"padding": "same", "dilation": dilation}
     return _network(draw, K, _CONV, kernel, size, options, {"padding same"})
 
@@ -60,11 +61,11 @@ def wrapped(draw: Draw, K: int) -> Network:
     """A convolution of an image that is padded with its own pixels."""
     axes = draw(_AXES)
     kernel = _per_axis(draw, axes, _EXTENTS[axes])
-    padding = _per_axis(draw, axes, _NONE_OR_ONE, last=st.just(1))
+    padding = _per_axis(draw, axes, _NONE_OR_ONE, last=(1,))
     # An image is at least as wide as what circular padding takes from it.
     more = _per_axis(draw, axes, _NONE_OR_ONE)
     size = [max(k - p, 1) + n for k, p, n in zip(kernel, padding, more, strict=True)]
-    mode = draw(st.sampled_from(["circular", "replicate"]))
+    mode = draw(("circular", "replicate"))
     options = {"padding": padding, "padding_mode": mode}
     return _network(draw, K, _CONV, kernel, size, options, {"padding mode"})
 
@@ -73,13 +74,13 @@ def transposed(draw: Draw, K: int) -> Network:
     """A transposed convolution of any stride, dilation and padding; output padding on one axis."""
     axes = draw(_AXES)
     kernel, dilation = _per_axis(draw, axes, _EXTENTS[axes]), _per_axis(draw, axes, _ONE_OR_TWO)
-    stride = _per_axis(draw, axes, st.integers(1, 3), last=_STRIDES)
+    stride = _per_axis(draw, axes, _ANY_STRIDE, last=_STRIDES)
     # What would be cut off is what output padding brings back: so both are on the last axis.
-    padding = _per_axis(draw, axes, _NONE_OR_ONE, last=st.just(1))
+    padding = _per_axis(draw, axes, _NONE_OR_ONE, last=(1,))
     reach = _reach(kernel, dilation)
     limit = [max(s, d) - 1 for s, d in zip(stride[:-1], dilation[:-1], strict=True)]
-    extra = (*(draw(st.integers(0, min(1, most))) for most in limit), 1)
-    size = [draw(st.integers(1, 2 if axes < 3 else 1)) for _ in kernel]
+    extra = (*(draw(range(min(1, most) + 1)) for most in limit), 1)
+    size = [draw(_ONE_OR_TWO if axes < 3 else (1,)) for _ in kernel]
     # At least one output must be left on every axis.
     size = [max(n, 2 * p + 2 - r) for n, p, r in zip(size, padding, reach, strict=True)]
     options: dict[str, Any] = {"dilation": dilation, "stride": stride, "padding": padding}
@@ -88,12 +89,9 @@ def transposed(draw: Draw, K: int) -> Network:
 
 
 def _per_axis(
-    draw: Draw,
-    axes: int,
-    numbers: st.SearchStrategy[int],
-    last: st.SearchStrategy[int] | None = None,
+    draw: Draw, axes: int, numbers: Sequence[int], last: Sequence[int] | None = None
 ) -> tuple[int, ...]:
-    """A number for every axis; the last may have a strategy of its own."""
+    """One of the numbers for every axis; the last may have others to choose from."""
     return (*(draw(numbers) for _ in range(axes - 1)), draw(numbers if last is None else last))
 
 
@@ -111,11 +109,11 @@ def _network(
     corners: set[str],
 ) -> Network:
     """The convolution, then a Linear on all that is left."""
-    groups = draw(weighted(1, 1, 2, 3))
+    groups = draw((1, 1, 2, 3))
     # Two and two, or there is nothing to transpose.
     each_in, each_out = (2, 2) if kinds is _TRANSPOSED else draw(_CHANNELS)
     c_in, c_out = groups * each_in, groups * each_out
-    bias = draw(st.booleans())
+    bias = draw(BOTH)
     layer = kinds[len(kernel)](c_in, c_out, kernel, groups=groups, bias=bias, **options)
     corners = corners | {"images", "bias" if bias else "no bias"}
     corners |= {f"conv_transpose{len(kernel)}d" if kinds is _TRANSPOSED else f"conv{len(kernel)}d"}

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+MOST_SAMPLES = 6
+
 
 class TokenMean(nn.Module):
     """The mean over the token axis, [N, T, d] to [N, d]."""
@@ -70,7 +72,8 @@ class Network:
 
     Attributes:
         model: with torch's own parameters, in place of which others are drawn.
-        inputs: (N, fill) to inputs of N samples, where fill(*shape) gives numbers of that shape.
+        inputs: (N, fill) to inputs of N samples, N up to MOST_SAMPLES, where fill(*shape) gives
+            numbers of that shape.
         token_shape: (T,) where outputs are [N, T, K], a loss term for every position; () where
             they are [N, K].
         corners: names of the corners that this network reaches by its structure.

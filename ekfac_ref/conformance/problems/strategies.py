@@ -1,13 +1,14 @@
-"""Hypothesis strategies: the network is drawn, its geometry, its data, and how the data is cut.
+"""A network is drawn, its geometry, its data, and how the data is cut; by a seed or by Hypothesis.
 
-Structure is drawn by Hypothesis, so it shrinks; values come from a seed, either from the lattice
-{-1, -1/2, 0, 1/2, 1}, which can be read, or from a normal distribution, which is generic.
+Structure is drawn choice by choice, so Hypothesis can shrink it; values come from a seed among the
+choices, either from the lattice {-1, -1/2, 0, 1/2, 1}, which can be read, or generic ones.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from math import log2
+from math import fsum, log2, prod, sqrt
+from random import Random
 from typing import Any
 
 import torch
@@ -16,20 +17,18 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.conformance.problems import data
+from ekfac_ref.conformance.problems.choices import BOTH, Draw, by_hypothesis
 from ekfac_ref.conformance.problems.families import FAMILIES, TAGGERS, Family
-from ekfac_ref.conformance.problems.layers import Draw, weighted
 from ekfac_ref.conformance.problems.networks import ClassesFirst, Network
 from ekfac_ref.question.columns import Exact, Fisher
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Expand, Sharing
 
-seeds = st.integers(0, 2**16)
-
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A problem without its Fisher and sharing, as ``problems`` draws it.
+    """A problem without its Fisher and sharing, as ``network_with_data`` draws it.
 
     Attributes:
         model: with the drawn parameters, in eval mode.
@@ -65,59 +64,68 @@ class Drawn:
 
 
 def filler(lattice: bool, seed: int, dtype: torch.dtype) -> Callable[..., Tensor]:
-    """A source of numbers: ``fill(*shape)`` is a tensor of the next ones, in this dtype."""
-    generator = torch.Generator().manual_seed(seed)
+    """A source of numbers: ``fill(*shape)`` is a tensor of the next ones, in this dtype.
+
+    Generic ones are sums of four that are uniform, of mean 0 and variance 1. To the last digit they
+    depend on the seed alone, while torch's random numbers depend on its version and, in a normal
+    distribution, on the processor's logarithm.
+    """
+    numbers = Random(seed)
+
+    def number() -> float:
+        if lattice:
+            return int(numbers.random() * 5) / 2 - 1
+        return (fsum(numbers.random() for _ in range(4)) - 2) * sqrt(3)
 
     def fill(*shape: int) -> Tensor:
-        if lattice:
-            return (torch.randint(-2, 3, shape, generator=generator) / 2).to(dtype)
-        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+        values = [number() for _ in range(prod(shape))]
+        return torch.tensor(values, dtype=torch.float64).reshape(shape).to(dtype)
 
     return fill
 
 
-_DTYPES = (torch.float64, torch.float64, torch.float32, torch.bfloat16)  # for ``weighted``
+_SEEDS = range(2**16)
+_DTYPES = (torch.float64, torch.float64, torch.float32, torch.bfloat16)
 # Sizes of batches, uneven but for one sample and for one batch; the first is what shrinks to.
-_CUTS = st.sampled_from(
-    [(1,), (2, 1), (1, 2), (3, 1, 2), (1, 3), (2, 3), (3,), (1, 2, 1), (2, 1, 3), (3, 1)]
-)
-lattice_first = st.sampled_from([True, False])  # shrinks to what can be read
+_CUTS = ((1,), (2, 1), (1, 2), (3, 1, 2), (1, 3), (2, 3), (3,), (1, 2, 1), (2, 1, 3), (3, 1))
 
 
-@st.composite
-def problems(
+def network_with_data(
     draw: Draw,
     families: tuple[Family, ...] = FAMILIES,
     one_sample: bool = False,
     dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.float32),
 ) -> Drawn:
     """A network of one of the families with data: uneven batches, any likelihood and dtype."""
-    family = draw(st.sampled_from(families))
+    family = draw(families)
     # One class has no Fisher, and taggers are there for classes.
-    K = draw(st.sampled_from([2, 3]) if family in TAGGERS else weighted(2, 3, 1, 2, 3, 2))
+    K = draw((2, 3) if family in TAGGERS else (2, 3, 1, 2, 3, 2))
     network = family(draw, K)
     likelihood = draw(_likelihoods(K, bool(network.token_shape)))
     sizes = (1,) if one_sample else draw(_CUTS)
     N = sum(sizes)
-    dtype = draw(weighted(*(d for d in _DTYPES if d in dtypes)))
-    fill = filler(draw(lattice_first), draw(seeds), dtype)
+    dtype = draw([d for d in _DTYPES if d in dtypes])
+    generic = draw(BOTH)  # shrinks to what can be read
+    fill = filler(not generic, draw(_SEEDS), dtype)
     model = _with_values(network.model, fill, dtype)
     of_classes = isinstance(likelihood, Categorical | Bernoulli)
-    saturated = of_classes and draw(weighted(False, False, False, True))
+    saturated = of_classes and draw((False, False, False, True))
     if saturated:
         data.saturate(model)
     like = draw(_data(network, tame=saturated or isinstance(likelihood, Poisson)))
     inputs = _floats(like, network.inputs(N, fill))
     targets = _targets(likelihood, (N, *network.token_shape), K, fill)
-    of_vectors = not network.token_shape and "images" not in network.corners
-    product = of_vectors and N in (4, 6) and draw(st.sampled_from([False, True]))
+    # It takes the gradient from all other layers: from masked ones, which are few, it may not.
+    of_vectors = not network.token_shape and not network.corners & {"images", "mask"}
+    product = of_vectors and N in (4, 6) and draw(BOTH)
     if product:
         of_input, of_label = data.every_with_every(model, N)
         inputs, targets = tree_map(lambda x: x[of_input], inputs), targets[of_label]
-    of_labels = bool(network.token_shape) and isinstance(likelihood, Categorical)
-    ignored = of_labels and N > 1 and draw(weighted(True, True, False))
-    if ignored:
-        targets[1::2, 0] = likelihood.ignore_index
+    ignored = False
+    if network.token_shape and isinstance(likelihood, Categorical) and N > 1:
+        ignored = draw((True, True, False))
+        if ignored:
+            targets[1::2, 0] = likelihood.ignore_index
     classes_first = likelihood == Categorical(class_axis=1)
     reached = {
         type(likelihood).__name__: True,
@@ -139,23 +147,34 @@ def problems(
     )
 
 
-def _data(network: Network, tame: bool) -> st.SearchStrategy[data.Data]:
+@st.composite
+def problems(
+    draw: st.DrawFn,
+    families: tuple[Family, ...] = FAMILIES,
+    one_sample: bool = False,
+    dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.float32),
+) -> Drawn:
+    """What ``network_with_data`` draws, as a strategy for tests of Hypothesis."""
+    return network_with_data(by_hypothesis(draw), families, one_sample, dtypes)
+
+
+def _data(network: Network, tame: bool) -> tuple[data.Data, ...]:
     of_rows = network.corners & {"linear", "tokens"}  # a mask would leave rows that are not white
-    return weighted(*(data.TAME if tame else data.OF_ANY_SIZE), *(data.OF_ROWS if of_rows else ()))
+    return (*(data.TAME if tame else data.OF_ANY_SIZE), *(data.OF_ROWS if of_rows else ()))
 
 
 def _floats(like: data.Data, inputs: Any) -> Any:
     return tree_map(lambda x: like(x) if x.dtype.is_floating_point else x, inputs)
 
 
-def _likelihoods(K: int, of_positions: bool) -> st.SearchStrategy[Likelihood]:
+def _likelihoods(K: int, of_positions: bool) -> tuple[Likelihood, ...]:
     """Where positions have labels, these are mostly classes."""
-    others: list[Likelihood] = [Gaussian(), Poisson(), Bernoulli()]
+    others: tuple[Likelihood, ...] = (Gaussian(), Poisson(), Bernoulli())
     if K == 1:  # a softmax over one class has no Fisher
-        return st.sampled_from(others)
+        return others
     if of_positions:
-        return weighted(*[Categorical(class_axis=1), Categorical()] * 6, *others)
-    return weighted(Categorical(), *others, Categorical(), Poisson())
+        return (*[Categorical(class_axis=1), Categorical()] * 6, *others)
+    return (Categorical(), *others, Categorical(), Poisson())
 
 
 def _with_values(model: nn.Module, fill: Callable[..., Tensor], dtype: torch.dtype) -> nn.Module:

@@ -20,6 +20,7 @@ def as_dict(report: Report, subject: str | None, rerun: str) -> dict[str, Any]:
         "subject": report.subject,
         "profile": report.profile,
         "seed": report.seed,
+        "digest": report.digest,
         "complete": report.complete,
         "exit_code": report.exit_code,
         "summary": report.summary,

@@ -63,6 +63,7 @@ def print_report(console: Console, report: Report, subject: str | None, rerun: s
 
 def _table(report: Report) -> Table:
     title = f"{printable(report.subject)}, profile {report.profile}, seed {report.seed}"
+    title += f", problems {report.digest}" if report.digest else ""
     found = Table(title=Text(title), title_justify="left")
     found.add_column("law")
     found.add_column("verdict")

@@ -10,6 +10,7 @@ from pathlib import Path
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Law
+from ekfac_ref.conformance.problems.digest import digest
 from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.resolution import blind
@@ -145,6 +146,7 @@ class Run:
             min(found.answered + len(troubles), problems),  # one may be stuck after the last
             found.printed.getvalue(),
             complete=False,
+            digest=digest(found.problems) if found.problems else "",
         )
 
     def _ask_all(self, problem: Problem) -> Trouble | None:

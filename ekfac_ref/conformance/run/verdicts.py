@@ -74,6 +74,7 @@ class Report:
         printed: what the subject wrote to stdout.
         complete: False after an interrupt.
         diagnosis: which mistake it looks like, in one sentence, where it does not conform.
+        digest: of the problems: two runs with one digest asked about the same ones.
     """
 
     subject: str
@@ -86,6 +87,7 @@ class Report:
     printed: str = ""
     complete: bool = True
     diagnosis: str = ""
+    digest: str = ""
 
     @property
     def exit_code(self) -> int:

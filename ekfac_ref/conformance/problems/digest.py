@@ -1,0 +1,45 @@
+"""Whether two runs asked about the same problems, in a few letters."""
+
+import hashlib
+from collections.abc import Iterable
+from math import isfinite, pi
+
+from torch import Tensor
+from torch.utils._pytree import tree_flatten
+
+from ekfac_ref.question.problem import Problem
+
+# Numbers are told to a step of 1/3142. It is irrational, so that none that comes of a few roots
+# and fractions lies halfway between two steps, where its last digit would decide.
+STEPS = 1000 * pi
+
+
+def digest(problems: Iterable[Problem]) -> str:
+    """Twelve letters that tell lists of problems apart: models, choices, data, and their order.
+
+    Of every number the first digits count, which are the same on all processors: draws that are
+    equal up to rounding have one digest.
+    """
+    found = hashlib.sha256()
+    for problem in problems:
+        modules = [
+            (name, type(m).__name__, m.training) for name, m in problem.model.named_modules()
+        ]
+        choices = (problem.likelihood, problem.fisher, problem.sharing, problem.layers)
+        masked = problem.mask is not None
+        found.update(repr((modules, str(problem.model), choices, masked)).encode())
+        for name, parameter in problem.model.named_parameters(remove_duplicate=False):
+            found.update(f"{name} {_numbers(parameter)}".encode())
+        for batch in problem.batches:
+            values, structure = tree_flatten(tuple(batch))
+            kinds = [type(v).__name__ for v in values]
+            found.update(f"{len(values)} {kinds} {structure.num_leaves}".encode())
+            for value in values:
+                found.update(_numbers(value).encode())
+    return found.hexdigest()[:12]
+
+
+def _numbers(x: Tensor) -> str:
+    values = x.detach().double().flatten().tolist()
+    steps = [round(v * STEPS) if isfinite(v) else v for v in values]
+    return f"{x.dtype} {tuple(x.shape)} {steps}"
