@@ -190,7 +190,7 @@ class Known(Session):
     """Of a problem whose wiring has been checked before: that is half of the work."""
 
     def is_new(self, batch: Batch) -> bool:
-        """Never."""
+        """Whether its wiring is still to be checked: never."""
         return False
 
 
