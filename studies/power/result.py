@@ -1,7 +1,6 @@
 """What a run found, as a record and as the file ``power.toml``: the source of the pages."""
 
 import json
-import tomllib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ekfac_ref import conformance as ct
+from studies import toml
 
 PINNED = Path(__file__).parent / "power.toml"
 _HEAD = """\
@@ -135,7 +135,7 @@ def pinned() -> Power:
 
 def from_toml(text: str) -> Power:
     """The record, from the text that ``to_toml`` has made of it."""
-    found = tomllib.loads(text)
+    found = toml.loads(text)
     mutants = {name: _all_sets(row, found["seeds"]) for name, row in found["mutants"].items()}
     return Power(**{**found, "alarms": Alarms(**found["alarms"]), "mutants": mutants})
 

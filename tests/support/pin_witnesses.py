@@ -7,7 +7,6 @@ taken.
 """
 
 import sys
-import tomllib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import LIMIT, MISTAKE, LawBroken
+from studies import toml
 from tests.support.witnesses import witnesses
 
 FILE = Path(__file__).parent / "witnessed.toml"
@@ -38,7 +38,7 @@ class Witnessed:
 
 @cache
 def pinned() -> dict[str, Witnessed]:
-    found = tomllib.loads(FILE.read_text())
+    found = toml.loads(FILE.read_text())
     return {name: Witnessed(row["on"], tuple(row["by"])) for name, row in found.items()}
 
 
