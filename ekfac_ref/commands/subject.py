@@ -19,18 +19,30 @@ def with_subject(path: str, command: Callable[[Subject, io.StringIO], int]) -> i
 
     3 if there is no such subject.
     """
+    try:
+        subject, said = loaded(path)
+    except ProblemError as error:
+        return refuse(str(error), 3)
+    printed = io.StringIO()
+    printed.write(said)
+    return command(subject, printed)
+
+
+def loaded(path: str) -> tuple[Subject, str]:
+    """The subject, imported into this process, and what it printed meanwhile.
+
+    Raises:
+        ProblemError: there is no such subject.
+    """
     torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
-            subject = load(path)
-    except ProblemError as error:
-        return refuse(str(error), 3)
+            return load(path), printed.getvalue()
     except SystemExit as error:
-        return refuse(f"subject {path!r}: its module exits when imported ({error})", 3)
-    return command(subject, printed)
+        raise ProblemError(f"subject {path!r}: its module exits when imported ({error})") from error
 
 
 def refuse(what: str, code: int) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from ekfac_ref.conformance.run.watchdog import Watchdog
 from torch import nn
 
 import ekfac_ref as ek
@@ -27,7 +28,6 @@ from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.time_limit import TookTooLong, at_most
 from ekfac_ref.conformance.run.verdicts import Trouble
-from ekfac_ref.conformance.run.watchdog import Watchdog
 from ekfac_ref.conformance.subjects.snapshot import snapshot
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial

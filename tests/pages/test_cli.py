@@ -22,6 +22,7 @@ from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import problems_for
 from ekfac_ref.conformance.problems.source import script
+from ekfac_ref.conformance.run.examiner import Here
 from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.verdicts import Report, Status, Verdict
@@ -177,7 +178,7 @@ def test_nothing_is_known_of_one_that_never_answers() -> None:
     def never(problem: ek.Problem) -> Any:
         raise ValueError
 
-    report = Run(Subject("never", never), Profile("one", 1, 0.0)).report()
+    report = Run(Here(Subject("never", never)), Profile("one", 1, 0.0)).report()
     assert {verdict.status for verdict in report.verdicts} == {Status.INCONCLUSIVE}
 
 
