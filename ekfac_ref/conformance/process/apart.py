@@ -6,8 +6,6 @@ something from problem to problem has something to keep; problems come as texts,
 ones.
 """
 
-import contextlib
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any, TypeVar
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.process import wire
-from ekfac_ref.conformance.process.running import FAREWELL, FOREIGN, KIT, Lost, Running
+from ekfac_ref.conformance.process.running import FOREIGN, KIT, Lost, Running
 from ekfac_ref.conformance.process.wire import Plain
 from ekfac_ref.conformance.reports.furthest import Furthest
 from ekfac_ref.conformance.run.examiner import PRINTED, Found, Kept
@@ -55,11 +53,7 @@ class Apart:
         """End the process, and leave nothing behind."""
         if process := self._process:
             self._process = None
-            with contextlib.suppress(OSError):
-                process.running.stdin and process.running.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.running.wait(FAREWELL)
-            process.kill()
+            process.farewell()
         self._folder.cleanup()
 
     def draw(self, count: int, seed: int) -> tuple[list[Written], Trouble | None]:

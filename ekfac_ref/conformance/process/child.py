@@ -111,6 +111,8 @@ def _loaded(subject: str, seconds: float) -> Any:
 class _Examiner(Here):
     """Asks as in any process; nobody but the subject raises a KeyboardInterrupt here."""
 
+    interrupt = ()
+
     def do(self, request: Request, reply: Callable[[Request], None]) -> Request:
         """What came of one request, as plain data."""
         what = request["do"]

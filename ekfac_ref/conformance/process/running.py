@@ -178,7 +178,10 @@ class Running:
             return ""
 
     def kill(self) -> None:
-        """End it with all that it has left behind."""
+        """End it with all that it has left behind; once more does no harm."""
+        assert self.running.stdout
+        if self.running.stdout.closed:
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.running.pid, signal.SIGKILL)
         self.running.wait()
@@ -187,3 +190,12 @@ class Running:
             assert stream
             with contextlib.suppress(OSError):
                 stream.close()
+
+    def farewell(self) -> None:
+        """Let it end by itself, within FAREWELL; what it prints at its end is not heard."""
+        assert self.running.stdin
+        with contextlib.suppress(OSError):
+            self.running.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.running.wait(FAREWELL)
+        self.kill()

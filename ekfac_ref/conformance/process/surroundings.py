@@ -50,7 +50,7 @@ class Functions:
             f"{place.__name__}.{name}": thing
             for place in _SHARED
             for name, thing in vars(place).items()
-            if callable(thing) and not name.startswith("_")
+            if callable(thing) and not name.startswith("_") and not isinstance(thing, type)
         }
         for kind in reversed(torch.Tensor.__mro__[:-1]):
             found |= {f"torch.Tensor.{name}": x for name, x in vars(kind).items() if callable(x)}
@@ -87,7 +87,6 @@ class Settings:
         self._threads, self._grad = torch.get_num_threads(), torch.is_grad_enabled()
         self._deterministic = torch.are_deterministic_algorithms_enabled()
         self._warns = torch.is_deterministic_algorithms_warn_only_enabled()
-        self._anomaly = torch.is_anomaly_enabled()
         self._folder, self._recursion = os.getcwd(), sys.getrecursionlimit()
         self._signals = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._streams = sys.stdout, sys.stderr
@@ -102,7 +101,7 @@ class Settings:
         torch.set_num_threads(self._threads)
         torch.set_grad_enabled(self._grad)
         torch.use_deterministic_algorithms(self._deterministic, warn_only=self._warns)
-        torch.autograd.set_detect_anomaly(self._anomaly)
+        torch.autograd.set_detect_anomaly(False)  # which looks for errors, and stops batched ones
         with contextlib.suppress(OSError):  # the folder may have gone
             os.chdir(self._folder)
         sys.stdout, sys.stderr = (

@@ -111,7 +111,8 @@ def _troubles(console: Console, report: Report) -> None:
 
 def _counted(console: Console, troubles: list[Trouble], problems: int) -> None:
     for what, times in Counter(trouble.what for trouble in troubles).items():
-        _say(console, f"{times} of {problems}: {one_line(what)}")
+        of = f"{times} of {problems}: " if all(trouble.problem for trouble in troubles) else ""
+        _say(console, f"{of}{one_line(what)}")
 
 
 def _printed(console: Console, report: Report) -> None:

@@ -104,6 +104,7 @@ class Here:
     """
 
     apart = False
+    interrupt: tuple[type[BaseException], ...] = (KeyboardInterrupt,)  # that of whoever waits
 
     def __init__(self, subject: Subject, seconds: float = 60.0) -> None:
         self.raised = Raised()
@@ -172,7 +173,7 @@ class Here:
     ) -> tuple[_T | None, Trouble | None]:
         try:
             return ask(), None
-        except KeyboardInterrupt:
+        except self.interrupt:
             raise
         except BaseException as error:  # a SystemExit is as much of an answer
             return None, self._trouble(error, problem, str(heard))
