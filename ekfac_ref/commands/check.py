@@ -21,7 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from ekfac_ref.commands.subject import loaded, refuse
+from ekfac_ref.commands.subject import Unbroken, loaded, refuse
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.process.apart import Apart
 from ekfac_ref.conformance.reports import as_json, terminal
@@ -80,8 +80,7 @@ def _put_on_trial(examiner: Here | Apart, options: argparse.Namespace) -> int:
         report = run.diagnosed(report)
     unheard: OSError | None = None
     try:
-        console = Console(file=sys.stdout, highlight=False)
-        terminal.print_report(console, report, options.subject, command_line(options))
+        terminal.print_report(terminal.Terminal(), report, options.subject, command_line(options))
         sys.stdout.flush()
     except OSError as error:  # nobody reads on, or there is no room
         unheard = error
@@ -96,7 +95,7 @@ def _refused(what: str, options: argparse.Namespace) -> int:
     trouble = Trouble(what, "", None, blame=Blame.SUBJECT)
     count = profile_named(options.profile).problems
     report = Report(options.subject, options.profile, options.seed, [], [trouble], count, 0)
-    _Files(options).write(replace(report, apart=not options.in_process))
+    _Files(options).write(replace(report, apart=not options.in_process), last=True)
     return refuse(what, report.exit_code)
 
 
@@ -131,7 +130,7 @@ def _progress(problems: int) -> tuple[Progress, Callable[[str], None]]:
         BarColumn(30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=Console(file=Unbroken(sys.stderr)),
         transient=True,
         redirect_stdout=False,
     )
@@ -156,9 +155,11 @@ class _Files:
         if time.monotonic() - self._last > OFTEN:
             self.write(report)
 
-    def write(self, report: Report, examiner: Here | Apart | None = None) -> None:
-        """Both files; with an examiner for good, and with pictures."""
-        options, final = self._options, examiner is not None or bool(report.troubles)
+    def write(
+        self, report: Report, examiner: Here | Apart | None = None, last: bool = False
+    ) -> None:
+        """Both files; with an examiner, or if it is the last time, for good."""
+        options, last = self._options, last or examiner is not None
 
         def as_text() -> str:
             plain = as_json.as_dict(report, options.subject, self._rerun)
@@ -170,20 +171,22 @@ class _Files:
             return page(report, lambda v: _look(examiner, v), options.subject, self._rerun)
 
         for path, text in ((options.json, as_text), (options.report, as_page)):
-            if path and (final or path.is_file() or not path.exists()):
-                self._write(path, text, final)
+            if path and (last or path.is_file() or not path.exists()):  # no device twice
+                problem = self._written(path, text)
+                if last and problem:
+                    refuse(problem, 0)
+                elif examiner:
+                    shown = terminal.printable(str(path))
+                    print(f"Written: {shown}", file=Unbroken(sys.stderr))
         self._last = time.monotonic()
 
-    def _write(self, path: Path, text: Callable[[], str], final: bool) -> None:
-        shown = terminal.printable(str(path))
+    def _written(self, path: Path, text: Callable[[], str]) -> str:
+        """What has come between; "" where it is written."""
         try:
             path.write_text(text(), encoding="utf-8", errors="backslashreplace")
         except OSError as error:
-            if final:
-                refuse(f"{shown} cannot be written ({error})", 0)
-            return
-        if final:
-            print(f"Written: {shown}", file=sys.stderr)
+            return f"{path} cannot be written ({error})"
+        return ""
 
 
 def _look(examiner: Here | Apart | None, verdict: Verdict) -> Furthest | str:

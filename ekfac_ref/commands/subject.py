@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 import torch
 
@@ -45,7 +46,28 @@ def loaded(path: str) -> tuple[Subject, str]:
         raise ProblemError(f"subject {path!r}: its module exits when imported ({error})") from error
 
 
+class Unbroken(io.StringIO):
+    """A stream to tell things beside the report, which does not end if nobody listens any more."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """To the stream, if that takes it."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+
 def refuse(what: str, code: int) -> int:
     """One line on stderr; returns the exit code."""
-    print(f"ekfac-ref: {one_line(what, 2000)}", file=sys.stderr)
+    print(f"ekfac-ref: {one_line(what, 2000)}", file=Unbroken(sys.stderr))
     return code

@@ -42,7 +42,7 @@ def test_a_broken_law_in_all_three_reports(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "ekfac_ref.conformance.run.run.diagnose",
+        "ekfac_ref.conformance.run.examiner.diagnose",
         lambda subject, seed: Diagnosis([], "It is <twice>."),
     )
     page, data = tmp_path / "out.html", tmp_path / "out.json"
@@ -159,7 +159,7 @@ def test_a_page_needs_its_extra(
         (Status.EXPECTED_FAILURE, 0, "It conforms: 0 laws hold, 1 known to be broken, on 5"),
         (Status.FAIL, 1, "It does not conform (broken: linear)."),
         (Status.UNEXPECTED_PASS, 1, "It does not conform (known as deviations, but held: linear)"),
-        (Status.INCONCLUSIVE, 2, "Inconclusive: answers far off would pass linear too; ask more."),
+        (Status.INCONCLUSIVE, 5, "Inconclusive: answers far off would pass linear too; ask more."),
     ],
 )
 def test_words_for_exit_codes(status: Status, code: int, says: str) -> None:

@@ -5,7 +5,6 @@ import contextlib
 import io
 import re
 import shlex
-import sys
 from pathlib import Path
 from types import ModuleType
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -377,8 +378,8 @@ HOSTILE = (
         "recursion-limit",
         "a recursion limit of 100",
         "sys.setrecursionlimit(100)",
-        3,
-        "1 of 12: ",
+        0,
+        _ALL,
     ),
     _third("none", "returns 7", "return 7", 3, "ekfac returned int, expected a dict of"),
     _third("names", "other names", "return {'no': 1}", 3, "ekfac returned ['no'], expected a dict"),
@@ -488,9 +489,7 @@ HOSTILE = (
     _third(
         "removes-folder",
         "removes the folder that the kit keeps its own things in",
-        "for name in os.listdir(tempfile.gettempdir()):\n"
-        "    if name.startswith('ekfac-ref-') and name in ''.join(sys.argv + list(os.environ.values())):\n"
-        "        shutil.rmtree(os.path.join(tempfile.gettempdir(), name))",
+        "shutil.rmtree(os.environ['HYPOTHESIS_STORAGE_DIRECTORY'])",
         0,
         _ALL,
     ),
@@ -535,15 +534,17 @@ def first_line(ran: "subprocess.CompletedProcess[str]", hostile: Hostile) -> str
 def main() -> int:
     """All of them; the page is written whatever comes out."""
     rows, failures = [], 0
-    for hostile in HOSTILE:
+
+    def trial(hostile: Hostile) -> "subprocess.CompletedProcess[str]":
         with tempfile.TemporaryDirectory() as folder:
-            ran = put_on_trial(hostile, Path(folder))
+            return put_on_trial(hostile, Path(folder))
+
+    for hostile, ran in zip(HOSTILE, ThreadPoolExecutor(2).map(trial, HOSTILE), strict=True):
         line = first_line(ran, hostile).strip()
         right = ran.returncode == hostile.code and hostile.says in ran.stdout + ran.stderr
         failures += not right
-        print(
-            f"{'as it should' if right else 'WRONG':<13}{hostile.name:<28}{ran.returncode}  {line[:90]}"
-        )
+        verdict = "as it should" if right else "WRONG"
+        print(f"{verdict:<13}{hostile.name:<28}{ran.returncode}  {line[:90]}", flush=True)
         if not right:
             print(textwrap.indent((ran.stdout + ran.stderr)[-3000:], "    "))
         said = " ".join(line.replace("│", " ").split())[:160].replace("|", "\\|")

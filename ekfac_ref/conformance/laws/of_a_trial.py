@@ -40,7 +40,7 @@ def leaves_alone(trial: Trial) -> Iterator[float]:
 
 
 def _refuses(ask: Ask, problem: Problem) -> bool:
-    """Whether the subject itself raises an exception: what the kit makes of an answer is another."""
+    """Whether the subject itself raises an exception; that of its adapter is the kit's."""
     try:
         ask(problem)
     except Unread:

@@ -121,7 +121,7 @@ class _Examiner(Here):
         if what == "look":
             return self._seen(request)
         if what == "recall":
-            self.ask(Written(request["problem"]), ())
+            self.ask(Written(request["problem"]), [LAWS["trace"]])  # which needs all answers
             return {}
         return wire.found_as_plain(self._found(what, request, reply))
 

@@ -3,6 +3,9 @@
 What a subject says is shown as it is: never as markup, and never as commands to the terminal.
 """
 
+import errno
+import os
+import sys
 from collections import Counter
 from math import isfinite
 
@@ -22,6 +25,17 @@ STYLES = {
     Status.IN_DOUBT: "yellow",
 }
 PRINTED_LINES = 12  # of what the subject printed; the other reports have all of it
+
+
+class Terminal(Console):
+    """stdout. Where nobody reads on, BrokenPipeError says so: rich alone would exit with 1."""
+
+    def __init__(self) -> None:
+        super().__init__(file=sys.stdout, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich where it has caught one."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def printable(text: str) -> str:
