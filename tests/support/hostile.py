@@ -559,6 +559,43 @@ def main() -> int:
 _PAGE = """\
 # Hostile subjects
 
+Back to the [README](../README.md).
+
+`ekfac-ref check` imports the subject into a process of its own, asks it there, and makes the
+verdict here. Its exit codes, the first that applies:
+
+- 2: wrong usage
+- 6: the kit itself failed, which is no fault of the subject's, and no verdict; please report it
+- 3: a problem got no answer that laws could be asked of, or there is no asking the subject
+- 4: not all was asked: an interrupt, SIGTERM and SIGHUP end a run so, and the report says how far it
+  came
+- 1: it does not conform
+- 5: inconclusive
+- 0: it conforms
+- 141, instead of any of these: nobody read the report to its end (`ekfac-ref check ... | head`), or
+  there was no room for it. That is no verdict; files are written all the same
+
+A file that cannot be written is told on stderr, and changes nothing. Files are written while the
+run goes on, so that one whose command was killed says that the run is not complete. A subject on
+which three problems in a row are lost is asked no more.
+
+A function of torch, of Python's or of the kit's own that the subject has replaced is found by its
+identity, and ends the trust in that process; a subject that is determined to deceive can hide that,
+and no report of a program that runs its code can be proof against it. From Python and in pytest,
+and with `--in-process`, the subject is asked in the process at hand, which it can end:
+
+```python
+from ekfac_ref import conformance as ct
+
+few = ct.Profile("few", problems=2, shrink_seconds=0.1)
+report = ct.check(ct.load("ekfac_ref.examples:reference"), few, laws=["trace"])
+print(report.exit_code, report.apart)
+```
+
+```text
+0 False
+```
+
 What becomes of a check whose subject does its worst? `make hostile` puts these {count} on trial by
 the real command, on 12 problems with 3 seconds for each, and writes this page ({when}). Every one
 ends with a report, and at the third question nothing is lost but the verdict on that problem.

@@ -59,13 +59,15 @@ class Apart:
     def draw(self, count: int, seed: int) -> tuple[list[Written], Trouble | None]:
         """As the process draws them; ProblemError where there is no such subject."""
 
-        def problems(plain: Plain) -> list[Written]:
+        def problems(plain: Plain) -> tuple[list[Written], Trouble | None]:
             if "refused" in plain:
                 raise ProblemError(str(plain["refused"]))
-            return [Written(str(text)) for text in plain["problems"]]
+            if "problems" in plain:
+                return [Written(str(text)) for text in plain["problems"]], None
+            return [], wire.found_from(plain, None, "").trouble
 
         found, trouble = self._asked({"do": "draw", "count": count, "seed": seed}, problems)
-        return found or [], trouble
+        return found or ([], trouble)
 
     def ask(self, problem: Written, laws: Sequence[Law]) -> Found:
         """All or nothing: where the process is lost, no law has been asked."""
@@ -98,7 +100,7 @@ class Apart:
         assert verdict.problem
 
         def seen(plain: Plain) -> Furthest | str:
-            found = plain["seen"]
+            found = plain.get("seen")
             return wire.furthest_from(found) if found else f"asked once more, {plain['trouble']}"
 
         request = {"do": "look", "problem": verdict.problem.text, "lane": verdict.law.lane.name}

@@ -69,12 +69,15 @@ def answer_all(subject: str, seconds: float, crash: str) -> None:
     for line in requests:
         request = json.loads(line)
         late(request["limit"] - 0.5)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            drawing = request["do"] == "draw"
-            (plain if drawing else settings).put_back()  # problems are the same for all
-            done = examiner.do(request, reply)
-        settings.put_back()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                drawing = request["do"] == "draw"
+                (plain if drawing else settings).put_back()  # problems are the same for all
+                done = examiner.do(request, reply)
+            settings.put_back()
+        except BaseException as error:  # none that comes from the subject gets here
+            done = examiner.failed(error)
         faulthandler.cancel_dump_traceback_later()
         reply(done | {"replaced": functions.replaced()})
 
@@ -124,6 +127,10 @@ class _Examiner(Here):
             self.ask(Written(request["problem"]), [LAWS["trace"]])  # which needs all answers
             return {}
         return wire.found_as_plain(self._found(what, request, reply))
+
+    def failed(self, error: BaseException) -> Request:
+        """What has gone wrong beside a question, by the kit's own fault."""
+        return wire.found_as_plain(Found(trouble=self._trouble(error, None, "")))
 
     def _found(self, what: str, request: Request, reply: Callable[[Request], None]) -> Found:
         if what == "ask":

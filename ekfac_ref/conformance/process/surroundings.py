@@ -106,7 +106,7 @@ class Settings:
             os.chdir(self._folder)
         sys.stdout, sys.stderr = (
             os.fdopen(fd, "w", 1, closefd=False, errors="backslashreplace")
-            if stream.closed
+            if getattr(stream, "closed", False)  # None is one as well
             else stream
             for fd, stream in enumerate(self._streams, 1)
         )
