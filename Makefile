@@ -5,13 +5,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test train bench power clean
+.PHONY: help demo test train bench power hostile clean
 
 help:
 	@sed -n '2,3s/^#   //p' Makefile
 	@echo "make train   SGD, Adam, KFAC and EKFAC on digits, equally tuned: ten minutes"
 	@echo "make bench   speed beside other libraries, memory, agreement with a plain loop"
 	@echo "make power   every mutant against every law, to docs/mutants.md and README.md: an hour or two"
+	@echo "make hostile subjects that do their worst, by the real command, to docs/hostile.md: ten minutes"
 	@echo "make clean   remove the virtual environment and what the commands wrote"
 
 # The notebook is known not to conform (exit code 1); the demo fails if it does.
@@ -36,6 +37,9 @@ bench: .venv/benchable
 
 power: .venv/installed
 	$(BIN)/python -m studies.power
+
+hostile: .venv/installed
+	$(BIN)/python -m tests.support.hostile
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -1,28 +1,74 @@
 """The command ``ekfac-ref``: arguments in, exit code out."""
 
 import argparse
+import contextlib
+import errno
+import io
+import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
+
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from ekfac_ref.commands.check import check_command
 from ekfac_ref.commands.lists import laws_command, mutants_command
 from ekfac_ref.commands.power import power_command
+from ekfac_ref.commands.subject import refuse
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.run.load import MUTANT
 from ekfac_ref.conformance.run.profile import PROFILES
+from ekfac_ref.conformance.run.verdicts import FAULT
 
 EXIT_CODES = (
-    "exit codes of check, the first that applies: 3 a problem got no answer, 4 not all was asked, "
-    "1 it does not conform, 2 inconclusive or wrong usage, 0 it conforms"
+    "exit codes of check, the first that applies: 2 wrong usage, 6 the kit itself failed, 3 a "
+    "problem got no answer, 4 not all was asked, 1 it does not conform, 5 inconclusive, 0 it "
+    "conforms; 141 where nobody reads the report to its end (check ... | head), which is no verdict"
 )
+_UNHEARD = 141  # as a shell has it of a program that a closed pipe has ended
+_NO_ROOM = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    sys.stdout, sys.stderr = _stream(sys.stdout), _stream(sys.stderr)
     options = _parser().parse_args(arguments)
-    return int(options.run(options))
+    try:
+        # What Hypothesis keeps for itself is left nowhere.
+        with tempfile.TemporaryDirectory(prefix="ekfac-ref-") as folder:
+            set_hypothesis_home_dir(folder)
+            code = int(options.run(options))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return refuse("interrupted", 4)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return _unheard(error)
+        traceback.print_exc()
+        return refuse(FAULT, 6)
+    finally:
+        set_hypothesis_home_dir(None)
+
+
+def _stream(stream: TextIO | None) -> TextIO:
+    """One to write to, whatever it was started with: none, or one that knows few letters."""
+    if stream is None:
+        return open(os.devnull, "w")
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream
+
+
+def _unheard(error: OSError) -> int:
+    """stdout takes no more; so that Python does not try again at its end, it is nothing then."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return refuse(f"the report could not be printed ({error})", _UNHEARD)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--seconds", type=_seconds, default=60.0, help="per problem (default: 60)")
     check.add_argument("--report", type=_file, metavar="OUT.html", help="write a page to look at")
     check.add_argument("--json", type=_file, metavar="OUT.json", help="write it for a program")
+    check.add_argument(
+        "--in-process", action="store_true", help="ask the subject in this process, to debug it"
+    )
     check.set_defaults(run=check_command)
     laws = commands.add_parser("laws", help="what must hold")
     laws.add_argument("law", nargs="?", choices=LAWS, metavar="LAW", help="all about one")
@@ -68,8 +117,8 @@ def _seconds(text: str) -> float:
 
 
 def _file(text: str) -> Path:
-    path = Path(text)
-    if path.is_dir() or not path.absolute().parent.is_dir():
+    path = Path(text).absolute()  # the subject may go elsewhere
+    if path.is_dir() or not path.parent.is_dir():
         raise argparse.ArgumentTypeError(
             f"{text}: not a file in a folder that is there; make it first"
         )

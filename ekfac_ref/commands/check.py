@@ -2,12 +2,15 @@
 
 import argparse
 import contextlib
-import io
 import json
 import shlex
+import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 from rich.progress import (
@@ -17,49 +20,107 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.text import Text
 
-from ekfac_ref.commands.subject import refuse, with_subject
+from ekfac_ref.commands.subject import Unbroken, loaded, refuse
 from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.process.apart import Apart
 from ekfac_ref.conformance.reports import as_json, terminal
+from ekfac_ref.conformance.reports.furthest import Furthest, furthest
+from ekfac_ref.conformance.run.examiner import Here
 from ekfac_ref.conformance.run.profile import profile_named
+from ekfac_ref.conformance.run.raised import message
 from ekfac_ref.conformance.run.run import Run
-from ekfac_ref.conformance.run.verdicts import Report, Trouble
-from ekfac_ref.conformance.run.watchdog import Watchdog
-from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.conformance.run.time_limit import at_most
+from ekfac_ref.conformance.run.verdicts import Blame, Report, Trouble, Verdict
+from ekfac_ref.errors import ProblemError
 from ekfac_ref.extras import missing
+
+OFTEN = 1.0  # seconds from one writing of the files to the next, while the run goes on
 
 
 def check_command(options: argparse.Namespace) -> int:
-    """Run it, show a bar meanwhile, and write what is known if the subject hangs for good."""
+    """Run it with a bar meanwhile, print the report, write the files; the exit code.
+
+    Whatever the subject does, it does to a process of its own, unless it is to be asked here.
+    """
     if options.report and (what := missing("report")):
         return refuse(f"--report needs {what}: install with pip install 'ekfac-ref[report]'", 2)
+    if options.report and options.json and _same(options.report, options.json):
+        return refuse("--report and --json are one file; give each a file of its own", 2)
+    with contextlib.ExitStack() as stack:
+        try:
+            examiner: Here | Apart
+            if options.in_process:
+                subject, printed = loaded(options.subject)
+                examiner = Here(subject, options.seconds)
+                examiner.printed = printed
+            else:
+                examiner = stack.enter_context(
+                    contextlib.closing(Apart(options.subject, options.seconds))
+                )
+            return _put_on_trial(examiner, options)
+        except ProblemError as error:
+            return _refused(str(error), options)
 
-    def put_on_trial(subject: Subject, printed: io.StringIO) -> int:
-        profile = profile_named(options.profile)
-        bar, tick = _progress(profile.problems)
-        out = sys.stdout  # which is another one while the subject answers
 
-        def tell(report: Report) -> None:
-            report = replace(report, printed=printed.getvalue() + report.printed)
-            _write(report, run.limited_subject, options, Console(file=out, highlight=False))
+def _put_on_trial(examiner: Here | Apart, options: argparse.Namespace) -> int:
+    profile = profile_named(options.profile)
+    laws = [LAWS[name] for name in LAWS if name in (options.law or LAWS)]
+    files, (bar, tick) = _Files(options), _progress(profile.problems)
 
-        def last_report(stuck: Trouble) -> None:
-            bar.stop()
-            tell(run.so_far(stuck))
+    def ticks(what: str) -> None:
+        tick(what)
+        files.now_and_then(run.so_far())
 
-        watchdog = Watchdog(last_report)
-        laws = [LAWS[name] for name in LAWS if name in (options.law or LAWS)]
-        limits = {"seconds": options.seconds, "limit": watchdog.limit}
-        run = Run(subject, profile, options.seed, laws, tick=tick, **limits)
-        with watchdog.watching():
-            with bar:
-                report = run.report()
-            report = run.diagnosed(report)
-            tell(report)
-        return report.exit_code
+    run = Run(examiner, profile, options.seed, laws, tick=ticks)
+    files.write(run.so_far())  # what is there of an earlier run is not this one's
+    with _hearing_signals():
+        with bar:
+            report = run.report()
+        report = run.diagnosed(report)
+    unheard: OSError | None = None
+    try:
+        terminal.print_report(terminal.Terminal(), report, options.subject, command_line(options))
+        sys.stdout.flush()
+    except OSError as error:  # nobody reads on, or there is no room
+        unheard = error
+    files.write(report, examiner)
+    if unheard:
+        raise unheard
+    return report.exit_code
 
-    return with_subject(options.subject, put_on_trial)
+
+def _refused(what: str, options: argparse.Namespace) -> int:
+    """One line on stderr, and files that say so, too."""
+    trouble = Trouble(what, "", None, blame=Blame.SUBJECT)
+    count = profile_named(options.profile).problems
+    report = Report(options.subject, options.profile, options.seed, [], [trouble], count, 0)
+    _Files(options).write(replace(report, apart=not options.in_process), last=True)
+    return refuse(what, report.exit_code)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two names are one file, by links, too."""
+    with contextlib.suppress(OSError):
+        if one.samefile(other):
+            return True
+    return one.resolve() == other.resolve()
+
+
+@contextlib.contextmanager
+def _hearing_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the run as an interrupt does, and not its report."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 def _progress(problems: int) -> tuple[Progress, Callable[[str], None]]:
@@ -69,7 +130,7 @@ def _progress(problems: int) -> tuple[Progress, Callable[[str], None]]:
         BarColumn(30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=Console(file=Unbroken(sys.stderr)),
         transient=True,
         redirect_stdout=False,
     )
@@ -83,21 +144,64 @@ def _progress(problems: int) -> tuple[Progress, Callable[[str], None]]:
     return bar, tick
 
 
-def _write(report: Report, subject: Subject, options: argparse.Namespace, console: Console) -> None:
-    """``subject`` is asked once more, for the pictures of the page."""
-    rerun = command_line(options)
-    if options.json:
-        text = json.dumps(as_json.as_dict(report, options.subject, rerun), indent=2)
-        options.json.write_text(text + "\n", encoding="utf-8")
-    if options.report:
-        from ekfac_ref.conformance.reports.html import page  # imports what the extra installs
+class _Files:
+    """The reports in files; one that cannot be written is told, and changes no verdict."""
 
-        with contextlib.redirect_stdout(io.StringIO()):
-            html = page(report, subject, options.subject, rerun)
-        options.report.write_text(html, encoding="utf-8")
-    for path in filter(None, (options.report, options.json)):
-        console.print(Text(f"Written: {terminal.printable(str(path))}"), soft_wrap=True)
-    terminal.print_report(console, report, options.subject, rerun)
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options, self._rerun, self._last = options, command_line(options), 0.0
+
+    def now_and_then(self, report: Report) -> None:
+        """What is known so far, for whoever finds it if this process is killed."""
+        if time.monotonic() - self._last > OFTEN:
+            self.write(report)
+
+    def write(
+        self, report: Report, examiner: Here | Apart | None = None, last: bool = False
+    ) -> None:
+        """Both files; with an examiner, or if it is the last time, for good."""
+        options, last = self._options, last or examiner is not None
+
+        def as_text() -> str:
+            plain = as_json.as_dict(report, options.subject, self._rerun)
+            return json.dumps(plain, indent=2) + "\n"
+
+        def as_page() -> str:
+            from ekfac_ref.conformance.reports.html import page  # imports what the extra installs
+
+            return page(report, lambda v: _look(examiner, v), options.subject, self._rerun)
+
+        for path, text in ((options.json, as_text), (options.report, as_page)):
+            if path and (last or path.is_file() or not path.exists()):  # no device twice
+                problem = self._written(path, text)
+                if last and problem:
+                    refuse(problem, 0)
+                elif examiner:
+                    shown = terminal.printable(str(path))
+                    print(f"Written: {shown}", file=Unbroken(sys.stderr))
+        self._last = time.monotonic()
+
+    def _written(self, path: Path, text: Callable[[], str]) -> str:
+        """What has come between; "" where it is written."""
+        try:
+            path.write_text(text(), encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            return f"{path} cannot be written ({error})"
+        return ""
+
+
+def _look(examiner: Here | Apart | None, verdict: Verdict) -> Furthest | str:
+    """The layer that is furthest off, for a picture."""
+    if isinstance(examiner, Apart):
+        return examiner.look(verdict)
+    if examiner is None or verdict.problem is None:
+        return "the run is not at its end."
+    try:
+        with at_most(examiner.seconds), contextlib.redirect_stdout(None):
+            return furthest(examiner.subject, verdict.problem, verdict.law.lane)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a subject may raise
+        return f"asked once more, it raised {message(error)}"
 
 
 def command_line(options: argparse.Namespace) -> str:
@@ -106,4 +210,5 @@ def command_line(options: argparse.Namespace) -> str:
     words += ["--seed", str(options.seed)]
     words += [word for law in options.law or () for word in ("--law", law)]
     words += ["--seconds", f"{options.seconds:g}"] if options.seconds != 60 else []
+    words += ["--in-process"] if options.in_process else []
     return shlex.join(words)

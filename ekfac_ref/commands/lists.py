@@ -3,12 +3,12 @@
 import argparse
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.mutants import MUTANTS
+from ekfac_ref.conformance.reports.terminal import Terminal
 from ekfac_ref.conformance.run.load import MUTANT
 
 
@@ -52,13 +52,13 @@ def _list(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> int:
         table.add_column(title, no_wrap=number + 1 < len(header))
     for row in rows:
         table.add_row(*map(Text, row))
-    Console(highlight=False).print(table)
+    Terminal().print(table)
     return 0
 
 
 def _facts(*facts: tuple[str, str]) -> int:
     """A line for each that has a value."""
-    console = Console(highlight=False)
+    console = Terminal()
     for name, value in facts:
         if value:
             console.print(Text(f"{name + ':':<11}") + Text(value), soft_wrap=True)

@@ -7,8 +7,9 @@
 
     test_ekfac = conformance_tests(my_ekfac, known={"kernel": "truncated on purpose"})
 
-All laws are asked in one run, when the first of the tests starts. A law that no problem was fit to
-be asked of fails: it has not been checked, and green would say that it has.
+All laws are asked in one run, when the first of the tests starts, and in the process of the tests:
+what ends it ends them. A law that no problem was fit to be asked of fails: it has not been checked,
+and green would say that it has.
 """
 
 import functools
@@ -20,8 +21,8 @@ import pytest
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Law
-from ekfac_ref.conformance.problems.source import script
 from ekfac_ref.conformance.reports.terminal import printable
+from ekfac_ref.conformance.run.examiner import Here
 from ekfac_ref.conformance.run.profile import Profile, profile_named
 from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.verdicts import Report, Status, Verdict
@@ -54,7 +55,7 @@ def conformance_tests(
     if unknown := sorted(set(known or {}) - set(LAWS)):
         raise ProblemError(f"known: there are no laws {unknown}; choose among {list(LAWS)}.")
     chosen = profile_named(profile) if isinstance(profile, str) else profile
-    run = Run(as_subject(thing, name), chosen, seed, known=known or {}, seconds=seconds)
+    run = Run(Here(as_subject(thing, name), seconds), chosen, seed, known=known or {})
 
     @functools.cache
     def report() -> Report:
@@ -79,7 +80,8 @@ def conformance_tests(
 def _answers(report: Report) -> None:
     if report.troubles:
         first = report.troubles[0]
-        more = f"\n\nthe first of them:\n\n{script(first.problem, None, None)}\n{first.traceback}"
+        alone = first.problem.script(None, None) if first.problem else ""
+        more = f"\n\nthe first of them:\n\n{alone}\n{first.traceback}"
         pytest.fail(printable(f"{report.summary}\n{first.what}{more}"), pytrace=False)
 
 
@@ -95,7 +97,7 @@ def _judge(verdict: Verdict) -> None:
         why = "answers far off would pass, too" if verdict.asked else "it was asked of no problem"
         _fail(law, f"{why}; take a larger profile")
     if verdict.problem is not None:  # broken, or in doubt
-        alone = script(verdict.problem, law.name, None)
+        alone = verdict.problem.script(law.name, None)
         _fail(law, f"{verdict.broken}\non this problem, which runs alone:\n\n{alone}")
 
 

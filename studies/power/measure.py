@@ -50,7 +50,7 @@ def notice(
     assert tally.broken is not None
     for found in shrink(tally.law, subject, tally.broken, shrink_seconds, seed):
         tally.keep(found)
-    return OneSet(name, seed, first, size(tally.broken.problem))
+    return OneSet(name, seed, first, size(tally.broken.problem.rebuilt))
 
 
 def size(problem: Problem) -> Size:

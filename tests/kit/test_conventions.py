@@ -22,6 +22,7 @@ from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import notices
 from ekfac_ref.conformance.mutants import MUTANTS
+from ekfac_ref.conformance.run.examiner import Here
 from ekfac_ref.conformance.run.perturbed import PERTURBATIONS, perturbed
 from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.run import Run
@@ -189,7 +190,7 @@ def test_no_rounding_moves_the_one_of_a_bias() -> None:
 def test_a_whole_run_is_conclusive() -> None:
     """Blocks are perturbed one by one, whether the answer has them or not."""
     laws = [LAWS[name] for name in ("linear", "symmetry", "trace", "moments", "kfac")]
-    report = Run(correct("both", opaque=True), Profile("few", 6, 0.0), laws=laws).report()
+    report = Run(Here(correct("both", opaque=True)), Profile("few", 6, 0.0), laws=laws).report()
     assert report.exit_code == 0, report.summary
 
 

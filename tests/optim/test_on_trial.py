@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import ekfac_ref as ek
+from ekfac_ref.conformance.run.examiner import Here
 from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.verdicts import Status
@@ -63,7 +64,7 @@ def test_it_conforms() -> None:
         kfac=ask(KFACPreconditioner),
         precondition=precondition,
     )
-    report = Run(subject, Profile("few", 6, 0.0)).report()
+    report = Run(Here(subject), Profile("few", 6, 0.0)).report()
     broken = {v.law.name for v in report.verdicts if v.status is Status.FAIL}
     assert not broken, report.summary
     assert not report.troubles, report.troubles

@@ -5,7 +5,6 @@ import contextlib
 import io
 import re
 import shlex
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +20,7 @@ PROSE = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 WRITTEN_BY_PROGRAMS = {"mutants.md", "published.md"}
 PUBLIC = {f"ekfac_ref.conformance{part}" for part in ("", ".adapter", ".for_pytest")}
 SAVED_AS = "my_adapter"  # the name under which docs/adapter.md has its reader save its blocks
+VALUES = {"convention", "mine"}  # what is saved with the functions
 
 of_every_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 of_all_prose = pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
@@ -54,23 +54,39 @@ def links(path: Path) -> list[tuple[str, str]]:
 # torch's first use of forward mode compiles its own decompositions
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")
 @of_every_page
-def test_page_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_runs(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """In order, in one namespace; all that is printed is the page's ``text`` blocks, in order.
 
-    A ``console`` block is a command after ``$``, and what it prints, up to figures.
+    A ``console`` block is a command after ``$``, and what it prints, up to figures. It runs in a
+    folder with what the page has its reader save.
     """
     page = path.read_text()
     assert fenced(page, "python")
-    module = ModuleType(path.stem)
-    monkeypatch.setitem(sys.modules, SAVED_AS, module)
+    module, saved = ModuleType(path.stem), ""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
     printed = io.StringIO()
     with torch.random.fork_rng(), contextlib.redirect_stdout(printed):
         for line, language, block in fenced(page, "python", "console"):
             if language == "console":
+                (tmp_path / f"{SAVED_AS}.py").write_text(_to_save(saved))
                 _runs(block)
             else:  # padded, so that a traceback names the line of the page
+                saved += block
                 exec(compile("\n" * line + block, str(path), "exec"), module.__dict__)
     assert printed.getvalue() == "".join(text for _, _, text in fenced(page, "text"))
+
+
+def _to_save(blocks: str) -> str:
+    """The functions, and the values named on the page."""
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef)
+    nodes = [
+        node
+        for node in ast.parse(blocks).body
+        if isinstance(node, kinds)
+        or (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in VALUES)
+    ]
+    return ast.unparse(ast.Module(nodes, []))
 
 
 def _runs(block: str) -> None:

@@ -17,8 +17,9 @@ from typing import Any
 
 from ekfac_ref.conformance.adapter.conventions import Convention, bias_last
 from ekfac_ref.conformance.adapter.parts import Part, PartOperator, Reader, WithBias
-from ekfac_ref.conformance.subjects.matrices import BadAnswer
+from ekfac_ref.conformance.subjects.matrices import BadAnswer, Unread
 from ekfac_ref.conformance.subjects.placed import Place, Placed
+from ekfac_ref.conformance.subjects.trial import copied
 from ekfac_ref.matrix.operators import BlockDiagonal
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.layers import find_layers
@@ -38,34 +39,47 @@ def adapted(
         convention: how that is; the default is this package's.
 
     Raises:
-        BadAnswer: by the function returned, where parts do not fit the layer as declared.
+        Unread: by the function returned, where the implementation has answered and that cannot be
+            read: parts do not fit the layer as declared, or there is no such layer. What the
+            implementation raises itself comes through: it is asked before anything is looked at.
     """
     declared = Convention() if convention is None else convention
 
     def ask(problem: Problem) -> dict[str, _Adapted]:
-        # All that is needed of the problem is taken before the implementation can change it.
-        layers = find_layers(problem.model, problem.layers)
-        scale = declared.scale(problem)
-        like = in_algebra_dtype(next(problem.model.parameters()).detach())
-        readers = {
-            layer.name: Reader(
-                layer,
-                declared,
-                scale,
-                like,
-                "",
-                layer.shape[1],
-                bias_last if layer.bias is None else declared.bias,
-            )
-            for layer in layers
-        }
+        kept = copied(problem)  # as it was before the implementation could change it
         parts = answer(problem)
-        if not isinstance(parts, Mapping) or set(parts) != set(readers):
-            got = sorted(parts) if isinstance(parts, Mapping) else type(parts).__name__
-            raise BadAnswer(f"the adapter got {got}, expected a dict of {sorted(readers)}")
-        return {name: _operator(reader, parts[name]) for name, reader in readers.items()}
+        try:
+            return _operators(declared, kept, parts)
+        except BadAnswer as error:
+            raise Unread(str(error)) from error
+        except Exception as error:
+            raise Unread(
+                f"it answered, and the adapter cannot read that ({type(error).__name__}: {error})"
+            ) from error
 
     return ask
+
+
+def _operators(declared: Convention, problem: Problem, parts: Any) -> dict[str, _Adapted]:
+    """The operators of all layers."""
+    scale = declared.scale(problem)
+    like = in_algebra_dtype(next(problem.model.parameters()).detach())
+    readers = {
+        layer.name: Reader(
+            layer,
+            declared,
+            scale,
+            like,
+            "",
+            layer.shape[1],
+            bias_last if layer.bias is None else declared.bias,
+        )
+        for layer in find_layers(problem.model, problem.layers)
+    }
+    if not isinstance(parts, Mapping) or set(parts) != set(readers):
+        got = sorted(parts) if isinstance(parts, Mapping) else type(parts).__name__
+        raise BadAnswer(f"the adapter got {got}, expected a dict of {sorted(readers)}")
+    return {name: _operator(reader, parts[name]) for name, reader in readers.items()}
 
 
 def _operator(reader: Reader, parts: Any) -> _Adapted:

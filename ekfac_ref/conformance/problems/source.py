@@ -3,6 +3,8 @@
 import inspect
 import textwrap
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,8 +24,38 @@ def script(problem: Problem, law: str | None, subject: str | None) -> str:
     ``law`` is the name of the only one to ask, None for all of them. ``subject`` is what
     ``ekfac-ref check`` takes; None leaves a line to the reader.
     """
-    lines = [*_problem(problem), "", *_question(law, subject)]
-    return _HEADER.format(dtype=problem.dtype) + "\n".join(lines) + "\n"
+    return Written.of(problem).script(law, subject)
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """A problem as text, which goes from one process to another where the problem cannot.
+
+    Attributes:
+        text: Python that makes ``problem``.
+    """
+
+    text: str
+
+    @classmethod
+    def of(cls, problem: Problem) -> "Written":
+        """The problem's text; ``rebuilt`` is the problem itself then."""
+        lines = [*_problem(problem), ""]
+        written = cls(_HEADER.format(dtype=problem.dtype) + "\n".join(lines) + "\n")
+        written.__dict__["rebuilt"] = problem
+        return written
+
+    @cached_property
+    def rebuilt(self) -> Problem:
+        """The problem that the text makes. It is run: it has to be the kit's own."""
+        namespace: dict[str, Any] = {}
+        exec(self.text, namespace)
+        problem: Problem = namespace["problem"]
+        return problem
+
+    def script(self, law: str | None, subject: str | None) -> str:
+        """With a question behind it, as ``script`` puts it."""
+        return self.text + "\n".join(_question(law, subject)) + "\n"
 
 
 _HEADER = """\

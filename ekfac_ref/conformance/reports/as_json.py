@@ -6,7 +6,6 @@ The status of a law is the text that other reports print, one of the values of `
 import math
 from typing import Any
 
-from ekfac_ref.conformance.problems.source import script
 from ekfac_ref.conformance.run.verdicts import Report, Trouble, Verdict
 
 
@@ -29,6 +28,9 @@ def as_dict(report: Report, subject: str | None, rerun: str) -> dict[str, Any]:
         "verdicts": [_verdict(verdict, subject) for verdict in report.verdicts],
         "troubles": [_trouble(trouble, subject) for trouble in report.troubles],
         "diagnosis": report.diagnosis,
+        "notes": list(report.notes),
+        "given_up": report.given_up,
+        "own_process": report.apart,
         "printed": report.printed,
         "rerun": rerun,
     }
@@ -45,7 +47,7 @@ def _verdict(verdict: Verdict, subject: str | None) -> dict[str, Any]:
         "asked": verdict.asked,
         "worst": verdict.worst if math.isfinite(verdict.worst) else None,  # JSON has no infinity
         "broken": verdict.broken,
-        "problem": None if problem is None else script(problem, law.name, subject),
+        "problem": None if problem is None else problem.script(law.name, subject),
         "reason": verdict.reason,
     }
 
@@ -55,5 +57,6 @@ def _trouble(trouble: Trouble, subject: str | None) -> dict[str, Any]:
         "what": trouble.what,
         "traceback": trouble.traceback,
         "printed": trouble.printed,
-        "problem": script(trouble.problem, None, subject),
+        "problem": trouble.problem and trouble.problem.script(None, subject),
+        "blame": trouble.blame.value,
     }

@@ -2,26 +2,20 @@
 
 import base64
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
 
-import torch
 from jinja2 import Environment, StrictUndefined
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from ekfac_ref.conformance.laws.law import Lane
-from ekfac_ref.conformance.problems.source import script
-from ekfac_ref.conformance.reports.terminal import one_line, printable, worst
-from ekfac_ref.conformance.run.time_limit import at_most
-from ekfac_ref.conformance.run.verdicts import Report, Status, Trouble, Verdict
-from ekfac_ref.conformance.subjects.subject import Subject
-from ekfac_ref.conformance.subjects.trial import Case, Trial
-from ekfac_ref.conformance.truth import eigengaps, oracle
+from ekfac_ref.conformance.reports.furthest import Furthest
+from ekfac_ref.conformance.reports.terminal import how_asked, one_line, printable, worst
+from ekfac_ref.conformance.run.verdicts import FAULT, Report, Status, Trouble, Verdict
 
 DIVERGING = "RdBu_r"  # white is zero
-SECONDS = 20.0  # for the subject to answer once more
 TONES = {
     Status.PASS: "good",
     Status.FAIL: "bad",
@@ -29,6 +23,7 @@ TONES = {
     Status.UNEXPECTED_PASS: "bad",
     Status.NOT_OFFERED: "none",
     Status.INCONCLUSIVE: "odd",
+    Status.IN_DOUBT: "odd",
 }
 
 
@@ -45,8 +40,12 @@ class Picture:
     caption: str
 
 
-def page(report: Report, on_trial: Subject, subject: str | None, rerun: str) -> str:
-    """The report as HTML; ``on_trial`` answers once more for every picture.
+# Of a verdict with a broken problem: what is furthest off there, or why nobody knows.
+Look = Callable[[Verdict], Furthest | str]
+
+
+def page(report: Report, look: Look, subject: str | None, rerun: str) -> str:
+    """The report as HTML; ``look`` has the subject answer once more for every picture.
 
     ``subject`` is the path that problems as Python load, None for an unknown one; ``rerun`` is the
     command that makes the same run again.
@@ -57,8 +56,8 @@ def page(report: Report, on_trial: Subject, subject: str | None, rerun: str) -> 
     failures = [
         (
             verdict,
-            script(verdict.problem, verdict.law.name, subject),
-            picture(on_trial, verdict) if report.complete else "No picture: it was interrupted.",
+            verdict.problem.script(verdict.law.name, subject),
+            picture(look(verdict)) if report.complete else "No picture: it was interrupted.",
         )
         for verdict in report.verdicts
         if verdict.problem is not None
@@ -68,43 +67,26 @@ def page(report: Report, on_trial: Subject, subject: str | None, rerun: str) -> 
         failures=failures,
         troubles=_folded(report.troubles, subject),
         rerun=rerun,
+        how=how_asked(report),
+        fault=FAULT if report.faults else "",
         tones=TONES,
         worst=worst,
     )
 
 
-def picture(on_trial: Subject, verdict: Verdict) -> Picture | str:
+def picture(found: Furthest | str) -> Picture | str:
     """The layer that is furthest off where the law is broken; or why there is no picture."""
-    assert verdict.problem is not None
-    try:
-        with at_most(SECONDS):
-            cases = Trial(on_trial, verdict.problem).cases
-            matrices = [_compared(case, verdict.law.lane) for case in cases]
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever a subject may raise
-        return f"No picture: asked once more, it raised {type(error).__name__}: {error}"
-    off = [float((got - expected).norm()) for _, expected, got in matrices]
-    furthest = max(range(len(off)), key=off.__getitem__)
-    case, (name, expected, got) = cases[furthest], matrices[furthest]
-    caption = f"Layer {case.layer!r}: |{name} - expected| = {off[furthest]:.3g}"
-    caption += f", |expected| = {float(expected.norm()):.3g}."
-    if name == "E" and eigengaps.gap(case.seen) < eigengaps.GATE:
+    if isinstance(found, str):
+        return f"No picture: {found}"
+    off, name = float((found.got - found.expected).norm()), found.name
+    caption = f"Layer {found.layer!r}: |{name} - expected| = {off:.3g}"
+    caption += f", |expected| = {float(found.expected.norm()):.3g}."
+    if found.one_of_several:
         caption += (
             " The factors have eigenvalues that are equal, or nearly: what is expected is one "
             "right matrix of several, and the difference alone proves nothing."
         )
-    return Picture(_heat_maps(name, expected, got), caption)
-
-
-def _compared(case: Case, lane: Lane) -> tuple[str, Tensor, Tensor]:
-    """(name, what is expected, what is answered) of the matrix that the lane is about."""
-    if lane.name == "KFAC" and case.K is not None:
-        B, A = oracle.factors(case.seen)
-        return "K", torch.kron(B, A), case.K.matrix
-    if lane.name == "FISHER" and case.F is not None:
-        return "F", oracle.fisher(case.seen), case.F.matrix
-    return "E", oracle.ekfac_matrix(case.seen), case.E.matrix
+    return Picture(_heat_maps(name, found.expected, found.got), caption)
 
 
 def _heat_maps(name: str, expected: Tensor, got: Tensor) -> str:
@@ -133,4 +115,7 @@ def _folded(troubles: list[Trouble], subject: str | None) -> list[tuple[Trouble,
     kinds: dict[str, list[Trouble]] = {}
     for trouble in troubles:
         kinds.setdefault(trouble.what, []).append(trouble)
-    return [(same[0], len(same), script(same[0].problem, None, subject)) for same in kinds.values()]
+    return [
+        (same[0], len(same), same[0].problem.script(None, subject) if same[0].problem else "")
+        for same in kinds.values()
+    ]

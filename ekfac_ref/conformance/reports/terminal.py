@@ -3,6 +3,9 @@
 What a subject says is shown as it is: never as markup, and never as commands to the terminal.
 """
 
+import errno
+import os
+import sys
 from collections import Counter
 from math import isfinite
 
@@ -10,8 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ekfac_ref.conformance.problems.source import script
-from ekfac_ref.conformance.run.verdicts import Report, Status, Verdict
+from ekfac_ref.conformance.run.verdicts import FAULT, Report, Status, Trouble, Verdict
 
 STYLES = {
     Status.PASS: "green",
@@ -23,6 +25,17 @@ STYLES = {
     Status.IN_DOUBT: "yellow",
 }
 PRINTED_LINES = 12  # of what the subject printed; the other reports have all of it
+
+
+class Terminal(Console):
+    """stdout. Where nobody reads on, BrokenPipeError says so: rich alone would exit with 1."""
+
+    def __init__(self) -> None:
+        super().__init__(file=sys.stdout, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich where it has caught one."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def printable(text: str) -> str:
@@ -50,11 +63,15 @@ def print_report(console: Console, report: Report, subject: str | None, rerun: s
     console.print(_table(report))
     for verdict in report.verdicts:
         if verdict.problem is not None:
-            _failure(console, verdict, script(verdict.problem, verdict.law.name, subject))
+            _failure(console, verdict, verdict.problem.script(verdict.law.name, subject))
+    for note in report.notes:
+        _say(console, f"\nBeside the verdict: {one_line(note, 1000)}", "yellow")
     if report.diagnosis:
         _say(console, f"\nDiagnosis: {printable(report.diagnosis)}", "bold")
     _troubles(console, report)
     _printed(console, report)
+    if not report.apart:
+        _say(console, f"\n{how_asked(report)}")
     _say(console, "\nTo run it again:\n", "bold")
     _say(console, f"    {rerun}\n")
     style = "bold green" if report.exit_code == 0 else "bold red"
@@ -86,12 +103,31 @@ def _failure(console: Console, verdict: Verdict, source: str) -> None:
     _say(console, source, "cyan")
 
 
+def how_asked(report: Report) -> str:
+    """In whose process the subject was asked, and what that means."""
+    if report.apart:
+        return "The subject was asked in a process of its own, which could not end this report."
+    return (
+        "The subject was asked in the process that wrote this report, which it could have ended or "
+        "changed; `ekfac-ref check` has a process of its own for it."
+    )
+
+
 def _troubles(console: Console, report: Report) -> None:
-    if not report.troubles:
-        return
-    _say(console, "\nProblems without an answer (more on each: --report or --json):", "bold")
-    for what, times in Counter(trouble.what for trouble in report.troubles).items():
-        _say(console, f"{times} of {report.problems}: {one_line(what)}")
+    answers = [trouble for trouble in report.troubles if trouble not in report.faults]
+    if answers:
+        _say(console, "\nProblems without an answer (more on each: --report or --json):", "bold")
+        _counted(console, answers, report.problems)
+    if report.faults:
+        _say(console, f"\nA fault of the kit: {FAULT}:", "bold red")
+        _counted(console, report.faults, report.problems)
+        _say(console, f"\n{printable(report.faults[0].traceback)}")
+
+
+def _counted(console: Console, troubles: list[Trouble], problems: int) -> None:
+    for what, times in Counter(trouble.what for trouble in troubles).items():
+        of = f"{times} of {problems}: " if all(trouble.problem for trouble in troubles) else ""
+        _say(console, f"{of}{one_line(what)}")
 
 
 def _printed(console: Console, report: Report) -> None:

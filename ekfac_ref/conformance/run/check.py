@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.run.examiner import Here
 from ekfac_ref.conformance.run.profile import Profile, profile_named
 from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.verdicts import Report
@@ -21,6 +22,9 @@ def check(
     seconds: float = 60.0,
 ) -> Report:
     """The verdict of every law on a subject, as ``ekfac-ref check`` gives it.
+
+    The subject is asked in this process: one that ends the process ends the check. The command has
+    a process of its own for it.
 
     Args:
         thing: a function from a problem to {layer: operator}, an object with a method ``ekfac``,
@@ -44,11 +48,10 @@ def check(
         if unknown := sorted(set(names) - set(LAWS)):
             raise ProblemError(f"{what}: there are no laws {unknown}; choose among {list(LAWS)}.")
     run = Run(
-        as_subject(thing, "subject"),
+        Here(as_subject(thing, "subject"), seconds),
         profile_named(profile) if isinstance(profile, str) else profile,
         seed,
         [law for law in LAWS.values() if laws is None or law.name in laws],
         known or {},
-        seconds=seconds,
     )
     return run.diagnosed(run.report())

@@ -3,6 +3,7 @@
 import importlib
 
 from ekfac_ref.conformance.mutants import MUTANTS
+from ekfac_ref.conformance.run.raised import message
 from ekfac_ref.conformance.subjects.subject import Subject, as_subject
 from ekfac_ref.errors import ProblemError
 
@@ -29,7 +30,7 @@ def load(path: str) -> Subject:
         found = importlib.import_module(module)
     except Exception as error:
         raise ProblemError(
-            f"subject {path!r}: {module} cannot be imported ({type(error).__name__}: {error}); "
+            f"subject {path!r}: {module} cannot be imported ({message(error)}); "
             "run from the folder that holds it, or install it."
         ) from error
     if not hasattr(found, attribute):

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.subjects.definition import Block
-from ekfac_ref.conformance.subjects.matrices import matrix_by_products, own_blocks
+from ekfac_ref.conformance.subjects.matrices import matrix_by_products, own_blocks, real
+from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.subjects.placed import put_together
 from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
 from ekfac_ref.conformance.truth.cache import observed
@@ -65,14 +66,19 @@ def perturbed(subject: Subject, kind: Perturbation, error: float) -> Subject:
 
     def off(own: Any, blocks: list[Block]) -> Any:
         if isinstance(own, Tensor):  # preconditioned; the same error for the same question
-            return kind.change(own.double(), error, 0).to(own)
-        parts = [_perturbed_block(part, kind, error, seeds) for part in own_blocks(own, blocks)]
+            return kind.change(real("", "precondition", own).double(), error, 0).to(own)
+        parts = [
+            _perturbed_block(Own(part, "", block.seen.shape), kind, error, seeds)
+            for part, block in zip(own_blocks(own, blocks), blocks, strict=True)
+        ]
         return put_together(parts, blocks)
 
     def wrap(ask: Ask) -> Ask:
         def answer(problem: Problem) -> Answer:
             found = ask(problem)
             blocks = subject.definition.blocks(problem, observed(problem))
+            if not hasattr(found, "keys") or set(found) != set(blocks):
+                return found  # whoever asked says what is wrong with it
             return {name: off(own, blocks[name]) for name, own in found.items()}
 
         return answer
@@ -81,7 +87,7 @@ def perturbed(subject: Subject, kind: Perturbation, error: float) -> Subject:
 
 
 def _perturbed_block(
-    own: Any, kind: Perturbation, error: float, seeds: Iterator[int]
+    own: Own, kind: Perturbation, error: float, seeds: Iterator[int]
 ) -> SimpleNamespace:
     """What the block's operator offers, every tensor off; each in the same way at every question,
     but for products where the kind says so.
@@ -101,8 +107,9 @@ def _perturbed_block(
         M = matrix((V.shape[0], V.shape[1]), V.dtype)
         return (M @ V.double().reshape(-1)).reshape(V.shape).to(V)
 
-    offered = [name for name in ("Q_B", "Q_A", "eigenvalues") if hasattr(own, name)]
-    block = SimpleNamespace(matvec=matvec, **{name: off(getattr(own, name)) for name in offered})
-    if hasattr(own, "solve"):
+    block = SimpleNamespace(matvec=matvec)
+    if own.shows_its_basis:
+        block.Q_B, block.Q_A, block.eigenvalues = map(off, own.basis())
+    if own.solves:
         block.solve = lambda V, *, damping: off(own.solve(V, damping=damping))
     return block

@@ -1,112 +1,60 @@
 """A subject, a number of problems, all laws: the run behind every way in."""
 
-import contextlib
-import io
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Law
-from ekfac_ref.conformance.problems.digest import digest
-from ekfac_ref.conformance.problems.draw import draw_problems
+from ekfac_ref.conformance.problems.source import Written
+from ekfac_ref.conformance.run.examiner import Examiner, Found
 from ekfac_ref.conformance.run.profile import Profile
-from ekfac_ref.conformance.run.resolution import blind
-from ekfac_ref.conformance.run.shrink import shrink
 from ekfac_ref.conformance.run.tally import Broken, Tally
-from ekfac_ref.conformance.run.time_limit import Limit, TookTooLong, in_time, limited
-from ekfac_ref.conformance.run.verdicts import Report, Trouble
-from ekfac_ref.conformance.subjects.matrices import BadAnswer
-from ekfac_ref.conformance.subjects.subject import Subject
-from ekfac_ref.conformance.subjects.trial import Trial
-from ekfac_ref.question.problem import Problem
+from ekfac_ref.conformance.run.verdicts import Blame, Report, Trouble
 
-BLUNT = 0.1  # a law that would not notice an error of this size says nothing by holding
-SHARPENED = 20  # problems, at most, to find one on which it would
-
-
-@dataclass(eq=False)
-class _Found:
-    """A run while it goes on.
-
-    Attributes:
-        tallies: of every law.
-        problems: drawn; ``answered``, how many of them were.
-        troubles: of those that were not.
-        printed: what the subject wrote to stdout; up to ``heard``, about earlier problems.
-    """
-
-    tallies: list[Tally]
-    problems: list[Problem] = field(default_factory=list)
-    answered: int = 0
-    troubles: list[Trouble] = field(default_factory=list)
-    printed: io.StringIO = field(default_factory=io.StringIO)
-    heard: int = 0
-
-    def since(self) -> str:
-        """What was printed about the last problem."""
-        return self.printed.getvalue()[self.heard :]
-
-    def at(self, stuck: Trouble) -> Trouble:
-        """With the number of the problem, if it is one of the run's."""
-        numbers = [n for n, p in enumerate(self.problems, 1) if p is stuck.problem]
-        which = f"problem {numbers[0]} of {len(self.problems)}" if numbers else "another problem"
-        return replace(stuck, what=f"{stuck.what}; the run ended at {which}", printed=self.since())
+SHARPENED = 20  # problems, at most, to find one on which a law would notice an error
+PATIENCE = 3  # problems in a row on which a subject may be lost; after these it is given up
 
 
 @dataclass(eq=False)
 class Run:
     """A run that can be interrupted at any problem and still makes a report.
 
+    Verdicts are made here and nowhere else, whoever asks, in whichever process.
+
     Attributes:
-        subject: on trial.
+        examiner: who asks the subject.
         profile: how much is asked.
         seed: of the problems.
         laws: asked of every problem.
         known: reasons of known deviations, by the law's name.
         tick: called before every "problem" and every search for a "smaller problem".
-        seconds: for all laws on one problem; see ``time_limit.py``.
-        limit: what keeps to so many seconds on a problem; another may look at the problem, too.
     """
 
-    subject: Subject
+    examiner: Examiner
     profile: Profile
     seed: int = 0
     laws: Sequence[Law] = tuple(LAWS.values())
     known: Mapping[str, str] = field(default_factory=dict)
     tick: Callable[[str], None] = lambda what: None
-    seconds: float = 60.0
-    limit: Limit = in_time
 
     def __post_init__(self) -> None:
-        self._found = _Found([Tally(law) for law in self.laws])
-
-    @property
-    def limited_subject(self) -> Subject:
-        """The subject with the time limit on every answer, for questions beside the run's own."""
-        return limited(self.subject, self.limit, self.seconds)
+        self._tallies = [Tally(law) for law in self.laws]
+        self._problems: Sequence[Written] = ()
+        self._digest = ""
+        self._troubles: list[Trouble] = []
+        self._notes: list[str] = []
+        self._answered, self._lost = 0, 0
 
     def report(self) -> Report:
-        """Draw the problems, ask the laws of each, look for smaller problems that break them."""
-        self._found = found = _Found([Tally(law) for law in self.laws])
+        """Draw the problems, ask the laws of each, look for smaller problems that break them.
+
+        Another call begins anew.
+        """
+        self.__post_init__()
         try:
-            found.problems = draw_problems(self.subject.abilities, self.profile.problems, self.seed)
-            with contextlib.redirect_stdout(found.printed):
-                for problem in found.problems:
-                    self.tick("problem")
-                    trouble = self._ask_all(problem)
-                    found.troubles += [trouble] if trouble else []
-                    found.answered += trouble is None
-                    found.heard = found.printed.tell()
-            # What is printed here has been printed before.
-            with contextlib.redirect_stdout(io.StringIO()):
-                small: list[Problem] = []
-                for tally in found.tallies:
-                    if tally.broken:
-                        self.tick("smaller problem")
-                        small += self._shrink(tally, tally.broken, small)
+            self._ask_all()
+            if not self._given_up:
+                self._shrink_all()
                 self._find_blunt()
         except KeyboardInterrupt:
             return self.so_far()
@@ -119,71 +67,90 @@ class Run:
         """
         if report.exit_code != 1:
             return report
-        printed = io.StringIO()
         try:
-            with contextlib.redirect_stdout(printed):
-                sentence = diagnose(self.limited_subject, seed=self.seed).sentence
+            found = self.examiner.diagnose(self.seed)
         except KeyboardInterrupt:
-            sentence = "none, it was interrupted."
-        except BaseException as error:  # whatever a subject may raise
-            sentence = f"none, on another problem it raised {type(error).__name__}: {error}"
-        return replace(report, diagnosis=sentence, printed=report.printed + printed.getvalue())
+            return replace(report, diagnosis="none, it was interrupted.")
+        sentence = f"none, on another problem {_told(found)}" if found.trouble else found.sentence
+        return replace(report, diagnosis=sentence, printed=self.examiner.printed)
 
-    def so_far(self, stuck: Trouble | None = None) -> Report:
-        """The report of a run that ends here, for good or because the subject is stuck; it may be
-        called by another thread.
-        """
-        found = self._found
-        troubles = [*found.troubles, *([found.at(stuck)] if stuck else [])]
-        problems = len(found.problems) or self.profile.problems
+    def so_far(self) -> Report:
+        """The report of a run that ends here."""
         return Report(
-            self.subject.name,
+            self.examiner.name,
             self.profile.name,
             self.seed,
-            [tally.verdict(self.known) for tally in found.tallies],
-            troubles,
-            problems,
-            min(found.answered + len(troubles), problems),  # one may be stuck after the last
-            found.printed.getvalue(),
+            [tally.verdict(self.known) for tally in self._tallies],
+            [*self._troubles],
+            len(self._problems) or self.profile.problems,
+            self._answered,
+            self.examiner.printed,
             complete=False,
-            digest=digest(found.problems) if found.problems else "",
+            digest=self._digest,
+            notes=tuple(dict.fromkeys(self._notes)),
+            given_up=self._given_up,
+            apart=self.examiner.apart,
         )
 
-    def _ask_all(self, problem: Problem) -> Trouble | None:
-        trial = Trial(self.subject, problem)
-        try:
-            with self.limit(self.seconds, problem):
-                for tally in self._found.tallies:
-                    tally.ask(trial)
-            return None
-        except KeyboardInterrupt:
-            raise
-        except BadAnswer as error:
-            what, where = str(error), ""
-        except TookTooLong as error:
-            what, where = str(error), traceback.format_exc()
-        except BaseException as error:  # a SystemExit is as much of an answer
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            what = f"it raised {type(error).__name__}: {error}"
-            what += f" ({Path(frame.filename).name}, line {frame.lineno})"
-            where = traceback.format_exc()
-        return Trouble(what, where, problem, self._found.since())
+    @property
+    def _given_up(self) -> bool:
+        return self._lost >= PATIENCE or any(not one.problem for one in self._troubles)
 
-    def _shrink(self, tally: Tally, start: Broken, small: Sequence[Problem]) -> list[Problem]:
-        """The problem that the tally then keeps, unless it is among the small ones already."""
-        seconds, seed = self.profile.shrink_seconds, self.seed
-        for found in shrink(tally.law, self.subject, start, seconds, seed, self.limit, small):
-            tally.keep(found)
-        kept = tally.broken.problem if tally.broken else start.problem
-        return [] if any(kept is one for one in small) else [kept]
+    def _ask_all(self) -> None:
+        drawn = self.examiner.draw(self.profile.problems, self.seed)
+        self._problems, self._digest = drawn.problems, drawn.digest
+        self._troubles += [drawn.trouble] if drawn.trouble else []
+        for problem in self._problems:
+            if self._given_up:
+                return
+            self.tick("problem")
+            found = self.examiner.ask(problem, self.laws)
+            for tally, said in zip(self._tallies, found.said, strict=False):  # as far as it came
+                tally.count(said, problem)
+            self._answered += 1
+            self._lost = self._lost + 1 if _is_lost(found) else 0
+            self._troubles += [found.trouble] if found.trouble else []
+
+    def _shrink_all(self) -> None:
+        small: list[Written] = []
+        for tally in self._tallies:
+            if tally.gravest and tally.broken:
+                self.tick("smaller problem")
+                self._shrink(tally, tally.gravest, small)
+                if not any(tally.broken.problem.text == one.text for one in small):
+                    small.append(tally.broken.problem)
+
+    def _shrink(self, tally: Tally, start: Broken, small: Sequence[Written]) -> None:
+        law, seconds = tally.law, self.profile.shrink_seconds
+        found = self.examiner.shrink(law, start, seconds, self.seed, small)
+        for one in found.smaller:
+            tally.keep(one)
+        self._beside(found, f"no smaller problem for {law.name!r}")
 
     def _find_blunt(self) -> None:
         """Laws that hold, and would hold as well if the answers were off by BLUNT."""
-        held = [t for t in self._found.tallies if t.asked and not t.broken and t.law.measures]
-        left = [tally.law for tally in held]
-        for problem in self._found.problems[:SHARPENED]:
-            # It has answered before; if it does not now, there is nothing to learn from that.
-            with contextlib.suppress(Exception, TookTooLong), self.limit(self.seconds, problem):
-                left = blind(left, self.subject, problem, BLUNT)
+        held = [t for t in self._tallies if t.asked and not t.broken and t.law.measures]
+        left, lost = [tally.law for tally in held], 0
+        for problem in self._problems[:SHARPENED]:
+            if left and lost < PATIENCE:
+                found = self.examiner.blind(left, problem)
+                left = [law for law in left if law.name in found.blind]
+                lost += _is_lost(found)
+                self._beside(found, "what a law would notice")
         for tally in held:
             tally.blunt = tally.law in left
+
+    def _beside(self, found: Found, what: str) -> None:
+        """What goes wrong beside the questions of the run; a fault of the kit's is never beside."""
+        if found.trouble and found.trouble.blame is Blame.KIT:
+            self._troubles.append(found.trouble)
+        elif _is_lost(found):
+            self._notes.append(f"{what}: when it was asked once more, {_told(found)}")
+
+
+def _is_lost(found: Found) -> bool:
+    return found.trouble is not None and found.trouble.blame is Blame.LOST
+
+
+def _told(found: Found) -> str:
+    return found.trouble.what if found.trouble else ""

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from hypothesis import Phase, find, settings
@@ -10,11 +10,11 @@ from hypothesis.errors import FlakyFailure, NoSuchExample
 
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.draw import QUIET, problems_for
-from ekfac_ref.conformance.run.tally import Broken
-from ekfac_ref.conformance.run.time_limit import Limit, TookTooLong, in_time
+from ekfac_ref.conformance.problems.source import Written
+from ekfac_ref.conformance.run.tally import Broken, said
+from ekfac_ref.conformance.run.time_limit import TookTooLong, at_most
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
-from ekfac_ref.conformance.truth.tolerance import LawBroken
 from ekfac_ref.question.problem import Problem
 
 
@@ -24,10 +24,13 @@ def shrink(
     start: Broken,
     seconds: float,
     seed: int,
-    limit: Limit = in_time,
-    small: Sequence[Problem] = (),
+    small: Sequence[Written] = (),
+    passes: Callable[[BaseException], object] = lambda error: None,
 ) -> list[Broken]:
-    """Problems that break the law, one after the other as they are found.
+    """Problems that show how ``start`` is broken, one after the other as they are found.
+
+    A smaller problem on which the law is broken by less, or otherwise, does not count
+    (``Broken.shows``). ``passes`` is told of whatever else is raised meanwhile.
 
     If one of ``small``, where the search for another law has ended, is as short to read as
     ``start``, no others are looked for: one problem that breaks several laws is less to read than
@@ -42,20 +45,22 @@ def shrink(
             raise TookTooLong  # Hypothesis lets it through: no more problems are drawn
         try:
             # A second more, for what ends by itself: alarms are for what does not.
-            with limit(left + 1.0, problem):
-                list(law.ask(Trial(subject, problem)))
-        except LawBroken as error:
-            found.append(Broken(problem, error))
-            return True
+            with at_most(left + 1.0):
+                broken = said(law, Trial(subject, problem)).broken
         except KeyboardInterrupt:
             raise
-        except BaseException:  # another trouble than the one looked for
+        except BaseException as error:  # another trouble than the one looked for
+            passes(error)
             return False
-        return False
+        if broken is None or not broken.shows(start):
+            return False
+        found.append(broken)
+        return True
 
-    for problem in small:
+    for other in small:
         with contextlib.suppress(TookTooLong):
-            if breaks(problem) and found[-1].length <= min(one.length for one in (start, *found)):
+            shortest = min(one.length for one in (start, *found))
+            if breaks(other.rebuilt) and found[-1].length <= shortest:
                 return found
     options = settings(QUIET, max_examples=200, phases=[Phase.generate, Phase.shrink])
     with contextlib.suppress(NoSuchExample, FlakyFailure, TookTooLong):  # flaky: cut short once

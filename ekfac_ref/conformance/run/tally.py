@@ -1,28 +1,102 @@
 """What is known of one law in the middle of a run."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from math import inf, isfinite
+
+import torch
 
 from ekfac_ref.conformance.laws.law import Law
-from ekfac_ref.conformance.problems.source import script
+from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.run.verdicts import Status, Verdict
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import LIMIT, Doubt, LawBroken
-from ekfac_ref.question.problem import Problem
+
+# How much smaller the same mistake may look on another problem, relative to the sizes of what is
+# summed there: by the number of summands, and by what cancels among them. Another mistake, or
+# rounding, is smaller by many orders.
+ALIKE = 1e3
+# Names and numbers, which are others on another problem.
+_PARTICULARS = re.compile(r"'[^']*'|\d[\d.]*(?:e[+-]?\d+)?")
 
 
 @dataclass(frozen=True, eq=False)
 class Broken:
-    """A problem on which a law is broken, and what it said there."""
+    """A problem on which a law is broken, and what it said there.
 
-    problem: Problem
+    Attributes:
+        problem: as text.
+        law_broken: what the law said.
+        roundoff: the unit in which its ratio counts, that of the problem's dtype.
+    """
+
+    problem: Written
     law_broken: LawBroken
+    roundoff: float
 
-    @cached_property
+    @classmethod
+    def on(cls, trial: Trial, error: LawBroken) -> "Broken":
+        """What a law said of the trial's problem."""
+        roundoff = torch.finfo(trial.problem.dtype).eps
+        return cls(Written.of(trial.problem), error, roundoff)
+
+    @property
     def length(self) -> int:
         """How long the problem is to read, in characters of Python."""
-        return len(script(self.problem, None, None))
+        return len(self.problem.text)
+
+    @property
+    def size(self) -> float:
+        """The residual relative to the scale and the number of the terms that were summed.
+
+        The problem's dtype, in whose roundings the ratio is told, has no part in it. inf where the
+        law is a matter of yes or no.
+        """
+        ratio = self.law_broken.ratio
+        return ratio * self.roundoff if isfinite(ratio) else inf
+
+    @property
+    def kinds(self) -> set[str]:
+        """What is wrong, without the names and numbers of this problem; a law may list several."""
+        return set(_PARTICULARS.sub("", str(self.law_broken)).split("; "))
+
+    def shows(self, other: "Broken") -> bool:
+        """Whether this may stand for the other: it is as broken, up to ALIKE, or in the same way.
+
+        Else it would be another mistake, or rounding, in place of the one that was found.
+        """
+        if isfinite(other.size):
+            return isfinite(self.size) and self.size * ALIKE >= other.size
+        return not isfinite(self.size) and self.kinds <= other.kinds
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What one law said of one problem.
+
+    Attributes:
+        law: its name.
+        offered: whether the answer has what the law needs.
+        ratios: to rounding, of every block that it was asked of.
+        broken: where it does not hold.
+    """
+
+    law: str
+    offered: bool
+    ratios: list[float]
+    broken: Broken | None
+
+
+def said(law: Law, trial: Trial) -> Said:
+    """Ask the law of one trial. What the subject raises comes through."""
+    offered = law.offered(trial)
+    ratios: list[float] = []
+    try:
+        ratios += law.ask(trial)
+    except LawBroken as error:
+        return Said(law.name, offered, ratios, Broken.on(trial, error))
+    return Said(law.name, offered, ratios, None)
 
 
 @dataclass(eq=False)
@@ -35,7 +109,8 @@ class Tally:
         answered: whether any problem got an answer.
         offered: whether any answer had what the law needs.
         worst: the largest ratio to rounding on any problem.
-        broken: on the problem that is shortest to read, None where it holds.
+        gravest: where it is broken most, as ``Broken.size`` measures it.
+        broken: on the problem that is shortest to read of those that show the gravest.
         doubt: the largest of those that are neither rounding nor a mistake, and its problem.
         blunt: whether it would have held for a subject that is far off, too.
     """
@@ -45,30 +120,38 @@ class Tally:
     answered: bool = False
     offered: bool = False
     worst: float = 0.0
+    gravest: Broken | None = None
     broken: Broken | None = None
-    doubt: tuple[Problem, Doubt] | None = None
+    doubt: tuple[Written, Doubt] | None = None
     blunt: bool = False
 
     def ask(self, trial: Trial) -> None:
         """Ask the law of one trial, and count what comes of it."""
-        self.offered |= self.law.offered(trial)
+        self.count(said(self.law, trial), Written.of(trial.problem))
+
+    def count(self, said: Said, problem: Written) -> None:
+        """Count what the law said of a problem."""
+        self.offered |= said.offered
         self.answered = True
-        try:
-            ratios = list(self.law.ask(trial))
-        except LawBroken as error:
+        if said.broken:
             self.asked += 1
-            self.keep(Broken(trial.problem, error))
+            self.keep(said.broken)
             return
-        self.asked += bool(ratios)
-        largest = max(ratios, default=0.0)
+        self.asked += bool(said.ratios)
+        largest = max(said.ratios, default=0.0)
         if largest > LIMIT and (self.doubt is None or largest > self.doubt[1].ratio):
-            self.doubt = trial.problem, Doubt(largest)
+            self.doubt = problem, Doubt(largest)
         self.worst = max(self.worst, largest)
 
     def keep(self, found: Broken) -> None:
-        """Keep the broken law's problem if its printed source is the shortest so far."""
+        """Keep the problem if it is the shortest so far of those that show the gravest."""
         self.worst = max(self.worst, found.law_broken.ratio)
-        if self.broken is None or found.length <= self.broken.length:
+        if self.gravest is None or found.size > self.gravest.size:
+            self.gravest = found
+        if not found.shows(self.gravest):
+            return
+        kept = self.broken
+        if kept is None or not kept.shows(self.gravest) or found.length <= kept.length:
             self.broken = found
 
     def verdict(self, known: Mapping[str, str]) -> Verdict:

@@ -3,14 +3,11 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from types import FrameType
 
 from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
 from ekfac_ref.question.problem import Problem
-
-Limit = Callable[[float, Problem], AbstractContextManager[None]]
 
 
 class TookTooLong(BaseException):  # no Exception: a subject that catches those must not hang on
@@ -21,7 +18,8 @@ class TookTooLong(BaseException):  # no Exception: a subject that catches those 
 def at_most(seconds: float) -> Iterator[None]:
     """Raise TookTooLong where the block runs longer; on the main thread, where there are alarms.
 
-    It comes between two steps of Python: a single call into C is not cut short (``watchdog.py``).
+    It comes between two steps of Python: a single call into C is not cut short (whoever waits
+    for another process does that, ``process/apart.py``).
     """
     here = threading.current_thread() is threading.main_thread()
     if not here or not hasattr(signal, "setitimer"):
@@ -41,17 +39,12 @@ def at_most(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, handler)
 
 
-def in_time(seconds: float, problem: Problem) -> AbstractContextManager[None]:
-    """The plain limit: ``at_most`` so many seconds, whatever the problem is."""
-    return at_most(seconds)
-
-
-def limited(subject: Subject, limit: Limit, seconds: float) -> Subject:
-    """A copy of the subject with a limit on every answer."""
+def limited(subject: Subject, seconds: float) -> Subject:
+    """A copy of the subject that has so many seconds for every answer."""
 
     def within(ask: Ask) -> Ask:
         def answer(problem: Problem) -> Answer:
-            with limit(seconds, problem):
+            with at_most(seconds):
                 return ask(problem)
 
         return answer

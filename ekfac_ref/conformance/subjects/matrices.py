@@ -18,6 +18,13 @@ class BadAnswer(Exception):  # it is the subject's mistake, and no law's busines
     """An answer that no law can be asked of: what is wrong with it, and what was expected."""
 
 
+class Unread(BadAnswer):
+    """Raised by the kit's own adapter, never by a subject, which has answered by then.
+
+    Where an exception was due instead of an answer, this is none.
+    """
+
+
 @dataclass(frozen=True, eq=False)
 class OneBlock:
     """One block of an operator that acts on the whole layer: its product with V among zeros.

@@ -1,0 +1,171 @@
+"""The process that the subject is in: reads questions, asks them, writes what came of it.
+
+Questions and answers are lines of JSON on descriptors of their own. What the subject knows as
+stdin is empty, what it knows as stdout and stderr is read by the parent for the report.
+"""
+
+import contextlib
+import faulthandler
+import io
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.laws.law import Lane
+from ekfac_ref.conformance.problems.source import Written
+from ekfac_ref.conformance.process import wire
+from ekfac_ref.conformance.process.surroundings import Functions, Settings
+from ekfac_ref.conformance.reports.furthest import furthest
+from ekfac_ref.conformance.run.examiner import Found, Here, Kept
+from ekfac_ref.conformance.run.load import load
+from ekfac_ref.conformance.run.raised import message
+from ekfac_ref.conformance.run.time_limit import TookTooLong, at_most
+from ekfac_ref.errors import ProblemError
+
+Request = dict[str, Any]
+# Taken before the subject is imported, which may put others in their place.
+_exit, _getpid, _write, _encode = os._exit, os.getpid, os.write, json.JSONEncoder().encode
+
+
+def answer_all(subject: str, seconds: float, crash: str) -> None:
+    """Answer questions about a subject until there are no more.
+
+    Args:
+        subject: its path, as ``load`` takes it.
+        seconds: for its import, and for every problem.
+        crash: a file that tells where it was when the process ended, or had to be ended.
+    """
+    requests, replies = _own_descriptors()
+    pid, said = _getpid(), os.open(crash, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    faulthandler.enable(said)
+    torch.set_num_threads(1)  # the matrices are small: more threads would wait for one another
+
+    def reply(plain: Request) -> None:
+        if _getpid() != pid:  # the subject has forked, and its copy has come back
+            _exit(0)
+        data = (_encode(plain) + "\n").encode()
+        while data:
+            data = data[_write(replies, data) :]
+
+    def late(limit: float) -> None:
+        faulthandler.dump_traceback_later(limit, file=said)
+
+    plain, functions = Settings(), Functions()
+    reply({"ready": True})
+    late(seconds + max(seconds, 5.0) - 0.5)
+    if (there := _loaded(subject, seconds)) is None or isinstance(there, str):
+        reply({"refused": there})
+        return
+    faulthandler.cancel_dump_traceback_later()
+    examiner = _Examiner(there, seconds)
+    reply({"subject": there.name, "replaced": functions.replaced()})
+    settings = Settings()
+    for line in requests:
+        request = json.loads(line)
+        late(request["limit"] - 0.5)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                drawing = request["do"] == "draw"
+                (plain if drawing else settings).put_back()  # problems are the same for all
+                done = examiner.do(request, reply)
+            settings.put_back()
+        except BaseException as error:  # none that comes from the subject gets here
+            done = examiner.failed(error)
+        faulthandler.cancel_dump_traceback_later()
+        reply(done | {"replaced": functions.replaced()})
+
+
+def _own_descriptors() -> tuple[io.TextIOWrapper, int]:
+    """(requests, replies): what were stdin and stdout; the subject gets nothing and stderr."""
+    requests, replies = os.fdopen(os.dup(0), "r", encoding="utf-8"), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    sys.argv[:] = ["ekfac-ref"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    return requests, replies
+
+
+def _loaded(subject: str, seconds: float) -> Any:
+    """The subject; or a text that says why there is none."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        with at_most(seconds):
+            return load(subject)
+    except ProblemError as error:
+        return str(error)
+    except TookTooLong as error:
+        return f"subject {subject!r}: {error} to import its module"
+    except BaseException as error:  # a SystemExit, say
+        return f"subject {subject!r}: its module exits when imported ({message(error)})"
+
+
+class _Examiner(Here):
+    """Asks as in any process; nobody but the subject raises a KeyboardInterrupt here."""
+
+    interrupt = ()
+
+    def do(self, request: Request, reply: Callable[[Request], None]) -> Request:
+        """What came of one request, as plain data."""
+        what = request["do"]
+        if what == "draw":
+            return self._drawn(request)
+        if what == "look":
+            return self._seen(request)
+        if what == "recall":
+            self.ask(Written(request["problem"]), [LAWS["trace"]])  # which needs all answers
+            return {}
+        return wire.found_as_plain(self._found(what, request, reply))
+
+    def failed(self, error: BaseException) -> Request:
+        """What has gone wrong beside a question, by the kit's own fault."""
+        return wire.found_as_plain(Found(trouble=self._trouble(error, None, "")))
+
+    def _found(self, what: str, request: Request, reply: Callable[[Request], None]) -> Found:
+        if what == "ask":
+            return self.ask(Written(request["problem"]), [LAWS[law] for law in request["laws"]])
+        if what == "blind":
+            return self.blind([LAWS[law] for law in request["laws"]], Written(request["problem"]))
+        if what == "shrink":
+            small = [Written(text) for text in request["small"]]
+            start, law = wire.broken_from(request["start"]), LAWS[request["law"]]
+            return self.shrink(law, start, request["seconds"], request["seed"], small)
+        self.raised.tell = lambda busy: reply({"busy": busy})
+        try:
+            return self.diagnose(request["seed"])
+        finally:
+            self.raised.tell = None
+
+    def _drawn(self, request: Request) -> Request:
+        try:
+            drawn = self.draw(request["count"], request["seed"])
+        except ProblemError as error:
+            return {"refused": str(error)}
+        return {"problems": [one.text for one in drawn.problems], "digest": drawn.digest}
+
+    def _seen(self, request: Request) -> Request:
+        def look() -> Request:
+            with at_most(self.seconds):
+                problem = Written(request["problem"])
+                return wire.furthest_as_plain(
+                    furthest(self.subject, problem, Lane[request["lane"]])
+                )
+
+        found, trouble = self._tried(look, None, Kept(0))
+        return {"seen": found, "trouble": trouble and trouble.what}
+
+    @contextlib.contextmanager
+    def _heard(self, keep: bool = True) -> Iterator[Kept]:
+        """Nothing is caught here: the parent reads all that is written."""
+        yield Kept(0)

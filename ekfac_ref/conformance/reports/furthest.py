@@ -1,0 +1,49 @@
+"""The layer that is furthest off where a law is broken, in numbers: what a picture shows."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ekfac_ref.conformance.laws.law import Lane
+from ekfac_ref.conformance.problems.source import Written
+from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.conformance.subjects.trial import Case, Trial
+from ekfac_ref.conformance.truth import eigengaps, oracle
+
+
+@dataclass(frozen=True, eq=False)
+class Furthest:
+    """What is expected of one layer, and what the subject answers.
+
+    Attributes:
+        layer: its name.
+        name: of the matrix, E, K or F.
+        expected, got: that matrix, [P, P] in float64.
+        one_of_several: whether eigenvalues are so close that others are as right as the expected.
+    """
+
+    layer: str
+    name: str
+    expected: Tensor
+    got: Tensor
+    one_of_several: bool
+
+
+def furthest(subject: Subject, problem: Written, lane: Lane) -> Furthest:
+    """The layer with the largest difference, of the matrix that the lane is about."""
+    cases = Trial(subject, problem.rebuilt).cases
+    return max(
+        (_compared(case, lane) for case in cases),
+        key=lambda one: float((one.got - one.expected).norm()),
+    )
+
+
+def _compared(case: Case, lane: Lane) -> Furthest:
+    if lane is Lane.KFAC and case.K is not None:
+        expected = torch.kron(*oracle.factors(case.seen))
+        return Furthest(case.layer, "K", expected, case.K.matrix, False)
+    if lane is Lane.FISHER and case.F is not None:
+        return Furthest(case.layer, "F", oracle.fisher(case.seen), case.F.matrix, False)
+    close = eigengaps.gap(case.seen) < eigengaps.GATE
+    return Furthest(case.layer, "E", oracle.ekfac_matrix(case.seen), case.E.matrix, close)

@@ -1,0 +1,214 @@
+"""Who asks the subject: what a run needs of that, and how it is done in the process at hand.
+
+Nothing of the subject's is handed on: what laws said, texts and numbers. So the one who asks may as
+well be in another process, which the subject cannot take the run along with (``process/``).
+"""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from ekfac_ref.conformance.diagnosis.diagnose import diagnose
+from ekfac_ref.conformance.laws.law import Law
+from ekfac_ref.conformance.problems.digest import digest
+from ekfac_ref.conformance.problems.draw import draw_problems
+from ekfac_ref.conformance.problems.source import Written
+from ekfac_ref.conformance.run.raised import Raised, cut, message, place, traceback_of
+from ekfac_ref.conformance.run.resolution import blind
+from ekfac_ref.conformance.run.shrink import shrink
+from ekfac_ref.conformance.run.tally import Broken, Said, said
+from ekfac_ref.conformance.run.time_limit import TookTooLong, at_most, limited
+from ekfac_ref.conformance.run.verdicts import Blame, Trouble
+from ekfac_ref.conformance.subjects.matrices import BadAnswer
+from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.conformance.subjects.trial import Trial
+
+_T = TypeVar("_T")
+PRINTED = 100_000  # characters of what a subject prints in all that are kept
+BLUNT = 0.1  # a law that would not notice an error of this size says nothing by holding
+
+
+class Kept(io.StringIO):
+    """A stream that keeps so many characters, and counts those that come after them."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._left, self._more = size, 0
+
+    def write(self, text: str) -> int:
+        """Keep as much of the text as there is room for."""
+        kept = text[: self._left]
+        self._left -= len(kept)
+        self._more += len(text) - len(kept)
+        super().write(kept)
+        return len(text)
+
+    def __str__(self) -> str:
+        more = f"\n[... {self._more:,} more characters ...]\n" if self._more else ""
+        return self.getvalue() + more
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What came of one question, and what went wrong meanwhile, if anything did."""
+
+    said: Sequence[Said] = ()
+    smaller: Sequence[Broken] = ()
+    blind: Sequence[str] = ()
+    sentence: str = ""
+    trouble: Trouble | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """The problems of a run, and their digest; or none, and why there is no asking the subject."""
+
+    problems: Sequence[Written] = ()
+    digest: str = ""
+    trouble: Trouble | None = None
+
+
+class Examiner(Protocol):
+    """Whoever puts one subject on trial, in whichever process."""
+
+    @property
+    def name(self) -> str:
+        """How reports call the subject."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether the subject is asked in a process of its own."""
+
+    @property
+    def printed(self) -> str:
+        """What the subject wrote to its streams so far."""
+
+    def draw(self, count: int, seed: int) -> Drawn:
+        """The problems that its abilities allow."""
+
+    def ask(self, problem: Written, laws: Sequence[Law]) -> Found:
+        """What the laws say of one problem; of some of them, where the subject ends that."""
+
+    def shrink(
+        self, law: Law, start: Broken, seconds: float, seed: int, small: Sequence[Written]
+    ) -> Found:
+        """Smaller problems that show how ``start`` is broken (``shrink.py``)."""
+
+    def blind(self, laws: Sequence[Law], problem: Written) -> Found:
+        """Names of the laws that would hold on the problem if all answers were off by BLUNT."""
+
+    def diagnose(self, seed: int) -> Found:
+        """Which mistake it looks like, in one sentence."""
+
+
+class Here:
+    """Asks a subject in this process: what ends the process ends the run.
+
+    What it prints to ``sys.stdout`` is kept. An interrupt comes through.
+
+    Args:
+        subject: on trial.
+        seconds: for all laws on one problem, and for every answer beside that; see ``at_most``.
+    """
+
+    apart = False
+    interrupt: tuple[type[BaseException], ...] = (KeyboardInterrupt,)  # that of whoever waits
+
+    def __init__(self, subject: Subject, seconds: float = 60.0) -> None:
+        self.raised = Raised()
+        self.subject = self.raised.subject(subject)
+        self.name, self.seconds, self.printed = subject.name, seconds, ""
+
+    def draw(self, count: int, seed: int) -> Drawn:
+        """Problems and their texts; ProblemError where there are none for its abilities."""
+        problems = draw_problems(self.subject.abilities, count, seed)
+        return Drawn([Written.of(problem) for problem in problems], digest(problems))
+
+    def ask(self, problem: Written, laws: Sequence[Law]) -> Found:
+        """All laws, within the time for one problem."""
+        found: list[Said] = []
+
+        def asking() -> None:
+            trial = Trial(self.subject, problem.rebuilt)
+            with at_most(self.seconds):
+                for law in laws:
+                    found.append(said(law, trial))
+
+        with self._heard() as heard:
+            _, trouble = self._tried(asking, problem, heard)
+        return Found(said=found, trouble=trouble)
+
+    def shrink(
+        self, law: Law, start: Broken, seconds: float, seed: int, small: Sequence[Written]
+    ) -> Found:
+        """Within its own time; what the subject raises on other problems is no matter here."""
+        faults: list[BaseException] = []
+
+        def passes(error: BaseException) -> None:
+            if self._is_kits(error):
+                faults.append(error)
+
+        with self._heard(keep=False) as heard:
+            found, trouble = self._tried(
+                lambda: shrink(law, self.subject, start, seconds, seed, small, passes), None, heard
+            )
+        if faults and trouble is None:
+            trouble = self._trouble(faults[0], None, "")
+        return Found(smaller=found or (), trouble=trouble)
+
+    def blind(self, laws: Sequence[Law], problem: Written) -> Found:
+        """It has answered before; if it does not now, there is nothing to learn from that."""
+
+        def asking() -> list[str]:
+            with at_most(self.seconds):
+                return [law.name for law in blind(laws, self.subject, problem.rebuilt, BLUNT)]
+
+        with self._heard(keep=False) as heard:
+            left, trouble = self._tried(asking, problem, heard)
+        return Found(blind=[law.name for law in laws] if left is None else left, trouble=trouble)
+
+    def diagnose(self, seed: int) -> Found:
+        """It asks about many more problems."""
+        within = limited(self.subject, self.seconds)
+        with self._heard() as heard:
+            sentence, trouble = self._tried(
+                lambda: diagnose(within, seed=seed).sentence, None, heard
+            )
+        return Found(sentence=sentence or "", trouble=trouble)
+
+    def _tried(
+        self, ask: Callable[[], _T], problem: Written | None, heard: Kept
+    ) -> tuple[_T | None, Trouble | None]:
+        try:
+            return ask(), None
+        except self.interrupt:
+            raise
+        except BaseException as error:  # a SystemExit is as much of an answer
+            return None, self._trouble(error, problem, str(heard))
+
+    def _trouble(self, error: BaseException, problem: Written | None, printed: str) -> Trouble:
+        if isinstance(error, BadAnswer):
+            return Trouble(cut(str(error), PRINTED), "", problem, printed)
+        if isinstance(error, TookTooLong):
+            return Trouble(str(error), traceback_of(error), problem, printed, Blame.LOST)
+        blame = Blame.KIT if self._is_kits(error) else Blame.SUBJECT
+        who = "the kit itself raised" if blame is Blame.KIT else "it raised"
+        what = f"{who} {message(error)}{place(error)}"
+        return Trouble(what, traceback_of(error), problem, printed, blame)
+
+    def _is_kits(self, error: BaseException) -> bool:
+        known = isinstance(error, BadAnswer | TookTooLong)
+        return not known and not self.raised.has(error)
+
+    @contextlib.contextmanager
+    def _heard(self, keep: bool = True) -> Iterator[Kept]:
+        """Catch what is printed; what was printed when it was asked first is not kept again."""
+        heard = Kept(PRINTED)
+        try:
+            with contextlib.redirect_stdout(heard):
+                yield heard
+        finally:
+            if keep and not heard.closed:
+                self.printed = cut(self.printed + str(heard), PRINTED)
