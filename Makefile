@@ -1,11 +1,12 @@
-# Two commands do everything on a machine that has python3 (3.11 or newer) and make:
+# Two commands do everything on a machine that has python3 (3.10 or newer) and make:
 #   make demo    two trained networks, every matrix of their layers, a table and a figure
 #   make test    style, types and the whole test suite
 
 PYTHON ?= python3
+PYTHON_LOWEST ?= python3.10
 BIN := .venv/bin
 
-.PHONY: help demo test train bench power hostile clean
+.PHONY: help demo test test-lowest numerics hostile train bench power clean
 
 help:
 	@sed -n '2,3s/^#   //p' Makefile
@@ -13,6 +14,8 @@ help:
 	@echo "make bench   speed beside other libraries, memory, agreement with a plain loop"
 	@echo "make power   every mutant against every law, to docs/mutants.md and README.md: an hour or two"
 	@echo "make hostile subjects that do their worst, by the real command, to docs/hostile.md: ten minutes"
+	@echo "make numerics   the suite and correct subjects under other kernels: forty minutes"
+	@echo "make test-lowest   the suite on the lowest versions, with $(PYTHON_LOWEST)"
 	@echo "make clean   remove the virtual environment and what the commands wrote"
 
 # The notebook is known not to conform (exit code 1); the demo fails if it does.
@@ -27,6 +30,12 @@ test: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
 	$(BIN)/pytest -n 2 -m shapes --jaxtyping-packages=ekfac_ref,beartype.beartype
+
+test-lowest: .venv-lowest/installed
+	.venv-lowest/bin/pytest -n 2
+
+numerics: .venv/installed
+	$(BIN)/python -m studies.numerics
 
 train: .venv/installed
 	$(BIN)/python -m studies.training
@@ -43,7 +52,12 @@ hostile: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[pytest,report,demo,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.venv-lowest/installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON_LOWEST) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --constraint constraints-lowest.txt --editable '.[test]'
 	@touch $@
 
 .venv/benchable: .venv/installed
@@ -51,4 +65,4 @@ hostile: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv demo train .hypothesis .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-lowest demo train .hypothesis .mypy_cache .ruff_cache *.egg-info

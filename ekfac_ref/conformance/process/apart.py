@@ -17,7 +17,7 @@ from ekfac_ref.conformance.process import wire
 from ekfac_ref.conformance.process.running import FOREIGN, KIT, Lost, Running
 from ekfac_ref.conformance.process.wire import Plain
 from ekfac_ref.conformance.reports.furthest import Furthest
-from ekfac_ref.conformance.run.examiner import PRINTED, Drawn, Found, Kept
+from ekfac_ref.conformance.run.examiner import PRINTED, DrawnProblems, Found, Kept
 from ekfac_ref.conformance.run.raised import cut
 from ekfac_ref.conformance.run.tally import Broken
 from ekfac_ref.conformance.run.verdicts import Blame, Trouble, Verdict
@@ -56,19 +56,19 @@ class Apart:
             process.farewell()
         self._folder.cleanup()
 
-    def draw(self, count: int, seed: int) -> Drawn:
+    def draw(self, count: int, seed: int) -> DrawnProblems:
         """As the process draws them; ProblemError where there is no such subject."""
 
-        def drawn(plain: Plain) -> Drawn:
+        def drawn(plain: Plain) -> DrawnProblems:
             if "refused" in plain:
                 raise ProblemError(str(plain["refused"]))
             if "problems" in plain:
                 problems = [Written(str(text)) for text in plain["problems"]]
-                return Drawn(problems, cut(str(plain["digest"]), 12))
-            return Drawn(trouble=wire.found_from(plain, None, "").trouble)
+                return DrawnProblems(problems, cut(str(plain["digest"]), 12))
+            return DrawnProblems(trouble=wire.found_from(plain, None, "").trouble)
 
         found, trouble = self._asked({"do": "draw", "count": count, "seed": seed}, drawn)
-        return found or Drawn(trouble=trouble)
+        return found or DrawnProblems(trouble=trouble)
 
     def ask(self, problem: Written, laws: Sequence[Law]) -> Found:
         """All or nothing: where the process is lost, no law has been asked."""

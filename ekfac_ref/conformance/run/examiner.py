@@ -62,7 +62,7 @@ class Found:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class DrawnProblems:
     """The problems of a run, and their digest; or none, and why there is no asking the subject."""
 
     problems: Sequence[Written] = ()
@@ -85,7 +85,7 @@ class Examiner(Protocol):
     def printed(self) -> str:
         """What the subject wrote to its streams so far."""
 
-    def draw(self, count: int, seed: int) -> Drawn:
+    def draw(self, count: int, seed: int) -> DrawnProblems:
         """The problems that its abilities allow."""
 
     def ask(self, problem: Written, laws: Sequence[Law]) -> Found:
@@ -121,10 +121,10 @@ class Here:
         self.subject = self.raised.subject(subject)
         self.name, self.seconds, self.printed = subject.name, seconds, ""
 
-    def draw(self, count: int, seed: int) -> Drawn:
+    def draw(self, count: int, seed: int) -> DrawnProblems:
         """Problems and their texts; ProblemError where there are none for its abilities."""
         problems = draw_problems(self.subject.abilities, count, seed)
-        return Drawn([Written.of(problem) for problem in problems], digest(problems))
+        return DrawnProblems([Written.of(problem) for problem in problems], digest(problems))
 
     def ask(self, problem: Written, laws: Sequence[Law]) -> Found:
         """All laws, within the time for one problem."""
