@@ -485,6 +485,21 @@ HOSTILE = (
         3,
         "1 of 12: it replaced torch.linalg.vector_norm",
     ),
+    _third(
+        "forks-and-exits",
+        "leaves a fork of itself, which sleeps, and calls os._exit(0)",
+        "if os.fork():\n    os._exit(0)\ntime.sleep(3600)",
+        3,
+        "1 of 12: its process ended with exit code 0",
+    ),
+    _third(
+        "writes-depth",
+        "writes lists in lists where answers come",
+        "for fd in range(3, 30):\n    try:\n        os.write(fd, b'[' * 60000 + b'\\n')\n"
+        "    except OSError:\n        pass",
+        3,
+        "1 of 12: it wrote where the kit's own answers come",
+    ),
     _third("forks", "os.fork(), and both go on", "os.fork()", 0, _ALL),
     _third(
         "removes-folder",
@@ -567,8 +582,8 @@ verdict here. Its exit codes, the first that applies:
 - 2: wrong usage
 - 6: the kit itself failed, which is no fault of the subject's, and no verdict; please report it
 - 3: a problem got no answer that laws could be asked of, or there is no asking the subject
-- 4: not all was asked: an interrupt, SIGTERM and SIGHUP end a run so, and the report says how far it
-  came
+- 4: not all was asked: an interrupt, SIGTERM and SIGHUP end a run so, and the report says how far
+  it came
 - 1: it does not conform
 - 5: inconclusive
 - 0: it conforms
