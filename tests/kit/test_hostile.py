@@ -18,7 +18,7 @@ from ekfac_ref.conformance.process.apart import Apart
 from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.verdicts import Blame
-from tests.support.hostile import HOSTILE, PAGE, ROOT
+from tests.support.hostile import HOSTILE, ROOT, written
 
 TRACE = [LAWS["trace"]]
 # One of each kind; `make hostile` has all of them.
@@ -264,7 +264,7 @@ def test_files_are_where_the_command_was_given(
 
 
 def test_the_page_has_them_all() -> None:
-    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")][1:]
+    rows = written()
     assert len({hostile.name for hostile in HOSTILE}) == len(HOSTILE) == len(rows) >= 60
     for hostile, row in zip(HOSTILE, rows, strict=True):
         assert row.startswith(f"| {hostile.does} | {hostile.code} | "), "run make hostile"
