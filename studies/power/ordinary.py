@@ -206,6 +206,6 @@ SUBJECTS = (
     _subject("symmetric root, summed loss", _with(_symmetric, "sum")),
     _subject("Cholesky root, mean loss", _with(_by_cholesky, "mean")),
     _subject("one sample at a time", _one_by_one),
-    _subject("last places off by one", partial(jittered, seed=1)),
+    _subject("last places off by one", partial(jittered, seed=1000)),
     ct.Subject("inputs first", _inputs_first),
 )

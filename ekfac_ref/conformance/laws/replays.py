@@ -30,8 +30,10 @@ from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.question.problem import Problem
 
 COARSE = (torch.bfloat16,)
-REPLAYS = 8
 TIMES = 4.0  # the largest of the replays
+# Of 8 normal numbers, the largest is so small by chance that one more in 20,000 is above TIMES it;
+# of 16, one in millions.
+REPLAYS = 16
 # Roundings, of which replays may by chance have none: of one summand in ten.
 LEAST = 0.1
 # What MISTAKE is elsewhere: in bfloat16 a hundred roundings would be any matrix at all.
