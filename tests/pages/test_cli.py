@@ -15,14 +15,13 @@ from torch.utils._pytree import tree_leaves
 import ekfac_ref as ek
 from ekfac_ref import cli, extras
 from ekfac_ref.cli import main
-from ekfac_ref.conformance.diagnosis.diagnose import Diagnosis
 from ekfac_ref.conformance.for_pytest import conformance_tests
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import problems_for
 from ekfac_ref.conformance.problems.source import script
-from ekfac_ref.conformance.run.examiner import Here
+from ekfac_ref.conformance.run.examiner import Found, Here
 from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.verdicts import Report, Status, Verdict
@@ -42,8 +41,8 @@ def test_a_broken_law_in_all_three_reports(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "ekfac_ref.conformance.run.examiner.diagnose",
-        lambda subject, seed: Diagnosis([], "It is <twice>."),
+        "ekfac_ref.conformance.process.apart.Apart.diagnose",
+        lambda self, seed: Found(sentence="It is <twice>."),
     )
     page, data = tmp_path / "out.html", tmp_path / "out.json"
     asked = ["check", f"mutant:{MUTANT}", "--profile", "demo", "--law", "trace", "--law", "psd"]
@@ -89,7 +88,7 @@ def test_a_subject_in_the_current_folder(
     monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder])
     assert main(["check", "mine_here:ekfac", "--profile", "demo", "--law", "trace"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "It conforms: 1 law holds, on 4 problems."
-    del sys.modules["mine_here"]
+    assert "mine_here" not in sys.modules  # but in a process of its own
 
 
 def test_it_is_installed_as_a_command() -> None:

@@ -265,8 +265,8 @@ HOSTILE = (
     ),
     _imports(
         "prints-much",
-        "prints 300 MB",
-        "for _ in range(300):\n    os.write(1, b'x' * 999999 + b'\\n')",
+        "prints 100 MB",
+        "for _ in range(100):\n    os.write(1, b'x' * 999999 + b'\\n')",
         0,
         "The subject printed",
     ),
@@ -461,7 +461,7 @@ HOSTILE = (
         3,
         "it raised TypeError: 'int' object is not iterable",
     ),
-    _third("prints", "prints 300 MB", "for _ in range(300):\n    print('x' * 999999)", 0, _ALL),
+    _third("prints", "prints 100 MB", "for _ in range(100):\n    print('x' * 999999)", 0, _ALL),
     _third("closes", "sys.stdout.close()", "sys.stdout.close()", 0, _ALL),
     _third("goes", "os.chdir('/')", "os.chdir('/')", 0, _ALL),
     _third(
@@ -484,6 +484,21 @@ HOSTILE = (
         "torch.linalg.vector_norm = lambda *a, **k: torch.zeros(())",
         3,
         "1 of 12: it replaced torch.linalg.vector_norm",
+    ),
+    _third(
+        "forks-and-exits",
+        "leaves a fork of itself, which sleeps, and calls os._exit(0)",
+        "if os.fork():\n    os._exit(0)\ntime.sleep(3600)",
+        3,
+        "1 of 12: its process ended with exit code 0",
+    ),
+    _third(
+        "writes-depth",
+        "writes lists in lists where answers come",
+        "for fd in range(3, 30):\n    try:\n        os.write(fd, b'[' * 60000 + b'\\n')\n"
+        "    except OSError:\n        pass",
+        3,
+        "1 of 12: it wrote where the kit's own answers come",
     ),
     _third("forks", "os.fork(), and both go on", "os.fork()", 0, _ALL),
     _third(
@@ -531,15 +546,17 @@ def first_line(ran: "subprocess.CompletedProcess[str]", hostile: Hostile) -> str
     return next((line for line in lines if hostile.says in line), "(not said)")
 
 
-def main() -> int:
-    """All of them; the page is written whatever comes out."""
-    rows, failures = [], 0
+def main(names: list[str]) -> int:
+    """All of them, or those named, whose rows replace the page's; written whatever comes out."""
+    chosen = [hostile for hostile in HOSTILE if not names or hostile.name in names]
+    rows = dict(zip([hostile.name for hostile in HOSTILE], written(), strict=True)) if names else {}
+    failures = 0
 
     def trial(hostile: Hostile) -> "subprocess.CompletedProcess[str]":
         with tempfile.TemporaryDirectory() as folder:
             return put_on_trial(hostile, Path(folder))
 
-    for hostile, ran in zip(HOSTILE, ThreadPoolExecutor(2).map(trial, HOSTILE), strict=True):
+    for hostile, ran in zip(chosen, ThreadPoolExecutor(2).map(trial, chosen), strict=True):
         line = first_line(ran, hostile).strip()
         right = ran.returncode == hostile.code and hostile.says in ran.stdout + ran.stderr
         failures += not right
@@ -548,12 +565,17 @@ def main() -> int:
         if not right:
             print(textwrap.indent((ran.stdout + ran.stderr)[-3000:], "    "))
         said = " ".join(line.replace("│", " ").split())[:160].replace("|", "\\|")
-        rows.append(f"| {hostile.does} | {ran.returncode} | `{said}` |")
+        rows[hostile.name] = f"| {hostile.does} | {ran.returncode} | `{said}` |"
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     when = f"{datetime.date.today()}, {versions}, {platform.system()}"
-    PAGE.write_text(_PAGE.format(count=len(rows), when=when, rows="\n".join(rows)))
-    print(f"{len(rows)} subjects, {failures} not as they should; written: {PAGE}")
+    PAGE.write_text(_PAGE.format(count=len(rows), when=when, rows="\n".join(rows.values())))
+    print(f"{len(chosen)} subjects, {failures} not as they should; written: {PAGE}")
     return bool(failures)
+
+
+def written() -> list[str]:
+    """The rows of the page."""
+    return [line for line in PAGE.read_text().splitlines() if line.startswith("| ")][1:]
 
 
 _PAGE = """\
@@ -606,4 +628,4 @@ ends with a report, and at the third question nothing is lost but the verdict on
 """
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -73,8 +73,11 @@ class Apart:
     def ask(self, problem: Written, laws: Sequence[Law]) -> Found:
         """All or nothing: where the process is lost, no law has been asked."""
         found = self._found({"do": "ask", "problem": problem.text, **_names(laws)}, problem)
-        if not found.trouble:
-            self._last = problem.text
+        if found.trouble:
+            return found
+        if [said.law for said in found.said] != [law.name for law in laws]:
+            return Found(trouble=Trouble(FOREIGN, "", problem, str(self._heard), Blame.LOST))
+        self._last = problem.text
         return found
 
     def shrink(
@@ -132,10 +135,13 @@ class Apart:
             return read(plain), None
         except Lost as lost:
             what = str(lost)
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, ProblemError):
-                raise
+        except ProblemError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError):
             what = FOREIGN
+        except KeyboardInterrupt:  # what it may still reply is none to the next question
+            self._drop()
+            raise
         trace = self._process.trace() if self._process else ""
         self._all.write(str(self._heard))
         self._drop()

@@ -64,7 +64,7 @@ def answer_all(subject: str, seconds: float, crash: str) -> None:
         return
     faulthandler.cancel_dump_traceback_later()
     examiner = _Examiner(there, seconds)
-    reply({"subject": there.name, "replaced": functions.replaced()})
+    reply({"subject": examiner.name, "replaced": functions.replaced()})
     settings = Settings()
     for line in requests:
         request = json.loads(line)

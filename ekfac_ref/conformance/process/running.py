@@ -91,7 +91,10 @@ class Running:
                 selector.register(self.running.stdin, selectors.EVENT_WRITE)
             while left > 0:
                 before = time.monotonic()
-                for key, _ in selector.select(STEP):
+                ready = selector.select(STEP)
+                if not ready and self.running.poll() is not None:  # a fork of it may go on
+                    raise Lost(self._end())
+                for key, _ in ready:
                     if key.fileobj is self.running.stdin:
                         message = self._sent(message)
                         if not message:
@@ -141,7 +144,7 @@ class Running:
         try:
             plain = json.loads(line)
             return {**plain}
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             self.kill()
             raise Lost(FOREIGN) from None
 

@@ -100,7 +100,7 @@ def _failure(console: Console, verdict: Verdict, source: str) -> None:
     _say(console, f"must hold: {law.statement}" + (f" [{law.source}]" if law.source else ""))
     _say(console, f"found:     {one_line(verdict.broken)}")
     _say(console, "on this problem, which runs alone:\n")
-    _say(console, source, "cyan")
+    _say(console, printable(source), "cyan")
 
 
 def how_asked(report: Report) -> str:

@@ -119,7 +119,7 @@ class Here:
     def __init__(self, subject: Subject, seconds: float = 60.0) -> None:
         self.raised = Raised()
         self.subject = self.raised.subject(subject)
-        self.name, self.seconds, self.printed = subject.name, seconds, ""
+        self.name, self.seconds, self.printed = cut(str(subject.name), 200), seconds, ""
 
     def draw(self, count: int, seed: int) -> DrawnProblems:
         """Problems and their texts; ProblemError where there are none for its abilities."""
