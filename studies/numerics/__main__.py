@@ -1,6 +1,7 @@
 """``python -m studies.numerics``: the suite and correct subjects under every numerics."""
 
 import argparse
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument("--no-suite", action="store_true", help="ask the correct subjects alone")
     parser.add_argument("--page", type=Path, default=PAGE, help="gets the tables")
     options = parser.parse_args()
-    seeds = count(options.seed)
+    seeds, started = count(options.seed), time.monotonic()
     with progress(Console(stderr=True)) as bars, ThreadPoolExecutor(2) as pool:
 
         def watched(futures: list[Future[Asked]]) -> list[Asked]:
@@ -46,7 +47,7 @@ def main() -> None:
         )
     parts = [asked[i : i + PARTS] for i in range(0, len(asked), PARTS)]
     rows = [Row(*row) for row in zip(NUMERICS, suites, parts, strict=True)]
-    options.page.write_text(page(rows))
+    options.page.write_text(page(rows, (time.monotonic() - started) / 60))
     print(options.page.read_text())
     wrong = any((r.suite and r.suite.failed) or any(a.broken for a in r.asked) for r in rows)
     raise SystemExit(1 if wrong else 0)

@@ -27,7 +27,7 @@ Written by `make numerics`; do not edit. {date}: {processor}, Python {python}, t
 Each row is in processes of its own, with these variables in their environment. There, the whole
 suite is run in a random order; and subjects that are correct, each in other arithmetic, are asked
 about drawn problems in float64, float32 and bfloat16. A law that one of them breaks is a false
-alarm.
+alarm. It took {minutes:.0f} minutes.
 
 """
 _BETWEEN = """
@@ -52,7 +52,7 @@ class Row:
     asked: list[Asked]
 
 
-def page(rows: list[Row]) -> str:
+def page(rows: list[Row], minutes: float) -> str:
     """Two tables: by numerics and by subject; then every failure, alarm and doubt, if any."""
     head = _HEAD.format(
         date=datetime.date.today().isoformat(),
@@ -61,6 +61,7 @@ def page(rows: list[Row]) -> str:
         torch=torch.__version__,
         numpy=np.__version__,
         hypothesis=hypothesis.__version__,
+        minutes=minutes,
     )
     of_seed_0 = digest(ct.draw_problems(ct.Abilities(), 60, 0))
     parts = [head, *_by_numerics(rows), _BETWEEN.format(digest=of_seed_0), *_by_subject(rows)]

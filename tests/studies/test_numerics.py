@@ -88,7 +88,8 @@ def test_the_page_counts() -> None:
         Row(NUMERICS[0], Suite(2000, 1, ["tests/x.py::y"], 60.0), [one, two]),
         Row(NUMERICS[-1], None, [one]),
     ]
-    found = page(rows)
+    found = page(rows, 38.2)
+    assert "It took 38 minutes." in found
     for line in (
         "| default | as it is | 2,000 | 1 | 1,010 | 1 | 1 |",
         "| **all** | | 2,000 | 1 | **1,020** | **2** | 1 |",

@@ -1,1 +1,1 @@
-"""Problems to ask about: drawn by Hypothesis, put otherwise, or written out as Python."""
+"""Problems to ask about: drawn by a seed, put otherwise, or written out as Python."""
