@@ -270,7 +270,7 @@ HOSTILE = (
         0,
         "The subject printed",
     ),
-    _imports("no-subject", "deletes itself", "def ekfac_(): ...", 0, _ALL),
+    _imports("removes-itself", "removes its own file", "os.remove(__file__)", 0, _ALL),
     # at a question
     _asks(
         "exits-first",
@@ -619,8 +619,9 @@ print(report.exit_code, report.apart)
 ```
 
 What becomes of a check whose subject does its worst? `make hostile` puts these {count} on trial by
-the real command, on 12 problems with 3 seconds for each, and writes this page ({when}). Every one
-ends with a report, and at the third question nothing is lost but the verdict on that problem.
+the real command, on 12 problems with 3 seconds for each, and writes this page
+({when}). Every one ends with a report, and at the third question
+nothing is lost but the verdict on that problem.
 
 | what the subject does | exit code | said |
 |---|---|---|
