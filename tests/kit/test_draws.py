@@ -25,6 +25,7 @@ from ekfac_ref.conformance.problems.draw import (
 )
 from ekfac_ref.conformance.problems.families import vectors, words
 from ekfac_ref.conformance.problems.source import script
+from ekfac_ref.conformance.run.examiner import Here
 from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.question.problem import Problem
@@ -67,7 +68,7 @@ def test_neither_global_random_numbers_nor_the_default_dtype_matter() -> None:
 
 def test_a_report_tells_the_digest() -> None:
     subject = replace(ek.conformance.load("ekfac_ref.examples:reference"), kfac=None)
-    report = Run(subject, Profile("three", 3, 0.0), 5, [LAWS["linear"]]).report()
+    report = Run(Here(subject), Profile("three", 3, 0.0), 5, [LAWS["linear"]]).report()
     assert report.digest == digest(draw_problems(subject.abilities, 3, 5))
 
 

@@ -118,7 +118,7 @@ def test_after_an_interrupt_it_answers_the_next_question_and_no_other(
         raise KeyboardInterrupt
 
     with contextlib.closing(Apart("hostile_here:ekfac", 30.0)) as examiner:
-        (one, other), _ = examiner.draw(2, 0)
+        one, other = examiner.draw(2, 0).problems
         before = signal.signal(signal.SIGALRM, interrupt)
         signal.setitimer(signal.ITIMER_REAL, 0.2)
         try:

@@ -63,14 +63,15 @@ def test_page_runs(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     page = path.read_text()
     assert fenced(page, "python")
     module, saved = ModuleType(path.stem), ""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     printed = io.StringIO()
     with torch.random.fork_rng(), contextlib.redirect_stdout(printed):
         for line, language, block in fenced(page, "python", "console"):
             if language == "console":
                 (tmp_path / f"{SAVED_AS}.py").write_text(_to_save(saved))
-                _runs(block)
+                with monkeypatch.context() as there:
+                    there.chdir(tmp_path)
+                    _runs(block)
             else:  # padded, so that a traceback names the line of the page
                 saved += block
                 exec(compile("\n" * line + block, str(path), "exec"), module.__dict__)
