@@ -4,16 +4,20 @@ What draws it is given a ``Draw`` and does not know whether a seed stands behind
 Hypothesis, which can look for smaller choices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from hypothesis import strategies as st
 
 T = TypeVar("T")
 BOTH = (False, True)
+DrawInteger = Callable[
+    [st.SearchStrategy[int]], int
+]  # of a composite; its own is no checkable type
 
 
+@runtime_checkable
 class Draw(Protocol):
     """``draw(options)`` is one of them.
 
@@ -39,7 +43,7 @@ def by_seed(seed: str) -> Draw:
     return draw
 
 
-def by_hypothesis(draw: st.DrawFn) -> Draw:
+def by_hypothesis(draw: DrawInteger) -> Draw:
     """Choices of Hypothesis, which can be made smaller; ``draw`` is what a composite gets."""
 
     def choose(options: Sequence[T]) -> T:

@@ -10,7 +10,7 @@ from torch import nn
 from ekfac_ref.conformance.problems import families as nets
 from ekfac_ref.conformance.problems import image_families as images
 from ekfac_ref.conformance.problems.abilities import Abilities
-from ekfac_ref.conformance.problems.choices import Draw, by_hypothesis, by_seed
+from ekfac_ref.conformance.problems.choices import Draw, DrawInteger, by_hypothesis, by_seed
 from ekfac_ref.conformance.problems.families import Family
 from ekfac_ref.conformance.problems.strategies import Drawn, network_with_data
 from ekfac_ref.errors import ProblemError
@@ -22,7 +22,7 @@ QUIET = settings(deadline=None, database=None, suppress_health_check=list(Health
 
 
 @st.composite
-def problems_for(draw: st.DrawFn, abilities: Abilities) -> Problem:
+def problems_for(draw: DrawInteger, abilities: Abilities) -> Problem:
     """For Hypothesis: a problem that a subject with these abilities must answer."""
     problem = _problem_within(by_hypothesis(draw), abilities, families_for(abilities))
     return problem if problem is not None else reject()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.conformance.problems import data
-from ekfac_ref.conformance.problems.choices import BOTH, Draw, by_hypothesis
+from ekfac_ref.conformance.problems.choices import BOTH, Draw, DrawInteger, by_hypothesis
 from ekfac_ref.conformance.problems.families import FAMILIES, TAGGERS, Family
 from ekfac_ref.conformance.problems.networks import ClassesFirst, Network
 from ekfac_ref.question.columns import Exact, Fisher
@@ -149,7 +149,7 @@ def network_with_data(
 
 @st.composite
 def problems(
-    draw: st.DrawFn,
+    draw: DrawInteger,
     families: tuple[Family, ...] = FAMILIES,
     one_sample: bool = False,
     dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.float32),

@@ -8,7 +8,7 @@ import contextlib
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.laws.law import Law
@@ -70,6 +70,7 @@ class DrawnProblems:
     trouble: Trouble | None = None
 
 
+@runtime_checkable
 class Examiner(Protocol):
     """Whoever puts one subject on trial, in whichever process."""
 
