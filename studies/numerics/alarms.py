@@ -16,8 +16,8 @@ import torch
 from ekfac_ref import conformance as ct
 from ekfac_ref.conformance.problems.digest import digest
 from ekfac_ref.conformance.truth.tolerance import LawBroken
+from studies.numerics.correct import correct_subjects
 from studies.numerics.numerics import Numerics
-from studies.power.correct import correct_subjects
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 

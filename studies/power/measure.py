@@ -1,8 +1,8 @@
-"""How strong the laws are: every mutant against every law, and correct subjects against all.
+"""How strong the laws are: every mutant against every law.
 
-A mutant that no law notices means that a law is missing, or that the mutant is equivalent; a
-correct subject that breaks a law is a false alarm; and a law that only large errors break is worth
-little. All three are measured on problems that are drawn as ``ekfac-ref check`` draws them.
+A mutant that no law notices means that a law is missing, or that the mutant is equivalent; and a
+law that only large errors break is worth little. Both are measured on problems that are drawn as
+``ekfac-ref check`` draws them. What laws say of correct subjects is counted in ``numerics``.
 """
 
 from collections.abc import Collection
@@ -58,17 +58,6 @@ def size(problem: Problem) -> Size:
     seen = observed(problem)
     numbers = [len(groups) * groups[0].G[0][0].numel() for groups in seen.values()]
     return Size(len(numbers), sum(len(y) for _, y in problem.batches), max(numbers))
-
-
-def false_alarms(path: str, seed: int, problems: int) -> list[str]:
-    """Laws broken by a correct subject, found by ``load`` at ``path``: there should be none."""
-    subject = ct.load(path)
-    return [
-        f"{path}, {law}: {broken}"
-        for problem in _drawn(subject.abilities, problems, seed)
-        for law, broken in ct.ask(subject, problem).items()
-        if broken
-    ]
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,6 @@ problems each.
 - The most problems that were needed until the first law noticed a mutant: {needed}.
 - The smallest problem that was found on which that law notices a mutant has, in the median,
   {samples} sample(s) and {numbers} numbers in its largest layer.
-- **{broken} false alarms** (laws broken) in {pairs} pairs of a correct subject and a problem, all
-  laws asked of each: {each} of every one of {subjects}. {bound}
 - A wrong scale is noticed by laws that need only a matvec from {scale} on, on every problem.
 
 ```python
@@ -80,9 +78,6 @@ def totals(power: Power) -> str:
         "| laws | noticed |",
         "|---|---|",
         *(f"| {what} | {_noticed(power, takes)} |" for what, takes in _LAWS.items()),
-        "",
-        f"False alarms: {len(power.alarms.broken)} in {sum(power.alarms.pairs.values()):,} pairs "
-        f"of a problem and a correct implementation, {len(power.alarms.pairs)} of those.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -95,7 +90,6 @@ def page(power: Power) -> str:
     """docs/mutants.md: the totals, the laws, the matrix, the resolutions, and the mutants."""
     proven = [mutant.name for mutant in ct.MUTANTS.values() if mutant.proof]
     sizes = [one.smallest for one in power.mutants.values() if one.smallest]
-    pairs = sum(power.alarms.pairs.values())
     head = _HEAD.format(
         date=power.date,
         mutants=len(ct.MUTANTS),
@@ -109,13 +103,6 @@ def page(power: Power) -> str:
         equivalent=len(proven),
         unnoticed=sum(not power.mutants[name].laws for name in proven),
         needed=max(one.needed or 0 for one in power.mutants.values()),
-        broken=len(power.alarms.broken),
-        pairs=f"{pairs:,}",
-        each=" or ".join(f"{n:,}" for n in sorted(set(power.alarms.pairs.values()))),
-        subjects=", ".join(f"`{path}`" for path in power.alarms.pairs),
-        bound=f"With 95 % confidence the rate is below 3 / n, {3 / pairs:.1e}."
-        if not power.alarms.broken
-        else "No bound follows: those have to be explained first.",
         scale=" and ".join(f"{error:.0e} in {dtype}" for dtype, error in power.scale.items()),
     )
     parts = [_laws(), _matrix(power), _resolution(power), _mutants(power)]

@@ -20,7 +20,7 @@ _HEAD = """\
 # noticed it; `smallest` is the smallest problem found on which that law did, as its layers, its
 # samples, and the numbers in the [W | b] of its largest layer. What nothing noticed has none.
 #
-# `resolution` and `scale` are relative errors, `pairs` the problems that every law was asked on.
+# `resolution` and `scale` are relative errors.
 """
 
 
@@ -70,19 +70,6 @@ class AllSets:
 
 
 @dataclass(frozen=True)
-class Alarms:
-    """Laws that correct subjects were said to break.
-
-    Attributes:
-        pairs: {subject, as ``load`` finds it: number of problems that all laws were asked on}.
-        broken: "subject, law: what it said", for each.
-    """
-
-    pairs: dict[str, int]
-    broken: list[str]
-
-
-@dataclass(frozen=True)
 class Power:
     """What a run found.
 
@@ -90,7 +77,6 @@ class Power:
         date: of the run, ISO.
         seeds: one set of problems for each.
         problems: in each set.
-        alarms: of correct subjects.
         resolution: {dtype: {law: the smallest relative error that it notices, median over
             problems}}; laws that are a matter of yes or no are left out.
         scale: {dtype: the smallest relative error of scale that laws of a mere matvec notice, on
@@ -101,7 +87,6 @@ class Power:
     date: str
     seeds: list[int]
     problems: int
-    alarms: Alarms
     resolution: dict[str, dict[str, float]]
     scale: dict[str, float]
     mutants: dict[str, AllSets]
@@ -137,7 +122,7 @@ def from_toml(text: str) -> Power:
     """The record, from the text that ``to_toml`` has made of it."""
     found = toml.loads(text)
     mutants = {name: _all_sets(row, found["seeds"]) for name, row in found["mutants"].items()}
-    return Power(**{**found, "alarms": Alarms(**found["alarms"]), "mutants": mutants})
+    return Power(**{**found, "mutants": mutants})
 
 
 def _all_sets(row: dict[str, Any], seeds: list[int]) -> AllSets:
@@ -153,12 +138,6 @@ def to_toml(power: Power) -> str:
         f"date = {_value(power.date)}",
         f"seeds = {power.seeds}",
         f"problems = {power.problems}",
-        "",
-        "[alarms]",
-        "broken = [",
-        *(f"    {_value(line)}," for line in power.alarms.broken),
-        "]",
-        *_table("alarms.pairs", power.alarms.pairs),
         *chain(*(_table(f"resolution.{dtype}", r) for dtype, r in power.resolution.items())),
         *_table("scale", power.scale),
         *_table("mutants", {name: _row(one, power.seeds) for name, one in power.mutants.items()}),

@@ -21,7 +21,7 @@ from ekfac_ref.conformance.truth.tolerance import LIMIT
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.examples import reference
 from ekfac_ref.question.problem import Problem
-from studies.power.correct import definition
+from studies.numerics.correct import definition
 from tests.support import laws
 
 COARSE = Abilities(dtypes=(torch.bfloat16,))

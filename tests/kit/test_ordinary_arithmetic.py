@@ -20,7 +20,7 @@ from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.truth.tolerance import LIMIT, MISTAKE
 from ekfac_ref.examples import reference
 from ekfac_ref.examples.hooks import hook_ekfac
-from studies.power import ordinary
+from studies.numerics import ordinary
 from tests.independent import plain_loop
 
 

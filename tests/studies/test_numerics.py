@@ -5,10 +5,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
-from studies.numerics import alarms, shuffled
+from studies.numerics import alarms, correct, shuffled
 from studies.numerics.alarms import Asked, ask_here
 from studies.numerics.numerics import NUMERICS
 from studies.numerics.page import Row, page
@@ -100,3 +101,11 @@ def test_the_page_counts() -> None:
         "- default: b, y: psd: 2",
     ):
         assert line in found.splitlines()
+
+
+def test_clusters_of_equal_eigenvalues_are_turned_and_nothing_else() -> None:
+    factor = torch.diag(torch.tensor([2.0, 1.0, 2.0])).double()
+    Q = correct.rotated_clusters(factor)
+    torch.testing.assert_close(Q @ torch.diag(torch.tensor([1.0, 2, 2]).double()) @ Q.T, factor)
+    assert Q[:, 0].abs().tolist() == [0, 1, 0]
+    assert float(Q[0, 1:].abs().min()) > 0.01

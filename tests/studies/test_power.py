@@ -4,16 +4,11 @@ from dataclasses import replace
 from math import inf
 from pathlib import Path
 
-import pytest
-import torch
-
 from ekfac_ref import conformance as ct
-from studies.power import correct
-from studies.power.measure import false_alarms, notice, resolutions, size
+from studies.power.measure import notice, resolutions, size
 from studies.power.page import page, totals, with_totals
 from studies.power.result import (
     PINNED,
-    Alarms,
     AllSets,
     OneSet,
     Power,
@@ -42,33 +37,6 @@ def test_a_mutant_that_nothing_notices_has_no_smallest_problem() -> None:
 
 def test_the_size_of_a_problem_is_that_of_its_largest_layer() -> None:
     assert size(witnesses()["mask 1"]) == Size(layers=2, samples=3, numbers=6)
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["ekfac_ref.examples:hooks"]
-    + [f"studies.power.correct:in_{how}" for how in ("other_signs", "rotated_clusters")],
-)
-def test_a_correct_subject_raises_no_alarm(path: str) -> None:
-    assert false_alarms(path, seed=3, problems=4) == []
-
-
-def test_a_wrong_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(correct, "definition", correct_is("half-lambda"))
-    alarms = false_alarms("studies.power.correct:definition", seed=3, problems=2)
-    assert any("definition, trace:" in line for line in alarms)
-
-
-def correct_is(mutant: str) -> ct.Subject:
-    return ct.MUTANTS[mutant].subject
-
-
-def test_clusters_of_equal_eigenvalues_are_turned_and_nothing_else() -> None:
-    factor = torch.diag(torch.tensor([2.0, 1.0, 2.0])).double()
-    Q = correct.rotated_clusters(factor)
-    torch.testing.assert_close(Q @ torch.diag(torch.tensor([1.0, 2, 2]).double()) @ Q.T, factor)
-    assert Q[:, 0].abs().tolist() == [0, 1, 0]
-    assert float(Q[0, 1:].abs().min()) > 0.01
 
 
 def test_resolutions_are_measured_law_by_law() -> None:
@@ -101,7 +69,6 @@ def made_up() -> Power:
         date="2000-01-01",
         seeds=[0, 1],
         problems=4,
-        alarms=Alarms({"some:one": 40, "some:other": 20}, ["some:one, trace: too large"]),
         resolution={"float64": {"trace": 1e-14, "kernel": inf}, "float32": {"trace": 1e-5}},
         scale={"float64": 1e-14, "float32": 3e-6},
         mutants=mutants,
@@ -125,10 +92,6 @@ def test_the_page_has_a_row_for_every_mutant_and_counts_those_that_nothing_notic
     text = page(power)
     wrong = sum(not mutant.proof for mutant in ct.MUTANTS.values())
     assert f"**{wrong - 1} of {wrong}**" in text
-    assert "**1 false alarms** (laws broken) in 60 pairs" in text
-    assert "No bound follows" in text
-    silent = page(replace(power, alarms=replace(power.alarms, broken=[])))
-    assert "the rate is below 3 / n, 5.0e-02." in silent
     assert "| trace | 1e-14 | 1e-05 |" in text
     assert "| kernel | none | not asked |" in text
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}

@@ -14,7 +14,7 @@ from ekfac_ref.conformance.mutants.recipe import CORRECT, Basis, eigenvectors
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.examples import hooks, reference
 from ekfac_ref.matrix.eigen import eigh
-from studies.power import ordinary
+from studies.numerics import ordinary
 
 # Eigenvalues this close are one, and any rotation within their cluster is as good as any other.
 SAME = 4 * torch.finfo(torch.float64).eps
