@@ -1,0 +1,131 @@
+"""Features of a problem are what a reader of its model and data would say of it."""
+
+import pytest
+import torch
+from torch import nn
+
+import ekfac_ref as ek
+from ekfac_ref.conformance.problems import networks
+from ekfac_ref.conformance.problems.features import FEATURES, features
+
+IMAGE = (2, 4, 5, 5)
+
+
+def problem(model: nn.Module, *shape: int, **options: object) -> ek.Problem:
+    """Random inputs of this shape, the first number that of the samples."""
+    x = torch.randn(shape)
+    y = torch.zeros(len(model.eval()(x)), *model(x).shape[1:])
+    return ek.Problem(model, [(x, y)], ek.Gaussian(), **options)  # type: ignore[arg-type]
+
+
+def conv(**options: object) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(4, 4, 3, **options), nn.Flatten())  # type: ignore[arg-type]
+
+
+def tied() -> nn.Module:
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    second.weight, second.bias = first.weight, first.bias
+    return nn.Sequential(first, nn.Tanh(), second)
+
+
+def under_two_names() -> nn.Module:
+    layer = nn.Linear(3, 3)
+    return nn.Sequential(layer, nn.Tanh(), layer)
+
+
+LAYERS = {
+    "no bias": (conv(bias=False), IMAGE),
+    "groups": (conv(groups=2), IMAGE),
+    "depthwise": (conv(groups=4), IMAGE),
+    "stride": (conv(stride=(1, 2)), IMAGE),
+    "dilation": (conv(dilation=(2, 1)), IMAGE),
+    "padding": (conv(padding=(0, 1)), IMAGE),
+    "padding same, even": (conv(padding="same"), IMAGE),
+    "padding same, odd": (
+        nn.Sequential(nn.Conv2d(4, 4, (3, 2), padding="same"), nn.Flatten()),
+        IMAGE,
+    ),
+    "padding mode": (conv(padding=1, padding_mode="reflect"), IMAGE),
+    "output padding": (
+        nn.Sequential(nn.ConvTranspose2d(4, 4, 3, stride=2, output_padding=1), nn.Flatten()),
+        IMAGE,
+    ),
+    "positions of a Linear, one axis": (
+        nn.Sequential(nn.Linear(3, 2), networks.TokenMean()),
+        (2, 4, 3),
+    ),
+    "positions of a Linear, several axes": (nn.Linear(3, 2), (2, 4, 3, 3)),
+    "called twice": (
+        networks.CalledTwice(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 2)),
+        (2, 3),
+    ),
+    "tied weight": (tied(), (2, 3)),
+    "one module, two names": (under_two_names(), (2, 3)),
+    "in-place activation": (nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True)), (2, 3)),
+    "outputs at positions": (nn.Linear(3, 2), (2, 4, 3)),
+    "one sample": (nn.Linear(3, 2), (1, 3)),
+    "fewer rows than inputs": (nn.Linear(3, 2), (2, 3)),
+}
+PLAIN = {
+    "Linear": (nn.Linear(3, 2), (5, 3)),
+    "Conv2d": (conv(), (9, *IMAGE[1:])),
+}
+OF_A_QUESTION = {"Gaussian", "exact Fisher", "expand", "float32"}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_it_is_seen(name: str) -> None:
+    model, shape = LAYERS[name]
+    assert name in features(problem(model, *shape))
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_nothing_else_is(name: str) -> None:
+    """The plain case of a layer has its kind, and its positions if it cannot be without."""
+    model, shape = PLAIN[name]
+    extra = {"positions of a convolution"} if name == "Conv2d" else set()
+    assert set(features(problem(model, *shape))) == {name, *extra} | OF_A_QUESTION
+
+
+def test_of_the_question() -> None:
+    labels = torch.tensor([[0, -100, 1], [1, 0, 0]])
+    x = torch.cat([torch.zeros(2, 3, 3), torch.ones(2, 3, 1)], 2).double()
+    model = nn.Linear(4, 2, bias=False).double()
+    with torch.no_grad():
+        model.weight.zero_()[0, -1] = 20
+    asked = ek.Problem(
+        nn.Sequential(model, networks.ClassesFirst()),
+        [(x, labels), (x[:1], labels[:1])],
+        ek.Categorical(class_axis=1),
+        fisher=ek.Empirical(),
+        sharing=ek.Reduce(),
+        layers=("0",),
+        mask=lambda inputs: torch.ones(len(inputs), 3, dtype=torch.bool),
+    )
+    assert set(features(asked)) == {
+        *("Linear", "no bias", "positions of a Linear, one axis", "some layers only", "mask"),
+        *("outputs at positions", "class axis", "ignored labels", "saturated", "uneven batches"),
+        *("Categorical", "empirical Fisher", "reduce", "float64"),
+    }
+
+
+def test_only_layers_that_are_asked_about_count() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.Flatten(), nn.Linear(36, 2))
+    asked = problem(model, 40, 4, 5, 5, layers=("2",))
+    assert set(features(asked)) == {"Linear", "some layers only"} | OF_A_QUESTION
+
+
+def test_nothing_is_changed() -> None:
+    model = conv()
+    asked = problem(model, *IMAGE)
+    features(asked)
+    assert not model[0]._forward_hooks  # type: ignore[index]
+
+
+def test_every_feature_has_a_case() -> None:
+    kinds = {kind.__name__ for feature in FEATURES.values() for kind in feature.kinds}
+    told = set(LAYERS) | kinds | OF_A_QUESTION
+    told |= {"mask", "class axis", "ignored labels", "saturated", "uneven batches", "Categorical"}
+    told |= {"empirical Fisher", "reduce", "float64", "some layers only", "Bernoulli", "Poisson"}
+    told |= {"bfloat16", "positions of a convolution", "positions of an Embedding", "padding_idx"}
+    assert set(FEATURES) == told
