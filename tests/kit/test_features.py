@@ -8,6 +8,7 @@ import ekfac_ref as ek
 from ekfac_ref.conformance.problems import networks
 from ekfac_ref.conformance.problems.features import FEATURES, features
 
+pytestmark = pytest.mark.shapes
 IMAGE = (2, 4, 5, 5)
 
 

@@ -29,7 +29,7 @@ SURE = 0.999  # from this probability on, an output is decided
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class Look:
     """A problem, and what shows when its model is called.
 
     Attributes:
@@ -65,7 +65,7 @@ class Seen:
         return any(has(layer) for layer in self.of(*kinds))
 
 
-def seen_of(problem: Problem) -> Seen:
+def look_at(problem: Problem) -> Look:
     """Call a copy of the model on every batch, and note what reaches the layers."""
     model, uses = copy.deepcopy(problem.model), []
     asked = [
@@ -80,7 +80,7 @@ def seen_of(problem: Problem) -> Seen:
         )
     with torch.no_grad():
         outputs = [call(model, inputs) for inputs, _ in problem.batches]
-    return Seen(problem, asked, uses, outputs)
+    return Look(problem, asked, uses, outputs)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Feature:
     """
 
     name: str
-    has: Callable[[Seen], bool]
+    has: Callable[[Look], bool]
     kinds: tuple[type[nn.Module], ...] = ()
 
 
@@ -115,7 +115,7 @@ def _is(name: str, what: Callable[[Problem], Any], kind: type) -> Feature:
 def _positions(kinds: tuple[type[nn.Module], ...], axes: Callable[[int], bool]) -> Any:
     """Whether some such layer is used at several positions, along so many axes."""
 
-    def has(seen: Seen) -> bool:
+    def has(seen: Look) -> bool:
         return any(
             isinstance(layer, kinds) and axes(len(x) - 2) and prod(x[1:-1]) > 1
             for layer, x, _ in seen.uses
@@ -124,12 +124,12 @@ def _positions(kinds: tuple[type[nn.Module], ...], axes: Callable[[int], bool]) 
     return has
 
 
-def _several_outputs(seen: Seen) -> bool:
+def _several_outputs(seen: Look) -> bool:
     """Whether some convolution has several positions."""
     return any(isinstance(m, _ANY_CONVOLUTION) and prod(y[2:]) > 1 for m, _, y in seen.uses)
 
 
-def _embedded(seen: Seen) -> bool:
+def _embedded(seen: Look) -> bool:
     return any(isinstance(m, nn.Embedding) and prod(x[1:]) > 1 for m, x, _ in seen.uses)
 
 
@@ -147,17 +147,17 @@ def _padded(layer: Any) -> bool:
     return not isinstance(layer.padding, str) and any(layer.padding)
 
 
-def _tied(seen: Seen) -> bool:
+def _tied(seen: Look) -> bool:
     owners = Counter(id(p) for m in seen.problem.model.modules() for p in m.parameters(False))
     return max(owners.values(), default=0) > 1
 
 
-def _two_names(seen: Seen) -> bool:
+def _two_names(seen: Look) -> bool:
     names = Counter(id(m) for _, m in seen.problem.model.named_modules(remove_duplicate=False))
     return max(names.values()) > 1
 
 
-def _saturated(seen: Seen) -> bool:
+def _saturated(seen: Look) -> bool:
     likelihood = seen.problem.likelihood
     if isinstance(likelihood, Categorical):
         return any(
@@ -168,14 +168,14 @@ def _saturated(seen: Seen) -> bool:
     return False
 
 
-def _ignored(seen: Seen) -> bool:
+def _ignored(seen: Look) -> bool:
     likelihood = seen.problem.likelihood
     return isinstance(likelihood, Categorical) and any(
         not bool(likelihood.counted(y).all()) for _, y in seen.problem.batches
     )
 
 
-def _class_axis(seen: Seen) -> bool:
+def _class_axis(seen: Look) -> bool:
     """Whether the classes are not on the last axis."""
     likelihood = seen.problem.likelihood
     return isinstance(likelihood, Categorical) and any(
@@ -183,7 +183,7 @@ def _class_axis(seen: Seen) -> bool:
     )
 
 
-def _rank_deficient(seen: Seen) -> bool:
+def _rank_deficient(seen: Look) -> bool:
     """Whether some layer has more inputs than all samples together have positions."""
     for layer in seen.layers:
         rows = sum(
@@ -252,5 +252,5 @@ FEATURES: Mapping[str, Feature] = MappingProxyType({f.name: f for f in _FEATURES
 
 def features(problem: Problem) -> tuple[str, ...]:
     """The names of all that the problem has, in the order of FEATURES."""
-    seen = seen_of(problem)
+    seen = look_at(problem)
     return tuple(name for name, feature in FEATURES.items() if feature.has(seen))
