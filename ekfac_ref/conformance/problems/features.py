@@ -29,7 +29,7 @@ SURE = 0.999  # from this probability on, an output is decided
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Facts:
     """A problem, and what shows when its model is called.
 
     Attributes:
@@ -65,7 +65,7 @@ class Look:
         return any(has(layer) for layer in self.of(*kinds))
 
 
-def look_at(problem: Problem) -> Look:
+def facts_of(problem: Problem) -> Facts:
     """Call a copy of the model on every batch, and note what reaches the layers."""
     model, uses = copy.deepcopy(problem.model), []
     asked = [
@@ -80,7 +80,7 @@ def look_at(problem: Problem) -> Look:
         )
     with torch.no_grad():
         outputs = [call(model, inputs) for inputs, _ in problem.batches]
-    return Look(problem, asked, uses, outputs)
+    return Facts(problem, asked, uses, outputs)
 
 
 @dataclass(frozen=True)
@@ -94,43 +94,43 @@ class Feature:
     """
 
     name: str
-    has: Callable[[Look], bool]
+    has: Callable[[Facts], bool]
     kinds: tuple[type[nn.Module], ...] = ()
 
 
 def _kind(kind: type[nn.Module]) -> Feature:
-    return Feature(kind.__name__, lambda seen: bool(seen.of(kind)), (kind,))
+    return Feature(kind.__name__, lambda facts: bool(facts.of(kind)), (kind,))
 
 
 def _of_a_layer(
     name: str, kinds: tuple[type[nn.Module], ...], has: Callable[[Any], bool]
 ) -> Feature:
-    return Feature(name, lambda seen: seen.any(kinds, has), kinds)
+    return Feature(name, lambda facts: facts.any(kinds, has), kinds)
 
 
 def _is(name: str, what: Callable[[Problem], Any], kind: type) -> Feature:
-    return Feature(name, lambda seen: isinstance(what(seen.problem), kind))
+    return Feature(name, lambda facts: isinstance(what(facts.problem), kind))
 
 
 def _positions(kinds: tuple[type[nn.Module], ...], axes: Callable[[int], bool]) -> Any:
     """Whether some such layer is used at several positions, along so many axes."""
 
-    def has(seen: Look) -> bool:
+    def has(facts: Facts) -> bool:
         return any(
             isinstance(layer, kinds) and axes(len(x) - 2) and prod(x[1:-1]) > 1
-            for layer, x, _ in seen.uses
+            for layer, x, _ in facts.uses
         )
 
     return has
 
 
-def _several_outputs(seen: Look) -> bool:
+def _several_outputs(facts: Facts) -> bool:
     """Whether some convolution has several positions."""
-    return any(isinstance(m, _ANY_CONVOLUTION) and prod(y[2:]) > 1 for m, _, y in seen.uses)
+    return any(isinstance(m, _ANY_CONVOLUTION) and prod(y[2:]) > 1 for m, _, y in facts.uses)
 
 
-def _embedded(seen: Look) -> bool:
-    return any(isinstance(m, nn.Embedding) and prod(x[1:]) > 1 for m, x, _ in seen.uses)
+def _embedded(facts: Facts) -> bool:
+    return any(isinstance(m, nn.Embedding) and prod(x[1:]) > 1 for m, x, _ in facts.uses)
 
 
 def _same(odd: bool) -> Callable[[Any], bool]:
@@ -147,48 +147,48 @@ def _padded(layer: Any) -> bool:
     return not isinstance(layer.padding, str) and any(layer.padding)
 
 
-def _tied(seen: Look) -> bool:
-    owners = Counter(id(p) for m in seen.problem.model.modules() for p in m.parameters(False))
+def _tied(facts: Facts) -> bool:
+    owners = Counter(id(p) for m in facts.problem.model.modules() for p in m.parameters(False))
     return max(owners.values(), default=0) > 1
 
 
-def _two_names(seen: Look) -> bool:
-    names = Counter(id(m) for _, m in seen.problem.model.named_modules(remove_duplicate=False))
+def _two_names(facts: Facts) -> bool:
+    names = Counter(id(m) for _, m in facts.problem.model.named_modules(remove_duplicate=False))
     return max(names.values()) > 1
 
 
-def _saturated(seen: Look) -> bool:
-    likelihood = seen.problem.likelihood
+def _saturated(facts: Facts) -> bool:
+    likelihood = facts.problem.likelihood
     if isinstance(likelihood, Categorical):
         return any(
-            bool((f.double().softmax(likelihood.class_axis) > SURE).any()) for f in seen.outputs
+            bool((f.double().softmax(likelihood.class_axis) > SURE).any()) for f in facts.outputs
         )
     if isinstance(likelihood, Bernoulli):
-        return any(bool((f.double().abs().sigmoid() > SURE).any()) for f in seen.outputs)
+        return any(bool((f.double().abs().sigmoid() > SURE).any()) for f in facts.outputs)
     return False
 
 
-def _ignored(seen: Look) -> bool:
-    likelihood = seen.problem.likelihood
+def _ignored(facts: Facts) -> bool:
+    likelihood = facts.problem.likelihood
     return isinstance(likelihood, Categorical) and any(
-        not bool(likelihood.counted(y).all()) for _, y in seen.problem.batches
+        not bool(likelihood.counted(y).all()) for _, y in facts.problem.batches
     )
 
 
-def _class_axis(seen: Look) -> bool:
+def _class_axis(facts: Facts) -> bool:
     """Whether the classes are not on the last axis."""
-    likelihood = seen.problem.likelihood
+    likelihood = facts.problem.likelihood
     return isinstance(likelihood, Categorical) and any(
-        likelihood.class_axis not in (-1, f.dim() - 1) for f in seen.outputs
+        likelihood.class_axis not in (-1, f.dim() - 1) for f in facts.outputs
     )
 
 
-def _rank_deficient(seen: Look) -> bool:
+def _rank_deficient(facts: Facts) -> bool:
     """Whether some layer has more inputs than all samples together have positions."""
-    for layer in seen.layers:
+    for layer in facts.layers:
         rows = sum(
             y[0] * prod(y[2:] if isinstance(layer, _ANY_CONVOLUTION) else x[1:-1])
-            for m, x, y in seen.uses
+            for m, x, y in facts.uses
             if m is layer
         )
         if not isinstance(layer, _TRANSPOSED) and rows < next(layer.parameters(False))[0].numel():
@@ -197,7 +197,7 @@ def _rank_deficient(seen: Look) -> bool:
 
 
 def _in_dtype(dtype: torch.dtype) -> Feature:
-    return Feature(str(dtype).removeprefix("torch."), lambda seen: seen.problem.dtype is dtype)
+    return Feature(str(dtype).removeprefix("torch."), lambda facts: facts.problem.dtype is dtype)
 
 
 _EVERY = tuple(OP_OF)
@@ -220,21 +220,21 @@ _FEATURES = (
     Feature("positions of a Linear, several axes", _positions((nn.Linear,), lambda n: n > 1)),
     Feature("positions of a convolution", _several_outputs, _ANY_CONVOLUTION),
     Feature("positions of an Embedding", _embedded, (nn.Embedding,)),
-    Feature("called twice", lambda seen: seen.often > 1),
+    Feature("called twice", lambda facts: facts.often > 1),
     Feature("tied weight", _tied),
     Feature("one module, two names", _two_names),
     Feature(
         "in-place activation",
-        lambda seen: any(getattr(m, "inplace", False) for m in seen.problem.model.modules()),
+        lambda facts: any(getattr(m, "inplace", False) for m in facts.problem.model.modules()),
     ),
-    Feature("some layers only", lambda seen: seen.problem.layers is not None),
-    Feature("mask", lambda seen: seen.problem.mask is not None),
-    Feature("outputs at positions", lambda seen: any(f.dim() > 2 for f in seen.outputs)),
+    Feature("some layers only", lambda facts: facts.problem.layers is not None),
+    Feature("mask", lambda facts: facts.problem.mask is not None),
+    Feature("outputs at positions", lambda facts: any(f.dim() > 2 for f in facts.outputs)),
     Feature("class axis", _class_axis),
     Feature("ignored labels", _ignored),
     Feature("saturated", _saturated),
-    Feature("one sample", lambda seen: seen.samples == 1),
-    Feature("uneven batches", lambda seen: len({len(f) for f in seen.outputs}) > 1),
+    Feature("one sample", lambda facts: facts.samples == 1),
+    Feature("uneven batches", lambda facts: len({len(f) for f in facts.outputs}) > 1),
     Feature("fewer rows than inputs", _rank_deficient),
     *(
         _is(kind.__name__, lambda problem: problem.likelihood, kind)
@@ -252,5 +252,5 @@ FEATURES: Mapping[str, Feature] = MappingProxyType({f.name: f for f in _FEATURES
 
 def features(problem: Problem) -> tuple[str, ...]:
     """The names of all that the problem has, in the order of FEATURES."""
-    seen = look_at(problem)
-    return tuple(name for name, feature in FEATURES.items() if feature.has(seen))
+    facts = facts_of(problem)
+    return tuple(name for name, feature in FEATURES.items() if feature.has(facts))
