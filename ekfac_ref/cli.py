@@ -5,17 +5,20 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from hypothesis.configuration import set_hypothesis_home_dir
 
 from ekfac_ref.commands.check import check_command
 from ekfac_ref.commands.lists import laws_command, mutants_command
+from ekfac_ref.commands.new import new_command
 from ekfac_ref.commands.power import power_command
 from ekfac_ref.commands.subject import refuse
 from ekfac_ref.conformance.laws.catalogue import LAWS
@@ -23,6 +26,7 @@ from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.run.load import MUTANT
 from ekfac_ref.conformance.run.profile import PROFILES
 from ekfac_ref.conformance.run.verdicts import FAULT
+from ekfac_ref.errors import among
 
 EXIT_CODES = (
     "exit codes of check, the first that applies: 2 wrong usage, 6 the kit itself failed, 3 a "
@@ -71,11 +75,28 @@ def _unheard(error: OSError) -> int:
     return refuse(f"the report could not be printed ({error})", _UNHEARD)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what may have been meant by a word that is none of the choices."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2; ``message`` is argparse's."""
+        told, _, choices = message.partition(" (choose from ")
+        word = re.search(r"invalid choice: '(.*)'", told)
+        if word and choices:
+            names = [name.strip("' ") for name in choices.rstrip(")").split(",")]
+            message = f"{told}; {among(names, word[1])}"
+        super().error(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ekfac-ref", description="Put an implementation of EKFAC on trial.", epilog=EXIT_CODES
     )
+    parser.add_argument("--version", action="version", version=f"ekfac-ref {version('ekfac-ref')}")
     commands = parser.add_subparsers(dest="command", required=True)
+    new = commands.add_parser("new", help="write an adapter to fill in")
+    new.add_argument("file", type=_file, metavar="FILE.py")
+    new.set_defaults(run=new_command)
     check = commands.add_parser("check", help="all laws, asked of a subject", epilog=EXIT_CODES)
     check.add_argument("subject", help=f"package.module:name, or {MUTANT}NAME for a known mistake")
     check.add_argument("--profile", choices=PROFILES, default="quick", help=_profiles())

@@ -1,7 +1,8 @@
 """The one exception of this package: what is wrong, where, and what to do about it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 import torch
 
@@ -16,6 +17,13 @@ def of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and any(sign in str(error) for sign in said)
     )
+
+
+def among(names: Iterable[str], name: str) -> str:
+    """Which of the names there are to choose from, and which one is most like what was given."""
+    there = list(names)
+    meant = "".join(f"did you mean {n!r}? " for n in get_close_matches(name, there, n=1))
+    return f"{meant}choose among {there}"
 
 
 def first_line(error: BaseException) -> str:

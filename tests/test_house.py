@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | TRUTH,
 }
 # What is at the top: whoever comes from outside comes in here, and nobody inside does.
-FACES = {"", "cli", "commands", "conformance", "examples"}
+FACES = {"", "__main__", "cli", "commands", "conformance", "examples"}
 ACCUSED = {"", "blocks", "optim", "matrix.kfac", "matrix.ekfac"}
 
 

@@ -5,7 +5,7 @@ import importlib
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.run.raised import message
 from ekfac_ref.conformance.subjects.subject import Subject, as_subject
-from ekfac_ref.errors import ProblemError
+from ekfac_ref.errors import ProblemError, among
 
 MUTANT = "mutant:"  # in front of a mutant's name
 
@@ -19,7 +19,7 @@ def load(path: str) -> Subject:
     if path.startswith(MUTANT):
         name = path.removeprefix(MUTANT)
         if name not in MUTANTS:
-            raise ProblemError(f"subject {path!r}: no such mutant; choose among {list(MUTANTS)}.")
+            raise ProblemError(f"subject {path!r}: no such mutant; {among(MUTANTS, name)}.")
         return MUTANTS[name].subject
     module, _, attribute = path.partition(":")
     if not module or not attribute:
@@ -34,8 +34,8 @@ def load(path: str) -> Subject:
             "run from the folder that holds it, or install it."
         ) from error
     if not hasattr(found, attribute):
+        there = [name for name in vars(found) if not name.startswith("_")]
         raise ProblemError(
-            f"subject {path!r}: {module} has no {attribute!r}; choose among "
-            f"{[n for n in vars(found) if not n.startswith('_')]}."
+            f"subject {path!r}: {module} has no {attribute!r}; {among(there, attribute)}."
         )
     return as_subject(getattr(found, attribute), path)

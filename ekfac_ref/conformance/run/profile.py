@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ekfac_ref.errors import ProblemError
+from ekfac_ref.errors import ProblemError, among
 
 
 @dataclass(frozen=True)
@@ -29,5 +29,5 @@ PROFILES = {
 def profile_named(name: str) -> Profile:
     """One of PROFILES; ProblemError if there is none of that name."""
     if name not in PROFILES:
-        raise ProblemError(f"profile: there is no {name!r}; choose among {list(PROFILES)}.")
+        raise ProblemError(f"profile: there is no {name!r}; {among(PROFILES, name)}.")
     return PROFILES[name]
