@@ -50,10 +50,11 @@ def test_nothing_but_the_package_is_in_the_wheel(installed: Path) -> None:
     beside = {path.name for path in installed.iterdir() if path.suffix != ".dist-info"}
     assert beside == {"ekfac_ref", "bin"}
     data = {name for name in files(installed / "ekfac_ref") if not name.endswith(".py")}
-    assert data == {"py.typed", str(Path("conformance", "reports", "page.html.j2"))}
+    page, adapter = Path("conformance", "reports", "page.html.j2"), Path("commands/adapter.py.txt")
+    assert data == {"py.typed", str(page), str(adapter)}
 
 
-PUBLIC = {"", "optim", "notation", "cli", "examples"}
+PUBLIC = {"", "__main__", "optim", "notation", "cli", "examples"}
 PUBLIC |= {"conformance", "conformance.adapter", "conformance.for_pytest"}
 PUBLIC |= {"conformance.process.child"}  # which another process starts by its name
 
