@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conformance.laws": SUBJECTS | TRUTH,
     "conformance.mutants": SUBJECTS | TRUTH,
     "conformance.diagnosis": {"question", "model", "conformance.laws", "conformance.mutants"}
+    | {"conformance.adapter"}
     | TRUTH,
     "conformance.run": {"errors", "question", "conformance.laws", "conformance.mutants"}
     | {"conformance.diagnosis"}

@@ -1,0 +1,72 @@
+"""Which convention a subject has and does not declare: the likeliest mistake of an adapter.
+
+Its matrices are put into the kit's order and scale by every convention in turn. The one that makes
+them right is what should have been declared.
+"""
+
+from itertools import product
+
+from ekfac_ref.conformance.adapter.conventions import (
+    Bias,
+    Layout,
+    Scale,
+    bias_behind,
+    bias_first,
+    bias_last,
+    columns,
+    mean_loss,
+    of_loss,
+    rows,
+    samples,
+    sum_loss,
+    unit,
+)
+from ekfac_ref.conformance.diagnosis.comparable import Question
+from ekfac_ref.conformance.diagnosis.comparison import Comparison, relative
+from ekfac_ref.model.layers import find_layers
+
+_VEC: tuple[tuple[str, Layout], ...] = (("", rows), ("vec=columns", columns))
+_BIAS: tuple[tuple[str, Bias], ...] = (
+    ("", bias_last),
+    ("bias=bias_first", bias_first),
+    ("bias=bias_behind", bias_behind),
+)
+_SCALE: tuple[tuple[str, Scale], ...] = (
+    ("", unit),
+    ("scale=samples", samples),
+    ("scale=of_loss(mean_loss)", of_loss(mean_loss)),
+    ("scale=of_loss(sum_loss)", of_loss(sum_loss)),
+)
+
+
+def undeclared(subject: list[Comparison]) -> str:
+    """The Convention, as it is written, with which all the answers would be right; "" if none is.
+
+    The fewest words win, so that a subject that is right as it stands gets "", too.
+    """
+    ways = sorted(product(_SCALE, _VEC, _BIAS), key=lambda way: sum(bool(one[0]) for one in way))
+    for way in ways:
+        (_, scale), (_, vec), (_, bias) = way
+        if all(_is_right(one, scale, vec, bias) for one in subject):
+            words = ", ".join(word for word, _ in way if word)
+            return f"Convention({words})" if words else ""
+    return ""
+
+
+def _is_right(one: Comparison, scale: Scale, vec: Layout, bias: Bias) -> bool:
+    question = one.question
+    factor, biased = scale(question.problem), _biased(question)
+    for row, shape, given, right in zip(
+        question.rows, question.shapes, one.given, question.correct, strict=True
+    ):
+        place = (bias if biased[row] else bias_last)(vec, *shape).reshape(-1)
+        if relative(given[place][:, place] / factor, right) > question.precision.fits:
+            return False
+    return True
+
+
+def _biased(question: Question) -> list[bool]:
+    """Of every row that could be compared, whether its layer has a bias."""
+    found = find_layers(question.problem.model, question.problem.layers)
+    with_bias = {layer.name for layer in found if layer.bias is not None}
+    return [layer in with_bias for layer, groups in question.seen.items() for _ in groups]
