@@ -31,7 +31,7 @@ def test_public_names_of_the_kit() -> None:
 def test_public_names_of_the_adapter() -> None:
     records = ["Convention", "Eigen", "Factors", "Matrix", "WithBias"]
     layouts = ["bias_behind", "bias_first", "bias_last", "columns", "in_columns", "in_rows", "rows"]
-    scales = ["mean_loss", "of_loss", "samples", "sum_loss", "unit"]
+    scales = ["averaged", "mean_loss", "of_loss", "samples", "sum_loss", "unit"]
     types = ["Bias", "Layout", "Part", "Parts", "Scale"]
     assert sorted(adapter.__all__) == sorted([*records, "adapted", *layouts, *scales, *types])
 

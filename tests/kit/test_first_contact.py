@@ -16,6 +16,7 @@ from ekfac_ref.conformance.adapter import (
     adapted,
     bias_first,
     samples,
+    sum_loss,
 )
 from ekfac_ref.conformance.diagnosis.arguments import unused
 from ekfac_ref.conformance.diagnosis.comparable import DOUBLE
@@ -141,6 +142,9 @@ UNDECLARED: dict[str, Callable[[ek.Problem], Answer]] = {
     "Convention(vec=columns)": by_columns,
     "Convention(scale=samples, bias=bias_behind)": bias_behind_and_sum,
     "Convention(scale=of_loss(mean_loss))": lambda p: basis(p, ek.loss_scale(mean(p), p), False),
+    "Convention(scale=averaged(of_loss(sum_loss)))": lambda p: basis(
+        p, ek.loss_scale(sum_loss(p.likelihood), p) / size(p), False
+    ),
     "": lambda p: basis(p, 1.0, False),
 }
 

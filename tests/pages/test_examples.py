@@ -137,6 +137,10 @@ SCALES = [
     (adapter.samples, lambda N, K, empirical: N),
     (adapter.of_loss(adapter.mean_loss), lambda N, K, empirical: (2 / K) ** (1 + empirical)),
     (adapter.of_loss(adapter.sum_loss), lambda N, K, empirical: N * 2.0 ** (1 + empirical)),
+    (
+        adapter.averaged(adapter.of_loss(adapter.sum_loss)),
+        lambda N, K, empirical: 2.0 ** (1 + empirical),
+    ),
 ]
 
 
@@ -209,7 +213,7 @@ def test_a_whole_matrix(vec: adapter.Layout, bias: adapter.Bias) -> None:
 
 
 @pytest.mark.parametrize("empirical", [False, True])
-@pytest.mark.parametrize(("scale", "factor"), SCALES, ids=["samples", "mean", "sum"])
+@pytest.mark.parametrize(("scale", "factor"), SCALES, ids=["samples", "mean", "sum", "averaged"])
 def test_scales(scale: adapter.Scale, factor: object, empirical: bool) -> None:
     problem = small_problem(fisher=ek.Empirical() if empirical else ek.Exact())
     right = ek.ekfac(problem)
@@ -227,6 +231,17 @@ def test_losses_are_those_of_the_likelihood(likelihood: ek.Likelihood) -> None:
         assert ek.likelihood_of(loss) == likelihood
     with pytest.raises(ValueError, match="no torch loss known"):
         adapter.mean_loss(object())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("class_axis", [1, 2, -1, -2])
+def test_losses_have_the_classes_where_the_likelihood_says(class_axis: int) -> None:
+    """With as many positions as classes, no shape tells the axes apart."""
+    f, y = torch.randn(4, 3, 3), torch.tensor([[0, 1, 2], [2, -100, 0], [1, 1, 1], [0, 0, 2]])
+    loss = adapter.sum_loss(ek.Categorical(class_axis))
+    p = f.log_softmax(class_axis).movedim(class_axis, -1)
+    kept = [(n, t) for n in range(4) for t in range(3) if y[n, t] >= 0]
+    expected = -torch.stack([p[n, t, y[n, t]] for n, t in kept]).sum()
+    torch.testing.assert_close(loss(f, y), expected)
 
 
 def test_groups() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ekfac_ref.losses import loss_scale
+from ekfac_ref.losses import likelihood_of, loss_scale
 from ekfac_ref.question.batches import read
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from ekfac_ref.question.problem import Problem
@@ -71,13 +71,22 @@ def samples(problem: Problem) -> float:
     return float(sum(batch.size for batch in read(problem)))
 
 
+def averaged(scale: Scale) -> Scale:
+    """Of a mean over samples of what has that scale as a sum over them.
+
+    ``averaged(of_loss(sum_loss))`` is that of per-sample gradients of a loss with
+    ``reduction='sum'``, squared and averaged over N.
+    """
+    return lambda problem: scale(problem) / samples(problem)
+
+
 def mean_loss(likelihood: Likelihood) -> nn.Module:
-    """The torch loss of a likelihood with ``reduction='mean'``."""
+    """The torch loss of a likelihood with ``reduction='mean'``; classes are where those say."""
     return _loss(likelihood, "mean")
 
 
 def sum_loss(likelihood: Likelihood) -> nn.Module:
-    """The torch loss of a likelihood with ``reduction='sum'``."""
+    """The torch loss of a likelihood with ``reduction='sum'``; classes are where those say."""
     return _loss(likelihood, "sum")
 
 
@@ -88,7 +97,7 @@ def of_loss(loss: Callable[[Likelihood], nn.Module]) -> Scale:
 
 def _loss(likelihood: Likelihood, reduction: str) -> nn.Module:
     if isinstance(likelihood, Categorical):
-        return nn.CrossEntropyLoss(ignore_index=likelihood.ignore_index, reduction=reduction)
+        return _CrossEntropyLoss(likelihood, reduction)
     for kind, loss in _LOSSES.items():
         if isinstance(likelihood, kind):
             return loss(reduction=reduction)
@@ -96,6 +105,26 @@ def _loss(likelihood: Likelihood, reduction: str) -> nn.Module:
         f"likelihood: {likelihood!r} has no torch loss known here; write the scale as a function "
         "of the problem."
     )
+
+
+class _CrossEntropyLoss(nn.CrossEntropyLoss):
+    """With the classes on the axis that the likelihood has them on; torch's own is always 1.
+
+    Of [N, T, C] with T = C torch's would be another loss, and say nothing.
+    """
+
+    def __init__(self, likelihood: Categorical, reduction: str) -> None:
+        super().__init__(ignore_index=likelihood.ignore_index, reduction=reduction)
+        self.likelihood = likelihood
+
+    def forward(self, f: Tensor, y: Tensor) -> Tensor:
+        """The loss of outputs f and class numbers y."""
+        return super().forward(f.movedim(self.likelihood.class_axis, 1), y)
+
+
+@likelihood_of.register
+def _(loss: _CrossEntropyLoss) -> Likelihood:
+    return loss.likelihood
 
 
 _LOSSES: dict[type, Callable[..., nn.Module]] = {

@@ -10,6 +10,7 @@ from ekfac_ref.conformance.adapter.conventions import (
     Bias,
     Layout,
     Scale,
+    averaged,
     bias_behind,
     bias_first,
     bias_last,
@@ -36,6 +37,7 @@ _SCALE: tuple[tuple[str, Scale], ...] = (
     ("scale=samples", samples),
     ("scale=of_loss(mean_loss)", of_loss(mean_loss)),
     ("scale=of_loss(sum_loss)", of_loss(sum_loss)),
+    ("scale=averaged(of_loss(sum_loss))", averaged(of_loss(sum_loss))),
 )
 
 
