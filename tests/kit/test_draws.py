@@ -23,7 +23,7 @@ from ekfac_ref.conformance.problems.draw import (
     of_one_family,
     problems_for,
 )
-from ekfac_ref.conformance.problems.families import vectors, words
+from ekfac_ref.conformance.problems.families.rows import vectors, words
 from ekfac_ref.conformance.problems.source import script
 from ekfac_ref.conformance.run.examiner import Here
 from ekfac_ref.conformance.run.profile import Profile

@@ -7,11 +7,15 @@ from hypothesis import HealthCheck, reject, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ekfac_ref.conformance.problems import families as nets
-from ekfac_ref.conformance.problems import image_families as images
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.choices import Draw, DrawInteger, by_hypothesis, by_seed
-from ekfac_ref.conformance.problems.families import Family
+from ekfac_ref.conformance.problems.families import rows
+from ekfac_ref.conformance.problems.families.catalogue import (
+    FAMILIES,
+    KINDS,
+    OF_POSITIONS,
+    Family,
+)
 from ekfac_ref.conformance.problems.strategies import Drawn, network_with_data
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import find_layers
@@ -91,28 +95,15 @@ def _drop_biases(model: nn.Module) -> None:
             module.register_parameter("bias", None)
 
 
-# The layers that each family is there for; the others have Linear ones alone.
-_KINDS: dict[Family, set[str]] = {
-    images.convolutions: {"Conv1d", "Conv2d", "Conv3d"},
-    images.same: {"Conv1d", "Conv2d", "Conv3d"},
-    images.wrapped: {"Conv1d", "Conv2d", "Conv3d"},
-    images.transposed: {"ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"},
-    nets.pairs: {"Bilinear"},
-    nets.words: {"Embedding"},
-}
-
-
 def families_for(abilities: Abilities) -> tuple[Family, ...]:
     """The families with the layers that they are there for among the subject's."""
     names = {kind.__name__ for kind in abilities.layers}
-    left_out = {nets.masked_tokens} if not abilities.masks else set()
-    if not abilities.positions:
-        left_out |= {nets.tokens, nets.tagger, nets.mixing_tagger, nets.masked_tokens}
-        left_out |= {images.convolutions, images.same, images.wrapped, images.transposed}
+    left_out: set[Family] = {rows.masked_tokens} if not abilities.masks else set()
+    left_out |= set() if abilities.positions else set(OF_POSITIONS)
     kept = tuple(
         family
-        for family in nets.FAMILIES
-        if family not in left_out and _KINDS.get(family, {"Linear"}) & names
+        for family in FAMILIES
+        if family not in left_out and KINDS.get(family, {"Linear"}) & names
     )
     if not kept:
         raise ProblemError(

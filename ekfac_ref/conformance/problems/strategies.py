@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.conformance.problems import data
 from ekfac_ref.conformance.problems.choices import BOTH, Draw, DrawInteger, by_hypothesis
-from ekfac_ref.conformance.problems.families import FAMILIES, TAGGERS, Family
+from ekfac_ref.conformance.problems.families.catalogue import FAMILIES, TAGGERS, Family
 from ekfac_ref.conformance.problems.networks import ClassesFirst, Network
 from ekfac_ref.question.columns import Exact, Fisher
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
