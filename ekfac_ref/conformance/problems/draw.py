@@ -1,7 +1,7 @@
 """The problems of one run: drawn by a seed, over what a subject says that it can do."""
 
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import islice, zip_longest
 
 from hypothesis import HealthCheck, reject, settings
 from hypothesis import strategies as st
@@ -9,6 +9,10 @@ from torch import nn
 
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.choices import Draw, DrawInteger, by_hypothesis, by_seed
+from ekfac_ref.conformance.problems.designed.plan import (
+    with_one_feature,
+    with_two_features,
+)
 from ekfac_ref.conformance.problems.families import rows
 from ekfac_ref.conformance.problems.families.catalogue import (
     FAMILIES,
@@ -52,16 +56,22 @@ def _problem_within(
 def draw_problems(abilities: Abilities, count: int, seed: int) -> list[Problem]:
     """``count`` problems that a subject with these abilities must answer.
 
+    First those with one thing special about them at a time (``designed/plan.py``), as far as the
+    count goes; of what is left, every third is one with two such things, and the others are
+    mixtures, for which the families of networks take turns.
+
     They depend on the seed, the abilities and the version of the kit alone: not on what else is
     imported, nor on the versions of the libraries; on the processor, only in the rounding of the
-    few numbers that take arithmetic (``digest`` is of no digit that this reaches). The families of
-    networks take turns.
+    few numbers that take arithmetic (``digest`` is of no digit that this reaches).
     """
     families = families_for(abilities)
-    each = -(-count // len(families))
+    designed = with_one_feature(abilities, seed)[:count]
+    left = count - len(designed)
+    two = list(islice(with_two_features(abilities, seed), left // 3))
+    each = -(-(left - len(two)) // len(families))
     by_family = [of_one_family(abilities, family, each, seed) for family in families]
-    in_turn = [p for turn in zip_longest(*by_family) for p in turn if p is not None]
-    return in_turn[:count]
+    mixed = [p for turn in zip_longest(*by_family) for p in turn if p is not None]
+    return [*designed, *two, *mixed[: left - len(two)]]
 
 
 def of_one_family(abilities: Abilities, family: Family, count: int, seed: int) -> list[Problem]:
