@@ -173,6 +173,17 @@ class TwoNames(nn.Module):
         return self.alias(x)
 
 
+class Gain(nn.Module):
+    """Multiplies everything by one number, which is trained: a parameter that no layer has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gain
+
+
 class ScaledLinear(nn.Linear):
     """A Linear with a forward of its own: its outputs are multiplied by 3/2."""
 

@@ -12,13 +12,14 @@ from ekfac_ref.conformance.problems.facts import ANY_CONVOLUTION
 from ekfac_ref.conformance.problems.features import TRANSPOSED_KINDS
 
 Shape = tuple[int, ...]
-# By the number of axes: kernels, output positions, more of them than weights; a transposed
-# convolution's input positions.
-_KERNELS = {1: ((2,), (3,)), 2: ((2, 2), (1, 3), (3, 1)), 3: ((2, 1, 2), (1, 2, 2))}
-_OUTPUTS: dict[int, Shape] = {1: (3,), 2: (2, 2), 3: (1, 2, 2)}
+# By the number of axes: kernels, output positions, more of those than weights; kernels and input
+# positions of a transposed convolution, and how many output positions it has at the least.
+_KERNELS = {1: ((2,), (3,)), 2: ((2, 2), (1, 3)), 3: ((2, 1, 2), (1, 2, 2))}
+_OUTPUTS = {1: ((3,), (2,)), 2: ((2, 2), (1, 2)), 3: ((1, 1, 2), (1, 2, 2))}
 _MANY: dict[int, Shape] = {1: (5,), 2: (3, 2), 3: (1, 3, 2)}
+_TRANSPOSED_KERNELS = {1: ((2,), (3,)), 2: ((2, 2), (1, 2)), 3: ((2, 1, 2), (1, 1, 2))}
 _INPUTS: dict[int, Shape] = {1: (2,), 2: (1, 2), 3: (1, 1, 2)}
-_LEAST: dict[int, Shape] = {1: (2,), 2: (1, 2), 3: (1, 1, 2)}  # outputs of that one
+_LEAST: dict[int, Shape] = {1: (2,), 2: (1, 2), 3: (1, 1, 2)}
 
 
 def small_linear(design: Design, draw: Draw, square: bool = False) -> nn.Linear:
@@ -61,16 +62,17 @@ def small_convolution(
         "padding": design.padding,
     }
     if not isinstance(design.padding, str):
-        options["padding"] = _per_axis(draw, axes, design.padding, 0)
+        padding = _per_axis(draw, axes, design.padding, 0)
+        # Where the kernel is 1 wide, padding makes many positions of nothing but the bias.
+        options["padding"] = tuple(p * (k > 1) for p, k in zip(padding, kernel, strict=True))
     if not transposed:
         options["padding_mode"] = draw(design.mode)
     if design.output_padding:
         options["output_padding"] = (*[0] * (axes - 1), design.output_padding)
     channels = (groups * i, groups * (i if square else o))
     layer = _of(design, design.kind)(*channels, kernel, groups=groups, bias=design.bias, **options)
-    size = _INPUTS[axes] if transposed else (_MANY if design.many else _OUTPUTS)[axes]
-    if not design.positions:
-        size = (1,) * axes
+    size = _INPUTS[axes] if transposed else _MANY[axes] if design.many else draw(_OUTPUTS[axes])
+    size = size if design.positions else (1,) * axes
     if transposed:
         size = tuple(
             max(n, 2 * p + least - d * (k - 1))
@@ -97,7 +99,10 @@ def _kernel(design: Design, draw: Draw, axes: int) -> Shape:
     if design.kind in TRANSPOSED_KINDS and not design.positions:
         return (1,) * axes
     extent = 2 if design.many else design.extent
-    return draw(_KERNELS[axes]) if extent is None else (*[1] * (axes - 1), extent)
+    if extent is not None:
+        return (*[1] * (axes - 1), extent)
+    kernels = _TRANSPOSED_KERNELS if design.kind in TRANSPOSED_KINDS else _KERNELS
+    return draw(kernels[axes])
 
 
 def _per_axis(draw: Draw, axes: int, last: Shape, none: int) -> Shape:
@@ -110,10 +115,11 @@ def _input_size(layer: Any, outputs: Shape, draw: Draw) -> Shape:
     """What it takes for so many outputs, and a remainder where the stride leaves one over."""
     if layer.padding == "same":
         return outputs
+    reflects = layer.padding_mode == "reflect"  # and gives one pixel less than it has
     by_axis = zip(
         outputs, layer.kernel_size, layer.stride, layer.dilation, layer.padding, strict=True
     )
     return tuple(
-        max(1 + p, d * (k - 1) + 1 + (n - 1) * s - 2 * p + draw(range(s)))
+        max(1, p + reflects * (p > 0), d * (k - 1) + 1 + (n - 1) * s - 2 * p + draw(range(s)))
         for n, k, s, d, p in by_axis
     )

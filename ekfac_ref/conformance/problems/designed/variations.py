@@ -13,7 +13,7 @@ from ekfac_ref.conformance.problems.designed import wirings
 from ekfac_ref.conformance.problems.designed.design import Channels, Design, ungrouped
 from ekfac_ref.conformance.problems.facts import ANY_CONVOLUTION
 from ekfac_ref.conformance.problems.features import CONVOLUTION_KINDS, FEATURES
-from ekfac_ref.conformance.problems.networks import ScaledConv2d, ScaledLinear
+from ekfac_ref.conformance.problems.networks import Gain, ScaledConv2d, ScaledLinear
 from ekfac_ref.model.layer_kinds import OP_OF
 from ekfac_ref.question.columns import Empirical, Exact
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Poisson
@@ -37,7 +37,7 @@ def _in_place(channels: int, axes: int) -> nn.Module:
 
 
 def _with_parameter(channels: int, axes: int) -> nn.Module:
-    return nn.PReLU()
+    return nn.Sequential(Gain(), nn.Tanh())
 
 
 def _dropped(channels: int, axes: int) -> nn.Module:
@@ -135,7 +135,7 @@ _OF_LAYERS = (
     _one("groups", channels=_grouped),
     _one("depthwise", channels=_depthwise),
     _one("stride", _positions, stride=(2, 3)),
-    _one("dilation", _positions, dilation=(2, 3)),
+    _one("dilation", _positions, dilation=(2,)),
     _one("padding", _positions, padding=(1,)),
     _one("padding same, even", _positions, padding="same", extent=3, stride=(1,)),
     _one("padding same, odd", _positions, padding="same", extent=2, stride=(1,)),
@@ -171,7 +171,8 @@ _OF_WIRING = (
     _one("tied weight", _sharing, _SQUARE, wiring=wirings.tied, stride=(1,)),
     _one(
         "one module, two names",
-        kinds=(*_SQUARE, *_LOOKUP),
+        lambda can: can.shared_weights,
+        (*_SQUARE, *_LOOKUP),
         wiring=wirings.under_two_names,
     ),
     _one("in-place activation", activation=_in_place),
