@@ -128,7 +128,7 @@ class _Watch(TorchFunctionMode):
         self._inputs: list[tuple[Tensor, int]] = []
 
     def end(self) -> None:
-        """The batch ends."""
+        """The batch ends: which of its inputs have been changed?"""
         self.overwritten |= any(x._version > version for x, version in self._inputs)
 
     def see(self, layer: nn.Module, given: tuple[Tensor, ...], y: Tensor) -> None:

@@ -19,39 +19,42 @@ from ekfac_ref.conformance.problems.designed.wirings import alone
 from ekfac_ref.conformance.problems.features import FEATURES, features
 from ekfac_ref.question.problem import Problem
 
-TIMES = 2  # so often a feature is drawn, at the least
+AT_LEAST = 2  # so often a feature is drawn, at the least
 PAIR_TRIES = 200  # for two features that go together, before there counts as being no pair
-Kind = type[nn.Module]
-_Chosen = tuple[Kind, list[Variation]]
+_Kind = type[nn.Module]
+Chosen = tuple[_Kind, list[Variation]]  # a kind of layer, and what is not plain about it
 # Two at once that come before others.
-_FIRST_PAIRS = (
+FIRST_PAIRS = (
     *(("outputs at positions", "Gaussian"), ("outputs at positions", "Bernoulli")),
     *(("class axis", "ignored labels"), ("mask", "several batches")),
 )
 
 
-def declared_kinds(abilities: Abilities) -> tuple[Kind, ...]:
+def declared_kinds(abilities: Abilities) -> tuple[_Kind, ...]:
     """The kinds of layers that a subject says it can do."""
     return tuple(kind for kind in EVERY if issubclass(kind, abilities.layers))
 
 
-def with_one_feature(abilities: Abilities, seed: int) -> list[Problem]:
-    """Plain cases of all kinds of layers, then problems with one feature more than those.
+def in_order(abilities: Abilities, seed: int) -> list[Chosen]:
+    """Plain cases of all kinds of layers, then one feature more than those at a time.
 
-    A feature of a kind of layer comes with every kind that can have it, and at least TIMES; one of
-    the question or the wiring comes TIMES, with other kinds under other seeds. All features come
+    A feature of a kind of layer comes with every kind that can have it, and at least AT_LEAST
+    times; one of the question comes as often, with other kinds under other seeds. All features come
     once before any comes again.
     """
-    kinds = declared_kinds(abilities)
-    of_features = []
+    of_features: list[list[Chosen]] = []
     for number, (name, able) in enumerate(_able(abilities).items()):
-        turns = max(TIMES, len(able) if FEATURES[name].kinds else 0)
-        of_features.append([able[(seed + number + turn) % len(able)] for turn in range(turns)])
-    plain: list[_Chosen] = [(kind, []) for kind in kinds]
-    rounds = [(one[0], [one[1]]) for one in chain(*zip_longest(*of_features)) if one is not None]
+        times = max(AT_LEAST, len(able) if FEATURES[name].kinds else 0)
+        of_features.append([able[(seed + number + time) % len(able)] for time in range(times)])
+    plain: list[Chosen] = [(kind, []) for kind in declared_kinds(abilities)]
+    return [*plain, *(one for one in chain(*zip_longest(*of_features)) if one is not None)]
+
+
+def with_one_feature(abilities: Abilities, seed: int) -> list[Problem]:
+    """The problems of ``in_order``, their sizes and numbers by the seed."""
     return [
-        _problem(by_seed(f"designed {seed} {number}"), abilities, kind, variations)
-        for number, (kind, variations) in enumerate([*plain, *rounds])
+        _problem(by_seed(f"designed {seed} {number}"), abilities, *chosen)
+        for number, chosen in enumerate(in_order(abilities, seed))
     ]
 
 
@@ -63,51 +66,45 @@ def with_two_features(abilities: Abilities, seed: int) -> Iterator[Problem]:
             draw = by_seed(f"of two {seed} {number}")
             yield _problem(draw, abilities, draw(kinds), [variation])
     able = _able(abilities)
-    for number, names in enumerate(_FIRST_PAIRS):
-        pair = _pair(
-            by_seed(f"first pairs {seed} {number}"), abilities, [able.get(n, []) for n in names]
-        )
-        if pair is not None:
-            yield pair
     every = [one for of_feature in able.values() for one in of_feature]
+    for number, (one, other) in enumerate(FIRST_PAIRS):
+        draw = by_seed(f"first pairs {seed} {number}")
+        first = _pair(draw, abilities, able.get(one, []), able.get(other, []))
+        if first is not None:
+            yield first
     for number in count():
-        pair = _pair(by_seed(f"pairs {seed} {number}"), abilities, [every, every])
+        pair = _pair(by_seed(f"pairs {seed} {number}"), abilities, every, every)
         if pair is None:
             return
         yield pair
 
 
 def any_design(draw: Draw, abilities: Abilities) -> Problem:
-    """A problem with one feature or none: for who looks for a small one."""
-    chosen: list[_Chosen] = [(kind, []) for kind in declared_kinds(abilities)]
+    """A problem with one feature more than the plain case, or with none."""
+    chosen: list[Chosen] = [(kind, []) for kind in declared_kinds(abilities)]
     for of_feature in _able(abilities).values():
-        chosen += [(kind, [variation]) for kind, variation in of_feature]
-    kind, variations = draw(chosen)
-    return _problem(draw, abilities, kind, variations)
+        chosen += of_feature
+    return _problem(draw, abilities, *draw(chosen))
 
 
-def _able(abilities: Abilities) -> dict[str, list[tuple[Kind, Variation]]]:
+def _able(abilities: Abilities) -> dict[str, list[Chosen]]:
     """{feature: the kinds that it can be drawn with, and how}, of those beyond the plain case."""
     kinds = declared_kinds(abilities)
-    found: dict[str, list[tuple[Kind, Variation]]] = {}
+    found: dict[str, list[Chosen]] = {}
     for variation in VARIATIONS:
-        if not variation.needs(abilities):
-            continue
-        for kind in variation.kinds:
+        for kind in variation.kinds if variation.needs(abilities) else ():
             plain = plain_design(kind, abilities, alone)
             if kind in kinds and variation.of(plain) != plain:
-                found.setdefault(variation.features[0], []).append((kind, variation))
+                found.setdefault(variation.features[0], []).append((kind, [variation]))
     return found
 
 
 def _pair(
-    draw: Draw, abilities: Abilities, options: Sequence[list[tuple[Kind, Variation]]]
+    draw: Draw, abilities: Abilities, some: Sequence[Chosen], others: Sequence[Chosen]
 ) -> Problem | None:
-    """A problem with a feature of each of the two lists; None if no two go together."""
-    if not all(options):
-        return None
-    for _ in range(PAIR_TRIES):
-        (kind, one), (other_kind, other) = draw(options[0]), draw(options[1])
+    """A problem with a feature of some and one of others; None if no two go together."""
+    for _ in range(PAIR_TRIES if some and others else 0):
+        (kind, [one]), (other_kind, [other]) = draw(some), draw(others)
         if kind is other_kind and one.goes_with(other):
             problem = _problem(draw, abilities, kind, [one, other])
             if {*one.features, *other.features} <= set(features(problem)):
@@ -116,7 +113,7 @@ def _pair(
 
 
 def _problem(
-    draw: Draw, abilities: Abilities, kind: Kind, variations: Sequence[Variation]
+    draw: Draw, abilities: Abilities, kind: _Kind, variations: Sequence[Variation]
 ) -> Problem:
     design = plain_design(kind, abilities, alone)
     for variation in variations:

@@ -1,5 +1,6 @@
 """A layer of small sizes, other ones on every axis, and the shape of one sample's input to it."""
 
+import warnings
 from math import prod
 from typing import Any
 
@@ -73,7 +74,7 @@ def small_convolution(
     layer = _of(design, design.kind)(*channels, kernel, groups=groups, bias=design.bias, **options)
     size = _INPUTS[axes] if transposed else _MANY[axes] if design.many else draw(_OUTPUTS[axes])
     size = size if design.positions else (1,) * axes
-    if transposed:
+    if transposed and design.positions:
         size = tuple(
             max(n, 2 * p + least - d * (k - 1))
             for n, p, d, k, least in zip(
@@ -87,7 +88,8 @@ def small_convolution(
 
 def flat_outputs(layer: nn.Module, shape: Shape) -> int:
     """How many numbers come out of the layer for one sample of this shape."""
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that odd padding takes a copy
         return prod(layer(torch.zeros(1, *shape)).shape)
 
 

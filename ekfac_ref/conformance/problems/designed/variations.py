@@ -9,7 +9,7 @@ from torch import nn
 
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.choices import Draw
-from ekfac_ref.conformance.problems.designed import wirings
+from ekfac_ref.conformance.problems.designed import row_wirings, wirings
 from ekfac_ref.conformance.problems.designed.design import Channels, Design, ungrouped
 from ekfac_ref.conformance.problems.facts import ANY_CONVOLUTION
 from ekfac_ref.conformance.problems.features import CONVOLUTION_KINDS, FEATURES
@@ -143,28 +143,30 @@ _OF_LAYERS = (
     _one("padding by reflection", _positions, padding=(1,), mode=("reflect",)),
     _one("output padding", _positions, stride=(2, 3), output_padding=1),
     _one("padding_idx", padding_idx=0),
-    _one("positions of a Linear, one axis", _positions, wiring=wirings.on_tokens),
-    _one("positions of a Linear, several axes", _positions, wiring=wirings.on_a_grid),
-    _one("positions of an Embedding", _positions, wiring=wirings.on_tokens),
-    _one("more positions than weights", _positions, _LINEAR, wiring=wirings.on_tokens, many=True),
+    _one("positions of a Linear, one axis", _positions, wiring=row_wirings.on_tokens),
+    _one("positions of a Linear, several axes", _positions, wiring=row_wirings.on_a_grid),
+    _one("positions of an Embedding", _positions, wiring=row_wirings.on_tokens),
+    _one(
+        "more positions than weights", _positions, _LINEAR, wiring=row_wirings.on_tokens, many=True
+    ),
     _one(
         "more positions than weights", _positions, CONVOLUTION_KINDS, channels=ungrouped, many=True
     ),
 )
 _OF_WIRING = (
     _one("convolution behind a layer", wiring=wirings.behind_another),
-    _one("tokens as samples", _positions, wiring=wirings.folded),
-    _one("tokens first", _positions, wiring=wirings.tokens_first),
-    _one("self-attention", _positions, wiring=wirings.self_attention),
+    _one("tokens as samples", _positions, wiring=row_wirings.folded),
+    _one("tokens first", _positions, wiring=row_wirings.tokens_first),
+    _one("self-attention", _positions, wiring=row_wirings.self_attention),
     _one(
         "MultiheadAttention",
         lambda can: can.positions and can.bias,  # its text would have one
-        wiring=wirings.around_attention,
+        wiring=row_wirings.around_attention,
     ),
-    _one("weight used beside its module", _sharing, wiring=wirings.used_beside),
-    _one("one input for all samples", wiring=wirings.plus_a_constant),
-    _one("several inputs", kinds=_LINEAR, wiring=wirings.two_branches),
-    _one("input changed in place", wiring=wirings.overwritten),
+    _one("weight used beside its module", _sharing, wiring=row_wirings.used_beside),
+    _one("one input for all samples", wiring=row_wirings.plus_a_constant),
+    _one("several inputs", kinds=_LINEAR, wiring=row_wirings.two_branches),
+    _one("input changed in place", wiring=row_wirings.overwritten),
     _one("subclass of a layer", kinds=_LINEAR, subclass=ScaledLinear),
     _one("subclass of a layer", kinds=(nn.Conv2d,), subclass=ScaledConv2d),
     _one("called twice", _sharing, _SQUARE, wiring=wirings.called_twice, stride=(1,)),
@@ -183,13 +185,15 @@ _OF_WIRING = (
     _one("some layers only", wiring=wirings.with_a_layer_unasked),
 )
 _OF_QUESTIONS = (
-    _one("mask", _masks, wiring=wirings.masked),
-    _one("outputs at positions", _positions, (*_LINEAR, *_LOOKUP), wiring=wirings.labelled_tokens),
+    _one("mask", _masks, wiring=row_wirings.masked),
+    _one(
+        "outputs at positions", _positions, (*_LINEAR, *_LOOKUP), wiring=row_wirings.labelled_tokens
+    ),
     _one(
         "class axis",
         _classes_at_positions,
         tuple(kind for kind in EVERY if kind is not nn.Bilinear),
-        wiring=wirings.classes_second,
+        wiring=row_wirings.classes_second,
         likelihood=Categorical(class_axis=1),
     ),
     _one("ignored labels", lambda can: Categorical in can.likelihoods, ignored=True),
@@ -211,7 +215,7 @@ VARIATIONS = (*_OF_LAYERS, *_OF_WIRING, *_OF_QUESTIONS)
 OF_TWO = (
     Variation(
         ("mask", "called twice"),
-        {"wiring": wirings.masked_and_called_twice},
+        {"wiring": row_wirings.masked_and_called_twice},
         _LINEAR,
         lambda can: _masks(can) and can.shared_weights,
     ),
