@@ -57,21 +57,25 @@ def draw_problems(abilities: Abilities, count: int, seed: int) -> list[Problem]:
     """``count`` problems that a subject with these abilities must answer.
 
     First those with one thing special about them at a time (``designed/plan.py``), as far as the
-    count goes; of what is left, every third is one with two such things, and the others are
-    mixtures, for which the families of networks take turns.
+    count goes; of what is left, a third has two such things, and the others are mixtures.
 
     They depend on the seed, the abilities and the version of the kit alone: not on what else is
     imported, nor on the versions of the libraries; on the processor, only in the rounding of the
     few numbers that take arithmetic (``digest`` is of no digit that this reaches).
     """
-    families = families_for(abilities)
     designed = with_one_feature(abilities, seed)[:count]
     left = count - len(designed)
     two = list(islice(with_two_features(abilities, seed), left // 3))
-    each = -(-(left - len(two)) // len(families))
+    return [*designed, *two, *mixtures(abilities, left - len(two), seed)]
+
+
+def mixtures(abilities: Abilities, count: int, seed: int) -> list[Problem]:
+    """``count`` problems with many things special about them; families of networks take turns."""
+    families = families_for(abilities)
+    each = -(-count // len(families))
     by_family = [of_one_family(abilities, family, each, seed) for family in families]
-    mixed = [p for turn in zip_longest(*by_family) for p in turn if p is not None]
-    return [*designed, *two, *mixed[: left - len(two)]]
+    in_turn = [p for turn in zip_longest(*by_family) for p in turn if p is not None]
+    return in_turn[:count]
 
 
 def of_one_family(abilities: Abilities, family: Family, count: int, seed: int) -> list[Problem]:

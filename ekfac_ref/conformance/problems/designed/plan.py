@@ -79,14 +79,6 @@ def with_two_features(abilities: Abilities, seed: int) -> Iterator[Problem]:
         yield pair
 
 
-def any_design(draw: Draw, abilities: Abilities) -> Problem:
-    """A problem with one feature more than the plain case, or with none."""
-    chosen: list[Chosen] = [(kind, []) for kind in declared_kinds(abilities)]
-    for of_feature in _able(abilities).values():
-        chosen += of_feature
-    return _problem(draw, abilities, *draw(chosen))
-
-
 def _able(abilities: Abilities) -> dict[str, list[Chosen]]:
     """{feature: the kinds that it can be drawn with, and how}, of those beyond the plain case."""
     kinds = declared_kinds(abilities)
