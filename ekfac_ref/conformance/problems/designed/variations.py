@@ -185,9 +185,20 @@ _OF_WIRING = (
     _one("some layers only", wiring=wirings.with_a_layer_unasked),
 )
 _OF_QUESTIONS = (
+    _one("exact Fisher", lambda can: Exact in can.fishers, fisher=Exact()),
+    _one("empirical Fisher", lambda can: Empirical in can.fishers, fisher=Empirical()),
+    _one("expand", lambda can: Expand in can.sharings, sharing=Expand()),
+    _one("reduce", lambda can: Reduce in can.sharings, sharing=Reduce()),
+    *map(_of_likelihood, (Gaussian, Categorical, Bernoulli, Poisson)),
+    _one("several batches", sizes=((3, 3), (2, 2, 2))),
+    _one("uneven batches", sizes=((3, 1, 2), (2, 4), (1, 3, 1))),
+    *map(_of_dtype, (torch.float64, torch.float32, torch.bfloat16)),
     _one("mask", _masks, wiring=row_wirings.masked),
     _one(
-        "outputs at positions", _positions, (*_LINEAR, *_LOOKUP), wiring=row_wirings.labelled_tokens
+        "outputs at positions",
+        _positions,
+        (*_LINEAR, *_LOOKUP),
+        wiring=row_wirings.labelled_tokens,
     ),
     _one(
         "class axis",
@@ -197,20 +208,12 @@ _OF_QUESTIONS = (
         likelihood=Categorical(class_axis=1),
     ),
     _one("ignored labels", lambda can: Categorical in can.likelihoods, ignored=True),
-    _one("saturated", _decided, saturated=True, activation=_none),
     _one("one sample", sizes=((1,),)),
-    _one("several batches", sizes=((3, 3), (2, 2, 2))),
-    _one("uneven batches", sizes=((3, 1, 2), (2, 4), (1, 3, 1))),
     _one("fewer rows than inputs", sizes=((2,),), channels=_wide),
-    *map(_of_likelihood, (Gaussian, Categorical, Bernoulli, Poisson)),
-    _one("exact Fisher", lambda can: Exact in can.fishers, fisher=Exact()),
-    _one("empirical Fisher", lambda can: Empirical in can.fishers, fisher=Empirical()),
-    _one("expand", lambda can: Expand in can.sharings, sharing=Expand()),
-    _one("reduce", lambda can: Reduce in can.sharings, sharing=Reduce()),
-    *map(_of_dtype, (torch.float64, torch.float32, torch.bfloat16)),
+    _one("saturated", _decided, saturated=True, activation=_none),
 )
 # Those with one thing special about them, in the order in which they are drawn.
-VARIATIONS = (*_OF_LAYERS, *_OF_WIRING, *_OF_QUESTIONS)
+VARIATIONS = (*_OF_QUESTIONS, *_OF_LAYERS, *_OF_WIRING)
 # Two at once that no two of these make, since both are about the wiring.
 OF_TWO = (
     Variation(
