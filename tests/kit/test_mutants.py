@@ -35,7 +35,7 @@ def every(mutants: list[Mutant]) -> pytest.MarkDecorator:
 
 @cache
 def drawn() -> list[Problem]:
-    """For all mutants the ones of a run; mixtures, which come last there, show most and are first."""
+    """Those of a run, for all mutants; its mixtures, which show most, stand last there."""
     return draw_problems(Abilities(), DRAWN, seed=0)[::-1]
 
 
