@@ -1,4 +1,4 @@
-"""The drawn problems reach the corners of the algebra; what is never drawn is never judged."""
+"""The mixtures reach the corners of the algebra, which designed problems keep away from."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.problems.abilities import Abilities
-from ekfac_ref.conformance.problems.draw import draw_problems
+from ekfac_ref.conformance.problems.draw import mixtures
 from ekfac_ref.conformance.truth import eigengaps, oracle
 from ekfac_ref.conformance.truth.observation import Observation, observe
 from ekfac_ref.model.forward import call
@@ -93,7 +93,7 @@ def corners(seen: Observation) -> Iterator[str]:
 def test_every_corner_is_reached() -> None:
     reached: Counter[str] = Counter()
     for seed in range(SETS):
-        for problem in draw_problems(Abilities(), PROBLEMS, seed):
+        for problem in mixtures(Abilities(), PROBLEMS, seed):
             reached.update(corners_of(problem))
             layers = [
                 seen for groups in observe(problem, rounding=False).values() for seen in groups

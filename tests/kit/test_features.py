@@ -34,6 +34,12 @@ def under_two_names() -> nn.Module:
     return nn.Sequential(layer, nn.Tanh(), layer)
 
 
+def frozen(*names: str, model: nn.Module) -> nn.Module:
+    for name in names:
+        model.get_parameter(name).requires_grad_(False)
+    return model
+
+
 LAYERS = {
     "no bias": (conv(bias=False), IMAGE),
     "groups": (conv(groups=2), IMAGE),
@@ -64,6 +70,33 @@ LAYERS = {
     "one module, two names": (under_two_names(), (2, 3)),
     "in-place activation": (nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True)), (2, 3)),
     "outputs at positions": (nn.Linear(3, 2), (2, 4, 3)),
+    "frozen bias": (frozen("0.bias", model=conv()), IMAGE),
+    "padding by reflection": (conv(padding=1, padding_mode="reflect"), IMAGE),
+    "more positions than weights": (nn.Linear(2, 2), (2, 4, 2)),
+    "convolution behind a layer": (
+        nn.Sequential(nn.Conv2d(4, 2, 1), nn.Conv2d(2, 2, 1), nn.Flatten()),
+        IMAGE,
+    ),
+    "tokens as samples": (networks.Folded(nn.Linear(3, 2)), (2, 4, 3)),
+    "tokens first": (networks.TokensFirst(nn.Linear(3, 2)), (2, 4, 3)),
+    "self-attention": (networks.SelfAttention(*(nn.Linear(3, 3) for _ in range(4))), (2, 4, 3)),
+    "weight used beside its module": (networks.UsedBeside(nn.Linear(3, 3)), (2, 3)),
+    "one input for all samples": (
+        networks.PlusConstant(nn.Linear(3, 2), nn.Linear(4, 2)),
+        (2, 3),
+    ),
+    "input changed in place": (
+        nn.Sequential(nn.Linear(3, 3), networks.ChangesItsInput(nn.Linear(3, 3))),
+        (2, 3),
+    ),
+    "subclass of a layer": (networks.ScaledLinear(3, 2), (2, 3)),
+    "frozen layer": (
+        frozen("1.weight", model=nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))),
+        (2, 3),
+    ),
+    "parameters of no layer": (nn.Sequential(nn.Linear(3, 2), nn.PReLU()), (2, 3)),
+    "BatchNorm": (nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), (2, 3)),
+    "dropout": (nn.Sequential(nn.Linear(3, 2), nn.Dropout()), (2, 3)),
     "one sample": (nn.Linear(3, 2), (1, 3)),
     "fewer rows than inputs": (nn.Linear(3, 2), (2, 3)),
 }
@@ -105,9 +138,39 @@ def test_of_the_question() -> None:
     )
     assert set(features(asked)) == {
         *("Linear", "no bias", "positions of a Linear, one axis", "some layers only", "mask"),
+        "several batches",
         *("outputs at positions", "class axis", "ignored labels", "saturated", "uneven batches"),
         *("Categorical", "empirical Fisher", "reduce", "float64"),
     }
+
+
+def test_several_inputs_are_seen_and_a_mask_is_none() -> None:
+    x = torch.ones(2, 3)
+    two = networks.TwoBranches(nn.Linear(3, 2), nn.Linear(3, 2))
+    one = networks.MaskedMean(nn.Linear(3, 2), nn.Identity())
+    for model, inputs, several in (
+        (two, (x, x), True),
+        (one, {"x": x[:, None], "mask": torch.ones(2, 1, dtype=torch.bool)}, False),
+    ):
+        asked = ek.Problem(model, [(inputs, torch.zeros(2, 2))], ek.Gaussian())
+        assert ("several inputs" in features(asked)) == several
+
+
+def test_attention_of_torch_is_seen_where_its_own_layers_are_not_asked_about() -> None:
+    attention = networks.Attending(nn.MultiheadAttention(3, 1, batch_first=True))
+    asked = problem(nn.Sequential(nn.Linear(3, 3), attention), 2, 4, 3, layers=("0",))
+    assert {"MultiheadAttention", "parameters of no layer"} <= set(features(asked))
+
+
+def test_a_call_with_the_layers_own_output_is_not_behind_another_layer() -> None:
+    twice = networks.CalledTwice(nn.Conv2d(4, 4, 2), nn.Tanh(), nn.Flatten())
+    assert "convolution behind a layer" not in features(problem(twice, *IMAGE))
+
+
+def test_a_tied_module_is_no_use_beside_a_module() -> None:
+    for layers in (None, ("0",)):
+        found = features(problem(tied(), 2, 3, layers=layers))
+        assert "weight used beside its module" not in found
 
 
 def test_only_layers_that_are_asked_about_count() -> None:
@@ -128,5 +191,6 @@ def test_every_feature_has_a_case() -> None:
     told = set(LAYERS) | kinds | OF_A_QUESTION
     told |= {"mask", "class axis", "ignored labels", "saturated", "uneven batches", "Categorical"}
     told |= {"empirical Fisher", "reduce", "float64", "some layers only", "Bernoulli", "Poisson"}
+    told |= {"several batches", "several inputs", "MultiheadAttention"}
     told |= {"bfloat16", "positions of a convolution", "positions of an Embedding", "padding_idx"}
     assert set(FEATURES) == told

@@ -13,6 +13,7 @@ from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
+from ekfac_ref.conformance.run.profile import PROFILES
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.question.problem import Problem
@@ -25,7 +26,7 @@ LANES = {law.name: law.lane for law in LAWS.values()}
 BESIDE = {Lane.SOLVE, Lane.KFAC, Lane.FISHER}  # a mistake there may leave E as it is
 WRONG = [mutant for mutant in MUTANTS.values() if not mutant.proof]
 EQUIVALENT = [mutant for mutant in MUTANTS.values() if mutant.proof]
-DRAWN = 50
+DRAWN = PROFILES["quick"].problems
 
 
 def every(mutants: list[Mutant]) -> pytest.MarkDecorator:
@@ -34,8 +35,8 @@ def every(mutants: list[Mutant]) -> pytest.MarkDecorator:
 
 @cache
 def drawn() -> list[Problem]:
-    """The same for all mutants."""
-    return draw_problems(Abilities(), DRAWN, seed=0)
+    """Those of a run, for all mutants; its mixtures, which show most, stand last there."""
+    return draw_problems(Abilities(), DRAWN, seed=0)[::-1]
 
 
 def test_names_are_unique_and_laws_exist() -> None:

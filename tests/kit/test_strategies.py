@@ -10,7 +10,8 @@ from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.choices import by_seed
 from ekfac_ref.conformance.problems.draw import of_one_family
-from ekfac_ref.conformance.problems.families import FAMILIES, masked_tokens
+from ekfac_ref.conformance.problems.families.catalogue import FAMILIES
+from ekfac_ref.conformance.problems.families.rows import masked_tokens
 from ekfac_ref.conformance.problems.strategies import network_with_data
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.question.columns import Exact

@@ -13,8 +13,8 @@ import ekfac_ref as ek
 from ekfac_ref import conformance as ct
 from ekfac_ref.conformance import adapter
 from ekfac_ref.conformance.adapter import Convention, Eigen, Factors, Matrix, adapted
-from ekfac_ref.conformance.problems import families
 from ekfac_ref.conformance.problems.draw import families_for
+from ekfac_ref.conformance.problems.families import rows as families
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.examples import hooks, notebook, notebook_columns, reference
 

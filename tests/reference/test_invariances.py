@@ -11,7 +11,7 @@ from torch.nn import functional
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.problems import changed as changes
-from ekfac_ref.conformance.problems.families import masked_tokens
+from ekfac_ref.conformance.problems.families.rows import masked_tokens
 from ekfac_ref.conformance.problems.strategies import Drawn, problems
 from ekfac_ref.conformance.truth.observation import observe
 from tests.support import laws

@@ -15,7 +15,7 @@ import ekfac_ref as ek
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems, of_one_family
-from ekfac_ref.conformance.problems.image_families import convolutions
+from ekfac_ref.conformance.problems.families.images import convolutions
 from ekfac_ref.conformance.problems.networks import MaskedMean
 from ekfac_ref.conformance.subjects.definition import Definition, Separate, Shared
 from ekfac_ref.conformance.subjects.subject import Subject

@@ -4,7 +4,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ekfac_ref.conformance.problems.families import pairs, vectors
+from ekfac_ref.conformance.problems.families.rows import pairs, vectors
 from ekfac_ref.conformance.problems.strategies import filler
 from ekfac_ref.question.sharing import Expand, Reduce
 

@@ -112,8 +112,9 @@ OF_ROWS: tuple[Data, ...] = (whitened, orthogonal, whitened) * 3
 
 def saturate(model: nn.Module) -> None:
     """Make the logits 32 times as large: probabilities are 0 or 1 to a digit or to all."""
+    *_, last = (m for m in model.modules() if next(m.parameters(False), None) is not None)
     with torch.no_grad():
-        for parameter in _head(model).parameters():
+        for parameter in last.parameters():
             parameter.mul_(32)
 
 

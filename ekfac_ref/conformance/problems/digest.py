@@ -30,6 +30,8 @@ def digest(problems: Iterable[Problem]) -> str:
         found.update(repr((modules, str(problem.model), choices, masked)).encode())
         for name, parameter in problem.model.named_parameters(remove_duplicate=False):
             found.update(f"{name} {_numbers(parameter)}".encode())
+        for name, buffer in problem.model.named_buffers():
+            found.update(f"{name} {_numbers(buffer)}".encode())
         for batch in problem.batches:
             values, structure = tree_flatten(tuple(batch))
             kinds = [type(v).__name__ for v in values]

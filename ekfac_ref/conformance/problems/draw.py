@@ -1,17 +1,25 @@
 """The problems of one run: drawn by a seed, over what a subject says that it can do."""
 
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import islice, zip_longest
 
 from hypothesis import HealthCheck, reject, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ekfac_ref.conformance.problems import families as nets
-from ekfac_ref.conformance.problems import image_families as images
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.choices import Draw, DrawInteger, by_hypothesis, by_seed
-from ekfac_ref.conformance.problems.families import Family
+from ekfac_ref.conformance.problems.designed.plan import (
+    with_one_feature,
+    with_two_features,
+)
+from ekfac_ref.conformance.problems.families import rows
+from ekfac_ref.conformance.problems.families.catalogue import (
+    FAMILIES,
+    KINDS,
+    OF_POSITIONS,
+    Family,
+)
 from ekfac_ref.conformance.problems.strategies import Drawn, network_with_data
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import find_layers
@@ -48,11 +56,21 @@ def _problem_within(
 def draw_problems(abilities: Abilities, count: int, seed: int) -> list[Problem]:
     """``count`` problems that a subject with these abilities must answer.
 
+    First those with one thing special about them at a time (``designed/plan.py``), as far as the
+    count goes; of what is left, a third has two such things, and the others are mixtures.
+
     They depend on the seed, the abilities and the version of the kit alone: not on what else is
     imported, nor on the versions of the libraries; on the processor, only in the rounding of the
-    few numbers that take arithmetic (``digest`` is of no digit that this reaches). The families of
-    networks take turns.
+    few numbers that take arithmetic (``digest`` is of no digit that this reaches).
     """
+    designed = with_one_feature(abilities, seed)[:count]
+    left = count - len(designed)
+    two = list(islice(with_two_features(abilities, seed), left // 3))
+    return [*designed, *two, *mixtures(abilities, left - len(two), seed)]
+
+
+def mixtures(abilities: Abilities, count: int, seed: int) -> list[Problem]:
+    """``count`` problems with many things special about them; families of networks take turns."""
     families = families_for(abilities)
     each = -(-count // len(families))
     by_family = [of_one_family(abilities, family, each, seed) for family in families]
@@ -91,28 +109,15 @@ def _drop_biases(model: nn.Module) -> None:
             module.register_parameter("bias", None)
 
 
-# The layers that each family is there for; the others have Linear ones alone.
-_KINDS: dict[Family, set[str]] = {
-    images.convolutions: {"Conv1d", "Conv2d", "Conv3d"},
-    images.same: {"Conv1d", "Conv2d", "Conv3d"},
-    images.wrapped: {"Conv1d", "Conv2d", "Conv3d"},
-    images.transposed: {"ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"},
-    nets.pairs: {"Bilinear"},
-    nets.words: {"Embedding"},
-}
-
-
 def families_for(abilities: Abilities) -> tuple[Family, ...]:
     """The families with the layers that they are there for among the subject's."""
     names = {kind.__name__ for kind in abilities.layers}
-    left_out = {nets.masked_tokens} if not abilities.masks else set()
-    if not abilities.positions:
-        left_out |= {nets.tokens, nets.tagger, nets.mixing_tagger, nets.masked_tokens}
-        left_out |= {images.convolutions, images.same, images.wrapped, images.transposed}
+    left_out: set[Family] = {rows.masked_tokens} if not abilities.masks else set()
+    left_out |= set() if abilities.positions else set(OF_POSITIONS)
     kept = tuple(
         family
-        for family in nets.FAMILIES
-        if family not in left_out and _KINDS.get(family, {"Linear"}) & names
+        for family in FAMILIES
+        if family not in left_out and KINDS.get(family, {"Linear"}) & names
     )
     if not kept:
         raise ProblemError(

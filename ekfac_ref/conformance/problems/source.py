@@ -115,6 +115,10 @@ def _model(model: nn.Module, dtype: torch.dtype) -> list[str]:
     for name, parameter in parameters:
         copied = (".copy_(", [_tensor(parameter.detach(), dtype)], ")")
         lines += _laid_out(copied, f"    model.get_parameter({name!r})", indent=4)
+    for name, buffer in model.named_buffers():
+        if buffer.dtype.is_floating_point:  # a norm also counts its batches, for training
+            copied = (".copy_(", [_tensor(buffer, dtype)], ")")
+            lines += _laid_out(copied, f"    model.get_buffer({name!r})", indent=4)
     return lines
 
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.conformance.problems import data
 from ekfac_ref.conformance.problems.choices import BOTH, Draw, DrawInteger, by_hypothesis
-from ekfac_ref.conformance.problems.families import FAMILIES, TAGGERS, Family
+from ekfac_ref.conformance.problems.families.catalogue import FAMILIES, TAGGERS, Family
 from ekfac_ref.conformance.problems.networks import ClassesFirst, Network
 from ekfac_ref.question.columns import Exact, Fisher
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
@@ -84,7 +84,7 @@ def filler(lattice: bool, seed: int, dtype: torch.dtype) -> Callable[..., Tensor
     return fill
 
 
-_SEEDS = range(2**16)
+SEEDS = range(2**16)
 _DTYPES = (torch.float64, torch.float64, torch.float32, torch.bfloat16)
 # Sizes of batches, uneven but for one sample and for one batch; the first is what shrinks to.
 _CUTS = ((1,), (2, 1), (1, 2), (3, 1, 2), (1, 3), (2, 3), (3,), (1, 2, 1), (2, 1, 3), (3, 1))
@@ -106,15 +106,15 @@ def network_with_data(
     N = sum(sizes)
     dtype = draw([d for d in _DTYPES if d in dtypes])
     generic = draw(BOTH)  # shrinks to what can be read
-    fill = filler(not generic, draw(_SEEDS), dtype)
-    model = _with_values(network.model, fill, dtype)
+    fill = filler(not generic, draw(SEEDS), dtype)
+    model = with_drawn_values(network.model, fill, dtype)
     of_classes = isinstance(likelihood, Categorical | Bernoulli)
     saturated = of_classes and draw((False, False, False, True))
     if saturated:
         data.saturate(model)
     like = draw(_data(network, tame=saturated or isinstance(likelihood, Poisson)))
     inputs = _floats(like, network.inputs(N, fill))
-    targets = _targets(likelihood, (N, *network.token_shape), K, fill)
+    targets = drawn_targets(likelihood, (N, *network.token_shape), K, fill)
     # It takes the gradient from all other layers: from masked ones, which are few, it may not.
     of_vectors = not network.token_shape and not network.corners & {"images", "mask"}
     product = of_vectors and N in (4, 6) and draw(BOTH)
@@ -140,7 +140,7 @@ def network_with_data(
     }
     return Drawn(
         nn.Sequential(model, ClassesFirst()).eval() if classes_first else model,
-        _cut(inputs, targets, sizes),
+        in_batches(inputs, targets, sizes),
         likelihood,
         network.mask,
         network.corners | {corner for corner, yes in reached.items() if yes},
@@ -177,7 +177,9 @@ def _likelihoods(K: int, of_positions: bool) -> tuple[Likelihood, ...]:
     return (Categorical(), *others, Categorical(), Poisson())
 
 
-def _with_values(model: nn.Module, fill: Callable[..., Tensor], dtype: torch.dtype) -> nn.Module:
+def with_drawn_values(
+    model: nn.Module, fill: Callable[..., Tensor], dtype: torch.dtype
+) -> nn.Module:
     """Parameters of a size that leaves outputs of order one, so that nothing saturates."""
     model = model.to(dtype)
     with torch.no_grad():
@@ -189,9 +191,10 @@ def _with_values(model: nn.Module, fill: Callable[..., Tensor], dtype: torch.dty
     return model.eval()
 
 
-def _targets(
+def drawn_targets(
     likelihood: Likelihood, shape: tuple[int, ...], K: int, fill: Callable[..., Tensor]
 ) -> Tensor:
+    """Labels that the likelihood takes: class numbers of this shape, or [*shape, K] of numbers."""
     if isinstance(likelihood, Categorical):
         return (fill(*shape).abs() * 2).long() % K
     y = fill(*shape, K)
@@ -200,7 +203,8 @@ def _targets(
     return (y.abs() * 2).round() if isinstance(likelihood, Poisson) else y
 
 
-def _cut(inputs: Any, targets: Tensor, sizes: tuple[int, ...]) -> list[tuple[Any, Tensor]]:
+def in_batches(inputs: Any, targets: Tensor, sizes: tuple[int, ...]) -> list[tuple[Any, Tensor]]:
+    """All samples, as batches of these sizes."""
     stops = list(accumulate(sizes))
     return [
         (tree_map(lambda x, i=i, j=j: x[i:j], inputs), targets[i:j])

@@ -22,7 +22,7 @@ class Profile:
 
 PROFILES = {
     p.name: p
-    for p in (Profile("demo", 12, 1.0), Profile("quick", 60, 3.0), Profile("full", 400, 20.0))
+    for p in (Profile("demo", 12, 1.0), Profile("quick", 200, 3.0), Profile("full", 400, 20.0))
 }
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ekfac_ref.conformance.problems.choices import BOTH, Draw
-from ekfac_ref.conformance.problems.layers import activation, head
+from ekfac_ref.conformance.problems.families.pieces import activation, head
 from ekfac_ref.conformance.problems.networks import Network
 
 _CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

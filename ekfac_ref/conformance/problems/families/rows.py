@@ -1,7 +1,4 @@
-"""Families of networks to draw from: layers, geometry, what goes into them.
-
-Each names the corners that it reaches, so that a test can count them.
-"""
+"""Families of networks whose first layer sees rows of numbers, pairs of them, or words."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ekfac_ref.conformance.problems.choices import BOTH, Draw
-from ekfac_ref.conformance.problems.image_families import convolutions, same, transposed, wrapped
-from ekfac_ref.conformance.problems.layers import activation, head, linears
+from ekfac_ref.conformance.problems.families.pieces import activation, head, linears
 from ekfac_ref.conformance.problems.networks import (
     MOST_SAMPLES,
     MaskedMean,
@@ -120,11 +116,3 @@ def words(draw: Draw, K: int) -> Network:
         (),
         frozenset(corners) | more,
     )
-
-
-Family = Callable[[Draw, int], Network]
-FAMILIES: tuple[Family, ...] = (
-    *(vectors, tokens, tagger, mixing_tagger, masked_tokens),
-    *(convolutions, same, wrapped, transposed, pairs, words),
-)
-TAGGERS: tuple[Family, ...] = (tagger, mixing_tagger)
