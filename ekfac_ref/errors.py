@@ -1,13 +1,22 @@
 """The one exception of this package: what is wrong, where, and what to do about it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 import torch
 
 
 class ProblemError(ValueError):
     """A problem that has no right answer here; the message names the culprit and the way out."""
+
+
+def no_such(what: str, name: object, among: Iterable[str]) -> ProblemError:
+    """For a name that is none: what it is a name of, the nearest that there is, and all."""
+    names = list(among)
+    near = get_close_matches(str(name), names, 1)
+    meant = f"; did you mean {near[0]!r}?" if near else ";"
+    return ProblemError(f"{what}: there is no {name!r}{meant} choose among {names}.")
 
 
 def of_memory(error: BaseException) -> bool:
