@@ -65,7 +65,7 @@ def test_a_broken_law_in_all_three_reports(
 
     assert found["diagnosis"] == "It is <twice>."
     assert "\nDiagnosis: It is <twice>.\n" in out
-    assert "<p>Diagnosis: It is &lt;twice&gt;.</p>" in html
+    assert "<li>Diagnosis: It is &lt;twice&gt;.</li>" in html
 
     assert "http" not in re.sub(r'src="data:image/png;base64,[^"]*"', "", html)
     assert html.count('src="data:image/png;base64,') == 1

@@ -64,12 +64,12 @@ class Attribution:
     unexplained: int = 0
 
 
-def attribute(problems: Sequence[Sequence[str]], faulty: Collection[int]) -> Attribution:
+def attribute(problems: Sequence[Collection[str]], faulty: Collection[int]) -> Attribution:
     """The fewest features that separate.
 
     Args:
         problems: the features of each that could have shown the fault. Of two that would serve
-            as well, the one that is named first is taken.
+            as well, the one that comes first in FEATURES is taken.
         faulty: positions in ``problems``, one or more.
     """
     return _Search(problems, faulty).found()
@@ -79,7 +79,7 @@ _Candidate = tuple[Literal, ...]
 
 
 class _Search:
-    def __init__(self, problems: Sequence[Sequence[str]], faulty: Collection[int]) -> None:
+    def __init__(self, problems: Sequence[Collection[str]], faulty: Collection[int]) -> None:
         self.all = (1 << len(problems)) - 1
         self.bad = sum(1 << i for i in set(faulty))
         self.good = self.all & ~self.bad

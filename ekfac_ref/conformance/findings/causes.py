@@ -67,8 +67,8 @@ class Refusal:
     @property
     def sentence(self) -> str:
         """What it refuses, in words."""
-        found = "".join(f", {where(one)}" for one in self.attributed)
-        return f"Refuses {len(self.problems)} of {self.drawn} problems{found}: {self.says}"
+        told = "".join(f", {where(one)}" for one in self.attributed if one.sure)
+        return f"Refuses {len(self.problems)} of {self.drawn} problems{told}: {self.says}"
 
     @property
     def features(self) -> set[str]:

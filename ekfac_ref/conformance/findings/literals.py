@@ -1,7 +1,9 @@
 """A feature that is present, or absent, and the problems on which it is."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+
+from ekfac_ref.conformance.problems.features import FEATURES
 
 ABSENT = 2.0  # what a feature that is absent costs; one that is present costs 1
 
@@ -20,9 +22,10 @@ class Literal:
         return 1.0 if self.is_present else ABSENT
 
 
-def literals_of(problems: Sequence[Sequence[str]], everything: int) -> list[Literal]:
+def literals_of(problems: Sequence[Collection[str]], everything: int) -> list[Literal]:
     """Of every set of problems that some feature tells apart, the first that does."""
-    names = list(dict.fromkeys(name for features in problems for name in features))
+    order = {name: i for i, name in enumerate(FEATURES)}
+    names = sorted({n for f in problems for n in f}, key=lambda n: (order.get(n, len(order)), n))
     has = {name: sum(1 << i for i, f in enumerate(problems) if name in f) for name in names}
     found: dict[int, Literal] = {}
     for is_present in (True, False):
