@@ -33,4 +33,4 @@ def too_few(outcomes: Sequence[Outcome], declined: Collection[str]) -> str:
         and any(kind in one.features for one in outcomes)
         and not any(kind in one.features for one in answered)
     ]
-    return f"no problem with a {' or a '.join(kinds)} was answered" if kinds else ""
+    return f"no problem with {' or '.join(kinds)} was answered" if kinds else ""

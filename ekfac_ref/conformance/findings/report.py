@@ -60,6 +60,7 @@ class Report:
         refused: problems that the subject refused.
         outcomes: of every problem that was asked.
         known: deviations.
+        allowed: features that problems for the subject may have.
         declines: features that the subject declares to refuse.
         exhibits: one for each cause, once a problem to look at has been looked for.
     """
@@ -81,6 +82,7 @@ class Report:
     refused: Sequence[Trouble] = ()
     outcomes: Sequence[Outcome] = ()
     known: KnownDeviations = field(default_factory=KnownDeviations)
+    allowed: tuple[str, ...] = ()
     declines: tuple[str, ...] = ()
     exhibits: Sequence[Exhibit] = ()
 
@@ -148,11 +150,12 @@ class Report:
 
     @cached_property
     def scoreboard(self) -> list[Score]:
-        """Every feature with its verdict."""
+        """Every feature that problems have or may have, with its verdict."""
         laws = [verdict.law for verdict in self.verdicts]
-        return scoreboard(
+        rows = scoreboard(
             self.outcomes, laws, self.causes, self.refusals, self.known, self.declines
         )
+        return [row for row in rows if row.drawn or row.name in self.allowed]
 
     @cached_property
     def too_few(self) -> str:
@@ -234,4 +237,4 @@ class Report:
         held = f"{passed} {'law holds' if passed == 1 else 'laws hold'}{deviations}"
         if not refused:
             return f"It conforms: {held}, on {self.problems} problems."
-        return f"It conforms: {held}, on {self.answered} problems; {refused} others it refuses."
+        return f"It conforms: {held}, on {self.answered} problems, and it refuses {refused} others."

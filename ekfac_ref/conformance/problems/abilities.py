@@ -64,3 +64,26 @@ class Abilities:
                 f"abilities: dtypes has {unknown or 'nothing'} in it, and problems are drawn in "
                 f"{', '.join(map(str, DTYPES))}; declare some of these."
             )
+
+    def allows(self, feature: str) -> bool:
+        """Whether a problem with this feature may be drawn."""
+        choices = {kind.__name__: kind in self.likelihoods for kind in _LIKELIHOODS}
+        choices |= {str(d).removeprefix("torch."): d in self.dtypes for d in DTYPES}
+        choices |= {
+            "exact Fisher": Exact in self.fishers,
+            "empirical Fisher": Empirical in self.fishers,
+            "expand": Expand in self.sharings,
+            "reduce": Reduce in self.sharings,
+            "mask": self.masks and self.positions,
+            "called twice": self.shared_weights,
+            "tied weight": self.shared_weights,
+            "outputs at positions": self.positions,
+            "class axis": self.positions and Categorical in self.likelihoods,
+            "ignored labels": Categorical in self.likelihoods,
+        }
+        kinds = FEATURES[feature].kinds
+        can = not kinds or any(kind in self.layers for kind in kinds)
+        return can and choices.get(feature, self.positions or "position" not in feature)
+
+
+_LIKELIHOODS = (Gaussian, Categorical, Bernoulli, Poisson)

@@ -84,6 +84,7 @@ def drawn_as_plain(drawn: DrawnProblems) -> Plain:
         "problems": [one.text for one in drawn.problems],
         "features": [list(one) for one in drawn.features],
         "digest": drawn.digest,
+        "allowed": list(drawn.allowed),
         "declines": list(drawn.declines),
     }
 
@@ -95,7 +96,8 @@ def drawn_from(plain: Plain) -> DrawnProblems:
     if len(features) != len(problems):
         raise ValueError("features of other problems")
     digest = cut(_text(plain["digest"]), 12)
-    return DrawnProblems(problems, features, digest, _features(plain["declines"]))
+    allowed, declines = _features(plain["allowed"]), _features(plain["declines"])
+    return DrawnProblems(problems, features, digest, allowed, declines)
 
 
 def where_as_plain(where: Conjunction) -> Plain:

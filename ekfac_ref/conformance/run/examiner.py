@@ -15,7 +15,7 @@ from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.digest import digest
 from ekfac_ref.conformance.problems.draw import draw_problems
-from ekfac_ref.conformance.problems.features import features
+from ekfac_ref.conformance.problems.features import FEATURES, features
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.run.kept import PRINTED, Kept
 from ekfac_ref.conformance.run.raised import (
@@ -57,6 +57,7 @@ class DrawnProblems:
         problems: as texts.
         features: of every problem, by name.
         digest: of the problems.
+        allowed: features that problems for this subject may have.
         declines: features that the subject declares to refuse.
         trouble: why there are none.
     """
@@ -64,6 +65,7 @@ class DrawnProblems:
     problems: Sequence[Written] = ()
     features: Sequence[tuple[str, ...]] = ()
     digest: str = ""
+    allowed: tuple[str, ...] = ()
     declines: tuple[str, ...] = ()
     trouble: Trouble | None = None
 
@@ -134,6 +136,7 @@ class Here:
             [Written.of(problem) for problem in problems],
             [features(problem) for problem in problems],
             digest(problems),
+            tuple(name for name in FEATURES if self.subject.abilities.allows(name)),
             tuple(self.subject.abilities.declines),
         )
 

@@ -101,6 +101,7 @@ class Run:
             refused=[*self._refused],
             outcomes=tuple(self._outcomes),
             known=self.known,
+            allowed=self._drawn.allowed,
             declines=self._drawn.declines,
             exhibits=tuple(self._exhibits),
         )

@@ -82,7 +82,7 @@ def test_what_is_known_has_to_show(what: str) -> None:
 
 
 def test_a_refusal_as_known() -> None:
-    name = "in-place activation"
+    name = "ignored labels"
     report = check(refusing([name]), refusals={name: WHY})
     assert report.exit_code == 0, report.summary
     assert report.refused
