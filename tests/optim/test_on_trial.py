@@ -68,5 +68,6 @@ def test_it_conforms() -> None:
     broken = {v.law.name for v in report.verdicts if v.status is Status.FAIL}
     assert not broken, report.summary
     assert not report.troubles, report.troubles
+    assert not report.refused, report.refused
     asked = {v.law.name for v in report.verdicts if v.status is Status.PASS}
     assert {"precondition", "trace", "eigenvalues", "leaves alone"} <= asked, asked

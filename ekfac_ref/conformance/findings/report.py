@@ -237,4 +237,5 @@ class Report:
         held = f"{passed} {'law holds' if passed == 1 else 'laws hold'}{deviations}"
         if not refused:
             return f"It conforms: {held}, on {self.problems} problems."
-        return f"It conforms: {held}, on {self.answered} problems, and it refuses {refused} others."
+        others = "1 other" if refused == 1 else f"{refused} others"
+        return f"It conforms: {held}, on {self.answered} problems, and it refuses {others}."

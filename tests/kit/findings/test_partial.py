@@ -190,6 +190,11 @@ def test_the_three_reports_begin_with_it(
     assert page.index("It &lt;b&gt;looks&lt;/b&gt; like one.") < page.index('id="features"')
     assert page.index('id="features"') < page.index("What is wrong") < page.index('id="laws"')
     assert page.count('src="data:image/png;base64,') == 1
+    # For who reads by ear or by keyboard, and for who copies.
+    assert page.count("<th ") == page.count('<th scope="')
+    assert page.count("<pre") == page.count('<pre tabindex="0" role="group" aria-label="')
+    assert page.count("<button") == page.count("import ekfac_ref as ek")
+    assert {"<header>", "<main>", "<footer>", '<html lang="en">'} <= {*re.findall(r"<[^>]+>", page)}
 
 
 def ct_found(sentence: str) -> Any:
