@@ -28,9 +28,9 @@ from ekfac_ref.errors import ProblemError
 
 EXIT_CODES = (
     "exit codes of check, the first that applies: 2 wrong usage, 6 the kit itself failed, 3 a "
-    "problem got no answer, or too few were answered, 4 not all was asked, 1 it does not conform, "
-    "5 inconclusive, 0 it conforms; 141 where nobody reads the report to its end (check ... | "
-    "head), which is no verdict"
+    "problem got no answer, 4 not all was asked, 1 it does not conform, 3 too few were answered, 5 "
+    "inconclusive, 0 it conforms; 141 where nobody reads the report to its end (check ... | head), "
+    "which is no verdict"
 )
 _UNHEARD = 141  # as a shell has it of a program that a closed pipe has ended
 _NO_ROOM = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)

@@ -593,8 +593,8 @@ verdict here. Its exit codes, the first that applies:
 - 2: wrong usage
 - 6: the kit itself failed, which is no fault of the subject's, and no verdict; please report it
 - 3: a problem got no answer that laws could be asked of: a bad one, a crash of the adapter, none in
-  time; or too few were answered for a verdict, the others being refused by exceptions; or there is
-  no asking the subject
+  time; or there is no asking the subject. Also, where no law is broken: too few were answered for a
+  verdict, and the others refused by exceptions
 - 4: not all was asked: an interrupt, SIGTERM and SIGHUP end a run so, and the report says how far
   it came
 - 1: it does not conform

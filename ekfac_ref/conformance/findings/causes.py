@@ -8,7 +8,7 @@ cause in two of these groups is put together again.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ekfac_ref.conformance.findings.attribution import Attributed, attribute
@@ -17,6 +17,7 @@ from ekfac_ref.conformance.findings.outcome import Outcome
 from ekfac_ref.conformance.laws.law import Lane, Law
 
 _WITH = {Lane.BASIS: Lane.OPAQUE, Lane.PRECONDITION: Lane.SOLVE}
+TEXTS = 8  # so many refusals are told one by one
 # Names and numbers, which are others on another problem.
 PARTICULARS = re.compile(r"'[^']*'|\d[\d.]*(?:e[+-]?\d+)?")
 
@@ -105,10 +106,12 @@ def refusals(outcomes: Sequence[Outcome]) -> list[Refusal]:
     A problem with two features that are refused is refused for one of them: what was refused
     otherwise is no witness against either.
     """
-    kinds: dict[str, list[int]] = {}
-    for i, one in enumerate(outcomes):
-        if one.refusal:
-            kinds.setdefault(PARTICULARS.sub("", one.refusal), []).append(i)
+    numbers = [i for i, one in enumerate(outcomes) if one.refusal]
+    kinds = _by(lambda text: PARTICULARS.sub("", text), outcomes, numbers)
+    if len(kinds) > TEXTS:  # more particular than that: by the kind of exception and the line
+        kinds = _by(
+            lambda text: f"{text.partition(':')[0]}{text.rpartition('(')[2]}", outcomes, numbers
+        )
     answered = [one.features for one in outcomes if one.is_answered]
     found = []
     for numbers in kinds.values():
@@ -117,6 +120,16 @@ def refusals(outcomes: Sequence[Outcome]) -> list[Refusal]:
         says = outcomes[numbers[0]].refusal
         found.append(Refusal(says, separated.causes, tuple(numbers), len(outcomes)))
     return sorted(found, key=lambda refusal: -len(refusal.problems))
+
+
+def _by(
+    key: Callable[[str], str], outcomes: Sequence[Outcome], numbers: Sequence[int]
+) -> dict[str, list[int]]:
+    """Numbers of problems by something about what was raised."""
+    kinds: dict[str, list[int]] = {}
+    for i in numbers:
+        kinds.setdefault(key(outcomes[i].refusal), []).append(i)
+    return kinds
 
 
 def _groups(laws: Sequence[Law]) -> list[list[str]]:

@@ -166,20 +166,22 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """The first that applies: 6 the kit itself failed, 3 the subject gives no answer, or too
-        few, 4 fewer checks ran than should have, 1 it does not conform, 5 inconclusive, 0 it
-        conforms.
+        """The first that applies: 6 the kit itself failed, 3 the subject gives no answer, 4 fewer
+        checks ran than should have, 1 it does not conform, 3 it answers too little, 5 inconclusive,
+        0 it conforms. What is broken is broken, however much is refused beside.
         """
         statuses = {verdict.status for verdict in self.verdicts}
         shown = {deviation.shown for deviation in self.deviations}
         if self.faults:
             return 6
-        if self.troubles or self.too_few:
+        if self.troubles:
             return 3
         if not self.complete or self.asked < self.problems or not self.verdicts:
             return 4
         if statuses & {Status.FAIL, Status.UNEXPECTED_PASS} or False in shown:
             return 1
+        if self.too_few:
+            return 3
         return 5 if statuses & {Status.INCONCLUSIVE, Status.IN_DOUBT} or None in shown else 0
 
     @property

@@ -26,7 +26,8 @@ TRACE = 20_000  # of a traceback
 # What the kit cannot be blamed for, wherever it shows: memory and settings are the process's.
 _SURROUNDINGS = (MemoryError, RecursionError, Warning)
 # As a slip of the pen makes them. A library may raise them to refuse, too.
-_SLIPS = (AttributeError, NameError, TypeError, ImportError, LookupError, ArithmeticError)
+_SLIPS: tuple[type[Exception], ...] = (AttributeError, NameError, TypeError, ImportError)
+_SLIPS += (LookupError, ArithmeticError, StopIteration)
 DEEP = 4  # functions in a function's closure, in theirs, and so on
 
 

@@ -80,6 +80,15 @@ def test_a_refusal_hides_no_mistake() -> None:
     assert "in-place activation" in features(one.problem.rebuilt)
 
 
+def test_little_that_is_answered_is_enough_to_see_a_mistake() -> None:
+    ask = refusing(["no bias"], wrong({("Linear",): 2.0}))
+    report = ct.check(ask, ct.Profile("few", 24, 0.0), laws=["trace"])
+    assert 0 < report.answered < 20
+    assert report.too_few
+    assert report.exit_code == 1
+    assert report.summary == "It does not conform (broken: trace)."
+
+
 def test_neither_does_a_bad_answer() -> None:
     """The verdict is none, and what is broken is told and diagnosed all the same."""
 

@@ -187,6 +187,14 @@ def test_refusals_by_what_is_raised() -> None:
     ]
 
 
+def test_texts_that_are_all_different_are_one_by_the_line() -> None:
+    says = [f"it raised ValueError: layer {c}{c} is no layer (lib.py, line 7)" for c in "abcdefghi"]
+    outcomes = [right("Linear")] * 9 + [refused("Linear", "mask", says=text) for text in says]
+    (refusal,) = refusals(outcomes)
+    assert (refusal.features, len(refusal.problems), refusal.says) == ({"mask"}, 9, says[0])
+    assert len(refusals(outcomes[:-1])) == 8
+
+
 @pytest.mark.parametrize("features", [("groups",), ("groups", "dilation", "padding mode", "mask")])
 def test_one_text_for_several_features(features: tuple[str, ...]) -> None:
     outcomes = [right("Conv2d"), right("Linear")] * 8
