@@ -21,17 +21,19 @@ from ekfac_ref.commands.lists import laws_command, mutants_command
 from ekfac_ref.commands.new import new_command
 from ekfac_ref.commands.power import power_command
 from ekfac_ref.commands.subject import refuse
+from ekfac_ref.conformance.findings.known import KnownDeviations, known_from
+from ekfac_ref.conformance.findings.verdicts import FAULT
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.run.load import MUTANT
 from ekfac_ref.conformance.run.profile import PROFILES
-from ekfac_ref.conformance.run.verdicts import FAULT
-from ekfac_ref.errors import among
+from ekfac_ref.errors import ProblemError, among
 
 EXIT_CODES = (
     "exit codes of check, the first that applies: 2 wrong usage, 6 the kit itself failed, 3 a "
-    "problem got no answer, 4 not all was asked, 1 it does not conform, 5 inconclusive, 0 it "
-    "conforms; 141 where nobody reads the report to its end (check ... | head), which is no verdict"
+    "problem got no answer, 4 not all was asked, 1 it does not conform, 3 too few were answered, 5 "
+    "inconclusive, 0 it conforms; 141 where nobody reads the report to its end (check ... | head), "
+    "which is no verdict"
 )
 _UNHEARD = 141  # as a shell has it of a program that a closed pipe has ended
 _NO_ROOM = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
@@ -106,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--report", type=_file, metavar="OUT.html", help="write a page to look at")
     check.add_argument("--json", type=_file, metavar="OUT.json", help="write it for a program")
     check.add_argument(
+        "--known", type=_known, metavar="FILE.json", help="deviations that are known, with reasons"
+    )
+    check.add_argument(
         "--in-process", action="store_true", help="ask the subject in this process, to debug it"
     )
     check.set_defaults(run=check_command)
@@ -135,6 +140,13 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no time limit; give seconds above 0")
     return seconds
+
+
+def _known(text: str) -> tuple[str, KnownDeviations]:
+    try:
+        return text, known_from(Path(text).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, ProblemError) as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from None
 
 
 def _file(text: str) -> Path:

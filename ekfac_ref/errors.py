@@ -11,6 +11,14 @@ class ProblemError(ValueError):
     """A problem that has no right answer here; the message names the culprit and the way out."""
 
 
+def no_such(what: str, name: object, among: Iterable[str]) -> ProblemError:
+    """For a name that is none: what it is a name of, the nearest that there is, and all."""
+    names = list(among)
+    near = get_close_matches(str(name), names, 1)
+    meant = f"; did you mean {near[0]!r}?" if near else ";"
+    return ProblemError(f"{what}: there is no {name!r}{meant} choose among {names}.")
+
+
 def of_memory(error: BaseException) -> bool:
     """Whether it says that memory did not suffice, on whichever device."""
     said = ("DefaultCPUAllocator", "can't allocate memory", "not enough memory")

@@ -31,14 +31,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conformance.diagnosis": {"question", "model", "conformance.laws", "conformance.mutants"}
     | {"conformance.adapter"}
     | TRUTH,
+    "conformance.findings": {"errors", "conformance.laws", "conformance.problems"},
     "conformance.run": {"errors", "question", "conformance.laws", "conformance.mutants"}
-    | {"conformance.diagnosis"}
+    | {"conformance.diagnosis", "conformance.findings"}
     | TRUTH,
     "conformance.reports": {"conformance.laws", "conformance.mutants", "conformance.run"}
-    | {"conformance.diagnosis"}
+    | {"conformance.diagnosis", "conformance.findings"}
     | TRUTH,
     "conformance.process": {"errors", "conformance.laws", "conformance.run"}
-    | {"conformance.reports"}
+    | {"conformance.reports", "conformance.findings"}
     | TRUTH,
 }
 # What is at the top: whoever comes from outside comes in here, and nobody inside does.

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -22,7 +23,12 @@ from rich.progress import (
 )
 
 from ekfac_ref.commands.subject import Unbroken, loaded, refuse
+from ekfac_ref.conformance.findings.known import KnownDeviations
+from ekfac_ref.conformance.findings.report import Report
+from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.laws.law import Lane
+from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.process.apart import Apart
 from ekfac_ref.conformance.reports import as_json, terminal
 from ekfac_ref.conformance.reports.furthest import Furthest, furthest
@@ -31,7 +37,6 @@ from ekfac_ref.conformance.run.profile import profile_named
 from ekfac_ref.conformance.run.raised import message
 from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.time_limit import at_most
-from ekfac_ref.conformance.run.verdicts import Blame, Report, Trouble, Verdict
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.extras import missing
 
@@ -52,7 +57,7 @@ def check_command(options: argparse.Namespace) -> int:
             examiner: Here | Apart
             if options.in_process:
                 subject, printed = loaded(options.subject)
-                examiner = Here(subject, options.seconds)
+                examiner = Here(subject, options.seconds, options.subject)
                 examiner.printed = printed
             else:
                 examiner = stack.enter_context(
@@ -72,7 +77,8 @@ def _put_on_trial(examiner: Here | Apart, options: argparse.Namespace) -> int:
         tick(what)
         files.now_and_then(run.so_far())
 
-    run = Run(examiner, profile, options.seed, laws, tick=ticks)
+    known = options.known[1] if options.known else KnownDeviations()
+    run = Run(examiner, profile, options.seed, laws, known, ticks)
     files.write(run.so_far())  # what is there of an earlier run is not this one's
     with _hearing_signals():
         with bar:
@@ -171,7 +177,7 @@ class _Files:
         def as_page() -> str:
             from ekfac_ref.conformance.reports.html import page  # imports what the extra installs
 
-            return page(report, lambda v: _look(examiner, v), options.subject, self._rerun)
+            return page(report, partial(_look, examiner), options.subject, self._rerun)
 
         for path, text in ((options.json, as_text), (options.report, as_page)):
             if path and (last or path.is_file() or not path.exists()):  # no device twice
@@ -192,15 +198,15 @@ class _Files:
         return ""
 
 
-def _look(examiner: Here | Apart | None, verdict: Verdict) -> Furthest | str:
+def _look(examiner: Here | Apart | None, problem: Written, lane: Lane) -> Furthest | str:
     """The layer that is furthest off, for a picture."""
     if isinstance(examiner, Apart):
-        return examiner.look(verdict)
-    if examiner is None or verdict.problem is None:
+        return examiner.look(problem, lane)
+    if examiner is None:
         return "the run is not at its end."
     try:
         with at_most(examiner.seconds), contextlib.redirect_stdout(None):
-            return furthest(examiner.subject, verdict.problem, verdict.law.lane)
+            return furthest(examiner.subject, problem, lane)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever a subject may raise
@@ -213,5 +219,6 @@ def command_line(options: argparse.Namespace) -> str:
     words += ["--seed", str(options.seed)]
     words += [word for law in options.law or () for word in ("--law", law)]
     words += ["--seconds", f"{options.seconds:g}"] if options.seconds != 60 else []
+    words += ["--known", options.known[0]] if options.known else []
     words += ["--in-process"] if options.in_process else []
     return shlex.join(words)

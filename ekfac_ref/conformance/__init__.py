@@ -13,6 +13,9 @@ own with ``conformance.for_pytest``. Nothing else is public.
 """
 
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
+from ekfac_ref.conformance.findings.known import KnownDeviations
+from ekfac_ref.conformance.findings.report import Report
+from ekfac_ref.conformance.findings.verdicts import Status
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems import networks
@@ -22,7 +25,6 @@ from ekfac_ref.conformance.run.ask import ask
 from ekfac_ref.conformance.run.check import check
 from ekfac_ref.conformance.run.load import load
 from ekfac_ref.conformance.run.profile import Profile
-from ekfac_ref.conformance.run.verdicts import Report, Status
 from ekfac_ref.conformance.subjects.definition import Definition, Separate, Shared
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import Subject, as_subject
@@ -35,6 +37,7 @@ __all__ = [
     "BadAnswer",
     "Definition",
     "Doubt",
+    "KnownDeviations",
     "LawBroken",
     "Profile",
     "Report",

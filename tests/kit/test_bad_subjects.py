@@ -17,7 +17,8 @@ import ekfac_ref as ek
 from ekfac_ref.cli import main
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.problems.draw import draw_problems
-from ekfac_ref.conformance.run.examiner import PRINTED, Here
+from ekfac_ref.conformance.run.examiner import Here
+from ekfac_ref.conformance.run.kept import PRINTED
 from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.conformance.run.time_limit import TookTooLong, at_most
@@ -64,7 +65,6 @@ def run(tmp_path: Path, name: str, *more: str) -> tuple[int, dict[str, Any], str
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("raises", "2 of 4: it raised ZeroDivisionError: this layer is unknown (bad_subjects.py,"),
         ("exits", "2 of 4: it raised SystemExit: 0 (bad_subjects.py,"),
         ("wrong_shape", "matvec returned shape ["),
         ("wrong_names", "ekfac returned ['module."),
@@ -88,11 +88,25 @@ def test_a_bad_answer_is_told_and_the_others_are_judged(
     assert "Problems without an answer" in page
 
 
-def test_a_traceback_is_folded_in_the_page(tmp_path: Path) -> None:
-    _, found, page = run(tmp_path, "raises")
+def test_a_refusal_is_told_and_the_others_are_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found, page = run(tmp_path, "raises")
+    out = capsys.readouterr().out
+    assert code == found["exit_code"] == 3  # too few for a verdict
+    assert out.splitlines()[0] == out.splitlines()[-1] == found["summary"]
+    assert found["summary"].startswith("No verdict: 2 of 4 problems were answered, and it takes 4")
+    says = "it raised ZeroDivisionError: this layer is unknown (bad_subjects.py,"
+    assert "\nRefuses 2 of 4 problems" in out
+    assert says in out
+    assert "Traceback" not in out
+    assert (found["troubles"], found["answered"]) == ([], 2)
+    (refusal,) = found["refusals"]
+    assert " ".join(refusal["says"].split()).startswith(says)
+    assert [(v["status"], v["asked"]) for v in found["verdicts"]] == [("pass", 2)]
     assert "<summary>Traceback of the first</summary>" in page
-    assert "ZeroDivisionError" in found["troubles"][0]["traceback"]
-    assert "print(ct.ask(subject, problem))" in found["troubles"][0]["problem"]
+    assert "ZeroDivisionError" in refusal["traceback"]
+    assert "print(ct.ask(subject, problem))" in refusal["problem"]
 
 
 @pytest.mark.parametrize(
@@ -145,12 +159,12 @@ def test_markup_stays_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     out = capsys.readouterr().out
     shown = bad_subjects.MARKUP.replace("\x1b", "\\x1b")
     assert code == 3
-    assert out.count(shown) == 3  # one line of trouble, two that were printed
+    assert out.count(shown) == 3  # one line of refusal, two that were printed
     assert "\x1b" not in out + page
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "{{ 7 * 7 }}" in page
-    assert found["troubles"][0]["printed"] == bad_subjects.MARKUP + "\n"
+    assert found["refusals"][0]["printed"] == bad_subjects.MARKUP + "\n"
 
 
 def test_a_hanging_one_is_stopped() -> None:
@@ -182,7 +196,7 @@ def test_one_that_hangs_always_is_given_up() -> None:
         time.sleep(60)
 
     report = Run(Here(Subject("hangs", hangs), 0.2), Profile("ten", 10, 0.0), laws=TRACE).report()
-    assert (report.given_up, report.answered, report.exit_code) == (True, 3, 3)
+    assert (report.given_up, report.asked, report.exit_code) == (True, 3, 3)
     assert "3 of 10 problems got no answer that laws could be asked of; it was asked no more" in (
         report.summary
     )
@@ -249,7 +263,7 @@ def test_an_interrupt_leaves_the_report(tmp_path: Path, capsys: pytest.CaptureFi
     code, found, page = run(tmp_path, "interrupted")
     assert code == found["exit_code"] == 4
     assert found["complete"] is False
-    assert (found["answered"], found["problems"]) == (1, 4)
+    assert (found["asked"], found["problems"]) == (1, 4)
     assert "Incomplete: the run was interrupted." in page
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == "Incomplete: interrupted, 1 of 4 problems (no law was broken)."

@@ -80,8 +80,8 @@ def test_check_keeps_to_the_time_limit() -> None:
             {"profile": "slow"},
             "profile: there is no 'slow'; choose among ['demo', 'quick', 'full']",
         ),
-        ({"laws": ["tracy"]}, "laws: there are no laws ['tracy']; choose among ['linear', "),
-        ({"known": {"tracy": "?"}}, "known: there are no laws ['tracy']; choose among ['linear', "),
+        ({"laws": ["tracy"]}, "laws: there is no 'tracy'; did you mean 'trace'? choose among ["),
+        ({"known": {"tracy": "?"}}, "known, laws: there is no 'tracy'; did you mean 'trace'?"),
     ],
 )
 def test_names_that_are_none_are_refused(wrong: dict[str, Any], says: str) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from ekfac_ref.cli import main
+from ekfac_ref.conformance.findings.verdicts import Blame
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.process.apart import Apart
 from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.run.run import Run
-from ekfac_ref.conformance.run.verdicts import Blame
 from tests.support.hostile import HOSTILE, ROOT, written
 
 TRACE = [LAWS["trace"]]
@@ -93,7 +93,7 @@ def test_it_is_started_again_and_the_next_problem_is_judged(
     assert "Segmentation fault" in report.troubles[0].traceback
     assert "hostile_here.py" in report.troubles[1].traceback
     (verdict,) = report.verdicts
-    assert (verdict.status.value, verdict.asked, report.answered) == ("pass", 6, 9)
+    assert (verdict.status.value, verdict.asked, report.asked) == ("pass", 6, 9)
     assert (report.exit_code, report.apart, report.given_up) == (3, True, False)
     assert not Path(examiner._folder.name).exists()
 
@@ -165,7 +165,7 @@ def test_signals_end_the_run_and_not_its_report(tmp_path: Path) -> None:
         if number is not signal.SIGKILL:  # then nobody is left to print, and the file has it
             assert process.returncode == 4, (number, err)
             assert out.splitlines()[-1].startswith("Incomplete: interrupted, "), number
-            assert 1 <= found["answered"] < 12
+            assert 1 <= found["asked"] < 12
 
 
 def test_nobody_reads_the_report(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import ekfac_ref as ek
+from ekfac_ref.conformance.findings.verdicts import Status
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import law_of_a_trial, notices
 from ekfac_ref.conformance.run.examiner import Here
@@ -15,7 +16,6 @@ from ekfac_ref.conformance.run.perturbed import PERTURBATIONS, larger, moved, pe
 from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.resolution import blind, resolution
 from ekfac_ref.conformance.run.run import Run
-from ekfac_ref.conformance.run.verdicts import Status
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.examples import reference
 from tests.support.witnesses import witnesses

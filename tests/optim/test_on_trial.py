@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 import ekfac_ref as ek
+from ekfac_ref.conformance.findings.verdicts import Status
 from ekfac_ref.conformance.run.examiner import Here
 from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.run import Run
-from ekfac_ref.conformance.run.verdicts import Status
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.optim import EKFACPreconditioner, KFACPreconditioner
 
@@ -68,5 +68,6 @@ def test_it_conforms() -> None:
     broken = {v.law.name for v in report.verdicts if v.status is Status.FAIL}
     assert not broken, report.summary
     assert not report.troubles, report.troubles
+    assert not report.refused, report.refused
     asked = {v.law.name for v in report.verdicts if v.status is Status.PASS}
     assert {"precondition", "trace", "eigenvalues", "leaves alone"} <= asked, asked

@@ -6,12 +6,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from ekfac_ref.conformance.findings.verdicts import Blame, Report, Status, Trouble, Verdict
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.reports.as_junit import as_junit
-from ekfac_ref.conformance.run.verdicts import Blame, Report, Status, Trouble, Verdict
 
 TRACE = LAWS["trace"]
 TROUBLES = [[], [Trouble("it raised", "", None)], [Trouble("!", "", None, blame=Blame.KIT)]]

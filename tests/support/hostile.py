@@ -333,7 +333,11 @@ HOSTILE = (
         "3 of 12 problems got no answer that laws could be asked of; it was asked no more",
     ),
     _third(
-        "raises-third", "an exception", "raise ValueError('no')", 3, "1 of 12: it raised ValueErr"
+        "raises-third",
+        "an exception",
+        "raise ValueError('no')",
+        3,
+        "Refuses 1 of 12 problems: it raised ValueErr",
     ),
     _third(
         "raises-unprintable-third",
@@ -341,7 +345,7 @@ HOSTILE = (
         "class Odd(Exception):\n    def __str__(self):\n        raise KeyError\n"
         "    __repr__ = __str__\nraise Odd",
         3,
-        "1 of 12: it raised Odd, whose text cannot be told (it raised KeyError)",
+        "Refuses 1 of 12 problems: it raised Odd, whose text cannot be told (it raised KeyError)",
     ),
     _third(
         "raises-and-exits",
@@ -403,7 +407,7 @@ HOSTILE = (
         "matvec raises",
         _Operators.of(_product.format("1 / 0")),
         3,
-        "it raised ZeroDivisionError",
+        "1 of 12: the adapter crashed: ZeroDivisionError",
     ),
     _third(
         "matvec-exits",
@@ -588,7 +592,9 @@ verdict here. Its exit codes, the first that applies:
 
 - 2: wrong usage
 - 6: the kit itself failed, which is no fault of the subject's, and no verdict; please report it
-- 3: a problem got no answer that laws could be asked of, or there is no asking the subject
+- 3: a problem got no answer that laws could be asked of: a bad one, a crash of the adapter, none in
+  time; or there is no asking the subject. Also, where no law is broken: too few were answered for a
+  verdict, and the others refused by exceptions
 - 4: not all was asked: an interrupt, SIGTERM and SIGHUP end a run so, and the report says how far
   it came
 - 1: it does not conform
@@ -621,7 +627,8 @@ print(report.exit_code, report.apart)
 What becomes of a check whose subject does its worst? `make hostile` puts these {count} on trial by
 the real command, on 12 problems with 3 seconds for each, and writes this page
 ({when}). Every one ends with a report, and at the third question
-nothing is lost but the verdict on that problem.
+nothing is lost but the verdict on that problem. An exception is a refusal, and no fault; but one
+problem of 12 that is refused leaves too few.
 
 | what the subject does | exit code | said |
 |---|---|---|

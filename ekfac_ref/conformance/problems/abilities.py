@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ekfac_ref.errors import ProblemError
+from ekfac_ref.conformance.problems.features import FEATURES
+from ekfac_ref.errors import ProblemError, no_such
 from ekfac_ref.question.columns import Empirical, Exact
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Poisson
 from ekfac_ref.question.sharing import Expand, Reduce
@@ -32,6 +33,8 @@ class Abilities:
         masks: whether problems may have a position mask.
         positions: whether a weight may be used at more than one position of a sample.
         bias: whether layers may have a bias.
+        declines: names of features (``problems/features.py``) that it refuses. Problems with them
+            are drawn all the same: an exception is expected there, and an answer is judged.
     """
 
     layers: tuple[type[nn.Module], ...] = (
@@ -47,11 +50,40 @@ class Abilities:
     masks: bool = True
     positions: bool = True
     bias: bool = True
+    declines: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.declines, str):
+            raise ProblemError(f"abilities: declines is a text; write ({self.declines!r},).")
+        for name in self.declines:
+            if name not in FEATURES:
+                raise no_such("abilities, declines", name, FEATURES)
         unknown = [dtype for dtype in self.dtypes if dtype not in DTYPES]
         if unknown or not self.dtypes:
             raise ProblemError(
                 f"abilities: dtypes has {unknown or 'nothing'} in it, and problems are drawn in "
                 f"{', '.join(map(str, DTYPES))}; declare some of these."
             )
+
+    def allows(self, feature: str) -> bool:
+        """Whether a problem with this feature may be drawn."""
+        choices = {kind.__name__: kind in self.likelihoods for kind in _LIKELIHOODS}
+        choices |= {str(d).removeprefix("torch."): d in self.dtypes for d in DTYPES}
+        choices |= {
+            "exact Fisher": Exact in self.fishers,
+            "empirical Fisher": Empirical in self.fishers,
+            "expand": Expand in self.sharings,
+            "reduce": Reduce in self.sharings,
+            "mask": self.masks and self.positions,
+            "called twice": self.shared_weights,
+            "tied weight": self.shared_weights,
+            "outputs at positions": self.positions,
+            "class axis": self.positions and Categorical in self.likelihoods,
+            "ignored labels": Categorical in self.likelihoods,
+        }
+        kinds = FEATURES[feature].kinds
+        can = not kinds or any(kind in self.layers for kind in kinds)
+        return can and choices.get(feature, self.positions or "position" not in feature)
+
+
+_LIKELIHOODS = (Gaussian, Categorical, Bernoulli, Poisson)

@@ -11,16 +11,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ekfac_ref.conformance.laws.law import Law
+from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
+from ekfac_ref.conformance.laws.law import Lane, Law
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.process import wire
 from ekfac_ref.conformance.process.running import FOREIGN, KIT, Lost, Running
 from ekfac_ref.conformance.process.wire import Plain
 from ekfac_ref.conformance.reports.furthest import Furthest
-from ekfac_ref.conformance.run.examiner import PRINTED, DrawnProblems, Found, Kept
+from ekfac_ref.conformance.run.examiner import DrawnProblems, Found
+from ekfac_ref.conformance.run.kept import PRINTED, Kept
 from ekfac_ref.conformance.run.raised import cut
 from ekfac_ref.conformance.run.tally import Broken
-from ekfac_ref.conformance.run.verdicts import Blame, Trouble, Verdict
 from ekfac_ref.errors import ProblemError
 
 _T = TypeVar("_T")
@@ -63,8 +65,7 @@ class Apart:
             if "refused" in plain:
                 raise ProblemError(str(plain["refused"]))
             if "problems" in plain:
-                problems = [Written(str(text)) for text in plain["problems"]]
-                return DrawnProblems(problems, cut(str(plain["digest"]), 12))
+                return wire.drawn_from(plain)
             return DrawnProblems(trouble=wire.found_from(plain, None, "").trouble)
 
         found, trouble = self._asked({"do": "draw", "count": count, "seed": seed}, drawn)
@@ -81,11 +82,18 @@ class Apart:
         return found
 
     def shrink(
-        self, law: Law, start: Broken, seconds: float, seed: int, small: Sequence[Written]
+        self,
+        law: Law,
+        start: Broken,
+        seconds: float,
+        seed: int,
+        small: Sequence[Written],
+        where: Conjunction,
     ) -> Found:
         """In the time that it takes, and a second more."""
         request: Plain = {"do": "shrink", "law": law.name, "start": wire.broken_as_plain(start)}
         request |= {"seconds": seconds, "seed": seed, "small": [one.text for one in small]}
+        request["where"] = wire.where_as_plain(where)
         return self._found(request, None, seconds + 1.0)
 
     def blind(self, laws: Sequence[Law], problem: Written) -> Found:
@@ -99,15 +107,14 @@ class Apart:
         """With the time of one problem for every single answer."""
         return self._found({"do": "diagnose", "seed": seed}, None)
 
-    def look(self, verdict: Verdict) -> Furthest | str:
-        """The layer that is furthest off on the verdict's problem; or why nobody knows."""
-        assert verdict.problem
+    def look(self, problem: Written, lane: Lane) -> Furthest | str:
+        """The layer that is furthest off on the problem; or why nobody knows."""
 
         def seen(plain: Plain) -> Furthest | str:
             found = plain.get("seen")
             return wire.furthest_from(found) if found else f"asked once more, {plain['trouble']}"
 
-        request = {"do": "look", "problem": verdict.problem.text, "lane": verdict.law.lane.name}
+        request = {"do": "look", "problem": problem.text, "lane": lane.name}
         found, trouble = self._asked(request, seen)
         return found or f"asked once more, {trouble.what if trouble else 'it said nothing'}"
 
@@ -126,7 +133,7 @@ class Apart:
         """What can be read from the reply; or a trouble."""
         self._heard = Kept(PRINTED)
         seconds = seconds or self._seconds
-        limit = _limit(seconds)
+        limit = KIT if request["do"] == "draw" else _limit(seconds)  # nobody else does that
         try:
             plain = self._there().reply({**request, "limit": limit}, limit)
             if request["do"] in ("draw", "ask", "diagnose"):  # the others have been heard before

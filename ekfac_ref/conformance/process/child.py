@@ -22,7 +22,8 @@ from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.process import wire
 from ekfac_ref.conformance.process.surroundings import Functions, Settings
 from ekfac_ref.conformance.reports.furthest import furthest
-from ekfac_ref.conformance.run.examiner import Found, Here, Kept
+from ekfac_ref.conformance.run.examiner import Found, Here
+from ekfac_ref.conformance.run.kept import Kept
 from ekfac_ref.conformance.run.load import load
 from ekfac_ref.conformance.run.raised import message
 from ekfac_ref.conformance.run.time_limit import TookTooLong, at_most
@@ -63,7 +64,7 @@ def answer_all(subject: str, seconds: float, crash: str) -> None:
         reply({"refused": there})
         return
     faulthandler.cancel_dump_traceback_later()
-    examiner = _Examiner(there, seconds)
+    examiner = _Examiner(there, seconds, subject)
     reply({"subject": examiner.name, "replaced": functions.replaced()})
     settings = Settings()
     for line in requests:
@@ -140,7 +141,12 @@ class _Examiner(Here):
         if what == "shrink":
             small = [Written(text) for text in request["small"]]
             start, law = wire.broken_from(request["start"]), LAWS[request["law"]]
-            return self.shrink(law, start, request["seconds"], request["seed"], small)
+            seconds, seed, where = (
+                request["seconds"],
+                request["seed"],
+                wire.where_from(request["where"]),
+            )
+            return self.shrink(law, start, seconds, seed, small, where)
         self.raised.tell = lambda busy: reply({"busy": busy})
         try:
             return self.diagnose(request["seed"])
@@ -149,10 +155,9 @@ class _Examiner(Here):
 
     def _drawn(self, request: Request) -> Request:
         try:
-            drawn = self.draw(request["count"], request["seed"])
+            return wire.drawn_as_plain(self.draw(request["count"], request["seed"]))
         except ProblemError as error:
             return {"refused": str(error)}
-        return {"problems": [one.text for one in drawn.problems], "digest": drawn.digest}
 
     def _seen(self, request: Request) -> Request:
         def look() -> Request:

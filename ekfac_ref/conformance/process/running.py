@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ekfac_ref.conformance.process.wire import Plain
-from ekfac_ref.conformance.run.examiner import Kept
+from ekfac_ref.conformance.run.kept import Kept
 from ekfac_ref.conformance.run.raised import TRACE, cut
 
 KIT = 600.0  # seconds for what the kit does alone: to be imported, and to compare in a diagnosis

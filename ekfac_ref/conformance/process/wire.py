@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 
+from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
+from ekfac_ref.conformance.problems.features import FEATURES
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.reports.furthest import Furthest
-from ekfac_ref.conformance.run.examiner import Found
+from ekfac_ref.conformance.run.examiner import DrawnProblems, Found
+from ekfac_ref.conformance.run.raised import cut
 from ekfac_ref.conformance.run.tally import Broken, Said
-from ekfac_ref.conformance.run.verdicts import Blame, Trouble
 from ekfac_ref.conformance.truth.tolerance import LawBroken
 
 Plain = dict[str, Any]
@@ -40,7 +43,8 @@ def found_as_plain(found: Found) -> Plain:
     trouble = found.trouble
     return {
         "said": [
-            [s.law, s.offered, s.ratios, s.broken and broken_as_plain(s.broken)] for s in found.said
+            [s.law, s.offered, s.ratios, s.broken and broken_as_plain(s.broken), s.refused]
+            for s in found.said
         ],
         "smaller": [broken_as_plain(broken) for broken in found.smaller],
         "blind": list(found.blind),
@@ -52,8 +56,14 @@ def found_as_plain(found: Found) -> Plain:
 def found_from(plain: Plain, problem: Written | None, printed: str) -> Found:
     """The inverse of ``found_as_plain``, given what the asker knows."""
     said = [
-        Said(_text(law), bool(offered), [float(x) for x in ratios], broken and broken_from(broken))
-        for law, offered, ratios, broken in plain["said"]
+        Said(
+            _text(law),
+            bool(offered),
+            [float(x) for x in ratios],
+            broken and broken_from(broken),
+            _text(refused),
+        )
+        for law, offered, ratios, broken, refused in plain["said"]
     ]
     trouble = None
     if plain["trouble"]:
@@ -66,6 +76,44 @@ def found_from(plain: Plain, problem: Written | None, printed: str) -> Found:
         _text(plain["sentence"]),
         trouble,
     )
+
+
+def drawn_as_plain(drawn: DrawnProblems) -> Plain:
+    """The problems as texts, and what is special about each."""
+    return {
+        "problems": [one.text for one in drawn.problems],
+        "features": [list(one) for one in drawn.features],
+        "digest": drawn.digest,
+        "allowed": list(drawn.allowed),
+        "declines": list(drawn.declines),
+    }
+
+
+def drawn_from(plain: Plain) -> DrawnProblems:
+    """The problems, out of what ``drawn_as_plain`` makes."""
+    problems = [Written(_text(text)) for text in plain["problems"]]
+    features = [_features(names) for names in plain["features"]]
+    if len(features) != len(problems):
+        raise ValueError("features of other problems")
+    digest = cut(_text(plain["digest"]), 12)
+    allowed, declines = _features(plain["allowed"]), _features(plain["declines"])
+    return DrawnProblems(problems, features, digest, allowed, declines)
+
+
+def where_as_plain(where: Conjunction) -> Plain:
+    """Features that have to be present, and those that must not."""
+    return {"present": list(where.present), "absent": list(where.absent)}
+
+
+def where_from(plain: Plain) -> Conjunction:
+    """The conjunction, out of what ``where_as_plain`` makes."""
+    return Conjunction(_features(plain["present"]), _features(plain["absent"]))
+
+
+def _features(names: Any) -> tuple[str, ...]:
+    if unknown := [name for name in names if name not in FEATURES]:
+        raise ValueError(f"no features: {unknown}")
+    return tuple(names)
 
 
 def furthest_as_plain(found: Furthest) -> Plain:

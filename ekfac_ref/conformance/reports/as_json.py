@@ -4,9 +4,13 @@ The status of a law is the text that other reports print, one of the values of `
 """
 
 import math
+from dataclasses import asdict
 from typing import Any
 
-from ekfac_ref.conformance.run.verdicts import Report, Trouble, Verdict
+from ekfac_ref.conformance.findings.board import Score
+from ekfac_ref.conformance.findings.causes import Refusal
+from ekfac_ref.conformance.findings.report import Exhibit, Report
+from ekfac_ref.conformance.findings.verdicts import Trouble, Verdict
 
 
 def as_dict(report: Report, subject: str | None, rerun: str) -> dict[str, Any]:
@@ -17,14 +21,20 @@ def as_dict(report: Report, subject: str | None, rerun: str) -> dict[str, Any]:
     """
     return {
         "subject": report.subject,
+        "summary": report.summary,
+        "exit_code": report.exit_code,
+        "sentences": report.sentences,
+        "scoreboard": [_score(score) for score in report.scoreboard],
         "profile": report.profile,
         "seed": report.seed,
         "digest": report.digest,
         "complete": report.complete,
-        "exit_code": report.exit_code,
-        "summary": report.summary,
         "problems": report.problems,
+        "asked": report.asked,
         "answered": report.answered,
+        "causes": [_cause(exhibit, subject) for exhibit in report.exhibits],
+        "refusals": [_refusal(report, refusal, subject) for refusal in report.refusals],
+        "deviations": [asdict(deviation) for deviation in report.deviations],
         "verdicts": [_verdict(verdict, subject) for verdict in report.verdicts],
         "troubles": [_trouble(trouble, subject) for trouble in report.troubles],
         "diagnosis": report.diagnosis,
@@ -45,11 +55,46 @@ def _verdict(verdict: Verdict, subject: str | None) -> dict[str, Any]:
         "source": law.source,
         "status": verdict.status.value,
         "asked": verdict.asked,
-        "worst": verdict.worst if math.isfinite(verdict.worst) else None,  # JSON has no infinity
+        "worst": _finite(verdict.worst),
         "broken": verdict.broken,
         "problem": None if problem is None else problem.script(law.name, subject),
         "reason": verdict.reason,
+        "refused": list(verdict.refused),
     }
+
+
+def _score(score: Score) -> dict[str, Any]:
+    worst = score.worst and {
+        "ratio": _finite(score.worst.ratio),
+        "size": _finite(score.worst.size),
+    }
+    return asdict(score) | {"standing": score.standing.value, "worst": worst}
+
+
+def _cause(exhibit: Exhibit, subject: str | None) -> dict[str, Any]:
+    cause = exhibit.cause
+    return {
+        "sentence": cause.sentence,
+        "where": cause.attributed and asdict(cause.attributed),
+        "laws": list(cause.laws),
+        "problems": list(cause.problems),
+        "asked": cause.asked,
+        "problem": exhibit.problem.script(exhibit.law.name, subject),
+    }
+
+
+def _refusal(report: Report, refusal: Refusal, subject: str | None) -> dict[str, Any]:
+    return _trouble(report.first_of(refusal), subject) | {
+        "says": refusal.says,
+        "sentence": refusal.sentence,
+        "where": [asdict(one) for one in refusal.attributed],
+        "problems": list(refusal.problems),
+        "drawn": refusal.drawn,
+    }
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None  # JSON has no infinity
 
 
 def _trouble(trouble: Trouble, subject: str | None) -> dict[str, Any]:

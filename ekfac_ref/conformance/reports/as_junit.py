@@ -2,8 +2,8 @@
 
 from xml.etree import ElementTree
 
+from ekfac_ref.conformance.findings.verdicts import Report, Status, Verdict
 from ekfac_ref.conformance.reports.terminal import printable
-from ekfac_ref.conformance.run.verdicts import Report, Status, Verdict
 
 # How a law came out, as the element that says so; a test without one has passed.
 _OUTCOMES = {

@@ -11,9 +11,21 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ekfac_ref.conformance.findings.board import Standing
+from ekfac_ref.conformance.findings.report import Report
+from ekfac_ref.conformance.findings.verdicts import FAULT, Status, Trouble
+from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.laws.law import Lane
+from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.reports.furthest import Furthest
-from ekfac_ref.conformance.reports.terminal import how_asked, one_line, printable, worst
-from ekfac_ref.conformance.run.verdicts import FAULT, Report, Status, Trouble, Verdict
+from ekfac_ref.conformance.reports.terminal import (
+    how_asked,
+    how_far,
+    one_line,
+    printable,
+    standing,
+    worst,
+)
 
 DIVERGING = "RdBu_r"  # white is zero
 TONES = {
@@ -24,6 +36,15 @@ TONES = {
     Status.NOT_OFFERED: "none",
     Status.INCONCLUSIVE: "odd",
     Status.IN_DOUBT: "odd",
+    Status.REFUSED: "odd",
+}
+STANDINGS = {
+    Standing.WRONG: "bad",
+    Standing.REFUSES: "odd",
+    Standing.NOT_ANSWERED: "odd",
+    Standing.IN_DOUBT: "odd",
+    Standing.EXACT: "good",
+    Standing.NOT_DRAWN: "none",
 }
 
 
@@ -40,8 +61,8 @@ class Picture:
     caption: str
 
 
-# Of a verdict with a broken problem: what is furthest off there, or why nobody knows.
-Look = Callable[[Verdict], Furthest | str]
+# Of a problem and the lane of a law broken there: what is furthest off, or why nobody knows.
+Look = Callable[[Written, Lane], Furthest | str]
 
 
 def page(report: Report, look: Look, subject: str | None, rerun: str) -> str:
@@ -53,19 +74,39 @@ def page(report: Report, look: Look, subject: str | None, rerun: str) -> str:
     source = files("ekfac_ref.conformance.reports").joinpath("page.html.j2").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {"printable": printable, "one_line": one_line}
-    failures = [
+    exhibits = [
         (
-            verdict,
-            verdict.problem.script(verdict.law.name, subject),
-            picture(look(verdict)) if report.complete else "No picture: it was interrupted.",
+            exhibit,
+            exhibit.problem.script(exhibit.law.name, subject),
+            picture(look(exhibit.problem, exhibit.law.lane))
+            if report.complete
+            else "No picture: it was interrupted.",
         )
-        for verdict in report.verdicts
-        if verdict.problem is not None
+        for exhibit in report.exhibits
     ]
+    told = {name for exhibit in report.exhibits for name in exhibit.says}
+    failures = [
+        (verdict, verdict.problem.script(verdict.law.name, subject))
+        for verdict in report.verdicts
+        if verdict.problem is not None and verdict.law.name not in told
+    ]
+    first = [(report.first_of(one), len(one.problems)) for one in report.refusals]
+    others = {
+        kind: [score.name for score in report.scoreboard if score.standing is kind]
+        for kind in (Standing.EXACT, Standing.NOT_DRAWN)
+    }
     return environment.from_string(source).render(
         report=report,
+        exhibits=exhibits,
         failures=failures,
         troubles=_folded(report.troubles, subject),
+        refusals=[(one, times, _script_of(one, subject)) for one, times in first],
+        told=[score for score in report.scoreboard if score.standing not in others],
+        others=[(kind, names) for kind, names in others.items() if names],
+        standings=STANDINGS,
+        standing=standing,
+        how_far=how_far,
+        laws=LAWS,
         rerun=rerun,
         how=how_asked(report),
         fault=FAULT if report.faults else "",
@@ -115,7 +156,8 @@ def _folded(troubles: list[Trouble], subject: str | None) -> list[tuple[Trouble,
     kinds: dict[str, list[Trouble]] = {}
     for trouble in troubles:
         kinds.setdefault(trouble.what, []).append(trouble)
-    return [
-        (same[0], len(same), same[0].problem.script(None, subject) if same[0].problem else "")
-        for same in kinds.values()
-    ]
+    return [(same[0], len(same), _script_of(same[0], subject)) for same in kinds.values()]
+
+
+def _script_of(trouble: Trouble, subject: str | None) -> str:
+    return trouble.problem.script(None, subject) if trouble.problem else ""

@@ -13,7 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ekfac_ref.conformance.run.verdicts import FAULT, Report, Status, Trouble, Verdict
+from ekfac_ref.conformance.findings.board import Score, Standing
+from ekfac_ref.conformance.findings.report import Report
+from ekfac_ref.conformance.findings.verdicts import FAULT, Status, Trouble, Verdict
+from ekfac_ref.conformance.laws.catalogue import LAWS
 
 STYLES = {
     Status.PASS: "green",
@@ -23,6 +26,15 @@ STYLES = {
     Status.NOT_OFFERED: "dim",
     Status.INCONCLUSIVE: "yellow",
     Status.IN_DOUBT: "yellow",
+    Status.REFUSED: "yellow",
+}
+COLOURS = {
+    Standing.WRONG: "bold red",
+    Standing.REFUSES: "yellow",
+    Standing.IN_DOUBT: "yellow",
+    Standing.NOT_ANSWERED: "yellow",
+    Standing.EXACT: "green",
+    Standing.NOT_DRAWN: "dim",
 }
 PRINTED_LINES = 12  # of what the subject printed; the other reports have all of it
 
@@ -55,27 +67,65 @@ def worst(verdict: Verdict) -> str:
 
 
 def print_report(console: Console, report: Report, subject: str | None, rerun: str) -> None:
-    """Print the table of laws, every broken law with its problem, and what else went wrong.
+    """Print the verdict, what separates right from wrong, and the scoreboard; then laws, one by
+    one, then what went wrong else, and one problem for each cause.
 
     ``subject`` is the path that problems as Python load, None for an unknown one; ``rerun`` is the
     command that makes the same run again.
     """
+    style = "bold green" if report.exit_code == 0 else "bold red"
+    _say(console, report.summary, style)
+    for sentence in report.sentences:
+        _say(console, one_line(sentence, 600), "bold")
+    _board(console, report.scoreboard)
     console.print(_table(report))
-    for verdict in report.verdicts:
-        if verdict.problem is not None:
-            _failure(console, verdict, verdict.problem.script(verdict.law.name, subject))
     for note in report.notes:
         _say(console, f"\nBeside the verdict: {one_line(note, 1000)}", "yellow")
-    if report.diagnosis:
-        _say(console, f"\nDiagnosis: {printable(report.diagnosis)}", "bold")
     _troubles(console, report)
     _printed(console, report)
+    _exhibits(console, report, subject)
     if not report.apart:
         _say(console, f"\n{how_asked(report)}")
     _say(console, "\nTo run it again:\n", "bold")
     _say(console, f"    {rerun}\n")
-    style = "bold green" if report.exit_code == 0 else "bold red"
     _say(console, report.summary, style)
+
+
+def how_far(score: Score) -> tuple[str, str]:
+    """(relative to the size of what is summed, in roundings), each "" where there is none."""
+    off = score.worst
+    if off is None:
+        return "", ""
+    numbers = off.size, off.ratio
+    size, ratio = (f"{x:.1g}" if isfinite(x) else "" for x in numbers)
+    return size, ratio
+
+
+def standing(score: Score) -> str:
+    """A feature's verdict, with what it takes for that, and why it is known."""
+    beside = f" where {score.beside}" if score.beside else ""
+    known = f" ({one_line(score.known, 60)})" if score.known else ""
+    return f"{score.standing.value}{beside}{known}"
+
+
+def _board(console: Console, scores: list[Score]) -> None:
+    """A line for each feature that is not exact; the others in one line."""
+    told = [s for s in scores if s.standing not in (Standing.EXACT, Standing.NOT_DRAWN)]
+    if told:
+        table = Table()
+        table.add_column("feature", no_wrap=True)
+        table.add_column("verdict")
+        for title in ("off by", "roundings", "held", "broken", "refused", "drawn"):
+            table.add_column(title, justify="right")
+        for score in told:
+            counts = (score.held, score.broken, score.refused, score.drawn)
+            verdict = Text(standing(score), COLOURS[score.standing])
+            table.add_row(Text(score.name), verdict, *how_far(score), *map(str, counts))
+        console.print(table)
+    for kind in (Standing.EXACT, Standing.NOT_DRAWN):
+        names = [score.name for score in scores if score.standing is kind]
+        if names and len(names) < len(scores):
+            console.print(Text(f"{kind.value}: {'; '.join(names)}", COLOURS[kind]))
 
 
 def _table(report: Report) -> Table:
@@ -92,13 +142,29 @@ def _table(report: Report) -> Table:
     return found
 
 
-def _failure(console: Console, verdict: Verdict, source: str) -> None:
-    law = verdict.law
-    _say(console, f"\n{law.name}: {verdict.status.value}", STYLES[verdict.status])
-    if verdict.reason:
-        _say(console, f"known:     {printable(verdict.reason)}")
-    _say(console, f"must hold: {law.statement}" + (f" [{law.source}]" if law.source else ""))
-    _say(console, f"found:     {one_line(verdict.broken)}")
+def _exhibits(console: Console, report: Report, subject: str | None) -> None:
+    """One for each cause, and for what is known or in doubt."""
+    told: set[str] = set()
+    for exhibit in report.exhibits:
+        _say(console, f"\n{exhibit.cause.sentence}", "bold red")
+        for law in exhibit.cause.laws:
+            if law in exhibit.says:
+                _say(console, f"{law}: FAIL")
+                _say(console, f"must hold: {LAWS[law].statement}")
+                _say(console, f"found:     {one_line(exhibit.says[law])}")
+        told |= {*exhibit.says}
+        _script(console, exhibit.problem.script(exhibit.law.name, subject))
+    for verdict in report.verdicts:
+        if verdict.problem is not None and verdict.law.name not in told:
+            _say(console, f"\n{verdict.law.name}: {verdict.status.value}", STYLES[verdict.status])
+            if verdict.reason:
+                _say(console, f"known:     {printable(verdict.reason)}")
+            _say(console, f"must hold: {verdict.law.statement}")
+            _say(console, f"found:     {one_line(verdict.broken)}")
+            _script(console, verdict.problem.script(verdict.law.name, subject))
+
+
+def _script(console: Console, source: str) -> None:
     _say(console, "on this problem, which runs alone:\n")
     _say(console, printable(source), "cyan")
 
@@ -114,6 +180,11 @@ def how_asked(report: Report) -> str:
 
 
 def _troubles(console: Console, report: Report) -> None:
+    for verdict in report.verdicts:
+        times, says = verdict.refused
+        if times:
+            what = f"\nRefused to {verdict.law.name!r} on {times} problems: {one_line(says)}"
+            _say(console, what)
     answers = [trouble for trouble in report.troubles if trouble not in report.faults]
     if answers:
         _say(console, "\nProblems without an answer (more on each: --report or --json):", "bold")

@@ -3,13 +3,14 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ekfac_ref.conformance.findings.known import KnownDeviations, as_known
+from ekfac_ref.conformance.findings.report import Report
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.run.examiner import Here
 from ekfac_ref.conformance.run.profile import Profile, profile_named
 from ekfac_ref.conformance.run.run import Run
-from ekfac_ref.conformance.run.verdicts import Report
 from ekfac_ref.conformance.subjects.subject import as_subject
-from ekfac_ref.errors import ProblemError
+from ekfac_ref.errors import no_such
 
 
 def check(
@@ -18,7 +19,7 @@ def check(
     seed: int = 0,
     *,
     laws: Collection[str] | None = None,
-    known: Mapping[str, str] | None = None,
+    known: KnownDeviations | Mapping[str, str] | None = None,
     seconds: float = 60.0,
 ) -> Report:
     """The verdict of every law on a subject, as ``ekfac-ref check`` gives it.
@@ -32,8 +33,8 @@ def check(
         profile: demo, quick or full, or one of your own: how many problems are drawn.
         seed: of the problems.
         laws: names of those that are asked; None stands for all.
-        known: reasons of known deviations, by the law's name. Such a law has to be broken: that it
-            holds after all is a failure, too.
+        known: reasons of known deviations, by the law's name, or those of laws, features and
+            refusals. Such a law has to be broken: that it holds after all is a failure, too.
         seconds: for all laws on one problem, on the main thread; what takes longer is no answer.
 
     Returns:
@@ -44,14 +45,14 @@ def check(
     Raises:
         ProblemError: there is no such law or profile, or the thing cannot be asked.
     """
-    for what, names in (("laws", laws or ()), ("known", known or ())):
-        if unknown := sorted(set(names) - set(LAWS)):
-            raise ProblemError(f"{what}: there are no laws {unknown}; choose among {list(LAWS)}.")
+    for name in laws or ():
+        if name not in LAWS:
+            raise no_such("laws", name, LAWS)
     run = Run(
         Here(as_subject(thing, "subject"), seconds),
         profile_named(profile) if isinstance(profile, str) else profile,
         seed,
         [law for law in LAWS.values() if laws is None or law.name in laws],
-        known or {},
+        as_known(known),
     )
     return run.diagnosed(run.report())

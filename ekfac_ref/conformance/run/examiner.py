@@ -5,49 +5,37 @@ well be in another process, which the subject cannot take the run along with (``
 """
 
 import contextlib
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
+from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.digest import digest
 from ekfac_ref.conformance.problems.draw import draw_problems
+from ekfac_ref.conformance.problems.features import FEATURES, features
 from ekfac_ref.conformance.problems.source import Written
-from ekfac_ref.conformance.run.raised import Raised, cut, message, place, traceback_of
+from ekfac_ref.conformance.run.kept import PRINTED, Kept
+from ekfac_ref.conformance.run.raised import (
+    Raised,
+    cut,
+    message,
+    own_files,
+    place,
+    traceback_of,
+)
 from ekfac_ref.conformance.run.resolution import blind
 from ekfac_ref.conformance.run.shrink import shrink
 from ekfac_ref.conformance.run.tally import Broken, Said, said
 from ekfac_ref.conformance.run.time_limit import TookTooLong, at_most, limited
-from ekfac_ref.conformance.run.verdicts import Blame, Trouble
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 
 _T = TypeVar("_T")
-PRINTED = 100_000  # characters of what a subject prints in all that are kept
 BLUNT = 0.1  # a law that would not notice an error of this size says nothing by holding
-
-
-class Kept(io.StringIO):
-    """A stream that keeps so many characters, and counts those that come after them."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self._left, self._more = size, 0
-
-    def write(self, text: str) -> int:
-        """Keep as much of the text as there is room for."""
-        kept = text[: self._left]
-        self._left -= len(kept)
-        self._more += len(text) - len(kept)
-        super().write(kept)
-        return len(text)
-
-    def __str__(self) -> str:
-        more = f"\n[... {self._more:,} more characters ...]\n" if self._more else ""
-        return self.getvalue() + more
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +51,22 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class DrawnProblems:
-    """The problems of a run, and their digest; or none, and why there is no asking the subject."""
+    """The problems of a run; or none, and why there is no asking the subject.
+
+    Attributes:
+        problems: as texts.
+        features: of every problem, by name.
+        digest: of the problems.
+        allowed: features that problems for this subject may have.
+        declines: features that the subject declares to refuse.
+        trouble: why there are none.
+    """
 
     problems: Sequence[Written] = ()
+    features: Sequence[tuple[str, ...]] = ()
     digest: str = ""
+    allowed: tuple[str, ...] = ()
+    declines: tuple[str, ...] = ()
     trouble: Trouble | None = None
 
 
@@ -93,7 +93,13 @@ class Examiner(Protocol):
         """What the laws say of one problem; of some of them, where the subject ends that."""
 
     def shrink(
-        self, law: Law, start: Broken, seconds: float, seed: int, small: Sequence[Written]
+        self,
+        law: Law,
+        start: Broken,
+        seconds: float,
+        seed: int,
+        small: Sequence[Written],
+        where: Conjunction,
     ) -> Found:
         """Smaller problems that show how ``start`` is broken (``shrink.py``)."""
 
@@ -112,20 +118,27 @@ class Here:
     Args:
         subject: on trial.
         seconds: for all laws on one problem, and for every answer beside that; see ``at_most``.
+        path: by which it was loaded, if it was.
     """
 
     apart = False
     interrupt: tuple[type[BaseException], ...] = (KeyboardInterrupt,)  # that of whoever waits
 
-    def __init__(self, subject: Subject, seconds: float = 60.0) -> None:
-        self.raised = Raised()
+    def __init__(self, subject: Subject, seconds: float = 60.0, path: str = "") -> None:
+        self.raised, self._files = Raised(), own_files(subject, path)
         self.subject = self.raised.subject(subject)
         self.name, self.seconds, self.printed = cut(str(subject.name), 200), seconds, ""
 
     def draw(self, count: int, seed: int) -> DrawnProblems:
         """Problems and their texts; ProblemError where there are none for its abilities."""
         problems = draw_problems(self.subject.abilities, count, seed)
-        return DrawnProblems([Written.of(problem) for problem in problems], digest(problems))
+        return DrawnProblems(
+            [Written.of(problem) for problem in problems],
+            [features(problem) for problem in problems],
+            digest(problems),
+            tuple(name for name in FEATURES if self.subject.abilities.allows(name)),
+            tuple(self.subject.abilities.declines),
+        )
 
     def ask(self, problem: Written, laws: Sequence[Law]) -> Found:
         """All laws, within the time for one problem."""
@@ -134,15 +147,31 @@ class Here:
         def asking() -> None:
             trial = Trial(self.subject, problem.rebuilt)
             with at_most(self.seconds):
+                _ = trial.cases  # what is refused here is refused to all laws
                 for law in laws:
-                    found.append(said(law, trial))
+                    found.append(self._said(law, trial))
 
         with self._heard() as heard:
             _, trouble = self._tried(asking, problem, heard)
         return Found(said=found, trouble=trouble)
 
+    def _said(self, law: Law, trial: Trial) -> Said:
+        """What the law says; or what is raised at what it asks beyond the answer at hand."""
+        try:
+            return said(law, trial)
+        except Exception as error:
+            if not self.raised.refuses(error, self._files):
+                raise
+            return Said(law.name, True, [], None, _raised("it raised", error))
+
     def shrink(
-        self, law: Law, start: Broken, seconds: float, seed: int, small: Sequence[Written]
+        self,
+        law: Law,
+        start: Broken,
+        seconds: float,
+        seed: int,
+        small: Sequence[Written],
+        where: Conjunction,
     ) -> Found:
         """Within its own time; what the subject raises on other problems is no matter here."""
         faults: list[BaseException] = []
@@ -153,7 +182,9 @@ class Here:
 
         with self._heard(keep=False) as heard:
             found, trouble = self._tried(
-                lambda: shrink(law, self.subject, start, seconds, seed, small, passes), None, heard
+                lambda: shrink(law, self.subject, start, seconds, seed, small, where, passes),
+                None,
+                heard,
             )
         if faults and trouble is None:
             trouble = self._trouble(faults[0], None, "")
@@ -194,10 +225,14 @@ class Here:
             return Trouble(cut(str(error), PRINTED), "", problem, printed)
         if isinstance(error, TookTooLong):
             return Trouble(str(error), traceback_of(error), problem, printed, Blame.LOST)
-        blame = Blame.KIT if self._is_kits(error) else Blame.SUBJECT
-        who = "the kit itself raised" if blame is Blame.KIT else "it raised"
-        what = f"{who} {message(error)}{place(error)}"
-        return Trouble(what, traceback_of(error), problem, printed, blame)
+        if self._is_kits(error):
+            blame, who = Blame.KIT, "the kit itself raised"
+        elif self.raised.refuses(error, self._files):
+            blame, who = Blame.REFUSED, "it raised"
+        else:
+            crash = self.raised.crashed(error, self._files)
+            blame, who = Blame.SUBJECT, "the adapter crashed:" if crash else "it raised"
+        return Trouble(_raised(who, error), traceback_of(error), problem, printed, blame)
 
     def _is_kits(self, error: BaseException) -> bool:
         known = isinstance(error, BadAnswer | TookTooLong)
@@ -213,3 +248,7 @@ class Here:
         finally:
             if keep and not heard.closed:
                 self.printed = cut(self.printed + str(heard), PRINTED)
+
+
+def _raised(who: str, error: BaseException) -> str:
+    return f"{who} {message(error)}{place(error)}"

@@ -6,10 +6,14 @@ operators that it answers with. What passes is remembered, so that no traceback 
 """
 
 import contextlib
+import dis
+import inspect
+import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from torch import Tensor
@@ -21,6 +25,10 @@ TEXT = 2_000  # characters of a message that are kept
 TRACE = 20_000  # of a traceback
 # What the kit cannot be blamed for, wherever it shows: memory and settings are the process's.
 _SURROUNDINGS = (MemoryError, RecursionError, Warning)
+# As a slip of the pen makes them. A library may raise them to refuse, too.
+_SLIPS: tuple[type[Exception], ...] = (AttributeError, NameError, TypeError, ImportError)
+_SLIPS += (LookupError, ArithmeticError, StopIteration)
+DEEP = 4  # functions in a function's closure, in theirs, and so on
 
 
 class Raised:
@@ -50,6 +58,30 @@ class Raised:
     def has(self, error: BaseException) -> bool:
         """Whether it came from the subject, or from what the process is left with by it."""
         return isinstance(error, _SURROUNDINGS) or any(error is one for one in self._errors)
+
+    def refuses(self, error: BaseException, own: Collection[str]) -> bool:
+        """Whether the subject declines the question, rather than that its adapter has crashed.
+
+        ``own`` are the adapter's files. A crash is an exception as a slip of the pen makes one (a
+        name that is none, a wrong key or type), in a line of these files that does not raise it on
+        purpose; whatever comes where the kit looks at an answer; and the end of a stack or memory.
+        """
+        if not isinstance(error, Exception) or isinstance(error, _SURROUNDINGS[:2]):
+            return False
+        last = _last(error)
+        if last is None or not any(error is one for one in self._errors):
+            return False
+        return last.tb_frame.f_code.co_filename != __file__ and not self.crashed(error, own)
+
+    def crashed(self, error: BaseException, own: Collection[str]) -> bool:
+        """Whether it is a slip of the pen in the adapter's own files."""
+        last = _last(error)
+        return (
+            last is not None
+            and isinstance(error, _SLIPS)
+            and last.tb_frame.f_code.co_filename in own
+            and not _on_purpose(last)
+        )
 
     def subject(self, subject: Subject) -> Subject:
         """A copy of the subject from which nothing comes unnoticed."""
@@ -108,6 +140,46 @@ class _Operator:
                 return found(*arguments, **named)
 
         return method
+
+
+def own_files(subject: Subject, path: str = "") -> set[str]:
+    """The files that an adapter is written in.
+
+    That of the module, where the subject was loaded by its path; or else those in which what it is
+    asked by is defined, also where the kit has wrapped that.
+    """
+    module = sys.modules.get(path.partition(":")[0])
+    if path and (file := getattr(module, "__file__", None)):
+        return {file}
+    asks = (subject.ekfac, subject.kfac, subject.exact_fisher, subject.precondition)
+    return set().union(*(_files(ask, 0) for ask in asks if ask is not None))
+
+
+def _files(thing: Any, depth: int) -> set[str]:
+    """Of a callable, and of what it keeps where that is one."""
+    thing = inspect.unwrap(getattr(thing, "func", thing))  # a partial's, a decorated one's
+    thing = getattr(thing, "__func__", thing)
+    if not inspect.isfunction(thing):  # an object that can be called
+        thing = vars(type(thing)).get("__call__")
+    found = {thing.__code__.co_filename} if inspect.isfunction(thing) else set()
+    for cell in getattr(thing, "__closure__", None) or ():
+        with contextlib.suppress(ValueError):  # an empty one
+            if callable(cell.cell_contents) and depth < DEEP:
+                found |= _files(cell.cell_contents, depth + 1)
+    return found
+
+
+def _last(error: BaseException) -> TracebackType | None:
+    """The frame in which it was raised."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last
+
+
+def _on_purpose(where: TracebackType) -> bool:
+    """Whether the line is one of ``raise``."""
+    return where.tb_frame.f_code.co_code[where.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 def message(error: BaseException, length: int = TEXT) -> str:

@@ -1,15 +1,20 @@
 """A subject, a number of problems, all laws: the run behind every way in."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from ekfac_ref.conformance.findings.causes import Cause
+from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.known import KnownDeviations
+from ekfac_ref.conformance.findings.outcome import Off, Outcome
+from ekfac_ref.conformance.findings.report import Exhibit, Report
+from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.source import Written
-from ekfac_ref.conformance.run.examiner import Examiner, Found
+from ekfac_ref.conformance.run.examiner import DrawnProblems, Examiner, Found
 from ekfac_ref.conformance.run.profile import Profile
-from ekfac_ref.conformance.run.tally import Broken, Tally
-from ekfac_ref.conformance.run.verdicts import Blame, Report, Trouble
+from ekfac_ref.conformance.run.tally import Broken, Said, Tally
 
 SHARPENED = 20  # problems, at most, to find one on which a law would notice an error
 PATIENCE = 3  # problems in a row on which a subject may be lost; after these it is given up
@@ -26,7 +31,7 @@ class Run:
         profile: how much is asked.
         seed: of the problems.
         laws: asked of every problem.
-        known: reasons of known deviations, by the law's name.
+        known: deviations.
         tick: called before every "problem" and every search for a "smaller problem".
     """
 
@@ -34,16 +39,19 @@ class Run:
     profile: Profile
     seed: int = 0
     laws: Sequence[Law] = tuple(LAWS.values())
-    known: Mapping[str, str] = field(default_factory=dict)
+    known: KnownDeviations = field(default_factory=KnownDeviations)
     tick: Callable[[str], None] = lambda what: None
 
     def __post_init__(self) -> None:
-        self._tallies = [Tally(law) for law in self.laws]
-        self._problems: Sequence[Written] = ()
-        self._digest = ""
+        self._tallies = {law.name: Tally(law) for law in self.laws}
+        self._drawn = DrawnProblems()
+        self._broken: list[dict[str, Broken]] = []  # of every problem, by the law's name
+        self._outcomes: list[Outcome] = []
         self._troubles: list[Trouble] = []
+        self._refused: list[Trouble] = []
+        self._exhibits: list[Exhibit] = []
         self._notes: list[str] = []
-        self._answered, self._lost = 0, 0
+        self._lost = 0
 
     def report(self) -> Report:
         """Draw the problems, ask the laws of each, look for smaller problems that break them.
@@ -61,11 +69,11 @@ class Run:
         return replace(self.so_far(), complete=True)
 
     def diagnosed(self, report: Report) -> Report:
-        """The report with the name of the mistake, where the subject does not conform.
+        """The report with the name of the mistake, where a law is broken.
 
         That asks about many more problems; whatever happens there, the verdict is not lost.
         """
-        if report.exit_code != 1:
+        if not report.complete or report.faults or report.given_up or not report.is_broken:
             return report
         try:
             found = self.examiner.diagnose(self.seed)
@@ -80,16 +88,22 @@ class Run:
             self.examiner.name,
             self.profile.name,
             self.seed,
-            [tally.verdict(self.known) for tally in self._tallies],
+            [tally.verdict(self.known.laws) for tally in self._tallies.values()],
             [*self._troubles],
-            len(self._problems) or self.profile.problems,
-            self._answered,
+            len(self._drawn.problems) or self.profile.problems,
+            len(self._outcomes),
             self.examiner.printed,
             complete=False,
-            digest=self._digest,
+            digest=self._drawn.digest,
             notes=tuple(dict.fromkeys(self._notes)),
             given_up=self._given_up,
             apart=self.examiner.apart,
+            refused=[*self._refused],
+            outcomes=tuple(self._outcomes),
+            known=self.known,
+            allowed=self._drawn.allowed,
+            declines=self._drawn.declines,
+            exhibits=tuple(self._exhibits),
         )
 
     @property
@@ -97,41 +111,66 @@ class Run:
         return self._lost >= PATIENCE or any(not one.problem for one in self._troubles)
 
     def _ask_all(self) -> None:
-        drawn = self.examiner.draw(self.profile.problems, self.seed)
-        self._problems, self._digest = drawn.problems, drawn.digest
-        self._troubles += [drawn.trouble] if drawn.trouble else []
-        for problem in self._problems:
+        self._drawn = self.examiner.draw(self.profile.problems, self.seed)
+        self._troubles += [self._drawn.trouble] if self._drawn.trouble else []
+        for problem, features in zip(self._drawn.problems, self._drawn.features, strict=True):
             if self._given_up:
                 return
             self.tick("problem")
             found = self.examiner.ask(problem, self.laws)
-            for tally, said in zip(self._tallies, found.said, strict=False):  # as far as it came
-                tally.count(said, problem)
-            self._answered += 1
+            self._count(found, problem, features)
             self._lost = self._lost + 1 if _is_lost(found) else 0
-            self._troubles += [found.trouble] if found.trouble else []
+            if found.trouble:
+                refused = found.trouble.blame is Blame.REFUSED
+                (self._refused if refused else self._troubles).append(found.trouble)
+
+    def _count(self, found: Found, problem: Written, features: tuple[str, ...]) -> None:
+        outcome = _outcome(found, features)
+        self._outcomes.append(outcome)
+        self._broken.append({said.law: said.broken for said in found.said if said.broken})
+        if not outcome.has_any(tuple(self.known.features)):  # else what is broken is expected
+            for said in found.said:  # as far as it came
+                self._tallies[said.law].count(said, problem)
 
     def _shrink_all(self) -> None:
-        small: list[Written] = []
-        for tally in self._tallies:
-            if tally.gravest and tally.broken:
-                self.tick("smaller problem")
-                self._shrink(tally, tally.gravest, small)
-                if not any(tally.broken.problem.text == one.text for one in small):
-                    small.append(tally.broken.problem)
+        """One cause after the other: one problem that breaks several laws is less to read."""
+        for cause in self.so_far().causes:
+            small: list[Written] = []
+            shown: list[Tally] = []
+            for name in cause.laws:
+                shown.append(tally := Tally(self._tallies[name].law))
+                for number in cause.problems:
+                    if name in self._broken[number]:
+                        tally.keep(self._broken[number][name])
+                if tally.gravest and tally.broken:
+                    self.tick("smaller problem")
+                    self._shrink(tally, tally.gravest, small, cause)
+                    if not any(tally.broken.problem.text == one.text for one in small):
+                        small.append(tally.broken.problem)
+            found = [(t.law, t.broken.problem, str(t.broken.law_broken)) for t in shown if t.broken]
+            self._exhibits.append(Exhibit.of(cause, found))
 
-    def _shrink(self, tally: Tally, start: Broken, small: Sequence[Written]) -> None:
+    def _shrink(self, tally: Tally, start: Broken, small: Sequence[Written], cause: Cause) -> None:
         law, seconds = tally.law, self.profile.shrink_seconds
-        found = self.examiner.shrink(law, start, seconds, self.seed, small)
+        where = cause.attributed.where if cause.attributed else Conjunction()
+        absent = (*where.absent, *self.known.features)
+        where = Conjunction(where.present, absent)
+        found = self.examiner.shrink(law, start, seconds, self.seed, small, where)
         for one in found.smaller:
             tally.keep(one)
+            self._tallies[law.name].keep(one)
         self._beside(found, f"no smaller problem for {law.name!r}")
 
     def _find_blunt(self) -> None:
         """Laws that hold, and would hold as well if the answers were off by BLUNT."""
-        held = [t for t in self._tallies if t.asked and not t.broken and t.law.measures]
+        held = [t for t in self._tallies.values() if t.asked and not t.broken and t.law.measures]
         left, lost = [tally.law for tally in held], 0
-        for problem in self._problems[:SHARPENED]:
+        answered = [
+            problem
+            for problem, outcome in zip(self._drawn.problems, self._outcomes, strict=True)
+            if outcome.is_answered
+        ]
+        for problem in answered[:SHARPENED]:
             if left and lost < PATIENCE:
                 found = self.examiner.blind(left, problem)
                 left = [law for law in left if law.name in found.blind]
@@ -146,6 +185,27 @@ class Run:
             self._troubles.append(found.trouble)
         elif _is_lost(found):
             self._notes.append(f"{what}: when it was asked once more, {_told(found)}")
+
+
+def _outcome(found: Found, features: tuple[str, ...]) -> Outcome:
+    """What is counted by features, of what came of a problem."""
+    trouble = found.trouble
+
+    def names(are: Callable[[Said], object]) -> frozenset[str]:
+        return frozenset(said.law for said in found.said if are(said))
+
+    return Outcome(
+        features,
+        is_answered=trouble is None,
+        held=names(lambda said: said.ratios and not said.broken and not said.in_doubt),
+        broken={
+            said.law: Off(said.broken.law_broken.ratio, said.broken.size)
+            for said in found.said
+            if said.broken
+        },
+        doubted=names(lambda said: said.in_doubt),
+        refusal=trouble.what if trouble and trouble.blame is Blame.REFUSED else "",
+    )
 
 
 def _is_lost(found: Found) -> bool:

@@ -8,14 +8,18 @@ from random import Random
 from hypothesis import Phase, find, settings
 from hypothesis.errors import FlakyFailure, NoSuchExample
 
+from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.draw import QUIET, problems_for
+from ekfac_ref.conformance.problems.features import features
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.run.tally import Broken, said
 from ekfac_ref.conformance.run.time_limit import TookTooLong, at_most
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.question.problem import Problem
+
+_ANYWHERE = Conjunction()
 
 
 def shrink(
@@ -25,12 +29,14 @@ def shrink(
     seconds: float,
     seed: int,
     small: Sequence[Written] = (),
+    where: Conjunction = _ANYWHERE,
     passes: Callable[[BaseException], object] = lambda error: None,
 ) -> list[Broken]:
     """Problems that show how ``start`` is broken, one after the other as they are found.
 
     A smaller problem on which the law is broken by less, or otherwise, does not count
-    (``Broken.shows``). ``passes`` is told of whatever else is raised meanwhile.
+    (``Broken.shows``), nor one without the features that ``where`` asks for: that may show another
+    mistake. ``passes`` is told of whatever else is raised meanwhile.
 
     If one of ``small``, where the search for another law has ended, is as short to read as
     ``start``, no others are looked for: one problem that breaks several laws is less to read than
@@ -43,6 +49,8 @@ def shrink(
         left = end - time.monotonic()
         if left <= 0:
             raise TookTooLong  # Hypothesis lets it through: no more problems are drawn
+        if where != _ANYWHERE and not where.holds(features(problem)):
+            return False
         try:
             # A second more, for what ends by itself: alarms are for what does not.
             with at_most(left + 1.0):

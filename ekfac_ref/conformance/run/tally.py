@@ -1,15 +1,15 @@
 """What is known of one law in the middle of a run."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf, isfinite
 
 import torch
 
+from ekfac_ref.conformance.findings.causes import PARTICULARS
+from ekfac_ref.conformance.findings.verdicts import Status, Verdict
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.source import Written
-from ekfac_ref.conformance.run.verdicts import Status, Verdict
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import LIMIT, Doubt, LawBroken
 
@@ -17,8 +17,6 @@ from ekfac_ref.conformance.truth.tolerance import LIMIT, Doubt, LawBroken
 # summed there: by the number of summands, and by what cancels among them. Another mistake, or
 # rounding, is smaller by many orders.
 ALIKE = 1e3
-# Names and numbers, which are others on another problem.
-_PARTICULARS = re.compile(r"'[^']*'|\d[\d.]*(?:e[+-]?\d+)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +57,7 @@ class Broken:
     @property
     def kinds(self) -> set[str]:
         """What is wrong, without the names and numbers of this problem; a law may list several."""
-        return set(_PARTICULARS.sub("", str(self.law_broken)).split("; "))
+        return set(PARTICULARS.sub("", str(self.law_broken)).split("; "))
 
     def shows(self, other: "Broken") -> bool:
         """Whether this may stand for the other: it is as broken, up to ALIKE, or in the same way.
@@ -80,12 +78,19 @@ class Said:
         offered: whether the answer has what the law needs.
         ratios: to rounding, of every block that it was asked of.
         broken: where it does not hold.
+        refused: what the subject raised at a question of this law's own, or "".
     """
 
     law: str
     offered: bool
     ratios: list[float]
     broken: Broken | None
+    refused: str = ""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it is open if the law holds."""
+        return not self.broken and max(self.ratios, default=0.0) > LIMIT
 
 
 def said(law: Law, trial: Trial) -> Said:
@@ -113,6 +118,7 @@ class Tally:
         broken: on the problem that is shortest to read of those that show the gravest.
         doubt: the largest of those that are neither rounding nor a mistake, and its problem.
         blunt: whether it would have held for a subject that is far off, too.
+        refused: how many of its own questions were, and what was raised at the first.
     """
 
     law: Law
@@ -124,6 +130,7 @@ class Tally:
     broken: Broken | None = None
     doubt: tuple[Written, Doubt] | None = None
     blunt: bool = False
+    refused: tuple[int, str] = (0, "")
 
     def ask(self, trial: Trial) -> None:
         """Ask the law of one trial, and count what comes of it."""
@@ -133,6 +140,9 @@ class Tally:
         """Count what the law said of a problem."""
         self.offered |= said.offered
         self.answered = True
+        if said.refused:
+            self.refused = self.refused[0] + 1, self.refused[1] or said.refused
+            return
         if said.broken:
             self.asked += 1
             self.keep(said.broken)
@@ -165,6 +175,8 @@ class Tally:
             status = Status.EXPECTED_FAILURE if reason else Status.FAIL
         elif self.doubt:
             status = Status.IN_DOUBT
+        elif not self.asked and self.refused[0] and not reason:
+            status = Status.REFUSED
         elif not self.asked or self.blunt:
             status = Status.INCONCLUSIVE
         else:
@@ -174,4 +186,6 @@ class Tally:
             said, problem = str(self.broken.law_broken), self.broken.problem
         elif self.doubt:
             said, problem = str(self.doubt[1]), self.doubt[0]
-        return Verdict(self.law, status, self.asked, self.worst, said, problem, reason)
+        return Verdict(
+            self.law, status, self.asked, self.worst, said, problem, reason, self.refused
+        )

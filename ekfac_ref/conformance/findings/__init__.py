@@ -1,0 +1,1 @@
+"""What a run found, law by law and feature by feature, and what separates right from wrong."""

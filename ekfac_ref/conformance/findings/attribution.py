@@ -1,0 +1,234 @@
+r"""Which features separate the problems with a fault from those without? As few as it takes.
+
+A conjunction of features that holds on exactly the faulty problems is their **cause**, the shorter
+the better: a feature that is present costs 1, one that is absent 2, every further conjunction 1.
+Two mistakes at once are two conjunctions, each of which holds on faulty problems only.
+
+Nothing is proved by a coincidence. Let a conjunction hold on m problems, b of them faulty, and
+without one of its features on M; were that feature nothing to do with the fault, a random set of m
+among the M would have all b in it with probability :math:`\binom{m}{b} / \binom{M}{b}`. The sum of
+these over all features that would have served as well is the number of coincidences to be expected,
+and a cause is called sure where none of its features has more than COINCIDENCES.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb, inf
+
+from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.literals import Literal, literals_of
+
+COINCIDENCES = 0.2
+LENGTH = 3  # features in one conjunction, at most
+MISTAKES = 6  # conjunctions at once, at most
+ANOTHER = 1.0  # what a further conjunction costs
+LOOKS = 5_000  # sets of conjunctions that are looked at
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """One conjunction, and how well it separates.
+
+    Attributes:
+        where: the conjunction.
+        faulty: how many of the faulty problems it holds on.
+        meant: how many problems it holds on; more than ``faulty`` where some of them hold.
+        others: how many problems without a fault there are in all.
+        sure: whether that is hardly a coincidence.
+        also: features that were present on the same problems, and might as well be meant.
+    """
+
+    where: Conjunction
+    faulty: int
+    meant: int
+    others: int
+    sure: bool
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What separates.
+
+    Attributes:
+        causes: conjunctions, together on every faulty problem but ``unexplained``.
+        faulty: how many problems are.
+        asked: of so many.
+        unexplained: how many of the faulty no cause holds on.
+    """
+
+    causes: tuple[Attributed, ...]
+    faulty: int
+    asked: int
+    unexplained: int = 0
+
+
+def attribute(problems: Sequence[Collection[str]], faulty: Collection[int]) -> Attribution:
+    """The fewest features that separate.
+
+    Args:
+        problems: the features of each that could have shown the fault. Of two that would serve
+            as well, the one that comes first in FEATURES is taken.
+        faulty: positions in ``problems``, one or more.
+    """
+    return _Search(problems, faulty).found()
+
+
+_Candidate = tuple[Literal, ...]
+
+
+class _Search:
+    def __init__(self, problems: Sequence[Collection[str]], faulty: Collection[int]) -> None:
+        self.all = (1 << len(problems)) - 1
+        self.bad = sum(1 << i for i in set(faulty))
+        self.good = self.all & ~self.bad
+        self.literals = literals_of(problems, self.all)
+
+    def found(self) -> Attribution:
+        cover = self._cover([*self._separating(), *self._partial()])
+        causes = [self._attributed(one) for one in cover]
+        if cover and all(cause.sure for cause in causes):
+            return self._attribution(cover)
+        if only := self._only():
+            return self._attribution([only])
+        if cover and len(cover) == 1:
+            return self._attribution(cover)
+        some = self._attribution(self._greedy())
+        none = Attribution((), some.faulty, some.asked, some.faulty)
+        return none if 2 * some.unexplained > some.faulty else some
+
+    def _separating(self) -> Iterator[_Candidate]:
+        """Conjunctions that hold on exactly the faulty problems."""
+        if not self.good:
+            yield ()
+        around = [one for one in self.literals if self.bad & ~one.mask == 0]
+        for length in range(1, LENGTH + 1):
+            found = [c for c in combinations(around, length) if self._mask(c) == self.bad]
+            yield from found
+            if found:  # a longer one has a feature too many
+                return
+
+    def _partial(self) -> list[_Candidate]:
+        """Conjunctions of one or two features that hold on some of the faulty problems only."""
+        short = [*combinations(self.literals, 1), *combinations(self.literals, 2)]
+        best: dict[int, _Candidate] = {}
+        for one in short:
+            mask = self._mask(one)
+            if not mask & self.good and mask.bit_count() > 1:
+                best[mask] = min(one, best.get(mask, one), key=_cost)
+        costs = {mask: _cost(one) for mask, one in best.items()}
+
+        def is_needed(mask: int) -> bool:
+            return not any(mask | m == m != mask and costs[m] <= costs[mask] for m in costs)
+
+        return [one for mask, one in best.items() if is_needed(mask)]
+
+    def _cover(self, candidates: list[_Candidate]) -> list[_Candidate]:
+        """The cheapest that together hold on every faulty problem; none if there are none."""
+        masks = [self._mask(one) for one in candidates]
+        costs = [_cost(one) + ANOTHER for one in candidates]
+        cheapest_first = sorted(range(len(masks)), key=lambda i: (costs[i], -masks[i].bit_count()))
+        on = {bit: [i for i in cheapest_first if masks[i] & bit] for bit in _bits(self.bad)}
+        rarest_first = sorted(on, key=lambda bit: len(on[bit]))
+        best: tuple[float, int, list[int]] = (inf, 0, [])
+        tries = 0
+
+        def go(left: int, chosen: list[int], cost: float, longest: int) -> None:
+            nonlocal best, tries
+            tries += 1
+            if not left:
+                best = min(best, (cost, longest, chosen), key=lambda one: one[:2])
+                return
+            if len(chosen) == MISTAKES or tries > LOOKS:
+                return
+            rarest = next(bit for bit in rarest_first if bit & left)
+            for i in on[rarest]:
+                length = max(longest, len(candidates[i]))
+                if (cost + costs[i], length) < best[:2]:
+                    go(left & ~masks[i], [*chosen, i], cost + costs[i], length)
+
+        go(self.bad, [], 0.0, 0)
+        return [candidates[i] for i in best[2]]
+
+    def _only(self) -> _Candidate | None:
+        """What every faulty problem has, and few of the others: they may show nothing."""
+        around = [one for one in self.literals if self.bad & ~one.mask == 0]
+        found = [
+            one
+            for length in (1, 2)
+            for one in combinations(around, length)
+            if 2 * self.bad.bit_count() >= self._mask(one).bit_count()
+            and self._is_sure(one, self.all)
+        ]
+        return min(found, key=lambda one: (self._mask(one).bit_count(), _cost(one)), default=None)
+
+    def _greedy(self) -> list[_Candidate]:
+        """Those that are sure, the one with most of the rest first."""
+        left, chosen = self.bad, list[_Candidate]()
+        pool = [one for one in self._partial() if self._attributed(one).sure]
+        while pool and len(chosen) < MISTAKES:
+            best = max(pool, key=lambda one: (self._mask(one) & left).bit_count())
+            if (self._mask(best) & left).bit_count() < 2:
+                break
+            chosen.append(best)
+            left &= ~self._mask(best)
+        return chosen
+
+    def _attribution(self, cover: Iterable[_Candidate]) -> Attribution:
+        causes = [self._attributed(one) for one in cover]
+        explained = 0
+        for one in cover:
+            explained |= self._mask(one)
+        unexplained = (self.bad & ~explained).bit_count()
+        causes.sort(key=lambda cause: -cause.faulty)
+        return Attribution(tuple(causes), self.bad.bit_count(), self.all.bit_count(), unexplained)
+
+    def _attributed(self, one: _Candidate) -> Attributed:
+        mask = self._mask(one)
+        faulty = mask & self.bad
+        # Faulty problems of another cause say nothing about this one.
+        sure = self._is_sure(one, self.good | faulty)
+        also = one[0].also if len(one) == 1 else ()
+        return Attributed(
+            _conjunction(one),
+            faulty.bit_count(),
+            mask.bit_count(),
+            self.good.bit_count(),
+            sure,
+            also,
+        )
+
+    def _is_sure(self, one: _Candidate, among: int) -> bool:
+        """Whether none of its features is likely to be a coincidence."""
+        mask = self._mask(one) & among
+        m, b = mask.bit_count(), (mask & self.bad).bit_count()
+        for literal in one:
+            rest = self._mask(tuple(other for other in one if other is not literal)) & among
+            sizes = [(rest & other.mask).bit_count() for other in self.literals]
+            expected = sum(comb(size, b) for size in sizes if b <= size <= m)
+            if expected > COINCIDENCES * comb(rest.bit_count(), b):
+                return False
+        return True
+
+    def _mask(self, one: _Candidate) -> int:
+        mask = self.all
+        for literal in one:
+            mask &= literal.mask
+        return mask
+
+
+def _bits(mask: int) -> Iterator[int]:
+    while mask:
+        bit = mask & -mask
+        yield bit
+        mask &= ~bit
+
+
+def _cost(one: _Candidate) -> float:
+    return sum(literal.cost for literal in one)
+
+
+def _conjunction(one: _Candidate) -> Conjunction:
+    present = tuple(literal.name for literal in one if literal.is_present)
+    return Conjunction(present, tuple(x.name for x in one if not x.is_present))

@@ -1,0 +1,138 @@
+"""The scoreboard: every feature with its verdict."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from ekfac_ref.conformance.findings.causes import Cause, Refusal
+from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.known import KnownDeviations
+from ekfac_ref.conformance.findings.outcome import Off, Outcome
+from ekfac_ref.conformance.laws.law import Law
+from ekfac_ref.conformance.problems.features import FEATURES
+
+
+class Standing(Enum):
+    """A feature's verdict; the value is what reports print."""
+
+    WRONG = "wrong"
+    REFUSES = "refuses"
+    IN_DOUBT = "in doubt"
+    NOT_ANSWERED = "not answered"
+    EXACT = "exact"
+    NOT_DRAWN = "not drawn"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One feature over all problems that have it.
+
+    Attributes:
+        name: of the feature.
+        standing: WRONG where a mistake was attributed to it, REFUSES where a refusal was,
+            NOT_ANSWERED where all of its problems were refused for the sake of others, EXACT where
+            some problem with it is right and none of these, IN_DOUBT where no problem tells it
+            apart from what it came with.
+        drawn: how many problems have it.
+        held: on how many of them every law holds that was asked.
+        broken: on how many some law is broken.
+        refused: how many were refused.
+        worst: how far a law is from holding on one of them; None where none is broken.
+        beside: with what it has to come to be wrong, or "".
+        known: the reason, where it is known to be wrong or refused, or "".
+    """
+
+    name: str
+    standing: Standing
+    drawn: int
+    held: int
+    broken: int
+    refused: int
+    worst: Off | None = None
+    beside: str = ""
+    known: str = ""
+
+
+def scoreboard(
+    outcomes: Sequence[Outcome],
+    laws: Sequence[Law],
+    found: Sequence[Cause],
+    refused: Sequence[Refusal],
+    known: KnownDeviations,
+    declines: Collection[str] = (),
+) -> list[Score]:
+    """All of FEATURES: what is wrong first, then what is refused, in doubt, exact, not drawn.
+
+    A law of manners that is broken wherever it was asked says nothing about features, and one that
+    is known to be broken does not count.
+
+    Args:
+        outcomes: of every problem.
+        laws: that were asked.
+        found: causes of what is broken, where that is not known.
+        refused: refusals.
+        known: deviations.
+        declines: features that are declared to be refused.
+    """
+    held = {name for one in outcomes for name in one.held}
+    counting = {law.name for law in laws if law.measures or law.name in held} - {*known.laws}
+    blamed = [
+        cause.attributed.where
+        for cause in found
+        if cause.attributed and cause.attributed.sure and {*cause.laws} & counting
+    ]
+    turned_down = {name for one in refused for name in one.features}
+    declared = dict.fromkeys(declines, "declined")
+    reasons = {**declared, **known.refusals, **known.features}
+    rows = [
+        _Having(name, [one for one in outcomes if name in one.features], counting).score(
+            [where for where in blamed if where == Conjunction() or name in where.present],
+            name in known.features,
+            name in turned_down,
+            reasons.get(name, ""),
+        )
+        for name in FEATURES
+    ]
+    order = list(Standing)
+    return sorted(rows, key=lambda row: order.index(row.standing))
+
+
+@dataclass(frozen=True)
+class _Having:
+    """The problems with one feature, and the laws that count."""
+
+    name: str
+    outcomes: Sequence[Outcome]
+    counting: set[str]
+
+    def score(
+        self, blamed: Sequence[Conjunction], known_wrong: bool, turned_down: bool, reason: str
+    ) -> Score:
+        """``blamed`` are the causes that it is part of, or that are everywhere."""
+        broken = [one for one in self.outcomes if {*one.broken} & self.counting]
+        held = [o for o in self.outcomes if o.is_answered and o not in broken and not o.doubted]
+        refused = sum(bool(one.refusal) for one in self.outcomes)
+        offs = [off for o in broken for law, off in o.broken.items() if law in self.counting]
+        if not self.outcomes:
+            standing = Standing.NOT_DRAWN
+        elif broken and (blamed or known_wrong):
+            standing = Standing.WRONG
+        elif turned_down:
+            standing = Standing.REFUSES
+        elif refused == len(self.outcomes):
+            standing = Standing.NOT_ANSWERED
+        else:
+            standing = Standing.EXACT if held else Standing.IN_DOUBT
+        more = [str(one) for one in blamed if len(one.present) + len(one.absent) > 1]
+        together = standing is Standing.WRONG and not known_wrong and len(more) == len(blamed)
+        return Score(
+            self.name,
+            standing,
+            len(self.outcomes),
+            len(held),
+            len(broken),
+            refused,
+            Off(max(o.ratio for o in offs), max(o.size for o in offs)) if offs else None,
+            "; ".join(more) if together else "",
+            reason,
+        )

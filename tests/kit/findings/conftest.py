@@ -1,0 +1,14 @@
+"""What these tests leave out, since it takes longest: the search for the mistake's name, and for
+more than two problems on which a law would notice an error.
+"""
+
+from types import SimpleNamespace
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _undiagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = SimpleNamespace(sentence="It looks like one.")
+    monkeypatch.setattr("ekfac_ref.conformance.run.examiner.diagnose", lambda *a, **k: found)
+    monkeypatch.setattr("ekfac_ref.conformance.run.run.SHARPENED", 2)

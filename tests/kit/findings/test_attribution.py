@@ -1,0 +1,120 @@
+"""Which features separate: planted ones are found, and a coincidence is called one."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ekfac_ref.conformance.findings.attribution import Attribution, attribute
+from ekfac_ref.conformance.findings.conjunction import Conjunction
+
+NAMES = tuple("abcdefghij")
+
+
+def problems(seed: int, count: int, share: float = 0.4) -> list[tuple[str, ...]]:
+    draw = random.Random(seed)
+    return [tuple(n for n in NAMES if draw.random() < share) for _ in range(count)]
+
+
+def wheres(found: Attribution) -> set[str]:
+    return {str(cause.where) for cause in found.causes}
+
+
+literals = st.dictionaries(st.sampled_from(NAMES), st.booleans(), min_size=1, max_size=3)
+
+
+def planted(literal: dict[str, bool]) -> Conjunction:
+    present = tuple(n for n in NAMES if literal.get(n) is True)
+    return Conjunction(present, tuple(n for n in NAMES if literal.get(n) is False))
+
+
+@settings(max_examples=60, deadline=None)
+@given(literals, st.integers(0, 10**6))
+def test_a_planted_conjunction_is_found(literal: dict[str, bool], seed: int) -> None:
+    drawn, where = problems(seed, 300), planted(literal)
+    wrong = [i for i, features in enumerate(drawn) if where.holds(features)]
+    if len(wrong) < 8:
+        return
+    found = attribute(drawn, wrong)
+    assert wheres(found) == {str(where)}
+    (cause,) = found.causes
+    assert (cause.faulty, cause.meant, cause.others) == (len(wrong), len(wrong), 300 - len(wrong))
+    assert cause.sure
+    assert (found.unexplained, found.faulty, found.asked) == (0, len(wrong), 300)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(NAMES), min_size=2, max_size=5, unique=True), st.integers(0, 9999))
+def test_mistakes_at_once_are_found_one_by_one(names: list[str], seed: int) -> None:
+    drawn = problems(seed, 400, 0.2)
+    wrong = [i for i, features in enumerate(drawn) if set(names) & set(features)]
+    found = attribute(drawn, wrong)
+    assert wheres(found) == set(names)
+    assert all(cause.sure for cause in found.causes)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 9999))
+def test_a_pair_beside_a_single_one(seed: int) -> None:
+    drawn = problems(seed, 400)
+    wrong = [i for i, f in enumerate(drawn) if {"a", "b"} <= {*f} or "c" in f]
+    assert wheres(attribute(drawn, wrong)) == {"a and b", "c"}
+
+
+def test_wrong_everywhere() -> None:
+    found = attribute(problems(0, 20), range(20))
+    assert [(c.where, c.sure) for c in found.causes] == [(Conjunction(), True)]
+
+
+def test_where_the_mistake_does_not_always_show() -> None:
+    """A law that notices it on most of the problems says where alone it can be."""
+    drawn, draw = problems(1, 300, 0.3), random.Random(2)
+    wrong = [i for i, f in enumerate(drawn) if "a" in f and draw.random() < 0.8]
+    (cause,) = attribute(drawn, wrong).causes
+    assert str(cause.where) == "a"
+    assert cause.faulty == len(wrong) < cause.meant
+    assert cause.sure
+
+
+def test_noise_has_no_cause() -> None:
+    for seed in range(20):
+        draw = random.Random(seed)
+        wrong = [i for i in range(200) if draw.random() < 0.3]
+        found = attribute(problems(seed + 100, 200), wrong)
+        assert found.causes == ()
+        assert found.unexplained == len(wrong)
+
+
+def test_one_problem_with_many_features_is_no_proof() -> None:
+    drawn = [("a", "b", "c"), ("a",), ("b",), ("c",), ()] + [("d",)] * 3
+    (cause,) = attribute(drawn, [0]).causes
+    assert not cause.sure
+
+
+def test_features_that_come_together_are_all_told() -> None:
+    drawn = [("a", "b"), ("a", "b"), ("a", "b"), ("c",), ("d",), *problems(3, 0)] + [
+        ("c", "d")
+    ] * 20
+    (cause,) = attribute(drawn, [0, 1, 2]).causes
+    assert str(cause.where) == "a"
+    assert cause.also == ("b",)
+
+
+def test_presence_goes_before_absence() -> None:
+    drawn = [("a",)] * 10 + [("b",)] * 10  # "a" and "not b" are one
+    (cause,) = attribute(drawn, range(10)).causes
+    assert str(cause.where) == "a"
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        (Conjunction(), "anything"),
+        (Conjunction(("groups", "reduce")), "groups and reduce"),
+        (Conjunction(("groups",), ("mask",)), "groups and not mask"),
+        (Conjunction((), ("no bias",)), "a bias"),
+    ],
+)
+def test_in_words(where: Conjunction, says: str) -> None:
+    assert str(where) == says
