@@ -33,7 +33,7 @@ def problems() -> list[Problem]:
 
 
 def of_trace(case: Case) -> float:
-    return laws.trace(case.E, case.seen)
+    return of_a_matrix.trace.formula(case.E)
 
 
 def mutant(name: str) -> Subject:

@@ -41,7 +41,8 @@ def test_the_laws_are_those_that_its_answers_allow() -> None:
     problems = draw_problems(abilities, 4, 0)
     everything = offered(replace(reference, abilities=abilities), problems)
     no_kfac = offered(replace(reference, kfac=None, abilities=abilities), problems)
-    assert {law for law in LAWS.values() if law.lane is Lane.KFAC} == {*everything} - {*no_kfac}
+    of_kfac = {law for law in LAWS.values() if law.lane in {Lane.KFAC, Lane.FACTORS}}
+    assert of_kfac == {*everything} - {*no_kfac}
 
 
 def test_what_is_not_noticed_is_printed_with_what_it_shows_on() -> None:

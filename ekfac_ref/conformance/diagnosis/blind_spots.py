@@ -38,12 +38,8 @@ def noticed(
     for mutant in mutants:
         # In the default definition, whatever the subject's: it is mistakes in that one. It answers
         # no more than the subject does.
-        instead = replace(
-            mutant.subject,
-            abilities=subject.abilities,
-            kfac=subject.kfac and mutant.subject.kfac,
-            exact_fisher=subject.exact_fisher and mutant.subject.exact_fisher,
-        )
+        instead = mutant.in_every_way.offering(subject.ways)
+        instead = replace(instead, abilities=subject.abilities)
         yield _first(mutant, instead, problems, laws)
 
 

@@ -67,7 +67,7 @@ class _Answering:
     def distance(self, subject: Comparison, of: Callable[[Tensor, Tensor], float]) -> float:
         question = subject.question
         if question not in self.answers:
-            self.answers[question] = compared(self.mutant.subject.ekfac, question)
+            self.answers[question] = compared(self.mutant.in_every_way, question)
         answer = self.answers[question]
         return inf if answer is None else max(map(of, subject.given, answer.given))
 
@@ -92,6 +92,6 @@ def told_apart(
 
 
 def _asked_about(comparison: Comparison, candidate: Candidate, mutant: Mutant) -> Candidate:
-    answer = compared(mutant.subject.ekfac, comparison.question)
+    answer = compared(mutant.in_every_way, comparison.question)
     error = inf if answer is None else left_over(candidate, [answer], [comparison])
     return replace(candidate, error=max(candidate.error, error))

@@ -18,6 +18,7 @@ from ekfac_ref.conformance.diagnosis.comparable import (
     samples_and_outputs,
 )
 from ekfac_ref.conformance.diagnosis.comparison import Comparison, compared
+from ekfac_ref.conformance.diagnosis.quantity import EKFAC, Quantity
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import families_for, of_one_family
 from ekfac_ref.conformance.subjects.definition import Definition
@@ -32,17 +33,21 @@ INFORMATIVE = 12  # at least so many of them have T > 1, if the subject can be a
 NEEDED = 3  # on fewer problems that differ from the definition, too many mistakes look alike
 
 
-def draws(subject: Subject, precision: Precision, seed: int) -> Iterator[list[Comparison]]:
+def draws(
+    subject: Subject, precision: Precision, seed: int, quantity: Quantity = EKFAC
+) -> Iterator[list[Comparison]]:
     """The subject's answers, one draw after another."""
     for more, count in enumerate(DRAWS):
-        yield comparisons(subject, precision, count, seed + more)
+        yield comparisons(subject, precision, count, seed + more, quantity)
 
 
-def comparisons(subject: Subject, precision: Precision, count: int, seed: int) -> list[Comparison]:
+def comparisons(
+    subject: Subject, precision: Precision, count: int, seed: int, quantity: Quantity
+) -> list[Comparison]:
     """The subject's answers on one draw, ``count`` problems of each family, where it gives any."""
     abilities = replace(subject.abilities, dtypes=(precision.dtype,))
-    questions = _questions(abilities, subject.definition, precision, count, seed)
-    answers = [compared(subject.ekfac, question) for question in questions]
+    questions = _questions(abilities, subject.definition, precision, count, seed, quantity)
+    answers = [compared(subject, question) for question in questions]
     return [answer for answer in answers if answer is not None]
 
 
@@ -75,7 +80,12 @@ def _shows(found: list[Comparison]) -> bool:
 
 @lru_cache(maxsize=8)  # they take longer than most subjects' answers
 def _questions(
-    abilities: Abilities, definition: Definition, precision: Precision, count: int, seed: int
+    abilities: Abilities,
+    definition: Definition,
+    precision: Precision,
+    count: int,
+    seed: int,
+    quantity: Quantity,
 ) -> tuple[Question, ...]:
     """Those worth comparing on: one of the matrices cannot be transposed in silence."""
     problems = [
@@ -83,7 +93,11 @@ def _questions(
         for family in families_for(abilities)
         for problem in of_one_family(abilities, family, count, seed)
     ]
-    questions = [question_about(p, precision, definition) for p in problems if _informative(p)]
+    questions = [
+        question_about(problem, precision, definition, quantity)
+        for problem in problems
+        if _informative(problem)
+    ]
     return tuple(q for q in questions if any(d_out != d_in for d_out, d_in in q.shapes))
 
 

@@ -31,6 +31,7 @@ _LAWS: tuple[Law, ...] = (
     of_a_case.solve_small,
     of_a_case.solve_1,
     of_a_case.kfac_block,
+    of_a_case.kfac_factors,
     of_a_case.exact_block,
     of_a_trial.preconditions,
 )

@@ -4,14 +4,18 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from ekfac_ref.conformance.laws.damped import solves_factored
 from ekfac_ref.conformance.laws.law import DEFINITION, Lane, Law, law_of_a_trial
 from ekfac_ref.conformance.problems import changed
+from ekfac_ref.conformance.subjects.answered import Answered
+from ekfac_ref.conformance.subjects.damping import Factored
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import Unread
 from ekfac_ref.conformance.subjects.subject import Ask
-from ekfac_ref.conformance.subjects.trial import Case, Solved, Trial, copied
+from ekfac_ref.conformance.subjects.trial import Solved, Trial, copied
 from ekfac_ref.conformance.truth.tolerance import (
     LawBroken,
+    block_scale,
     bounded,
     fisher_scale,
     length,
@@ -23,11 +27,16 @@ from ekfac_ref.question.problem import Problem
 @law_of_a_trial("no memory", DEFINITION, measures=False)
 def no_memory(trial: Trial) -> Iterator[float]:
     """the same problem again, after another one: the same bits"""
-    trial.about(changed.in_reverse(trial.problem)).asked(trial.subject.ekfac, "ekfac")
-    for one, other in zip(trial.cases, trial.about(trial.problem).cases, strict=True):
-        if not torch.equal(one.E.matrix, other.E.matrix):
-            raise LawBroken(f"no memory: two answers for layer {one.layer!r} differ")
-        yield 0.0
+    another = trial.about(changed.in_reverse(trial.problem))
+    for way, ask in trial.subject.operators.items():
+        another.asked(ask, way)
+    for before, after in zip(trial.cases, trial.about(trial.problem).cases, strict=True):
+        for one, other in zip(before.operators, after.operators, strict=True):
+            if not torch.equal(one.matrix, other.matrix):
+                raise LawBroken(
+                    f"no memory: two answers of {one.way} for layer {before.layer!r} differ"
+                )
+            yield 0.0
 
 
 @law_of_a_trial("leaves alone", "a question changes nothing", measures=False)
@@ -55,14 +64,9 @@ def _refused(name: str, statement: str, change: Callable[[Problem], Problem]) ->
 
     @law_of_a_trial(name, "a wrong number is worse than none", measures=False, statement=statement)
     def law(trial: Trial) -> Iterator[float]:
-        subject = trial.subject
-        for method, ask in (
-            ("ekfac", subject.ekfac),
-            ("kfac", subject.kfac),
-            ("exact_fisher", subject.exact_fisher),
-        ):
-            if ask is not None and not _refuses(ask, copied(change(trial.problem))):
-                raise LawBroken(f"refused: {method} answered in silence")
+        for way, ask in trial.subject.operators.items():
+            if not _refuses(ask, copied(change(trial.problem))):
+                raise LawBroken(f"refused: {way} answered in silence")
         yield 0.0
 
     return law
@@ -83,27 +87,42 @@ REFUSALS = (
 )
 
 
-@law_of_a_trial("precondition", "by definition, E as the subject's own", Lane.PRECONDITION)
+@law_of_a_trial("precondition", "by definition, M as the subject's own", Lane.PRECONDITION)
 def preconditions(trial: Trial) -> Iterator[float]:
-    """(E + d I) x = v for x = precondition(v), d = 1e-06 and 1, and the same bits twice"""
-    if trial.subject.precondition is None:
+    """(M + d I) x = v for x = precondition(v), d = 1e-06 and 1, and the same bits twice
+
+    M is E, or K, or F: the first of these that the subject shows. K may be damped by factors.
+    """
+    if trial.subject.precondition is None or not trial.subject.operators:
         return
     cases = iter(trial.cases)
     for name, blocks in trial.blocks.items():
-        pairs = [(block, next(cases)) for block in blocks]
+        pairs = [(block, next(cases).operators[0]) for block in blocks]
         for solved in trial.preconditioned[name]:
-            yield _solves(pairs, solved)
+            if not torch.equal(solved.x, solved.again):
+                raise LawBroken("precondition: the same question twice has two answers")
+            yield from _solves(pairs, solved)
 
 
-def _solves(blocks: list[tuple[Block, Case]], solved: Solved) -> float:
+def _solves(blocks: list[tuple[Block, Answered]], solved: Solved) -> Iterator[float]:
     """A backward error of the layer as a whole: it may have been solved as one system."""
-    if not torch.equal(solved.x, solved.again):
-        raise LawBroken("precondition: the same question twice has two answers")
+    if isinstance(blocks[0][1].damping, Factored):
+        for block, M in blocks:
+            x, V = block.of(solved.x), block.of(solved.V)
+            ratio = solves_factored(M.seen, x, V, solved.damping)
+            if ratio is not None:
+                yield ratio
+        return
     residual = solved.damping * solved.x - solved.V
-    for block, case in blocks:
-        block.of(residual).add_(case.E.matvec(block.of(solved.x)))
+    for block, M in blocks:
+        block.of(residual).add_(M.product(block.of(solved.x)))
     seen = [block.seen for block, _ in blocks]
-    size = max(own_scale(case.E.matrix, fisher_scale(case.seen)) for _, case in blocks)
+    size = max(own_scale(M.matrix, _terms(M)) for _, M in blocks)
     scale = (size + solved.damping) * float(solved.x.norm())
-    law = f"(E + {solved.damping:g} I) precondition(V) = V"
-    return bounded(law, residual, scale, seen[0], max(map(length, seen)))
+    symbol = {"ekfac": "E", "kfac": "K"}.get(blocks[0][1].way, "F")
+    law = f"({symbol} + {solved.damping:g} I) precondition(V) = V"
+    yield bounded(law, residual, scale, seen[0], max(map(length, seen)))
+
+
+def _terms(M: Answered) -> float:
+    return fisher_scale(M.seen) if M.way == "ekfac" else block_scale(M.seen)

@@ -68,12 +68,13 @@ def _against_noise(law: Law, trial: Trial, ratio: float) -> float:
 
 def noise_limit(law: Law, trial: Trial) -> float:
     """The largest ratio that may be rounding, on the problem of the trial."""
-    return _limit(law, content(trial.problem), trial.subject.definition)
+    subject = trial.subject
+    return _limit(law, content(trial.problem), subject.definition, subject.ways)
 
 
 @lru_cache(maxsize=2048)  # 64 problems, all laws
-def _limit(law: Law, known: Content, definition: Definition) -> float:
-    found = [_largest(law.ask(replay)) for replay in _replays(known, definition)]
+def _limit(law: Law, known: Content, definition: Definition, ways: tuple[str, ...]) -> float:
+    found = [_largest(law.ask(replay)) for replay in _replays(known, definition, ways)]
     return TIMES * max([*found, LEAST / TIMES])
 
 
@@ -88,8 +89,9 @@ def _largest(ratios: Iterable[float]) -> float:
 
 
 @lru_cache(maxsize=64)
-def _replays(known: Content, definition: Definition) -> list[Trial]:
-    subjects = (_replayed(definition, number) for number in range(REPLAYS))
+def _replays(known: Content, definition: Definition, ways: tuple[str, ...]) -> list[Trial]:
+    """Of subjects that have these ways to be asked, and no others."""
+    subjects = (_replayed(definition, number).offering(ways) for number in range(REPLAYS))
     return [Trial(subject, known.problem) for subject in subjects]
 
 

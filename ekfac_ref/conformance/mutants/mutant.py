@@ -5,9 +5,13 @@ Where many of a file have the same laws, or show on the same problems, these sta
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ekfac_ref.conformance.subjects.subject import Ask, Subject
+from torch import Tensor
+
+from ekfac_ref.conformance.mutants.recipe import Around, Recipe
+from ekfac_ref.conformance.subjects.subject import Ask, Precondition, Subject
+from ekfac_ref.question.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -45,3 +49,31 @@ class Mutant:
         """To put it on trial. One that remembers begins anew, and knows nothing of the others."""
         asks = copy.deepcopy((self.ekfac, self.kfac, self.exact_fisher))
         return Subject(f"mutant {self.name}", *asks)
+
+    @property
+    def in_every_way(self) -> Subject:
+        """The subject, with the KFAC and the exact blocks that a mistake on the way to E leads to.
+
+        And with a ``precondition`` by the solve of its E. For whoever is compared with them. One
+        that is not made of such steps has no other ways than it has.
+        """
+        subject = self.subject
+        steps = getattr(subject.ekfac, "__self__", None)
+        if not isinstance(steps, Recipe | Around):
+            return subject
+        return replace(
+            subject,
+            kfac=subject.kfac or steps.kfac,
+            exact_fisher=subject.exact_fisher or steps.exact_fisher,
+            precondition=_by_solve(steps.ekfac),
+        )
+
+
+def _by_solve(ekfac: Ask) -> Precondition:
+    def precondition(
+        problem: Problem, gradients: dict[str, Tensor], damping: float
+    ) -> dict[str, Tensor]:
+        blocks = ekfac(problem)
+        return {name: blocks[name].solve(V, damping=damping) for name, V in gradients.items()}
+
+    return precondition

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from ekfac_ref.conformance.laws.law import Lane
 from ekfac_ref.conformance.problems.source import Written
+from ekfac_ref.conformance.subjects.answered import Case
 from ekfac_ref.conformance.subjects.subject import Subject
-from ekfac_ref.conformance.subjects.trial import Case, Trial
+from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth import eigengaps, oracle
 
 
@@ -40,10 +41,12 @@ def furthest(subject: Subject, problem: Written, lane: Lane) -> Furthest:
 
 
 def _compared(case: Case, lane: Lane) -> Furthest:
-    if lane is Lane.KFAC and case.K is not None:
-        expected = torch.kron(*oracle.factors(case.seen))
-        return Furthest(case.layer, "K", expected, case.K.matrix, False)
-    if lane is Lane.FISHER and case.F is not None:
-        return Furthest(case.layer, "F", oracle.fisher(case.seen), case.F.matrix, False)
-    close = eigengaps.gap(case.seen) < eigengaps.GATE
-    return Furthest(case.layer, "E", oracle.ekfac_matrix(case.seen), case.E.matrix, close)
+    """Of the matrix that the lane is about, or else of the first that the subject has."""
+    of_lane = {Lane.KFAC: case.K, Lane.FACTORS: case.K, Lane.FISHER: case.F}.get(lane)
+    M = of_lane or case.operators[0]
+    if M is case.K:
+        return Furthest(case.layer, "K", torch.kron(*oracle.factors(M.seen)), M.matrix, False)
+    if M is case.F:
+        return Furthest(case.layer, "F", oracle.fisher(M.seen), M.matrix, False)
+    close = eigengaps.gap(M.seen) < eigengaps.GATE
+    return Furthest(case.layer, "E", oracle.ekfac_matrix(M.seen), M.matrix, close)

@@ -110,6 +110,8 @@ def _perturbed_block(
     block = SimpleNamespace(matvec=matvec)
     if own.shows_its_basis:
         block.Q_B, block.Q_A, block.eigenvalues = map(off, own.basis())
+    if own.shows_its_factors:
+        block.B, block.A = off(own.operator.B), own.operator.A
     if own.solves:
         block.solve = lambda V, *, damping: off(own.solve(V, damping=damping))
     return block

@@ -53,13 +53,12 @@ class Raised:
 
     def subject(self, subject: Subject) -> Subject:
         """A copy of the subject from which nothing comes unnoticed."""
-        return replace(
-            subject,
-            ekfac=self._operators(subject.ekfac),
-            kfac=subject.kfac and self._operators(subject.kfac),
-            exact_fisher=subject.exact_fisher and self._operators(subject.exact_fisher),
-            precondition=subject.precondition and self._tensors(subject.precondition),
-        )
+        watched: dict[str, Any] = {
+            way: self._operators(ask) for way, ask in subject.operators.items()
+        }
+        if subject.precondition is not None:
+            watched["precondition"] = self._tensors(subject.precondition)
+        return replace(subject, **watched)
 
     def _operators(self, ask: Ask) -> Ask:
         def answer(problem: Problem) -> Answer:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from ekfac_ref.conformance.subjects.answered import Answered, Case
+from ekfac_ref.conformance.subjects.damping import Tikhonov
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import (
     BadAnswer,
@@ -19,38 +21,13 @@ from ekfac_ref.conformance.subjects.matrices import (
 )
 from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
-from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
+from ekfac_ref.conformance.subjects.subject import OPERATORS, Answer, Ask, Subject
 from ekfac_ref.conformance.truth.cache import observed
-from ekfac_ref.conformance.truth.observation import Observation, Observations
-from ekfac_ref.matrix.operators import Dense
+from ekfac_ref.conformance.truth.observation import Observations
 from ekfac_ref.model.forward import algebra_dtype
 from ekfac_ref.question.problem import Problem
 
 DAMPINGS = (1e-6, 1.0)  # at 1 a damping that is squared, or its root, looks right
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """What a subject said of one block, and what that block saw.
-
-    A block is a layer, or one group of it, or the weight or the bias of either where the subject
-    treats them apart (``definition.py``).
-
-    Attributes:
-        layer: its name, with that of the block where there are several.
-        seen: by the kit's own eyes, in float64.
-        E: the EKFAC block by its action on every unit vector, in float64.
-        own: the operator, for laws that ask it for more; the block's own, if it has blocks.
-        K: the KFAC block by its action, if the subject offers KFAC.
-        F: the exact block by its action, if the subject offers it.
-    """
-
-    layer: str
-    seen: Observation
-    E: Dense
-    own: Own
-    K: Dense | None
-    F: Dense | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +78,11 @@ class Trial:
     @cached_property
     def cases(self) -> list[Case]:
         """Every block of every layer."""
-        E = self.asked(self.subject.ekfac, "ekfac")
-        K = self._if_offered(self.subject.kfac, "kfac")
-        F = self._if_offered(self.subject.exact_fisher, "exact_fisher")
+        asked = {way: self.asked(ask, way) for way, ask in self.subject.operators.items()}
         return [
             case
             for name, blocks in self.blocks.items()
-            for case in _cases(name, blocks, E[name], K and K[name], F and F[name])
+            for case in self._cases(name, blocks, {way: of[name] for way, of in asked.items()})
         ]
 
     @cached_property
@@ -149,8 +124,21 @@ class Trial:
             raise BadAnswer(f"{method} returned {got}, expected a dict of {sorted(self.seen)}")
         return answer
 
-    def _if_offered(self, ask: Ask | None, method: str) -> Answer | None:
-        return None if ask is None else self.asked(ask, method)
+    def _cases(self, name: str, blocks: list[Block], operators: dict[str, Any]) -> list[Case]:
+        """The blocks of one layer, out of {way: its operator}."""
+        titles = [", ".join(filter(None, (name, block.name))) for block in blocks]
+        by_way: dict[str, list[Answered]] = {}
+        for way, operator in operators.items():
+            damping = self.subject.definition.damping if way == "kfac" else Tikhonov()
+            matrices = matrices_of_blocks(name, operator, blocks)
+            rows = zip(blocks, titles, matrices, own_blocks(operator, blocks), strict=True)
+            by_way[way] = [
+                Answered(way, b.seen, dense.matrix, Own(own, title, b.seen.shape), damping)
+                for b, title, dense, own in rows
+            ]
+        none: list[None] = [None] * len(blocks)
+        columns = zip(titles, blocks, *(by_way.get(way, none) for way in OPERATORS), strict=True)
+        return [Case(title, block.seen, *several) for title, block, *several in columns]
 
     def _precondition(self, gradients: dict[str, Tensor], damping: float) -> dict[str, Tensor]:
         precondition = self.subject.precondition
@@ -173,19 +161,3 @@ def copied(problem: Problem) -> Problem:
     """A problem that the subject may do anything to."""
     batches = [tree_map(torch.clone, tuple(batch)) for batch in problem.batches]
     return replace(problem, model=copy.deepcopy(problem.model), batches=batches)
-
-
-def _cases(name: str, blocks: list[Block], E: Any, K: Any, F: Any) -> list[Case]:
-    parts = [
-        [None] * len(blocks) if operator is None else matrices_of_blocks(name, operator, blocks)
-        for operator in (E, K, F)
-    ]
-
-    def title(block: Block) -> str:
-        return ", ".join(filter(None, (name, block.name)))
-
-    rows = zip(blocks, own_blocks(E, blocks), *parts, strict=True)
-    return [
-        Case(title(block), block.seen, e, Own(own, title(block), block.seen.shape), k, f)
-        for block, own, e, k, f in rows
-    ]
