@@ -25,6 +25,7 @@ _TOO_COARSE = (
     "float64, let its abilities say so, and the mistake may get a name."
 )
 
+_ELSEWHERE = "Where a law is broken, the mistake is in what that law names."
 _NOTHING = "Nothing can be compared: no problem has a single right answer here."
 
 
@@ -83,7 +84,8 @@ def _of_all(subject: Subject, catalogue: Sequence[Mutant], seed: int) -> Diagnos
         return Diagnosis([], _NOTHING)
     names = [name for name, _ in right]
     agree = "agrees" if len(names) == 1 else "agree"
-    return replace(right[0][1], sentence=f"Its {' and '.join(names)} {agree} with the definition.")
+    sentence = f"Its {' and '.join(names)} {agree} with the definition. {_ELSEWHERE}"
+    return replace(right[0][1], sentence=sentence)
 
 
 def _found(

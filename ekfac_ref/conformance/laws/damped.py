@@ -29,7 +29,8 @@ def solves_factored(seen: Observation, x: Tensor, V: Tensor, damping: float) -> 
         return None
     pi = math.sqrt((of_A / len(A)) / (of_B / len(B)))
     for_B, for_A = math.sqrt(damping) / pi, math.sqrt(damping) * pi
-    left, right = B + for_B * torch.eye(len(B)), A + for_A * torch.eye(len(A))
+    left = B + for_B * torch.eye(len(B), dtype=B.dtype)
+    right = A + for_A * torch.eye(len(A), dtype=A.dtype)
     terms = (b + for_B * (1 + b / of_B)) * (a + for_A * (1 + a / of_A))
     residual = left @ x.double() @ right - V.double()
     law = "(B + sqrt(d) / pi I) x (A + sqrt(d) pi I) = V"
