@@ -77,6 +77,11 @@ class Question:
         return {*sizes, *kinds, fisher, sharing, mask, uneven, type(self.problem.likelihood)}
 
     @property
+    def parameters(self) -> int:
+        """Of the largest layer, all its groups."""
+        return max(sum(one.G[0][0].numel() for one in groups) for groups in self.seen.values())
+
+    @property
     def has_positions(self) -> bool:
         """Whether T > 1 in a layer that cannot be transposed in silence."""
         both = zip(self.sizes, self.shapes, strict=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ekfac_ref.conformance.diagnosis.comparable import Question
 from ekfac_ref.conformance.subjects.definition import Definition
+from ekfac_ref.conformance.subjects.preconditioned import middle_damping
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 
@@ -52,13 +53,17 @@ class Comparison:
 
 def compared(subject: Subject, question: Question) -> Comparison | None:
     """The question with what the subject answers, None where there is no answer."""
-    way = question.quantity.way
+    quantity = question.quantity
+    way = quantity.way if quantity.way in subject.ways else quantity.of_a_mutant
     if way not in subject.ways:
         return None
     one = replace(subject.offering([way]), definition=Definition())  # as rows are counted
     trial = Trial(one, question.problem, question.seen)
     try:
-        answer = [trial.cases[i].operators[0].matrix for i in question.rows]
+        damping = middle_damping(trial.blocks)
+        answer = [quantity.given(trial.cases[i], damping) for i in question.rows]
+        if any(not given.numel() for given in answer):
+            return None
     except Exception:  # whatever went wrong, there is nothing to compare
         return None
     # A mistake can cancel a matrix to rounding, and rounding is like nobody else's.

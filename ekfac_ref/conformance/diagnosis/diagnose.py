@@ -13,7 +13,7 @@ from typing import Any
 from ekfac_ref.conformance.diagnosis.comparable import PRECISIONS, Precision
 from ekfac_ref.conformance.diagnosis.comparison import Comparison
 from ekfac_ref.conformance.diagnosis.factor import NO_MISTAKE, Candidate, judged
-from ekfac_ref.conformance.diagnosis.quantity import EKFAC, QUANTITIES, Quantity
+from ekfac_ref.conformance.diagnosis.quantity import EKFAC, Quantity, compared_of
 from ekfac_ref.conformance.diagnosis.search import FAR, nearest, told_apart
 from ekfac_ref.conformance.diagnosis.selection import NEEDED, chosen, draws, enough
 from ekfac_ref.conformance.mutants import MUTANTS
@@ -68,9 +68,8 @@ def _of_all(subject: Subject, catalogue: Sequence[Mutant], seed: int) -> Diagnos
     precision = next((p for p in PRECISIONS if p.dtype in subject.abilities.dtypes), None)
     if precision is None:
         return Diagnosis([], _TOO_COARSE)
-    offered = [quantity for quantity in QUANTITIES if quantity.way in subject.ways]
     right = []
-    for quantity in offered:
+    for quantity in compared_of(subject):
         found = _found(subject, catalogue, seed, precision, quantity)
         if found is None:
             continue

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from math import fsum
+from math import fsum, inf
 
 from ekfac_ref.conformance.diagnosis.comparable import (
     Precision,
@@ -27,6 +27,7 @@ from ekfac_ref.question.problem import Problem
 
 # Problems of each family of networks, drawn at once, and more while the mistake does not show.
 DRAWS = (12, 12, 24, 60)
+WRITTEN_OUT_DRAWS = (9, 9)  # where every problem takes as many questions as a layer has parameters
 USED = 16  # problems to compare on: a mutant may have to answer all of them
 ODD = 12  # at most so many of them have matrices of another shape than the definition's
 INFORMATIVE = 12  # at least so many of them have T > 1, if the subject can be asked about those
@@ -37,7 +38,7 @@ def draws(
     subject: Subject, precision: Precision, seed: int, quantity: Quantity = EKFAC
 ) -> Iterator[list[Comparison]]:
     """The subject's answers, one draw after another."""
-    for more, count in enumerate(DRAWS):
+    for more, count in enumerate(DRAWS if quantity.largest == inf else WRITTEN_OUT_DRAWS):
         yield comparisons(subject, precision, count, seed + more, quantity)
 
 
@@ -98,7 +99,12 @@ def _questions(
         for problem in problems
         if _informative(problem)
     ]
-    return tuple(q for q in questions if any(d_out != d_in for d_out, d_in in q.shapes))
+    return tuple(
+        question
+        for question in questions
+        if any(d_out != d_in for d_out, d_in in question.shapes)
+        and question.parameters <= quantity.largest
+    )
 
 
 def _informative(problem: Problem) -> bool:

@@ -31,6 +31,7 @@ class Lane(Enum):
     KFAC = "a KFAC block"
     FACTORS = "a KFAC block's B and A"
     FISHER = "an exact block"
+    INVERSE = "precondition(problem, gradients, damping) alone"
     PRECONDITION = "precondition(problem, gradients, damping), and a block to hold it against"
 
 
@@ -102,7 +103,7 @@ def _some(*operators: Answered | None) -> list[Answered]:
 _OPERATORS: dict[Lane, Callable[[Case], list[Answered]]] = {
     Lane.OPAQUE: lambda case: case.operators,
     Lane.SOLVE: lambda case: [one for one in case.operators if one.own.solves],
-    Lane.EKFAC: lambda case: _some(case.E),
+    Lane.EKFAC: lambda case: _some(case.E or case.inverted),
     Lane.BASIS: lambda case: [one for one in _some(case.E) if one.own.shows_its_basis],
     Lane.KFAC: lambda case: _some(case.K),
     Lane.FACTORS: lambda case: [one for one in _some(case.K) if one.own.shows_its_factors],
@@ -115,8 +116,9 @@ _OF_SEVERAL = {Lane.OPAQUE, Lane.SOLVE}
 def _offers(lane: Lane, trial: Trial) -> bool:
     if lane is Lane.ANY:
         return True
-    if lane is Lane.PRECONDITION:
-        return trial.subject.precondition is not None and bool(trial.subject.operators)
+    if lane in (Lane.PRECONDITION, Lane.INVERSE):
+        shows = bool(trial.subject.operators)
+        return trial.subject.precondition is not None and shows is (lane is Lane.PRECONDITION)
     return any(_OPERATORS[lane](case) for case in trial.cases)
 
 
@@ -162,7 +164,7 @@ def law_of_a_block(
         def ask(trial: Trial) -> Iterator[float]:
             for case in trial.cases:
                 for one in _OPERATORS[lane](case):
-                    with named(one.way if lane in _OF_SEVERAL else ""):
+                    with named(one.way if lane in _OF_SEVERAL or one is case.inverted else ""):
                         ratio = formula(one)
                     if ratio is not None:
                         yield ratio

@@ -76,7 +76,7 @@ def kernel(M: Answered) -> float:
     E, F, scale = M.matrix, oracle.fisher(M.seen), fisher_scale(M.seen)
     w, V = eigh((E + E.T) / 2)
     n = length(M.seen) + len(w)
-    null = V[:, w <= n * torch.finfo(M.seen.dtype).eps * own_scale(E, scale)]
+    null = V[:, w <= n * torch.finfo(M.seen.dtype).eps * M.seen.blur * own_scale(E, scale)]
     # F >= 0 and tr(N^T E N) = tr(N^T F N) on a basis; so both vanish together, to rounding.
     return bounded("ker E in ker F", (null.T @ F @ null).trace(), scale, M.seen, n * len(w))
 

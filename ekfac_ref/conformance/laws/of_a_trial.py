@@ -3,14 +3,17 @@
 from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
 from ekfac_ref.conformance.laws.damped import solves_factored
 from ekfac_ref.conformance.laws.law import DEFINITION, Lane, Law, law_of_a_trial
+from ekfac_ref.conformance.laws.of_two_answers import operators_of_both
 from ekfac_ref.conformance.problems import changed
 from ekfac_ref.conformance.subjects.answered import Answered
 from ekfac_ref.conformance.subjects.damping import Factored
 from ekfac_ref.conformance.subjects.definition import Block
-from ekfac_ref.conformance.subjects.matrices import Unread
+from ekfac_ref.conformance.subjects.matrices import Unread, extent
+from ekfac_ref.conformance.subjects.preconditioned import at_random
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.subjects.trial import Solved, Trial, copied
 from ekfac_ref.conformance.truth.tolerance import (
@@ -21,21 +24,29 @@ from ekfac_ref.conformance.truth.tolerance import (
     length,
     own_scale,
 )
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.forward import algebra_dtype
+from ekfac_ref.model.layers import find_layers
 from ekfac_ref.question.problem import Problem
 
 
 @law_of_a_trial("no memory", DEFINITION, measures=False)
 def no_memory(trial: Trial) -> Iterator[float]:
     """the same problem again, after another one: the same bits"""
-    another = trial.about(changed.in_reverse(trial.problem))
+    another, later = trial.about(changed.in_reverse(trial.problem)), trial.about(trial.problem)
     for way, ask in trial.subject.operators.items():
         another.asked(ask, way)
-    for before, after in zip(trial.cases, trial.about(trial.problem).cases, strict=True):
-        for one, other in zip(before.operators, after.operators, strict=True):
-            if not torch.equal(one.matrix, other.matrix):
-                raise LawBroken(
-                    f"no memory: two answers of {one.way} for layer {before.layer!r} differ"
-                )
+    for one, other in operators_of_both(trial, later):
+        if not torch.equal(one.matrix, other.matrix):
+            layer = one.own.layer
+            raise LawBroken(f"no memory: two answers of {one.way} for layer {layer!r} differ")
+        yield 0.0
+    if trial.subject.precondition is not None:
+        V = at_random(trial.blocks, seed=5)
+        before, _, after = (one.solved(V, 1.0) for one in (trial, another, later))
+        for name, x in before.items():
+            if not torch.equal(x, after[name]):
+                raise LawBroken(f"no memory: two answers of precondition for layer {name!r} differ")
             yield 0.0
 
 
@@ -43,6 +54,8 @@ def no_memory(trial: Trial) -> Iterator[float]:
 def leaves_alone(trial: Trial) -> Iterator[float]:
     """model, data, gradients, flags, buffers, hooks and random states are as they were before"""
     _ = trial.cases, trial.preconditioned  # all that can be asked about a problem
+    if trial.inverse is not None:
+        _ = trial.inverse.of_U
     if trial.changes:
         raise LawBroken(f"leaves alone: {'; '.join(trial.changes[:3])}")
     yield 0.0
@@ -64,12 +77,28 @@ def _refused(name: str, statement: str, change: Callable[[Problem], Problem]) ->
 
     @law_of_a_trial(name, "a wrong number is worse than none", measures=False, statement=statement)
     def law(trial: Trial) -> Iterator[float]:
-        for way, ask in trial.subject.operators.items():
+        asks = trial.subject.operators
+        precondition = trial.subject.precondition
+        if precondition is not None:
+            asks["precondition"] = lambda one: precondition(one, _gradients(one, trial), 1.0)
+        for way, ask in asks.items():
             if not _refuses(ask, copied(change(trial.problem))):
                 raise LawBroken(f"refused: {way} answered in silence")
         yield 0.0
 
     return law
+
+
+def _gradients(problem: Problem, trial: Trial) -> dict[str, Tensor]:
+    """Random ones for the layers that the problem is about, of any shape where there is no such."""
+    shapes = {name: extent(blocks) for name, blocks in trial.blocks.items()}
+    try:
+        shapes = {one.name: one.shape for one in find_layers(problem.model, problem.layers)}
+    except ProblemError:
+        shapes = dict.fromkeys(problem.layers or (), next(iter(shapes.values())))
+    generator = torch.Generator().manual_seed(3)
+    dtype = algebra_dtype(problem.dtype)
+    return {name: torch.randn(of, generator=generator).to(dtype) for name, of in shapes.items()}
 
 
 REFUSALS = (

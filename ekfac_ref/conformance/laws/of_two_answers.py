@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from ekfac_ref.conformance.laws.law import Law, law_of_a_trial, named
+from ekfac_ref.conformance.laws.of_a_preconditioner import unchanged_inverse
 from ekfac_ref.conformance.problems import changed
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.answered import Answered
@@ -58,13 +59,21 @@ def _unchanged_by(
     def law(trial: Trial) -> Iterator[float]:
         if not applies(trial.problem):
             return
-        other = trial.about(change(trial.problem))
-        for before, after in zip(trial.cases, other.cases, strict=True):
-            for one, again in zip(before.operators, after.operators, strict=True):
-                with named(one.way):
-                    yield (unchanged_ekfac if one is before.E else unchanged)(one, again)
+        later = trial.about(change(trial.problem))
+        for one, other in operators_of_both(trial, later):
+            with named(one.way):
+                yield (unchanged_ekfac if one.way == "ekfac" else unchanged)(one, other)
+        with named("precondition"):
+            yield from unchanged_inverse(trial, later)
 
     return law
+
+
+def operators_of_both(trial: Trial, later: Trial) -> Iterator[tuple[Answered, Answered]]:
+    """All operators of one trial, each with that of another one."""
+    if trial.subject.operators:
+        for before, after in zip(trial.cases, later.cases, strict=True):
+            yield from zip(before.operators, after.operators, strict=True)
 
 
 UNCHANGED = (

@@ -15,7 +15,7 @@ from ekfac_ref.conformance.subjects.matrices import matrix_by_products, own_bloc
 from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.subjects.placed import put_together
 from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
-from ekfac_ref.conformance.truth.cache import observed
+from ekfac_ref.conformance.truth.cache import content, observed
 from ekfac_ref.question.problem import Problem
 
 # (matrix, relative error, seed) to a matrix that is off by the error, relative to its norm.
@@ -64,9 +64,10 @@ def perturbed(subject: Subject, kind: Perturbation, error: float) -> Subject:
     """A copy of the subject, every answer of it off by a relative error of this kind."""
     seeds = count()
 
-    def off(own: Any, blocks: list[Block]) -> Any:
+    def off(own: Any, blocks: list[Block], problem: Problem) -> Any:
         if isinstance(own, Tensor):  # preconditioned; the same error for the same question
-            return kind.change(real("", "precondition", own).double(), error, 0).to(own)
+            seed = int.from_bytes(content(problem).digest[:4], "big")
+            return kind.change(real("", "precondition", own).double(), error, seed).to(own)
         parts = [
             _perturbed_block(Own(part, "", block.seen.shape), kind, error, seeds)
             for part, block in zip(own_blocks(own, blocks), blocks, strict=True)
@@ -79,7 +80,7 @@ def perturbed(subject: Subject, kind: Perturbation, error: float) -> Subject:
             blocks = subject.definition.blocks(problem, observed(problem))
             if not hasattr(found, "keys") or set(found) != set(blocks):
                 return found  # whoever asked says what is wrong with it
-            return {name: off(own, blocks[name]) for name, own in found.items()}
+            return {name: off(own, blocks[name], problem) for name, own in found.items()}
 
         return answer
 

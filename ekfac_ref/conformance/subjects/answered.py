@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.subjects.damping import Factored, Tikhonov
+from ekfac_ref.conformance.subjects.damping import Damping, Tikhonov
 from ekfac_ref.conformance.subjects.matrices import BadAnswer, real
 from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.truth.observation import Observation
@@ -16,7 +16,8 @@ class Answered:
     """E, K or F of one block as the subject has it, and what that block saw.
 
     Attributes:
-        way: how the subject was asked: "ekfac", "kfac" or "exact_fisher".
+        way: how the subject was asked: "ekfac", "kfac" or "exact_fisher"; or how the kit came by
+            the matrix otherwise, which messages say then.
         seen: by the kit's own eyes, in float64.
         matrix: [P, P], from the operator's products with all unit vectors, in float64.
         own: the operator itself, for laws that ask it for more.
@@ -27,7 +28,7 @@ class Answered:
     seen: Observation
     matrix: Tensor
     own: Own
-    damping: Tikhonov | Factored = field(default_factory=Tikhonov)
+    damping: Damping = field(default_factory=Tikhonov)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,6 +69,8 @@ class Case:
         E: the EKFAC block.
         K: the KFAC block.
         F: the exact block.
+        inverted: the EKFAC block as P^-1 - d I, of a small preconditioner P that shows nothing
+            else; what it ``seen`` is blurred by as many roundings as are lost on the way.
     """
 
     layer: str
@@ -75,6 +78,7 @@ class Case:
     E: Answered | None = None
     K: Answered | None = None
     F: Answered | None = None
+    inverted: Answered | None = None
 
     @property
     def operators(self) -> list[Answered]:

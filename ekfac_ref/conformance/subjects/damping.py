@@ -1,11 +1,19 @@
-r"""How KFAC is damped when it is inverted: the field has two ways, which are two inverses."""
+r"""How a subject damps what it inverts: the field has several ways, which are several inverses."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Tikhonov:
-    """(B (x) A + d I)^-1: the damping d is added to the eigenvalues of the product, once."""
+    """(M + d I)^-1: the damping d is added to the eigenvalues, once.
+
+    M is the block that the subject shows. One that shows none, and preconditions, has EKFAC's.
+    """
+
+
+@dataclass(frozen=True)
+class OnKFAC:
+    """(B (x) A + d I)^-1, whether the subject shows its KFAC or not: d added to the products."""
 
 
 @dataclass(frozen=True)
@@ -17,3 +25,6 @@ class Factored:
     from one factor to the other changes nothing: pi takes it up. Where A or B is zero there is no
     pi, and nothing is asked.
     """
+
+
+Damping = Tikhonov | OnKFAC | Factored

@@ -15,16 +15,21 @@ from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import (
     BadAnswer,
     checked,
+    entries,
     extent,
     matrices_of_blocks,
     own_blocks,
 )
 from ekfac_ref.conformance.subjects.own import Own
+from ekfac_ref.conformance.subjects.preconditioned import Preconditioned, Vectors, at_random
 from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
 from ekfac_ref.conformance.subjects.subject import OPERATORS, Answer, Ask, Subject
-from ekfac_ref.conformance.truth.cache import observed
-from ekfac_ref.conformance.truth.observation import Observations
+from ekfac_ref.conformance.truth import oracle
+from ekfac_ref.conformance.truth.cache import observed, observed_exactly
+from ekfac_ref.conformance.truth.observation import Observation, Observations
+from ekfac_ref.conformance.truth.tolerance import fisher_scale
 from ekfac_ref.model.forward import algebra_dtype
+from ekfac_ref.question.columns import Empirical
 from ekfac_ref.question.problem import Problem
 
 DAMPINGS = (1e-6, 1.0)  # at 1 a damping that is squared, or its root, looks right
@@ -78,12 +83,22 @@ class Trial:
     @cached_property
     def cases(self) -> list[Case]:
         """Every block of every layer."""
+        if self.inverse is not None:
+            return self._inverted(self.inverse)
         asked = {way: self.asked(ask, way) for way, ask in self.subject.operators.items()}
         return [
             case
             for name, blocks in self.blocks.items()
             for case in self._cases(name, blocks, {way: of[name] for way, of in asked.items()})
         ]
+
+    @cached_property
+    def inverse(self) -> Preconditioned | None:
+        """What a preconditioner makes of vectors, where the subject shows no matrix beside it."""
+        if self.subject.precondition is None or self.subject.operators:
+            return None
+        labelled = replace(self.problem, fisher=Empirical())
+        return Preconditioned(self.solved, self.blocks, lambda: observed_exactly(labelled))
 
     @cached_property
     def preconditioned(self) -> dict[str, list[Solved]]:
@@ -93,22 +108,36 @@ class Trial:
         """
         if self.subject.precondition is None:
             return {}
-        dtype = algebra_dtype(self.problem.dtype)
-        generator = torch.Generator().manual_seed(3)
-        V = {
-            name: torch.randn(extent(blocks), generator=generator).to(dtype)
-            for name, blocks in self.blocks.items()
-        }
-        twice = {
-            damping: [self._precondition(V, damping) for _ in range(2)] for damping in DAMPINGS
-        }
+        V = at_random(self.blocks, seed=3)
+        twice = {damping: [self.solved(V, damping) for _ in range(2)] for damping in DAMPINGS}
         return {
             name: [
-                Solved(damping, V[name].double(), x[name], again[name])
+                Solved(damping, given.double(), x[name], again[name])
                 for damping, (x, again) in twice.items()
             ]
-            for name in V
+            for name, given in self._as_given(V).items()
         }
+
+    def solved(self, V: Vectors, damping: float) -> Vectors:
+        """What ``precondition`` makes of V, checked."""
+        return self._precondition(self._as_given(V), damping)
+
+    def _as_given(self, V: Vectors) -> Vectors:
+        """V in the dtype of the algebra."""
+        dtype = algebra_dtype(self.problem.dtype)
+        return {name: x.to(dtype) for name, x in V.items()}
+
+    def _inverted(self, P: Preconditioned) -> list[Case]:
+        """Cases with E = P^-1 - d I, where P is written out, positive, and of an EKFAC."""
+        d, of_ekfac = P.damping, isinstance(self.subject.definition.damping, Tikhonov)
+        cases = []
+        for name, blocks in self.blocks.items():
+            whole = P.matrices[name] if P.matrices is not None and of_ekfac else None
+            for block, of in zip(blocks, entries(blocks), strict=True):
+                inverted = None if whole is None else _inverted(whole[of][:, of], block.seen, d)
+                title = ", ".join(filter(None, (name, block.name)))
+                cases.append(Case(title, block.seen, inverted=inverted))
+        return cases
 
     def asked(self, ask: Ask, method: str) -> Answer:
         """An answer with the right layers in it, to a copy of the problem."""
@@ -161,3 +190,21 @@ def copied(problem: Problem) -> Problem:
     """A problem that the subject may do anything to."""
     batches = [tree_map(torch.clone, tuple(batch)) for batch in problem.batches]
     return replace(problem, model=copy.deepcopy(problem.model), batches=batches)
+
+
+def _inverted(P: Tensor, seen: Observation, damping: float) -> Answered | None:
+    """E = P^-1 - d I; None where P is singular, which a law of P says.
+
+    A right P is off by roundings of (|E| + d) / d^2, hence E by (|E| + d) / d times roundings of
+    |E| + d: by so many is it blurred. The largest eigenvalue of E is none above F's.
+    """
+    inverse, singular = torch.linalg.inv_ex(P)
+    if int(singular) or not bool(torch.isfinite(inverse).all()):
+        return None
+    F = oracle.fisher(seen)
+    largest, scale = float(torch.linalg.matrix_norm(F, 2)), fisher_scale(seen)
+    blur = (largest + damping) / damping * (1 + damping / scale)
+    way = f"precondition, E = P^-1 - d I at d = {damping:g}, known to {blur:.2g} roundings"
+    E = inverse - damping * torch.eye(len(P), dtype=P.dtype)
+    seen = replace(seen, blur=blur)
+    return Answered(way, seen, E, Own(None, "", seen.shape))

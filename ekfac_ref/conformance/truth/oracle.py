@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.conformance.truth.tolerance import factor_scales, length
 from ekfac_ref.matrix.eigen import eigh
 from ekfac_ref.question.sharing import Expand
 
@@ -55,6 +56,20 @@ def ekfac_matrix(seen: Observation) -> _Square:
     Q_B, Q_A = (eigh(factor)[1].contiguous() for factor in (B, A))
     Q = torch.kron(Q_B, Q_A)
     return Q @ torch.diag(eigenvalues(seen, Q_B, Q_A).reshape(-1)) @ Q.T
+
+
+def parts_of_damping(seen: Observation, damping: float) -> tuple[float, float] | None:
+    """(sqrt(d) / pi, sqrt(d) pi) for B and A, pi^2 = (tr A / d_in) / (tr B / d_out).
+
+    None where either trace is no more than rounding: then there is no pi.
+    """
+    B, A = factors(seen)
+    rounding = length(seen) * torch.finfo(seen.dtype).eps
+    sizes = [float(factor.trace()) for factor in (B, A)]
+    if any(x <= rounding * bound for x, bound in zip(sizes, factor_scales(seen), strict=True)):
+        return None
+    pi = ((sizes[1] / len(A)) / (sizes[0] / len(B))) ** 0.5
+    return damping**0.5 / pi, damping**0.5 * pi
 
 
 def _pairs(seen: Observation) -> list[tuple[Tensor, Tensor]]:
