@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
+from ekfac_ref.conformance.truth.cache import content
 from ekfac_ref.matrix.operators import BlockDiagonal
 
 FEW = ct.Profile("few", problems=6, shrink_seconds=0.2)
@@ -129,3 +130,39 @@ def broken(subject: Any, question: ek.Problem | None = None) -> set[str]:
     """Names of the laws that are broken."""
     found = ct.ask(subject, problem() if question is None else question)
     return {name for name, error in found.items() if isinstance(error, ct.LawBroken)}
+
+
+def once(ask: Any) -> Any:
+    """Asked about equal problems once: every product of a preconditioner is a question."""
+    known: dict[Any, Any] = {}
+
+    def answer(problem: ek.Problem) -> Any:
+        key = content(problem)
+        if key not in known:
+            known[key] = ask(problem)
+        return known[key]
+
+    return answer
+
+
+ekfac, kfac = once(ek.ekfac), once(ek.kfac)
+
+
+def by_solve(ask: Any, damped: Any = lambda damping: damping) -> Any:
+    """A preconditioner out of blocks that can solve."""
+
+    def precondition(problem: ek.Problem, V: dict[str, Tensor], damping: float) -> Any:
+        found = ask(problem)
+        return {name: found[name].solve(X, damping=damped(damping)) for name, X in V.items()}
+
+    return precondition
+
+
+def of_the_mean_gradient(problem: ek.Problem, V: dict[str, Tensor], damping: float) -> Any:
+    """What an optimizer does that computes the gradient anew, whatever stands in .grad."""
+    x, y = (torch.cat(parts) for parts in zip(*problem.batches, strict=True))
+    layers = {name: problem.model.get_submodule(name) for name in V}
+    weights = [p for layer in layers.values() for p in (layer.weight, layer.bias)]
+    found = iter(torch.autograd.grad(nn.functional.cross_entropy(problem.model(x), y), weights))
+    grads = {name: torch.cat([next(found), next(found)[:, None]], 1) for name in layers}
+    return by_solve(ekfac)(problem, grads, damping)
