@@ -13,22 +13,24 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.laws.damped import factored_terms, solves, solves_factored
+from ekfac_ref.conformance.laws.damped import (
+    largest_eigenvalue,
+    roundings_of_inverse,
+    solves_as_declared,
+    undone,
+)
 from ekfac_ref.conformance.laws.law import ALGEBRA, DEFINITION, GEORGE, Lane, law_of_a_trial
-from ekfac_ref.conformance.subjects.damping import Damping, Factored, Tikhonov
+from ekfac_ref.conformance.subjects.damping import Factored, Tikhonov
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import entries
 from ekfac_ref.conformance.subjects.preconditioned import Preconditioned
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.eigengaps import ekfac_scale, gap, gate
-from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.conformance.truth.tolerance import (
     LawBroken,
-    block_scale,
     bounded,
     factor_scales,
-    fisher_scale,
 )
 
 _ALIKE = 1e-3  # relative: an answer to the mean gradient is one to nothing else
@@ -40,15 +42,6 @@ def _blocks(trial: Trial) -> Iterator[tuple[str, Block]]:
             yield name, block
 
 
-def _spread(seen: Observation, how: Damping, damping: float) -> float | None:
-    """What roundings of P are relative to; None where factored damping has no pi."""
-    if isinstance(how, Factored):
-        parts = oracle.parts_of_damping(seen, damping)
-        return None if parts is None else factored_terms(seen, parts) / damping**2
-    terms = fisher_scale(seen) if isinstance(how, Tikhonov) else block_scale(seen)
-    return (terms + damping) / damping**2
-
-
 Formula = Callable[[Preconditioned, str, Block, float], float]
 
 
@@ -58,9 +51,9 @@ def _at_every_block(trial: Trial, formula: Formula) -> Iterator[float]:
     if P is None:
         return
     for name, block in _blocks(trial):
-        spread = _spread(block.seen, how, P.damping)
-        if spread is not None:
-            yield formula(P, name, block, spread)
+        size = roundings_of_inverse(block.seen, how, P.damping)
+        if size is not None:
+            yield formula(P, name, block, size)
 
 
 @law_of_a_trial("P linear", DEFINITION, Lane.INVERSE)
@@ -75,10 +68,10 @@ def preconditions_linearly(trial: Trial) -> Iterator[float]:
         raise LawBroken("precondition: the same question twice has two answers")
     of_both = P.solve(both, P.damping)
 
-    def formula(P: Preconditioned, name: str, block: Block, spread: float) -> float:
+    def formula(P: Preconditioned, name: str, block: Block, size: float) -> float:
         U, W = block.of(P.U[name]), block.of(P.W[name])
         parts = block.of(P.of_U[P.damping][name]) + block.of(P.of_W[name])
-        scale = 2 * spread * float(U.norm() + W.norm())
+        scale = 2 * size * float(U.norm() + W.norm())
         return bounded("P (U + W) = P U + P W", block.of(of_both[name]) - parts, scale, block.seen)
 
     yield from _at_every_block(trial, formula)
@@ -102,7 +95,7 @@ def _answers_with_the_mean_gradient(trial: Trial, P: Preconditioned, name: str, 
     """Whether (M + d I) x is a multiple of it, by the oracle."""
     how = trial.subject.definition.damping
     for block in trial.blocks[name]:
-        given = _undone(block.seen, how, block.of(x), P.damping)
+        given = undone(block.seen, how, block.of(x), P.damping)
         g = block.of(P.gradient[name])
         if given is None or not g.any() or not given.any():
             return False
@@ -112,42 +105,19 @@ def _answers_with_the_mean_gradient(trial: Trial, P: Preconditioned, name: str, 
     return True
 
 
-def _undone(seen: Observation, how: Damping, x: Tensor, damping: float) -> Tensor | None:
-    """P^-1 x, by the oracle."""
-    if isinstance(how, Factored):
-        parts = oracle.parts_of_damping(seen, damping)
-        if parts is None:
-            return None
-        B, A = (
-            f + p * torch.eye(len(f)).to(f)
-            for f, p in zip(oracle.factors(seen), parts, strict=True)
-        )
-        return B @ x @ A
-    return _product(seen, how)(x) + damping * x
-
-
-def _product(seen: Observation, how: Damping) -> Callable[[Tensor], Tensor]:
-    """V to M V."""
-    if isinstance(how, Tikhonov):
-        E = oracle.ekfac_matrix(seen)
-        return lambda V: (E @ V.reshape(-1)).reshape(V.shape)
-    B, A = oracle.factors(seen)
-    return lambda V: B @ V @ A
-
-
 @law_of_a_trial("P symmetric", ALGEBRA, Lane.INVERSE)
 def preconditions_symmetrically(trial: Trial) -> Iterator[float]:
     """<W, P U> = <U, P W>, and P = P^T where it is written out"""
 
-    def formula(P: Preconditioned, name: str, block: Block, spread: float) -> float:
+    def formula(P: Preconditioned, name: str, block: Block, size: float) -> float:
         U, W = block.of(P.U[name]), block.of(P.W[name])
         one, other = block.of(P.of_U[P.damping][name]), block.of(P.of_W[name])
-        scale = 2 * spread * float(U.norm() * W.norm())
+        scale = 2 * size * float(U.norm() * W.norm())
         difference = (W * one).sum() - (U * other).sum()
         ratio = bounded("<W, P U> = <U, P W>", difference, scale, block.seen)
         M = _written_out(trial, name, block)
         if M is not None:
-            scale = spread * len(M) ** 0.5
+            scale = size * len(M) ** 0.5
             ratio = max(ratio, bounded("P = P^T", M - M.T, scale, block.seen))
         return ratio
 
@@ -171,9 +141,13 @@ def preconditions_within_bounds(trial: Trial) -> Iterator[float]:
     """
     how = trial.subject.definition.damping
 
-    def formula(P: Preconditioned, name: str, block: Block, spread: float) -> float:
+    def formula(P: Preconditioned, name: str, block: Block, size: float) -> float:
         U, x = block.of(P.U[name]), block.of(P.of_U[P.damping][name])
-        low = 0.0 if isinstance(how, Factored) else 1 / (_largest(block.seen, how) + P.damping)
+        low = (
+            0.0
+            if isinstance(how, Factored)
+            else 1 / (largest_eigenvalue(block.seen, how) + P.damping)
+        )
         of_U = (U * x).sum() / (U * U).sum()
         quotients = [of_U.reshape(1)]
         M = _written_out(trial, name, block)
@@ -182,16 +156,9 @@ def preconditions_within_bounds(trial: Trial) -> Iterator[float]:
         beyond = torch.cat(
             [part for q in quotients for part in ((low - q), (q - 1 / P.damping))]
         ).clamp(min=0)
-        return bounded("1 / (m + d) <= P <= 1 / d", beyond.amax(), spread, block.seen)
+        return bounded("1 / (m + d) <= P <= 1 / d", beyond.amax(), size, block.seen)
 
     yield from _at_every_block(trial, formula)
-
-
-def _largest(seen: Observation, how: Damping) -> float:
-    if isinstance(how, Tikhonov):
-        return float(torch.linalg.matrix_norm(oracle.fisher(seen), 2))
-    b, a = (float(torch.linalg.matrix_norm(factor, 2)) for factor in oracle.factors(seen))
-    return b * a
 
 
 @law_of_a_trial("P commutes", ALGEBRA, Lane.INVERSE)
@@ -209,10 +176,10 @@ def preconditions_in_the_eigenbasis(trial: Trial) -> Iterator[float]:
         block.of(by_A[name]).copy_(block.of(P.U[name]) @ A / a)
     of_B, of_A = P.solve(by_B, P.damping), P.solve(by_A, P.damping)
 
-    def formula(P: Preconditioned, name: str, block: Block, spread: float) -> float:
+    def formula(P: Preconditioned, name: str, block: Block, size: float) -> float:
         B, A = oracle.factors(block.seen)
         b, a = factor_scales(block.seen)
-        x, scale = block.of(P.of_U[P.damping][name]), 2 * spread * float(block.of(P.U[name]).norm())
+        x, scale = block.of(P.of_U[P.damping][name]), 2 * size * float(block.of(P.U[name]).norm())
         return max(
             bounded("P (B V) = B (P V)", block.of(of_B[name]) - B @ x / b, scale, block.seen),
             bounded("P (V A) = (P V) A", block.of(of_A[name]) - x @ A / a, scale, block.seen),
@@ -237,9 +204,9 @@ def preconditions_as_a_resolvent(trial: Trial) -> Iterator[float]:
         for name, block in _blocks(trial):
             x, y = block.of(P.of_U[one][name]), block.of(P.of_U[other][name])
             residual = x - y - (other - one) * block.of(both[name])
-            spreads = [_spread(block.seen, how, d) or 0.0 for d in (one, other)]
+            sizes = [roundings_of_inverse(block.seen, how, d) or 0.0 for d in (one, other)]
             step = other - one
-            terms = spreads[0] * (1 + step / other) + spreads[1] * (1 + step / one)
+            terms = sizes[0] * (1 + step / other) + sizes[1] * (1 + step / one)
             scale = terms * float(block.of(P.U[name]).norm())
             yield bounded("P V - P' V = (d' - d) P P' V", residual, scale, block.seen)
 
@@ -258,21 +225,9 @@ def preconditions_by_the_inverse(trial: Trial) -> Iterator[float]:
     for damping, given, answers in questions:
         for name, block in _blocks(trial):
             x, V = block.of(answers[name]), block.of(given[name])
-            ratio = _inverse(block.seen, how, x, V, damping)
+            ratio = solves_as_declared(block.seen, how, x, V, damping)
             if ratio is not None:
                 yield ratio
-
-
-def _inverse(seen: Observation, how: Damping, x: Tensor, V: Tensor, d: float) -> float | None:
-    if isinstance(how, Factored):
-        return solves_factored(seen, x, V, d)
-    size = block_scale(seen)
-    if isinstance(how, Tikhonov):
-        eigengap = gap(seen)
-        if eigengap < gate(seen.dtype):
-            return None
-        size = ekfac_scale(seen, eigengap)
-    return solves("(M + d I) P V = V", _product(seen, how), size, x, V, d, seen)
 
 
 def unchanged_inverse(trial: Trial, later: Trial) -> Iterator[float]:
@@ -283,14 +238,14 @@ def unchanged_inverse(trial: Trial, later: Trial) -> Iterator[float]:
     again = later.solved(P.U, P.damping)
     for name, block in _blocks(trial):
         seen, eigengap = block.seen, gap(block.seen)
-        spread = _spread(seen, how, P.damping)
+        size = roundings_of_inverse(seen, how, P.damping)
         if isinstance(how, Tikhonov):
             if eigengap < gate(seen.dtype):
                 continue
-            spread = (ekfac_scale(seen, eigengap) + P.damping) / P.damping**2
-        if spread is not None:
+            size = (ekfac_scale(seen, eigengap) + P.damping) / P.damping**2
+        if size is not None:
             difference = block.of(again[name]) - block.of(P.of_U[P.damping][name])
-            scale = 2 * spread * float(block.of(P.U[name]).norm())
+            scale = 2 * size * float(block.of(P.U[name]).norm())
             yield bounded("P V unchanged", difference, scale, seen)
 
 
