@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Law, notices
 from ekfac_ref.conformance.mutants.mutant import Mutant
+from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.question.problem import Problem
@@ -53,6 +54,14 @@ def _first(mutant: Mutant, subject: Subject, problems: list[Problem], laws: list
     for number, problem in enumerate(problems, start=1):
         trial = Trial(subject, problem)
         for law in laws:
-            if notices(law, trial):
+            if _notices(law, trial):
                 return Noticed(mutant, law.name, number)
     return Noticed(mutant, "", len(problems))
+
+
+def _notices(law: Law, trial: Trial) -> bool:
+    """An answer that cannot be read is noticed, too: of samples left out, for one."""
+    try:
+        return notices(law, trial)
+    except BadAnswer:
+        return True

@@ -13,7 +13,7 @@ from typing import Any
 from ekfac_ref.conformance.diagnosis.comparable import PRECISIONS, Precision
 from ekfac_ref.conformance.diagnosis.comparison import Comparison
 from ekfac_ref.conformance.diagnosis.factor import NO_MISTAKE, Candidate, judged
-from ekfac_ref.conformance.diagnosis.quantity import EKFAC, Quantity, compared_of
+from ekfac_ref.conformance.diagnosis.quantity import OF_EKFAC, Quantity, compared_of
 from ekfac_ref.conformance.diagnosis.search import FAR, nearest, told_apart
 from ekfac_ref.conformance.diagnosis.selection import NEEDED, chosen, draws, enough
 from ekfac_ref.conformance.mutants import MUTANTS
@@ -74,7 +74,7 @@ def _of_all(subject: Subject, catalogue: Sequence[Mutant], seed: int) -> Diagnos
         if found is None:
             continue
         if found.sentence:
-            if quantity is EKFAC:
+            if quantity is OF_EKFAC:
                 return found
             says = found.sentence[0].lower() + found.sentence[1:]
             return replace(found, sentence=f"Its {quantity.name}: {says}")

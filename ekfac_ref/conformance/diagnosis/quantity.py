@@ -1,7 +1,7 @@
-"""What of a subject is compared: its EKFAC, its KFAC, its exact blocks, what it inverts."""
+"""What of a subject is compared: its OF_EKFAC, its OF_KFAC, its exact blocks, what it inverts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import torch
@@ -30,6 +30,13 @@ def _inverted(case: Case, damping: float) -> Tensor:
     return torch.linalg.inv(torch.stack(columns, 1)) - damping * unit
 
 
+def _diagonal(case: Case, damping: float) -> Tensor:
+    """As a matrix, of a subject's diagonal or a mutant's block."""
+    if case.diagonal is not None:
+        return case.diagonal.reshape(-1).diag()
+    return case.operators[0].matrix.diagonal().diag()
+
+
 @dataclass(frozen=True)
 class Quantity:
     """One matrix of a block.
@@ -54,17 +61,29 @@ class Quantity:
     largest: float = inf
 
 
-EKFAC = Quantity("ekfac", "EKFAC", oracle.ekfac_matrix, has_a_basis=True)
-KFAC = Quantity("kfac", "KFAC", lambda seen: torch.kron(*oracle.factors(seen)))
-EXACT = Quantity("exact_fisher", "exact block", oracle.fisher)
-INVERTED = Quantity(
+OF_EKFAC = Quantity("ekfac", "EKFAC", oracle.ekfac_matrix, has_a_basis=True)
+OF_KFAC = Quantity("kfac", "KFAC", lambda seen: torch.kron(*oracle.factors(seen)))
+OF_EXACT = Quantity("exact_fisher", "exact block", oracle.fisher)
+OF_INVERTED = Quantity(
     *("precondition", "preconditioner", oracle.ekfac_matrix, _inverted, True, "ekfac", WRITTEN_OUT)
 )
+
+
+OF_DIAGONAL = Quantity(
+    "diagonal",
+    "diagonal",
+    lambda seen: oracle.fisher(seen).diagonal().diag(),
+    _diagonal,
+    of_a_mutant="exact_fisher",
+)
+OF_GRADIENTS = replace(OF_DIAGONAL, way="per_sample_gradients", name="sum of squared gradients")
 
 
 def compared_of(subject: Subject) -> tuple[Quantity, ...]:
     """What of the subject is compared; of a preconditioner that is no EKFAC's, nothing is."""
     if subject.operators:
-        return tuple(one for one in (EKFAC, KFAC, EXACT) if one.way in subject.operators)
+        return tuple(one for one in (OF_EKFAC, OF_KFAC, OF_EXACT) if one.way in subject.operators)
+    if subject.tensors:
+        return tuple(one for one in (OF_DIAGONAL, OF_GRADIENTS) if one.way in subject.tensors)
     ekfacs = isinstance(subject.definition.damping, Tikhonov)
-    return (INVERTED,) if ekfacs and subject.precondition is not None else ()
+    return (OF_INVERTED,) if ekfacs and subject.precondition is not None else ()

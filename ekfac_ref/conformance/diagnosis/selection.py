@@ -18,7 +18,7 @@ from ekfac_ref.conformance.diagnosis.comparable import (
     samples_and_outputs,
 )
 from ekfac_ref.conformance.diagnosis.comparison import Comparison, compared
-from ekfac_ref.conformance.diagnosis.quantity import EKFAC, Quantity
+from ekfac_ref.conformance.diagnosis.quantity import OF_EKFAC, Quantity
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import families_for, of_one_family
 from ekfac_ref.conformance.subjects.definition import Definition
@@ -35,7 +35,7 @@ NEEDED = 3  # on fewer problems that differ from the definition, too many mistak
 
 
 def draws(
-    subject: Subject, precision: Precision, seed: int, quantity: Quantity = EKFAC
+    subject: Subject, precision: Precision, seed: int, quantity: Quantity = OF_EKFAC
 ) -> Iterator[list[Comparison]]:
     """The subject's answers, one draw after another."""
     for more, count in enumerate(DRAWS if quantity.largest == inf else WRITTEN_OUT_DRAWS):

@@ -8,6 +8,7 @@ from ekfac_ref.conformance.laws import (
     of_a_matrix,
     of_a_preconditioner,
     of_a_trial,
+    of_tensors,
     of_two_answers,
 )
 from ekfac_ref.conformance.laws.law import Law
@@ -41,6 +42,7 @@ _LAWS: tuple[Law, ...] = (
     of_a_case.exact_block,
     of_a_trial.preconditions,
     *of_a_preconditioner.PRECONDITIONS,
+    *of_tensors.TENSOR_LAWS,
 )
 
 LAWS: Mapping[str, Law] = MappingProxyType({law.name: above_noise(law) for law in _LAWS})

@@ -31,6 +31,9 @@ class Lane(Enum):
     KFAC = "a KFAC block"
     FACTORS = "a KFAC block's B and A"
     FISHER = "an exact block"
+    DIAGONAL = "the diagonal of the exact blocks"
+    GRADIENTS = "per-sample gradients"
+    NETWORK = "fisher_product(problem, V)"
     INVERSE = "precondition(problem, gradients, damping) alone"
     PRECONDITION = "precondition(problem, gradients, damping), and a block to hold it against"
 
@@ -113,9 +116,18 @@ _OPERATORS: dict[Lane, Callable[[Case], list[Answered]]] = {
 _OF_SEVERAL = {Lane.OPAQUE, Lane.SOLVE}
 
 
+_WAYS = {
+    Lane.DIAGONAL: "diagonal",
+    Lane.GRADIENTS: "per_sample_gradients",
+    Lane.NETWORK: "fisher_product",
+}
+
+
 def _offers(lane: Lane, trial: Trial) -> bool:
     if lane is Lane.ANY:
         return True
+    if lane in _WAYS:
+        return _WAYS[lane] in trial.subject.ways
     if lane in (Lane.PRECONDITION, Lane.INVERSE):
         shows = bool(trial.subject.operators)
         return trial.subject.precondition is not None and shows is (lane is Lane.PRECONDITION)

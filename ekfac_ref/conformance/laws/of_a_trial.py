@@ -13,7 +13,7 @@ from ekfac_ref.conformance.subjects.answered import Answered
 from ekfac_ref.conformance.subjects.damping import Factored
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import Unread, extent
-from ekfac_ref.conformance.subjects.preconditioned import at_random
+from ekfac_ref.conformance.subjects.preconditioned import Vectors, at_random
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.subjects.trial import Solved, Trial, copied
 from ekfac_ref.conformance.truth.tolerance import (
@@ -41,13 +41,22 @@ def no_memory(trial: Trial) -> Iterator[float]:
             layer = one.own.layer
             raise LawBroken(f"no memory: two answers of {one.way} for layer {layer!r} differ")
         yield 0.0
+    trials, V = (trial, another, later), at_random(trial.blocks, seed=5)
     if trial.subject.precondition is not None:
-        V = at_random(trial.blocks, seed=5)
-        before, _, after = (one.solved(V, 1.0) for one in (trial, another, later))
-        for name, x in before.items():
-            if not torch.equal(x, after[name]):
-                raise LawBroken(f"no memory: two answers of precondition for layer {name!r} differ")
-            yield 0.0
+        yield from _same_bits("precondition", [one.solved(V, 1.0) for one in trials])
+    for way in trial.subject.tensors:
+        yield from _same_bits(way, [one.diagonals for one in trials])
+    if trial.subject.fisher_product is not None:
+        yield from _same_bits("fisher_product", [one.fisher_product(V) for one in trials])
+
+
+def _same_bits(way: str, answers: list[Vectors]) -> Iterator[float]:
+    """Before another problem, about that one, and after it."""
+    before, _, after = answers
+    for name, x in before.items():
+        if not torch.equal(x, after[name]):
+            raise LawBroken(f"no memory: two answers of {way} for layer {name!r} differ")
+        yield 0.0
 
 
 @law_of_a_trial("leaves alone", "a question changes nothing", measures=False)
@@ -56,6 +65,9 @@ def leaves_alone(trial: Trial) -> Iterator[float]:
     _ = trial.cases, trial.preconditioned  # all that can be asked about a problem
     if trial.inverse is not None:
         _ = trial.inverse.of_U
+    _ = trial.diagonals, trial.sample_gradients
+    if trial.subject.fisher_product is not None:
+        trial.fisher_product(at_random(trial.blocks, seed=3))
     if trial.changes:
         raise LawBroken(f"leaves alone: {'; '.join(trial.changes[:3])}")
     yield 0.0
@@ -77,10 +89,13 @@ def _refused(name: str, statement: str, change: Callable[[Problem], Problem]) ->
 
     @law_of_a_trial(name, "a wrong number is worse than none", measures=False, statement=statement)
     def law(trial: Trial) -> Iterator[float]:
-        asks = trial.subject.operators
-        precondition = trial.subject.precondition
+        subject = trial.subject
+        asks = {**subject.operators, **subject.tensors}
+        precondition, product = subject.precondition, subject.fisher_product
         if precondition is not None:
             asks["precondition"] = lambda one: precondition(one, _gradients(one, trial), 1.0)
+        if product is not None:
+            asks["fisher_product"] = lambda one: product(one, _gradients(one, trial))
         for way, ask in asks.items():
             if not _refuses(ask, copied(change(trial.problem))):
                 raise LawBroken(f"refused: {way} answered in silence")

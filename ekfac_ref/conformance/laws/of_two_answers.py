@@ -6,6 +6,7 @@ import torch
 
 from ekfac_ref.conformance.laws.law import Law, law_of_a_trial, named
 from ekfac_ref.conformance.laws.of_a_preconditioner import unchanged_inverse
+from ekfac_ref.conformance.laws.of_tensors import unchanged_tensors
 from ekfac_ref.conformance.problems import changed
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.answered import Answered
@@ -65,6 +66,7 @@ def _unchanged_by(
                 yield (unchanged_ekfac if one.way == "ekfac" else unchanged)(one, other)
         with named("precondition"):
             yield from unchanged_inverse(trial, later)
+        yield from unchanged_tensors(trial, later)
 
     return law
 

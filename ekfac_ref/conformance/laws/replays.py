@@ -116,6 +116,14 @@ def _replayed(definition: Definition, number: int, ways: tuple[str, ...]) -> Sub
         answer = inverted(problem)
         return {name: answer[name].solve(V, damping=damping) for name, V in gradients.items()}
 
+    def gradients(problem: Problem) -> dict[str, Tensor]:
+        G = oracle.gradients_of_layers(_observed(_moved(problem, number)))
+        return {name: torch.stack(of_layer) for name, of_layer in G.items()}
+
+    def product(problem: Problem, V: dict[str, Tensor]) -> dict[str, Tensor]:
+        seen = _observed(_moved(problem, number))
+        return oracle.product_with_all(seen, {name: x.double() for name, x in V.items()})
+
     how = definition.damping
     kfac = answers(_by_factors if isinstance(how, Factored) else _kronecker)
     inverted = answers(_eigen)
@@ -128,6 +136,11 @@ def _replayed(definition: Definition, number: int, ways: tuple[str, ...]) -> Sub
         exact_fisher=answers(_dense),
         precondition=precondition,
         definition=definition,
+        diagonal=lambda problem: {
+            name: (G**2).sum(1).mean(0) for name, G in gradients(problem).items()
+        },
+        per_sample_gradients=gradients,
+        fisher_product=product,
     )
 
 

@@ -7,10 +7,11 @@ Where many of a file have the same laws, or show on the same problems, these sta
 import copy
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.mutants.recipe import Around, Recipe
-from ekfac_ref.conformance.subjects.subject import Ask, Precondition, Subject
+from ekfac_ref.conformance.subjects.subject import Ask, FisherProduct, Precondition, Subject
 from ekfac_ref.question.problem import Problem
 
 
@@ -52,9 +53,10 @@ class Mutant:
 
     @property
     def in_every_way(self) -> Subject:
-        """The subject, with the KFAC and the exact blocks that a mistake on the way to E leads to.
+        """The subject, with all else that a mistake on the way to E leads to.
 
-        And with a ``precondition`` by the solve of its E. For whoever is compared with them. One
+        Its KFAC, its exact blocks, a ``precondition`` by the solve of its E, and what is made of
+        its gradients. For whoever is compared with them. One
         that is not made of such steps has no other ways than it has.
         """
         subject = self.subject
@@ -66,7 +68,24 @@ class Mutant:
             kfac=subject.kfac or steps.kfac,
             exact_fisher=subject.exact_fisher or steps.exact_fisher,
             precondition=_by_solve(steps.ekfac),
+            diagonal=_squares(steps.sample_gradients),
+            per_sample_gradients=steps.sample_gradients,
+            fisher_product=_by_gradients(steps.sample_gradients),
         )
+
+
+def _squares(gradients: Ask) -> Ask:
+    return lambda problem: {name: (G**2).sum(1).mean(0) for name, G in gradients(problem).items()}
+
+
+def _by_gradients(gradients: Ask) -> FisherProduct:
+    def product(problem: Problem, V: dict[str, Tensor]) -> dict[str, Tensor]:
+        G = gradients(problem)
+        inner = [torch.einsum("ncoi,oi->nc", G[name], X.double()) for name, X in V.items()]
+        size = torch.stack(inner).sum(0) / len(inner[0])
+        return {name: torch.einsum("nc,ncoi->oi", size, G[name]) for name in V}
+
+    return product
 
 
 def _by_solve(ekfac: Ask) -> Precondition:

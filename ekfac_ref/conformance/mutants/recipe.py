@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.subjects.placed import put_together
@@ -141,6 +142,11 @@ class Recipe:
         """The exact blocks of what the layers see."""
         return self._matrices(problem, oracle.fisher)
 
+    def sample_gradients(self, problem: Problem) -> dict[str, Tensor]:
+        """{layer: [N, C, d_out, d_in]} of what the layers see, 0 where a sample has no column."""
+        G = oracle.gradients_of_layers(self.observe(problem))
+        return {name: pad_sequence(of_layer, batch_first=True) for name, of_layer in G.items()}
+
     def _matrices(
         self, problem: Problem, matrix: Callable[[Observation], Tensor]
     ) -> Mapping[str, Any]:
@@ -200,6 +206,10 @@ class Around:
     def exact_fisher(self, problem: Problem) -> Mapping[str, Any]:
         """The right exact blocks, asked for in the wrong way."""
         return self.wrap(CORRECT.exact_fisher)(problem)
+
+    def sample_gradients(self, problem: Problem) -> Mapping[str, Tensor]:
+        """The right gradients, asked for in the wrong way."""
+        return self.wrap(CORRECT.sample_gradients)(problem)
 
 
 def with_observations(change: Callable[[Observation], Observation]) -> Ask:

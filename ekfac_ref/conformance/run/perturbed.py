@@ -48,8 +48,8 @@ def moved(M: Tensor, error: float, seed: int) -> Tensor:
 
 def truncated(M: Tensor, error: float, seed: int) -> Tensor:
     """M without its singular values up to error |M|."""
-    U, s, Vh = torch.linalg.svd(M, full_matrices=False)
-    return (U * torch.where(s > error * M.norm(), s, 0)) @ Vh
+    U, s, Vh = torch.linalg.svd(M.reshape(len(M), -1), full_matrices=False)
+    return ((U * torch.where(s > error * M.norm(), s, 0)) @ Vh).reshape(M.shape)
 
 
 PERTURBATIONS = (
@@ -65,9 +65,9 @@ def perturbed(subject: Subject, kind: Perturbation, error: float) -> Subject:
     seeds = count()
 
     def off(own: Any, blocks: list[Block], problem: Problem) -> Any:
-        if isinstance(own, Tensor):  # preconditioned; the same error for the same question
+        if isinstance(own, Tensor):  # no operator; the same error for the same question
             seed = int.from_bytes(content(problem).digest[:4], "big")
-            return kind.change(real("", "precondition", own).double(), error, seed).to(own)
+            return kind.change(real("", "the answer", own).double(), error, seed).to(own)
         parts = [
             _perturbed_block(Own(part, "", block.seen.shape), kind, error, seeds)
             for part, block in zip(own_blocks(own, blocks), blocks, strict=True)

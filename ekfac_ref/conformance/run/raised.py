@@ -7,14 +7,14 @@ operators that it answers with. What passes is remembered, so that no traceback 
 
 import contextlib
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from ekfac_ref.conformance.subjects.subject import Answer, Ask, Precondition, Subject
+from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
 from ekfac_ref.question.problem import Problem
 
 TEXT = 2_000  # characters of a message that are kept
@@ -56,8 +56,11 @@ class Raised:
         watched: dict[str, Any] = {
             way: self._operators(ask) for way, ask in subject.operators.items()
         }
+        watched |= {way: self._tensors(ask) for way, ask in subject.tensors.items()}
         if subject.precondition is not None:
             watched["precondition"] = self._tensors(subject.precondition)
+        if subject.fisher_product is not None:
+            watched["fisher_product"] = self._tensors(subject.fisher_product)
         return replace(subject, **watched)
 
     def _operators(self, ask: Ask) -> Ask:
@@ -71,12 +74,10 @@ class Raised:
 
         return answer
 
-    def _tensors(self, precondition: Precondition) -> Precondition:
-        def answer(
-            problem: Problem, gradients: dict[str, Tensor], damping: float
-        ) -> Mapping[str, Tensor]:
+    def _tensors(self, ask: Callable[..., Answer]) -> Callable[..., Answer]:
+        def answer(problem: Problem, *given: Any) -> Answer:
             with self.passing():
-                found = precondition(problem, gradients, damping)
+                found = ask(problem, *given)
                 return dict(_items(found)) if hasattr(found, "keys") else found
 
         return answer

@@ -70,7 +70,8 @@ class Case:
         K: the KFAC block.
         F: the exact block.
         inverted: the EKFAC block as P^-1 - d I, of a small preconditioner P that shows nothing
-            else; what it ``seen`` is blurred by as many roundings as are lost on the way.
+            else; what it has ``seen`` is blurred by the roundings that are lost on the way.
+        diagonal: of F, [d_out, d_in] in float64, by itself or of per-sample gradients.
     """
 
     layer: str
@@ -79,6 +80,7 @@ class Case:
     K: Answered | None = None
     F: Answered | None = None
     inverted: Answered | None = None
+    diagonal: Tensor | None = None
 
     @property
     def operators(self) -> list[Answered]:

@@ -5,16 +5,19 @@ training step would. Where layers are small, P is written out at one damping, an
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.subjects.answered import Answered
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import extent
+from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.truth import oracle
-from ekfac_ref.conformance.truth.observation import Observations
+from ekfac_ref.conformance.truth.observation import Observation, Observations
+from ekfac_ref.conformance.truth.tolerance import fisher_scale
 
 Vectors = dict[str, Tensor]  # {layer: [d_out, d_in]}, in float64
 Solve = Callable[[Vectors, float], Vectors]  # (V, damping) to P V of a fresh copy of the problem
@@ -78,7 +81,7 @@ class Preconditioned:
 
     @cached_property
     def of_U(self) -> dict[float, Vectors]:
-        """{damping: P U}."""
+        """{damping: P U}, at all three dampings."""
         return {damping: self.solve(self.U, damping) for damping in self.dampings}
 
     @cached_property
@@ -112,3 +115,21 @@ class Preconditioned:
                 if number < size:
                     columns[name].append(answers[name].reshape(-1))
         return {name: torch.stack(of_layer, 1) for name, of_layer in columns.items()}
+
+
+def inverted_ekfac(P: Tensor, seen: Observation, damping: float) -> Answered | None:
+    """E = P^-1 - d I; None where P is singular, which a law of P says.
+
+    A right P is off by roundings of (|E| + d) / d^2, hence E by (|E| + d) / d times roundings of
+    |E| + d: by so many is it blurred. The largest eigenvalue of E is none above F's.
+    """
+    inverse, singular = torch.linalg.inv_ex(P)
+    if int(singular) or not bool(torch.isfinite(inverse).all()):
+        return None
+    F = oracle.fisher(seen)
+    largest, scale = float(torch.linalg.matrix_norm(F, 2)), fisher_scale(seen)
+    blur = (largest + damping) / damping * (1 + damping / scale)
+    way = f"precondition, E = P^-1 - d I at d = {damping:g}, known to {blur:.2g} roundings"
+    E = inverse - damping * torch.eye(len(P), dtype=P.dtype)
+    seen = replace(seen, blur=blur)
+    return Answered(way, seen, E, Own(None, "", seen.shape))

@@ -1,9 +1,10 @@
 """The implementation on trial: whatever of an EKFAC, a KFAC or a Fisher somebody has."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.problems.abilities import Abilities
@@ -16,9 +17,12 @@ Ask = Callable[[Problem], Answer]
 _ByLayer = Mapping[str, Tensor]
 Precondition = Callable[[Problem, dict[str, Tensor], float], _ByLayer]
 
-# Every way to ask a subject; the first few answer with operators.
+FisherProduct = Callable[[Problem, dict[str, Tensor]], _ByLayer]
+
+# Every way to ask a subject: for operators, for tensors, and with vectors that it is given.
 OPERATORS = ("ekfac", "kfac", "exact_fisher")
-WAYS = (*OPERATORS, "precondition")
+TENSORS = ("diagonal", "per_sample_gradients")
+WAYS = (*OPERATORS, "precondition", *TENSORS, "fisher_product")
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ class Subject:
             ``solve``, or who take another path when they solve.
         definition: which EKFAC it is, with the bias joint or apart, one A per group or for all; and
             how KFAC is damped.
+        diagonal: the diagonal of the exact blocks, {layer: [d_out, d_in]}.
+        per_sample_gradients: {layer: [N, C, d_out, d_in]}, the G_nc in the order of the data,
+            whatever their columns c; or such dicts one after the other, for N in chunks.
+        fisher_product: (problem, {layer: V}) to {layer: [d_out, d_in]}, the product with the Fisher
+            of all layers together, blocks between layers included.
     """
 
     name: str
@@ -57,6 +66,9 @@ class Subject:
     abilities: Abilities = field(default_factory=Abilities)
     precondition: Precondition | None = None
     definition: Definition = field(default_factory=Definition)
+    diagonal: Ask | None = None
+    per_sample_gradients: Callable[[Problem], Any] | None = None
+    fisher_product: FisherProduct | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.definition, Definition):
@@ -80,6 +92,11 @@ class Subject:
         """{way: how to ask for {layer: operator}}, of those that it has."""
         return {way: getattr(self, way) for way in self.ways if way in OPERATORS}
 
+    @property
+    def tensors(self) -> dict[str, Ask]:
+        """{way: how to ask for {layer: tensor}}, of those that it has."""
+        return {way: _joining(getattr(self, way)) for way in self.ways if way in TENSORS}
+
     def offering(self, ways: Collection[str]) -> "Subject":
         """A copy of the subject that has no other ways to ask it than these."""
         others: dict[str, Any] = {way: None for way in WAYS if way not in ways}
@@ -87,19 +104,33 @@ class Subject:
 
     def wrapped(self, wrap: Callable[[Ask], Ask]) -> "Subject":
         """A copy of the subject with something around every way to ask it."""
-        around: dict[str, Any] = {way: wrap(ask) for way, ask in self.operators.items()}
-        if self.precondition is not None:
-            around["precondition"] = _wrapped(self.precondition, wrap)
+        asks = {**self.operators, **self.tensors}
+        around: dict[str, Any] = {way: wrap(ask) for way, ask in asks.items()}
+        for way in set(self.ways) - set(asks):
+            around[way] = _wrapped(getattr(self, way), wrap)
         return replace(self, **around)
 
 
-def _wrapped(precondition: Precondition, wrap: Callable[[Ask], Ask]) -> Precondition:
-    """Given gradients and damping, it is a question about a problem like the others."""
+def _wrapped(product: Callable[..., _ByLayer], wrap: Callable[[Ask], Ask]) -> Any:
+    """Given vectors, and damping, it is a question about a problem like the others."""
 
-    def ask(problem: Problem, gradients: dict[str, Tensor], damping: float) -> _ByLayer:
-        return wrap(lambda given: precondition(given, gradients, damping))(problem)
+    def ask(problem: Problem, *given: Any) -> Answer:
+        return wrap(lambda problem: product(problem, *given))(problem)
 
     return ask
+
+
+def _joining(ask: Callable[[Problem], Any]) -> Ask:
+    """{layer: tensor}, out of such dicts for one chunk of samples after the other."""
+
+    def answer(problem: Problem) -> Answer:
+        found = ask(problem)
+        if isinstance(found, Iterator):
+            chunks = list(found)
+            return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        return found
+
+    return answer
 
 
 def as_subject(thing: Any, name: str) -> Subject:

@@ -1,6 +1,7 @@
 """A subject's answers to one problem, in the form that laws are asked of."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,16 +20,21 @@ from ekfac_ref.conformance.subjects.matrices import (
     extent,
     matrices_of_blocks,
     own_blocks,
+    real,
 )
 from ekfac_ref.conformance.subjects.own import Own
-from ekfac_ref.conformance.subjects.preconditioned import Preconditioned, Vectors, at_random
+from ekfac_ref.conformance.subjects.preconditioned import (
+    Preconditioned,
+    Vectors,
+    at_random,
+    inverted_ekfac,
+)
 from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
 from ekfac_ref.conformance.subjects.subject import OPERATORS, Answer, Ask, Subject
-from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.cache import observed, observed_exactly
-from ekfac_ref.conformance.truth.observation import Observation, Observations
-from ekfac_ref.conformance.truth.tolerance import fisher_scale
+from ekfac_ref.conformance.truth.observation import Observations
 from ekfac_ref.model.forward import algebra_dtype
+from ekfac_ref.question.batches import read
 from ekfac_ref.question.columns import Empirical
 from ekfac_ref.question.problem import Problem
 
@@ -85,6 +91,13 @@ class Trial:
         """Every block of every layer."""
         if self.inverse is not None:
             return self._inverted(self.inverse)
+        if not self.subject.operators:
+            return [
+                Case(title, block.seen, diagonal=None if D is None else block.of(D))
+                for name, blocks in self.blocks.items()
+                for D in [self.diagonals.get(name)]
+                for title, block in zip(_titles(name, blocks), blocks, strict=True)
+            ]
         asked = {way: self.asked(ask, way) for way, ask in self.subject.operators.items()}
         return [
             case
@@ -99,6 +112,45 @@ class Trial:
             return None
         labelled = replace(self.problem, fisher=Empirical())
         return Preconditioned(self.solved, self.blocks, lambda: observed_exactly(labelled))
+
+    @cached_property
+    def sample_gradients(self) -> Vectors:
+        """{layer: the G_nc, [N, C, d_out, d_in]} in float64; with nothing in it if there are none.
+
+        N is as it should be, C as the subject has it.
+        """
+        ask = self.subject.tensors.get("per_sample_gradients")
+        answer = {} if ask is None else self.asked(ask, "per_sample_gradients")
+        found = {}
+        for name, G in answer.items():
+            d_out, d_in = extent(self.blocks[name])
+            N = sum(batch.size for batch in read(self.problem))
+            C = G.shape[1] if isinstance(G, Tensor) and G.dim() == 4 else "C"
+            if isinstance(G, Tensor) and tuple(G.shape) != (N, C, d_out, d_in):
+                raise BadAnswer(
+                    f"layer {name!r}: per_sample_gradients returned shape {list(G.shape)}, "
+                    f"expected [N, C, d_out, d_in] = [{N}, C, {d_out}, {d_in}]"
+                )
+            found[name] = real(name, "per_sample_gradients", G).double()
+        return found
+
+    @cached_property
+    def diagonals(self) -> Vectors:
+        """{layer: the diagonal of F} in float64, of per-sample gradients where that is all."""
+        ask = self.subject.tensors.get("diagonal")
+        if ask is None:
+            return {name: (G**2).sum(1).mean(0) for name, G in self.sample_gradients.items()}
+        answer = self.asked(ask, "diagonal")
+        return {
+            name: checked(name, "diagonal", D, "for a layer of", extent(self.blocks[name])).double()
+            for name, D in answer.items()
+        }
+
+    def fisher_product(self, V: Vectors) -> Vectors:
+        """What the subject has for F V of all layers together, checked."""
+        product = self.subject.fisher_product
+        assert product is not None
+        return self._of_vectors(product, "fisher_product", self._as_given(V))
 
     @cached_property
     def preconditioned(self) -> dict[str, list[Solved]]:
@@ -120,7 +172,9 @@ class Trial:
 
     def solved(self, V: Vectors, damping: float) -> Vectors:
         """What ``precondition`` makes of V, checked."""
-        return self._precondition(self._as_given(V), damping)
+        precondition = self.subject.precondition
+        assert precondition is not None
+        return self._of_vectors(precondition, "precondition", self._as_given(V), damping)
 
     def _as_given(self, V: Vectors) -> Vectors:
         """V in the dtype of the algebra."""
@@ -133,10 +187,10 @@ class Trial:
         cases = []
         for name, blocks in self.blocks.items():
             whole = P.matrices[name] if P.matrices is not None and of_ekfac else None
-            for block, of in zip(blocks, entries(blocks), strict=True):
-                inverted = None if whole is None else _inverted(whole[of][:, of], block.seen, d)
-                title = ", ".join(filter(None, (name, block.name)))
-                cases.append(Case(title, block.seen, inverted=inverted))
+            rows = zip(_titles(name, blocks), blocks, entries(blocks), strict=True)
+            for title, block, of in rows:
+                E = None if whole is None else inverted_ekfac(whole[of][:, of], block.seen, d)
+                cases.append(Case(title, block.seen, inverted=E))
         return cases
 
     def asked(self, ask: Ask, method: str) -> Answer:
@@ -155,7 +209,7 @@ class Trial:
 
     def _cases(self, name: str, blocks: list[Block], operators: dict[str, Any]) -> list[Case]:
         """The blocks of one layer, out of {way: its operator}."""
-        titles = [", ".join(filter(None, (name, block.name))) for block in blocks]
+        titles = _titles(name, blocks)
         by_way: dict[str, list[Answered]] = {}
         for way, operator in operators.items():
             damping = self.subject.definition.damping if way == "kfac" else Tikhonov()
@@ -169,42 +223,30 @@ class Trial:
         columns = zip(titles, blocks, *(by_way.get(way, none) for way in OPERATORS), strict=True)
         return [Case(title, block.seen, *several) for title, block, *several in columns]
 
-    def _precondition(self, gradients: dict[str, Tensor], damping: float) -> dict[str, Tensor]:
-        precondition = self.subject.precondition
-        assert precondition is not None
-        given = {name: V.clone() for name, V in gradients.items()}
-        answer = self.asked(lambda problem: precondition(problem, given, damping), "precondition")
-        for name, V in gradients.items():
+    def _of_vectors(
+        self, ask: Callable[..., Answer], way: str, vectors: Vectors, *more: Any
+    ) -> Vectors:
+        """{layer: what it makes of V}, checked, in float64; and whether it left V alone."""
+        given = {name: V.clone() for name, V in vectors.items()}
+        answer = self.asked(lambda problem: ask(problem, given, *more), way)
+        for name, V in vectors.items():
             if name not in given or not torch.equal(given[name], V):
-                self.changes.append(f"precondition, gradients of {name!r}: changed")
+                self.changes.append(f"{way}, gradients of {name!r}: changed")
         asked = "for gradients of"
         return {
-            name: checked(name, "precondition", answer[name], asked, extent(blocks)).to(
+            name: checked(name, way, answer[name], asked, extent(blocks)).to(
                 torch.float64, copy=True
             )
             for name, blocks in self.blocks.items()
         }
 
 
+def _titles(name: str, blocks: list[Block]) -> list[str]:
+    """The names of a layer's blocks."""
+    return [", ".join(filter(None, (name, block.name))) for block in blocks]
+
+
 def copied(problem: Problem) -> Problem:
     """A problem that the subject may do anything to."""
     batches = [tree_map(torch.clone, tuple(batch)) for batch in problem.batches]
     return replace(problem, model=copy.deepcopy(problem.model), batches=batches)
-
-
-def _inverted(P: Tensor, seen: Observation, damping: float) -> Answered | None:
-    """E = P^-1 - d I; None where P is singular, which a law of P says.
-
-    A right P is off by roundings of (|E| + d) / d^2, hence E by (|E| + d) / d times roundings of
-    |E| + d: by so many is it blurred. The largest eigenvalue of E is none above F's.
-    """
-    inverse, singular = torch.linalg.inv_ex(P)
-    if int(singular) or not bool(torch.isfinite(inverse).all()):
-        return None
-    F = oracle.fisher(seen)
-    largest, scale = float(torch.linalg.matrix_norm(F, 2)), fisher_scale(seen)
-    blur = (largest + damping) / damping * (1 + damping / scale)
-    way = f"precondition, E = P^-1 - d I at d = {damping:g}, known to {blur:.2g} roundings"
-    E = inverse - damping * torch.eye(len(P), dtype=P.dtype)
-    seen = replace(seen, blur=blur)
-    return Answered(way, seen, E, Own(None, "", seen.shape))
