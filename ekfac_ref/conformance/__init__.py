@@ -23,6 +23,7 @@ from ekfac_ref.conformance.run.check import check
 from ekfac_ref.conformance.run.load import load
 from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.verdicts import Report, Status
+from ekfac_ref.conformance.subjects.damping import Factored, OnKFAC
 from ekfac_ref.conformance.subjects.definition import Definition, Separate, Shared
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import Subject, as_subject
@@ -35,7 +36,9 @@ __all__ = [
     "BadAnswer",
     "Definition",
     "Doubt",
+    "Factored",
     "LawBroken",
+    "OnKFAC",
     "Profile",
     "Report",
     "Separate",
