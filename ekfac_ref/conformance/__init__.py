@@ -25,6 +25,7 @@ from ekfac_ref.conformance.run.ask import ask
 from ekfac_ref.conformance.run.check import check
 from ekfac_ref.conformance.run.load import load
 from ekfac_ref.conformance.run.profile import Profile
+from ekfac_ref.conformance.subjects.damping import Factored, OnKFAC
 from ekfac_ref.conformance.subjects.definition import Definition, Separate, Shared
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import Subject, as_subject
@@ -37,8 +38,10 @@ __all__ = [
     "BadAnswer",
     "Definition",
     "Doubt",
+    "Factored",
     "KnownDeviations",
     "LawBroken",
+    "OnKFAC",
     "Profile",
     "Report",
     "Separate",

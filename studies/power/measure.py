@@ -85,7 +85,7 @@ def resolutions(path: str, dtype: str, number: int, problems: int) -> Resolution
         for law in laws
         if law.name in _OF_SCALE
     ]
-    silent = not any(case.E.matrix.any() for case in trial.cases)
+    silent = not any(case.E and case.E.matrix.any() for case in trial.cases)
     return Resolutions(found, 0.0 if silent else min(of_scale))
 
 

@@ -16,13 +16,14 @@ PAGE, README = Path("docs/mutants.md"), Path("README.md")
 BEGIN = "<!-- written by make power; begin -->\n"
 END = "<!-- end -->\n"
 
+MATVEC = {Lane.ANY, Lane.OPAQUE, Lane.EKFAC}
 # From the little that is checked everywhere to everything.
 _LAWS: dict[str, Callable[[Law], bool]] = {
     "symmetric and positive semidefinite": lambda law: law.name in {"symmetry", "psd"},
     "the trace": lambda law: law.name == "trace",
     "E = F where KFAC is exact, a batch of one among others": lambda law: law.name == "exactness",
     "E by its definition, where eigenvectors are determined": lambda law: law.name == "comparison",
-    "every law that a matvec is enough for": lambda law: law.lane is Lane.OPAQUE,
+    "every law that a matvec is enough for": lambda law: law.lane in MATVEC,
     "every law": lambda law: True,
 }
 
@@ -68,7 +69,7 @@ def with_totals(readme: str, power: Power) -> str:
 def totals(power: Power) -> str:
     """How many mistakes some families of laws notice, as a table in Markdown."""
     wrong = [mutant for mutant in ct.MUTANTS.values() if not mutant.proof]
-    of_products = {law.name for law in ct.LAWS.values() if law.lane in {Lane.OPAQUE, Lane.BASIS}}
+    of_products = {law.name for law in ct.LAWS.values() if law.lane in MATVEC | {Lane.BASIS}}
     change_E = [mutant for mutant in wrong if of_products & set(mutant.laws)]
     lines = [
         f"Of {len(wrong)} mistakes, {len(change_E)} of which change the matrix E, "

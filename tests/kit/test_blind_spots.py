@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 
+import torch
 from rich.console import Console
 from torch import nn
 
@@ -13,6 +14,7 @@ from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.reports.blind_spots import print_blind_spots
+from ekfac_ref.conformance.subjects.subject import WAYS
 from ekfac_ref.examples import hooks, reference
 
 
@@ -41,7 +43,8 @@ def test_the_laws_are_those_that_its_answers_allow() -> None:
     problems = draw_problems(abilities, 4, 0)
     everything = offered(replace(reference, abilities=abilities), problems)
     no_kfac = offered(replace(reference, kfac=None, abilities=abilities), problems)
-    assert {law for law in LAWS.values() if law.lane is Lane.KFAC} == {*everything} - {*no_kfac}
+    of_kfac = {law for law in LAWS.values() if law.lane in {Lane.KFAC, Lane.FACTORS}}
+    assert of_kfac == {*everything} - {*no_kfac}
 
 
 def test_what_is_not_noticed_is_printed_with_what_it_shows_on() -> None:
@@ -59,3 +62,20 @@ def test_what_is_not_noticed_is_printed_with_what_it_shows_on() -> None:
     assert "half-lambda" not in printed
     assert "In the place of package:[bold]name, 1 of 2 known mistakes were noticed" in printed
     assert f"by the 3 of {len(LAWS)} laws" in printed
+
+
+def test_whatever_a_subject_has_mutants_take_its_place_in_that() -> None:
+    """A mistake in A shows in KFAC and what EKFAC inverts; one in the samples shows everywhere."""
+    abilities = Abilities(
+        layers=(nn.Linear,), positions=False, masks=False, dtypes=(torch.float64,)
+    )
+    problems = draw_problems(abilities, 4, 0)
+    two = [MUTANTS["bias-apart"], MUTANTS["last-batch-only"]]
+    names = ("comparison", "kfac", "exact block", "P inverse", "diagonal", "sample gradients")
+    laws = [LAWS[name] for name in (*names, "network")]
+    found = {}
+    for way in WAYS:
+        subject = replace(two[0].in_every_way.offering([way]), abilities=abilities)
+        found[way] = [each.by for each in noticed(subject, problems, laws, two)]
+    assert [by for by, _ in found.values()] == ["comparison", "kfac", "", "comparison", "", "", ""]
+    assert all(by for _, by in found.values())

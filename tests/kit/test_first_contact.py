@@ -20,6 +20,8 @@ from ekfac_ref.conformance.adapter import (
 )
 from ekfac_ref.conformance.diagnosis.arguments import unused
 from ekfac_ref.conformance.diagnosis.comparable import DOUBLE
+from ekfac_ref.conformance.diagnosis.diagnose import diagnose
+from ekfac_ref.conformance.diagnosis.quantity import OF_EKFAC
 from ekfac_ref.conformance.diagnosis.selection import comparisons
 from ekfac_ref.conformance.diagnosis.undeclared import undeclared
 from ekfac_ref.conformance.problems.abilities import Abilities
@@ -71,25 +73,25 @@ UNUSED = {
 
 @pytest.mark.parametrize("argument", UNUSED)
 def test_an_argument_that_is_not_used_is_named(argument: str) -> None:
-    said = unused(Subject("", UNUSED[argument]))
+    said = unused(Subject("", UNUSED[argument]), DOUBLE)
     assert f"The answer does not change with {argument}: " in said[0]
 
 
 @pytest.mark.parametrize("subject", [hooks, reference], ids=["hooks", "reference"])
 def test_whoever_reads_everything_is_told_nothing(subject: Subject) -> None:
-    assert unused(subject, seed=1) == []
+    assert unused(subject, DOUBLE, seed=1) == []
 
 
 def test_a_mistake_is_no_argument_that_is_not_used() -> None:
     def wrong(problem: ek.Problem) -> Answer:
         return {name: E.scaled(2.0) for name, E in ek.ekfac(problem).items()}
 
-    assert unused(Subject("", wrong)) == []
+    assert unused(Subject("", wrong), DOUBLE) == []
 
 
 def test_advice_that_is_followed_leaves_nothing_to_say() -> None:
     only = Abilities(likelihoods=(ek.Categorical,))
-    assert unused(Subject("", always(ek.Categorical()), abilities=only)) == []
+    assert unused(Subject("", always(ek.Categorical()), abilities=only), DOUBLE) == []
 
 
 # Linear layers, since a convolution's groups have matrices of their own.
@@ -162,16 +164,27 @@ def mean(problem: ek.Problem) -> torch.nn.Module:
 @pytest.mark.parametrize("words", UNDECLARED)
 def test_what_should_be_declared_is_named(words: str) -> None:
     subject = Subject("", adapted(UNDECLARED[words]), abilities=LINEAR)
-    assert undeclared(comparisons(subject, DOUBLE, 4, 0)) == words
+    assert undeclared(comparisons(subject, DOUBLE, 4, 0, OF_EKFAC)) == words
 
 
 def test_declared_it_is_right() -> None:
     declared = Convention(scale=samples, bias=bias_first)
     ask = adapted(lambda p: basis(p, size(p), True), declared)
     subject = Subject("", ask, abilities=LINEAR)
-    assert not any(one.is_wrong for one in comparisons(subject, DOUBLE, 4, 0))
+    assert not any(one.is_wrong for one in comparisons(subject, DOUBLE, 4, 0, OF_EKFAC))
 
 
 def test_a_mistake_is_no_convention() -> None:
     subject = Subject("", adapted(lambda p: basis(p, 2.0, False)), abilities=LINEAR)
-    assert undeclared(comparisons(subject, DOUBLE, 4, 0)) == ""
+    assert undeclared(comparisons(subject, DOUBLE, 4, 0, OF_EKFAC)) == ""
+
+
+def test_the_diagnosis_says_what_is_not_used() -> None:
+    said = diagnose(always(ek.Categorical())).sentence
+    assert "does not change with problem.likelihood, it is always that of Categorical()" in said
+
+
+def test_the_diagnosis_says_what_to_declare() -> None:
+    subject = Subject("", adapted(lambda p: basis(p, size(p), True)), abilities=LINEAR)
+    said = diagnose(subject).sentence
+    assert said.startswith("It is right once Convention(scale=samples, bias=bias_first) is declare")

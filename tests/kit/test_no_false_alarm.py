@@ -12,8 +12,9 @@ from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import notices
 from ekfac_ref.conformance.laws.of_two_answers import unchanged_ekfac
 from ekfac_ref.conformance.run.load import load
+from ekfac_ref.conformance.subjects.answered import Answered
 from ekfac_ref.conformance.subjects.own import Own
-from ekfac_ref.conformance.subjects.trial import Case, Trial
+from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth import observation, oracle
 from ekfac_ref.conformance.truth.observation import Observation, observe
 from ekfac_ref.matrix.operators import Dense
@@ -59,14 +60,13 @@ def nearly_singular() -> Observation:
     return by_hand.observation(a, [v[None] for v in g], ek.Expand())
 
 
-def turned(seen: Observation, angle: float) -> Case:
+def turned(seen: Observation, angle: float) -> Answered:
     """The EKFAC in a basis turned by this angle, from the second eigenvector to the null space."""
     Q_B, Q_A = torch.eye(3).double(), torch.eye(2).double()
     Q_B[1:, 1:] = torch.tensor([[1.0, -angle], [angle, 1.0]])
     Q = torch.kron(Q_B, Q_A)
     E = Q @ torch.diag(oracle.eigenvalues(seen, Q_B, Q_A).reshape(-1)) @ Q.T
-    dense = Dense(E, (3, 2))
-    return Case("layer", seen, dense, Own(dense, "layer", (3, 2)), None, None)
+    return Answered("ekfac", seen, E, Own(Dense(E, (3, 2)), "layer", (3, 2)))
 
 
 @pytest.mark.shapes

@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ekfac_ref.conformance.findings.verdicts import Blame, Report, Status, Trouble, Verdict
+from ekfac_ref.conformance.findings.report import Report
+from ekfac_ref.conformance.findings.verdicts import Blame, Status, Trouble, Verdict
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems

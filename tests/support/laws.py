@@ -12,13 +12,12 @@ import ekfac_ref as ek
 from ekfac_ref.conformance.laws import of_a_case, of_a_matrix
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.laws.of_two_answers import unchanged as unchanged_blocks
+from ekfac_ref.conformance.subjects.answered import Answered
 from ekfac_ref.conformance.subjects.own import Own
-from ekfac_ref.conformance.subjects.trial import Case
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.eigengaps import gap, gate
 from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.conformance.truth.tolerance import block_scale, bounded, fisher_scale
-from ekfac_ref.matrix.operators import Dense
 
 
 def dense(operator: ek.Operator) -> Tensor:
@@ -29,29 +28,28 @@ def dense(operator: ek.Operator) -> Tensor:
     return torch.stack([operator.matvec(V).reshape(-1).double() for V in units], 1)
 
 
-def case_of(operator: ek.Operator, seen: Observation) -> Case:
-    """The operator in every place of an answer: as E, as KFAC's block and as the exact one."""
-    matrix = Dense(dense(operator), operator.shape)
-    return Case("", seen, matrix, Own(operator, "", seen.shape), matrix, matrix)
+def answered(operator: ek.Operator, seen: Observation, way: str = "ekfac") -> Answered:
+    """The operator as a subject's answer."""
+    return Answered(way, seen, dense(operator), Own(operator, "", seen.shape))
 
 
-def _of_a_case(law: Law):
-    return lambda operator, seen: law.formula(case_of(operator, seen))
+def _of_a_block(law: Law):
+    return lambda operator, seen: law.formula(answered(operator, seen))
 
 
-symmetry = _of_a_case(of_a_matrix.symmetry)
-psd = _of_a_case(of_a_matrix.positive_semidefinite)
-trace = _of_a_case(of_a_matrix.trace)
-commutes = _of_a_case(of_a_matrix.commutes)
-moments = _of_a_case(of_a_matrix.moments)
-self_projection = _of_a_case(of_a_matrix.self_projection)
-majorisation = _of_a_case(of_a_matrix.majorisation)
-is_fisher = _of_a_case(of_a_case.exact_block)
-factors_by_definition = _of_a_case(of_a_case.kfac_block)
-basis_is_orthonormal = _of_a_case(of_a_case.basis_is_orthonormal)
-basis_diagonalizes_the_factors = _of_a_case(of_a_case.basis_diagonalizes_the_factors)
-eigenvalues_are_the_diagonal = _of_a_case(of_a_case.eigenvalues_are_the_diagonal)
-pythagoras = _of_a_case(of_a_case.pythagoras)
+symmetry = _of_a_block(of_a_matrix.symmetry)
+psd = _of_a_block(of_a_matrix.positive_semidefinite)
+trace = _of_a_block(of_a_matrix.trace)
+commutes = _of_a_block(of_a_matrix.commutes)
+moments = _of_a_block(of_a_matrix.moments)
+self_projection = _of_a_block(of_a_matrix.self_projection)
+majorisation = _of_a_block(of_a_matrix.majorisation)
+is_fisher = _of_a_block(of_a_case.exact_block)
+factors_by_definition = _of_a_block(of_a_case.kfac_block)
+basis_is_orthonormal = _of_a_block(of_a_case.basis_is_orthonormal)
+basis_diagonalizes_the_factors = _of_a_block(of_a_case.basis_diagonalizes_the_factors)
+eigenvalues_are_the_diagonal = _of_a_block(of_a_case.eigenvalues_are_the_diagonal)
+pythagoras = _of_a_block(of_a_case.pythagoras)
 
 
 def gradient_is_sum_over_positions(seen: Observation) -> float:
@@ -122,8 +120,7 @@ def ekfac_turned(
 
 def unchanged(one: ek.Operator, other: ek.Operator, seen: Observation) -> float:
     """Two answers for the same layer are the same matrix (F and KFAC)."""
-    matrices = (Dense(dense(operator), operator.shape) for operator in (one, other))
-    return unchanged_blocks(*matrices, seen)
+    return unchanged_blocks(answered(one, seen, "kfac"), answered(other, seen, "kfac"))
 
 
 def ekfac_unchanged(one: ek.Operator, other: ek.Operator, seen: Observation) -> bool:

@@ -10,7 +10,8 @@ from torch import Tensor
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import notices
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.subjects.trial import Case, Trial
+from ekfac_ref.conformance.subjects.answered import Case
+from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.question.problem import Problem
 from tests.support.pin_witnesses import pinned
 from tests.support.witnesses import witnesses
@@ -57,12 +58,14 @@ def _said(mutant: Mutant, problem: Problem) -> Said:
 
 
 def _numbers(case: Case) -> Iterator[Tensor]:
-    yield from (block.matrix for block in (case.E, case.K, case.F) if block is not None)
-    methods = [case.own.matvec]
-    if case.own.solves:
-        methods += [lambda V, d=damping: case.own.solve(V, damping=d) for damping in (1e-6, 1.0)]
+    """Of E all that it says; of K and F the matrix."""
+    yield from (block.matrix for block in case.operators)
+    E = case.E
+    methods = [E.own.matvec]
+    if E.own.solves:
+        methods += [lambda V, d=damping: E.own.solve(V, damping=d) for damping in (1e-6, 1.0)]
     for method in methods:
-        V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(0)).double()
+        V = E.random(0).double()
         given = V.clone()
         answer = method(given)
         yield from (given, answer.clone(), method(-V), answer)

@@ -9,17 +9,18 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from ekfac_ref.conformance.diagnosis.comparable import PRECISIONS, Question, question_about
+from ekfac_ref.conformance.diagnosis.comparable import Precision, Question, question_about
 from ekfac_ref.conformance.diagnosis.comparison import compared, sine
+from ekfac_ref.conformance.diagnosis.quantity import OF_EKFAC, Quantity
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.changed import other_labels
-from ekfac_ref.conformance.problems.draw import draw_problems
+from ekfac_ref.conformance.problems.draw import families_for, of_one_family
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.model.forward import call
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from ekfac_ref.question.problem import Problem
 
-TRIED = 36  # problems, among which one is looked for on which the argument makes a difference
+TRIED = 3  # problems of each family; one is looked for on which the argument makes a difference
 DIFFERENT = 0.05  # relative; by so much, at least, the right answer changes
 SAME = 1e-3  # and by no more than this an answer that has not read what was changed
 
@@ -131,20 +132,23 @@ _ARGUMENTS = (
 )
 
 
-def unused(subject: Subject, seed: int = 0) -> list[str]:
+def unused(
+    subject: Subject, precision: Precision, seed: int = 0, quantity: Quantity = OF_EKFAC
+) -> list[str]:
     """A sentence for every argument of a problem that makes no difference to the subject.
 
     ``seed`` is of the problems that are changed. Of an argument to which no right answer is
     sensitive on any of them, nothing is said.
     """
-    precision = next((p for p in PRECISIONS if p.dtype in subject.abilities.dtypes), None)
-    if precision is None:
-        return []
     abilities = replace(subject.abilities, dtypes=(precision.dtype,))
-    problems = draw_problems(abilities, TRIED, seed)
+    problems = [
+        problem
+        for family in families_for(abilities)
+        for problem in of_one_family(abilities, family, TRIED, seed)
+    ]
 
     def question(problem: Problem) -> Question:
-        return question_about(problem, precision, subject.definition)
+        return question_about(problem, precision, subject.definition, quantity)
 
     said = []
     for argument in _ARGUMENTS:
@@ -165,7 +169,7 @@ def _moves(before: Question, after: Question) -> bool:
 
 
 def _about(argument: Argument, subject: Subject, before: Question, after: Question) -> str:
-    one, other = compared(subject.ekfac, before), compared(subject.ekfac, after)
+    one, other = compared(subject, before), compared(subject, after)
     if one is None or other is None or _apart(before, one.given, after, other.given) > SAME:
         return ""
     always = [

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Law, notices
 from ekfac_ref.conformance.mutants.mutant import Mutant
+from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.question.problem import Problem
@@ -38,12 +39,8 @@ def noticed(
     for mutant in mutants:
         # In the default definition, whatever the subject's: it is mistakes in that one. It answers
         # no more than the subject does.
-        instead = replace(
-            mutant.subject,
-            abilities=subject.abilities,
-            kfac=subject.kfac and mutant.subject.kfac,
-            exact_fisher=subject.exact_fisher and mutant.subject.exact_fisher,
-        )
+        instead = mutant.in_every_way.offering(subject.ways)
+        instead = replace(instead, abilities=subject.abilities)
         yield _first(mutant, instead, problems, laws)
 
 
@@ -57,6 +54,14 @@ def _first(mutant: Mutant, subject: Subject, problems: list[Problem], laws: list
     for number, problem in enumerate(problems, start=1):
         trial = Trial(subject, problem)
         for law in laws:
-            if notices(law, trial):
+            if _notices(law, trial):
                 return Noticed(mutant, law.name, number)
     return Noticed(mutant, "", len(problems))
+
+
+def _notices(law: Law, trial: Trial) -> bool:
+    """An answer that cannot be read is noticed, too: of samples left out, for one."""
+    try:
+        return notices(law, trial)
+    except BadAnswer:
+        return True

@@ -1,7 +1,7 @@
 """One problem to compare on: which of its layers have one right answer, and what that is.
 
-A layer takes part where its eigengaps leave one EKFAC matrix. T is the number of positions of the
-layer, K that of all outputs of a sample.
+A layer takes part where its eigengaps leave one matrix, if that has a basis. T is the number of
+positions of the layer, K that of all outputs of a sample.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.diagnosis.quantity import Quantity
 from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.truth import eigengaps, oracle
 from ekfac_ref.conformance.truth.cache import observed, observed_exactly
@@ -52,7 +53,8 @@ class Question:
         rows: numbers of those that are compared, counted through all layers and groups.
         sizes: (N, T, K) of each of them.
         shapes: (d_out, d_in) of each of them.
-        correct: the EKFAC matrix of each of them, [P, P] with P = d_out d_in, in float64.
+        correct: the matrix of each of them, [P, P] with P = d_out d_in, in float64.
+        quantity: which matrix that is.
     """
 
     problem: Problem
@@ -62,6 +64,7 @@ class Question:
     sizes: list[tuple[int, int, int]]
     shapes: list[tuple[int, int]]
     correct: list[Tensor]
+    quantity: Quantity
 
     @property
     def features(self) -> set[object]:
@@ -74,13 +77,20 @@ class Question:
         return {*sizes, *kinds, fisher, sharing, mask, uneven, type(self.problem.likelihood)}
 
     @property
+    def parameters(self) -> int:
+        """Of the largest layer, all its groups."""
+        return max(sum(one.G[0][0].numel() for one in groups) for groups in self.seen.values())
+
+    @property
     def has_positions(self) -> bool:
         """Whether T > 1 in a layer that cannot be transposed in silence."""
         both = zip(self.sizes, self.shapes, strict=True)
         return any(T > 1 and d_out != d_in for (_, T, _), (d_out, d_in) in both)
 
 
-def question_about(problem: Problem, precision: Precision, definition: Definition) -> Question:
+def question_about(
+    problem: Problem, precision: Precision, definition: Definition, quantity: Quantity
+) -> Question:
     """What can be compared on a problem with a subject of this definition.
 
     Mutants are mistakes in the default one, so layers on which the two differ do not take part.
@@ -92,13 +102,15 @@ def question_about(problem: Problem, precision: Precision, definition: Definitio
         for layer, several in seen.items()
         for one in several
     ]
-    rows = [i for i, (same, one) in enumerate(groups) if same and _comparable(one, precision)]
+    rows = [
+        i for i, (same, one) in enumerate(groups) if same and _comparable(one, precision, quantity)
+    ]
     compared = [groups[i][1] for i in rows]
     N, K = samples_and_outputs(problem)
     sizes = [(N, one.g[0].shape[1], K) for one in compared]
     shapes = [(one.G[0].shape[1], one.G[0].shape[2]) for one in compared]
-    correct = list(map(oracle.ekfac_matrix, compared))
-    return Question(problem, precision, seen, rows, sizes, shapes, correct)
+    correct = list(map(quantity.correct, compared))
+    return Question(problem, precision, seen, rows, sizes, shapes, correct, quantity)
 
 
 def samples_and_outputs(problem: Problem) -> tuple[int, int]:
@@ -109,9 +121,11 @@ def samples_and_outputs(problem: Problem) -> tuple[int, int]:
     return sum(len(y) for _, y in problem.batches), K
 
 
-def _comparable(seen: Observation, precision: Precision) -> bool:
+def _comparable(seen: Observation, precision: Precision, quantity: Quantity) -> bool:
     size = oracle.fisher(seen).norm()
     # Where gradients cancel to nothing, their matrix is rounding.
     is_rounding = not size > precision.differs * fisher_scale(seen)
+    if is_rounding or not quantity.has_a_basis:
+        return not is_rounding
     # A wrong matrix may also depend on the basis of a null space, which the right one never does.
-    return not is_rounding and eigengaps.gap_with_zeros(seen) >= precision.gap
+    return eigengaps.gap_with_zeros(seen) >= precision.gap

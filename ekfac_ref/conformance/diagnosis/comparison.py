@@ -1,6 +1,6 @@
 """A question, what the subject or a mutant answers, and how far two answers are apart."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
 
@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.diagnosis.comparable import Question
-from ekfac_ref.conformance.subjects.subject import Ask, Subject
+from ekfac_ref.conformance.subjects.definition import Definition
+from ekfac_ref.conformance.subjects.preconditioned import middle_damping
+from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 
 # In roundings of the right matrix, what is no more than a mistake's terms leave where they cancel.
@@ -49,11 +51,19 @@ class Comparison:
         return self.wrong > self.question.precision.differs
 
 
-def compared(ask: Ask, question: Question) -> Comparison | None:
-    """The question with what ``ask`` answers, None where there is no answer."""
-    trial = Trial(Subject("", ask), question.problem, question.seen)
+def compared(subject: Subject, question: Question) -> Comparison | None:
+    """The question with what the subject answers, None where there is no answer."""
+    quantity = question.quantity
+    way = quantity.way if quantity.way in subject.ways else quantity.of_a_mutant
+    if way not in subject.ways:
+        return None
+    one = replace(subject.offering([way]), definition=Definition())  # as rows are counted
+    trial = Trial(one, question.problem, question.seen)
     try:
-        answer = [trial.cases[i].E.matrix for i in question.rows]
+        damping = middle_damping(trial.blocks)
+        answer = [quantity.given(trial.cases[i], damping) for i in question.rows]
+        if any(not given.numel() for given in answer):
+            return None
     except Exception:  # whatever went wrong, there is nothing to compare
         return None
     # A mistake can cancel a matrix to rounding, and rounding is like nobody else's.

@@ -1,8 +1,9 @@
 """Which mistake is it? A subject's matrices against those of every mutant, on the same problems.
 
 ``selection`` says on which problems, ``comparable`` what is right on one, ``comparison`` how far an
-answer is off, ``factor`` up to what scalar, and ``search`` in which order mutants are asked. Here
-is the answer in one sentence.
+answer is off, ``factor`` up to what scalar, and ``search`` in which order mutants are asked. What
+looks like none of them may be a convention that is not declared (``undeclared``), or an argument
+that is not read (``arguments``). Here is the answer in one sentence.
 """
 
 from collections.abc import Sequence
@@ -10,20 +11,25 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
-from ekfac_ref.conformance.diagnosis.comparable import PRECISIONS
+from ekfac_ref.conformance.diagnosis.arguments import unused
+from ekfac_ref.conformance.diagnosis.comparable import PRECISIONS, Precision
 from ekfac_ref.conformance.diagnosis.comparison import Comparison
 from ekfac_ref.conformance.diagnosis.factor import NO_MISTAKE, Candidate, judged
+from ekfac_ref.conformance.diagnosis.quantity import OF_EKFAC, Quantity, compared_of
 from ekfac_ref.conformance.diagnosis.search import FAR, nearest, told_apart
 from ekfac_ref.conformance.diagnosis.selection import NEEDED, chosen, draws, enough
+from ekfac_ref.conformance.diagnosis.undeclared import undeclared
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.subjects.subject import Subject, as_subject
 
 _TOO_COARSE = (
     "Nothing is compared: in bfloat16 too many mistakes look alike. If it can do float32 or "
     "float64, let its abilities say so, and the mistake may get a name."
 )
+
+_ELSEWHERE = "Where a law is broken, the mistake is in what that law names."
+_NOTHING = "Nothing can be compared: no problem has a single right answer here."
 
 
 @dataclass(frozen=True)
@@ -43,35 +49,64 @@ _ALL = tuple(MUTANTS.values())
 
 
 def diagnose(thing: Any, catalogue: Sequence[Mutant] = _ALL, seed: int = 0) -> Diagnosis:
-    """Name the mistake in an EKFAC, if it is one of the catalogue's.
+    """Name the mistake in an EKFAC, a KFAC or exact blocks, if it is one of the catalogue's.
+
+    What a subject has of these is compared in that order, until something is wrong.
 
     Args:
         thing: a function from a problem to {layer: operator}, an object with a method ``ekfac``,
-            or a Subject.
+            or another of ``WAYS``, or a Subject.
         catalogue: mutants to compare it with, by default all of ``MUTANTS``.
         seed: of the problems on which it is compared.
     """
     subject = as_subject(thing, "subject")
-    found = _found(subject, catalogue, seed)
-    if subject.definition == Definition():
+    found = _of_all(subject, catalogue, seed)
+    if not subject.definition.has_other_matrices:
         return found
     where = f"Only layers on which {subject.definition} makes no difference were compared."
     return replace(found, sentence=f"{found.sentence} {where}")
 
 
-def _found(subject: Subject, catalogue: Sequence[Mutant], seed: int) -> Diagnosis:
+def _of_all(subject: Subject, catalogue: Sequence[Mutant], seed: int) -> Diagnosis:
     precision = next((p for p in PRECISIONS if p.dtype in subject.abilities.dtypes), None)
     if precision is None:
         return Diagnosis([], _TOO_COARSE)
-    drawn = draws(subject, precision, seed)
+    right = []
+    for quantity in compared_of(subject):
+        found = _found(subject, catalogue, seed, precision, quantity)
+        if found is None:
+            continue
+        if found.sentence:
+            if quantity is OF_EKFAC:
+                return found
+            says = found.sentence[0].lower() + found.sentence[1:]
+            return replace(found, sentence=f"Its {quantity.name}: {says}")
+        right.append((quantity.name, found))
+    if not right:
+        return Diagnosis([], _NOTHING)
+    names = [name for name, _ in right]
+    agree = "agrees" if len(names) == 1 else "agree"
+    sentence = f"Its {' and '.join(names)} {agree} with the definition. {_ELSEWHERE}"
+    return replace(right[0][1], sentence=sentence)
+
+
+def _found(
+    subject: Subject,
+    catalogue: Sequence[Mutant],
+    seed: int,
+    precision: Precision,
+    quantity: Quantity,
+) -> Diagnosis | None:
+    """Of one quantity; with an empty sentence where it agrees, None where nothing is comparable."""
+    drawn = draws(subject, precision, seed, quantity)
     found = enough(drawn, subject.abilities.positions)
     used = chosen(found)
     if not used:
-        return Diagnosis([], "Nothing can be compared: no problem has a single right answer here.")
+        return None
     definition = [Comparison(c.question, c.question.correct) for c in used]
     right = judged(NO_MISTAKE, definition, used)
     if right.agrees and right.complexity == (0, 0):
-        return Diagnosis([right], "Its EKFAC agrees with the definition.")
+        return Diagnosis([right], "")
     near = nearest(catalogue, used, right.agrees)
     others = chain((c for c in found if c not in used), chain.from_iterable(drawn))
     near = told_apart(near, catalogue, others)
@@ -81,6 +116,12 @@ def _found(subject: Subject, catalogue: Sequence[Mutant], seed: int) -> Diagnosi
         rare = f"It differs from the definition on {differing} of {len(used)} problems, too few"
         return Diagnosis([right], f"{rare} to tell which mistake it is.")
     mistakes = {mutant.name: mutant.mistake for mutant in catalogue}
+    if convention := undeclared(used):
+        declare = f"It is right once {convention} is declared."
+        why = f" {_sentence(candidates, mistakes, len(used))}" if candidates[0].agrees else ""
+        return Diagnosis(candidates, declare + why)
+    if not candidates[0].agrees and (said := unused(subject, precision, seed, quantity)):
+        return Diagnosis([right], " ".join(said))
     return Diagnosis(candidates, _sentence(candidates, mistakes, len(used)))
 
 

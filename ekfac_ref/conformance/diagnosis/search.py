@@ -11,6 +11,7 @@ from ekfac_ref.conformance.diagnosis.comparable import Question
 from ekfac_ref.conformance.diagnosis.comparison import Comparison, compared, relative, sine
 from ekfac_ref.conformance.diagnosis.factor import Candidate, judged, left_over
 from ekfac_ref.conformance.mutants.mutant import Mutant
+from ekfac_ref.conformance.subjects.subject import Subject
 
 FAR = 0.5  # the error from which on nothing is called near
 LISTED = 3  # of those that are near, where nothing fits
@@ -67,7 +68,7 @@ class _Answering:
     def distance(self, subject: Comparison, of: Callable[[Tensor, Tensor], float]) -> float:
         question = subject.question
         if question not in self.answers:
-            self.answers[question] = compared(self.mutant.subject.ekfac, question)
+            self.answers[question] = compared(_in_place_of(self.mutant, question), question)
         answer = self.answers[question]
         return inf if answer is None else max(map(of, subject.given, answer.given))
 
@@ -92,6 +93,12 @@ def told_apart(
 
 
 def _asked_about(comparison: Comparison, candidate: Candidate, mutant: Mutant) -> Candidate:
-    answer = compared(mutant.subject.ekfac, comparison.question)
+    answer = compared(_in_place_of(mutant, comparison.question), comparison.question)
     error = inf if answer is None else left_over(candidate, [answer], [comparison])
     return replace(candidate, error=max(candidate.error, error))
+
+
+def _in_place_of(mutant: Mutant, question: Question) -> Subject:
+    """The mutant, to be asked in the way in which it shows what is compared."""
+    subject, way = mutant.in_every_way, question.quantity.of_a_mutant
+    return subject.offering([way]) if way else subject

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from math import fsum
+from math import fsum, inf
 
 from ekfac_ref.conformance.diagnosis.comparable import (
     Precision,
@@ -18,6 +18,7 @@ from ekfac_ref.conformance.diagnosis.comparable import (
     samples_and_outputs,
 )
 from ekfac_ref.conformance.diagnosis.comparison import Comparison, compared
+from ekfac_ref.conformance.diagnosis.quantity import OF_EKFAC, Quantity
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import families_for, of_one_family
 from ekfac_ref.conformance.subjects.definition import Definition
@@ -26,23 +27,28 @@ from ekfac_ref.question.problem import Problem
 
 # Problems of each family of networks, drawn at once, and more while the mistake does not show.
 DRAWS = (12, 12, 24, 60)
+WRITTEN_OUT_DRAWS = (9, 9)  # where every problem takes as many questions as a layer has parameters
 USED = 16  # problems to compare on: a mutant may have to answer all of them
 ODD = 12  # at most so many of them have matrices of another shape than the definition's
 INFORMATIVE = 12  # at least so many of them have T > 1, if the subject can be asked about those
 NEEDED = 3  # on fewer problems that differ from the definition, too many mistakes look alike
 
 
-def draws(subject: Subject, precision: Precision, seed: int) -> Iterator[list[Comparison]]:
+def draws(
+    subject: Subject, precision: Precision, seed: int, quantity: Quantity = OF_EKFAC
+) -> Iterator[list[Comparison]]:
     """The subject's answers, one draw after another."""
-    for more, count in enumerate(DRAWS):
-        yield comparisons(subject, precision, count, seed + more)
+    for more, count in enumerate(DRAWS if quantity.largest == inf else WRITTEN_OUT_DRAWS):
+        yield comparisons(subject, precision, count, seed + more, quantity)
 
 
-def comparisons(subject: Subject, precision: Precision, count: int, seed: int) -> list[Comparison]:
+def comparisons(
+    subject: Subject, precision: Precision, count: int, seed: int, quantity: Quantity
+) -> list[Comparison]:
     """The subject's answers on one draw, ``count`` problems of each family, where it gives any."""
     abilities = replace(subject.abilities, dtypes=(precision.dtype,))
-    questions = _questions(abilities, subject.definition, precision, count, seed)
-    answers = [compared(subject.ekfac, question) for question in questions]
+    questions = _questions(abilities, subject.definition, precision, count, seed, quantity)
+    answers = [compared(subject, question) for question in questions]
     return [answer for answer in answers if answer is not None]
 
 
@@ -75,7 +81,12 @@ def _shows(found: list[Comparison]) -> bool:
 
 @lru_cache(maxsize=8)  # they take longer than most subjects' answers
 def _questions(
-    abilities: Abilities, definition: Definition, precision: Precision, count: int, seed: int
+    abilities: Abilities,
+    definition: Definition,
+    precision: Precision,
+    count: int,
+    seed: int,
+    quantity: Quantity,
 ) -> tuple[Question, ...]:
     """Those worth comparing on: one of the matrices cannot be transposed in silence."""
     problems = [
@@ -83,8 +94,17 @@ def _questions(
         for family in families_for(abilities)
         for problem in of_one_family(abilities, family, count, seed)
     ]
-    questions = [question_about(p, precision, definition) for p in problems if _informative(p)]
-    return tuple(q for q in questions if any(d_out != d_in for d_out, d_in in q.shapes))
+    questions = [
+        question_about(problem, precision, definition, quantity)
+        for problem in problems
+        if _informative(problem)
+    ]
+    return tuple(
+        question
+        for question in questions
+        if any(d_out != d_in for d_out, d_in in question.shapes)
+        and question.parameters <= quantity.largest
+    )
 
 
 def _informative(problem: Problem) -> bool:

@@ -6,7 +6,7 @@ from ekfac_ref.conformance.findings.outcome import Outcome
 from ekfac_ref.conformance.problems.features import FEATURES
 
 ANSWERED = 20  # problems, at least
-KINDS = tuple(name for name, f in FEATURES.items() if [k.__name__ for k in f.kinds] == [name])
+DECLARED = tuple(name for name, f in FEATURES.items() if [k.__name__ for k in f.kinds] == [name])
 
 
 def too_few(outcomes: Sequence[Outcome], declined: Collection[str]) -> str:
@@ -28,7 +28,7 @@ def too_few(outcomes: Sequence[Outcome], declined: Collection[str]) -> str:
         return f"{len(answered)} of {len(outcomes)} problems were answered, and it takes {needed}"
     kinds = [
         kind
-        for kind in KINDS
+        for kind in DECLARED
         if kind not in declared
         and any(kind in one.features for one in outcomes)
         and not any(kind in one.features for one in answered)

@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ekfac_ref.conformance.laws import of_a_case, of_a_matrix, of_a_trial, of_two_answers
+from ekfac_ref.conformance.laws import (
+    of_a_case,
+    of_a_matrix,
+    of_a_preconditioner,
+    of_a_trial,
+    of_tensors,
+    of_two_answers,
+)
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.laws.replays import above_noise
 
@@ -31,8 +38,11 @@ _LAWS: tuple[Law, ...] = (
     of_a_case.solve_small,
     of_a_case.solve_1,
     of_a_case.kfac_block,
+    of_a_case.kfac_factors,
     of_a_case.exact_block,
     of_a_trial.preconditions,
+    *of_a_preconditioner.PRECONDITIONS,
+    *of_tensors.TENSOR_LAWS,
 )
 
 LAWS: Mapping[str, Law] = MappingProxyType({law.name: above_noise(law) for law in _LAWS})

@@ -6,13 +6,14 @@ is the set of laws that one kind of answer allows.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from ekfac_ref.conformance.problems.abilities import Abilities
-from ekfac_ref.conformance.subjects.subject import Subject
-from ekfac_ref.conformance.subjects.trial import Case, Trial
+from ekfac_ref.conformance.subjects.answered import Answered, Case
+from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import LIMIT, LawBroken
 
 MARTENS, GEORGE = "Martens & Grosse 2015 (1503.05671)", "George et al. 2018 (1806.03884)"
@@ -22,12 +23,19 @@ ALGEBRA, DEFINITION = "linear algebra, derived in docs/laws.md", "by definition"
 class Lane(Enum):
     """What an answer has to offer for a law to be asked of it."""
 
+    ANY = "any answer"
     OPAQUE = "a matvec"
-    BASIS = "Q_B, Q_A and eigenvalues"
     SOLVE = "solve(V, damping=)"
+    EKFAC = "an EKFAC block"
+    BASIS = "Q_B, Q_A and eigenvalues"
     KFAC = "a KFAC block"
+    FACTORS = "a KFAC block's B and A"
     FISHER = "an exact block"
-    PRECONDITION = "precondition(problem, gradients, damping)"
+    DIAGONAL = "the diagonal of the exact blocks"
+    GRADIENTS = "per-sample gradients"
+    NETWORK = "fisher_product(problem, V)"
+    INVERSE = "precondition(problem, gradients, damping) alone"
+    PRECONDITION = "precondition(problem, gradients, damping), and a block to hold it against"
 
 
 Ratios = Iterable[float]
@@ -65,9 +73,7 @@ class Law:
 
     def offered(self, trial: Trial) -> bool:
         """Whether the subject's answer has what the law needs."""
-        return self.fits(trial.subject.abilities) and any(
-            _OFFERS[self.lane](trial.subject, case) for case in trial.cases
-        )
+        return self.fits(trial.subject.abilities) and _offers(self.lane, trial)
 
 
 def notices(law: Law, trial: Trial) -> bool:
@@ -92,26 +98,52 @@ def asked(law: Law, trial: Trial) -> bool:
     return any(True for _ in law.ask(trial))
 
 
-_OFFERS: dict[Lane, Callable[[Subject, Case], bool]] = {
-    Lane.OPAQUE: lambda subject, case: True,
-    Lane.BASIS: lambda subject, case: case.own.shows_its_basis,
-    Lane.SOLVE: lambda subject, case: case.own.solves,
-    Lane.KFAC: lambda subject, case: case.K is not None,
-    Lane.FISHER: lambda subject, case: case.F is not None,
-    Lane.PRECONDITION: lambda subject, case: subject.precondition is not None,
+def _some(*operators: Answered | None) -> list[Answered]:
+    return [one for one in operators if one is not None]
+
+
+# The operators of one block that the laws of a lane are about.
+_OPERATORS: dict[Lane, Callable[[Case], list[Answered]]] = {
+    Lane.OPAQUE: lambda case: case.operators,
+    Lane.SOLVE: lambda case: [one for one in case.operators if one.own.solves],
+    Lane.EKFAC: lambda case: _some(case.E or case.inverted),
+    Lane.BASIS: lambda case: [one for one in _some(case.E) if one.own.shows_its_basis],
+    Lane.KFAC: lambda case: _some(case.K),
+    Lane.FACTORS: lambda case: [one for one in _some(case.K) if one.own.shows_its_factors],
+    Lane.FISHER: lambda case: _some(case.F),
 }
+# Lanes in which an operator may be any of E, K and F, so that messages have to say which it was.
+_OF_SEVERAL = {Lane.OPAQUE, Lane.SOLVE}
+
+
+_WAYS = {
+    Lane.DIAGONAL: "diagonal",
+    Lane.GRADIENTS: "per_sample_gradients",
+    Lane.NETWORK: "fisher_product",
+}
+
+
+def _offers(lane: Lane, trial: Trial) -> bool:
+    if lane is Lane.ANY:
+        return True
+    if lane in _WAYS:
+        return _WAYS[lane] in trial.subject.ways
+    if lane in (Lane.PRECONDITION, Lane.INVERSE):
+        shows = bool(trial.subject.operators)
+        return trial.subject.precondition is not None and shows is (lane is Lane.PRECONDITION)
+    return any(_OPERATORS[lane](case) for case in trial.cases)
 
 
 # The decorators: each turns a function into a Law.
 
 _OfATrial = Callable[[Trial], Iterator[float]]
-_OfACase = Callable[[Case], float | None]
+_OfABlock = Callable[[Answered], float | None]
 
 
 def law_of_a_trial(
     name: str,
     source: str,
-    lane: Lane = Lane.OPAQUE,
+    lane: Lane = Lane.ANY,
     fits: Callable[[Abilities], bool] = _everybody,
     measures: bool = True,
     statement: str = "",
@@ -128,25 +160,39 @@ def law_of_a_trial(
     return law
 
 
-def law_of_a_case(
+def law_of_a_block(
     name: str,
     source: str,
-    lane: Lane = Lane.OPAQUE,
+    lane: Lane,
     measures: bool = True,
     statement: str = "",
-) -> Callable[[_OfACase], Law]:
-    """For a function of one block, its ratio, or None where its precondition does not hold.
+) -> Callable[[_OfABlock], Law]:
+    """For a function of one operator of a block, its ratio, or None where it has nothing to say.
 
-    It is asked of every block that offers the lane.
+    It is asked of every operator that its lane is about, E, K or F.
     """
 
-    def law(formula: _OfACase) -> Law:
+    def law(formula: _OfABlock) -> Law:
         def ask(trial: Trial) -> Iterator[float]:
             for case in trial.cases:
-                if _OFFERS[lane](trial.subject, case) and (ratio := formula(case)) is not None:
-                    yield ratio
+                for one in _OPERATORS[lane](case):
+                    with named(one.way if lane in _OF_SEVERAL or one is case.inverted else ""):
+                        ratio = formula(one)
+                    if ratio is not None:
+                        yield ratio
 
         says = statement or (formula.__doc__ or "").partition("\n")[0]
         return Law(name, lane, says, source, ask, formula, measures=measures)
 
     return law
+
+
+@contextmanager
+def named(way: str) -> Iterator[None]:
+    """Say of a law that is broken inside which answer it was about."""
+    try:
+        yield
+    except LawBroken as error:
+        if not way:
+            raise
+        raise LawBroken(f"{way}, {error}", error.ratio) from None

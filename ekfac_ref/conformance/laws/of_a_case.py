@@ -1,7 +1,8 @@
-"""Laws of one block that look at more than the matrix of E, or only where a precondition holds."""
+"""Laws of one block that look at more than its matrix, or only where a precondition holds."""
 
 import torch
 
+from ekfac_ref.conformance.laws.damped import solves, solves_factored
 from ekfac_ref.conformance.laws.law import (
     ALGEBRA,
     DEFINITION,
@@ -9,9 +10,10 @@ from ekfac_ref.conformance.laws.law import (
     MARTENS,
     Lane,
     Law,
-    law_of_a_case,
+    law_of_a_block,
 )
-from ekfac_ref.conformance.subjects.trial import Case
+from ekfac_ref.conformance.subjects.answered import Answered
+from ekfac_ref.conformance.subjects.damping import Factored
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.eigengaps import ekfac_scale, gap, gate
 from ekfac_ref.conformance.truth.tolerance import (
@@ -29,24 +31,23 @@ from ekfac_ref.matrix.eigen import eigh
 _EXACT = 1e-13
 
 
-@law_of_a_case("linear", DEFINITION)
-def linear(case: Case) -> float:
+@law_of_a_block("linear", DEFINITION, Lane.OPAQUE)
+def linear(M: Answered) -> float:
     """matvec(V) = sum_oi V_oi matvec(e_o e_i^T)"""
-    V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(0))
-    got = case.own.matvec(V.to(case.seen.algebra, copy=True)).double()
-    residual = got - case.E.matvec(V.to(case.seen.algebra).double())
-    scale = own_scale(case.E.matrix, fisher_scale(case.seen)) * float(V.norm())
-    return bounded("linear", residual, scale, case.seen)
+    V = M.random(0)
+    residual = M.own.matvec(V.clone()).double() - M.product(V)
+    terms = fisher_scale(M.seen) if M.way == "ekfac" else block_scale(M.seen)
+    scale = own_scale(M.matrix, terms) * float(V.double().norm())
+    return bounded("linear", residual, scale, M.seen)
 
 
-@law_of_a_case("own answers", DEFINITION, measures=False)
-def own_answers(case: Case) -> float:
+@law_of_a_block("own answers", DEFINITION, Lane.OPAQUE, measures=False)
+def own_answers(M: Answered) -> float:
     """matvec(V) and solve(V) leave V alone, and the next answer leaves this one alone"""
-    V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(2))
-    V = V.to(case.seen.algebra)
-    methods = [("matvec", case.own.matvec)]
-    if case.own.solves:
-        methods.append(("solve", lambda V: case.own.solve(V, damping=1.0)))
+    V = M.random(2)
+    methods = [("matvec", M.own.matvec)]
+    if M.own.solves:
+        methods.append(("solve", lambda V: M.own.solve(V, damping=1.0)))
     for name, method in methods:
         given = V.clone()
         answer = method(given)
@@ -59,96 +60,98 @@ def own_answers(case: Case) -> float:
     return 0.0
 
 
-@law_of_a_case("pythagoras", GEORGE)
-def pythagoras(case: Case) -> float:
+@law_of_a_block("pythagoras", GEORGE, Lane.EKFAC)
+def pythagoras(M: Answered) -> float:
     """|F - K|^2 = |F - E|^2 + |E - K|^2 for KFAC's K, hence |F - E| <= |F - K|"""
-    B, A = oracle.factors(case.seen)
-    F, K, E = oracle.fisher(case.seen), torch.kron(B, A), case.E.matrix
+    B, A = oracle.factors(M.seen)
+    F, K, E = oracle.fisher(M.seen), torch.kron(B, A), M.matrix
     residual = (F - K).norm() ** 2 - (F - E).norm() ** 2 - (E - K).norm() ** 2
-    scale = (block_scale(case.seen) + fisher_scale(case.seen)) ** 2
-    return bounded("Pythagoras", residual, scale, case.seen)
+    scale = (block_scale(M.seen) + fisher_scale(M.seen)) ** 2
+    return bounded("Pythagoras", residual, scale, M.seen)
 
 
-@law_of_a_case("kernel", ALGEBRA)
-def kernel(case: Case) -> float:
+@law_of_a_block("kernel", ALGEBRA, Lane.EKFAC)
+def kernel(M: Answered) -> float:
     """E v = 0 implies F v = 0"""
-    E, F, scale = case.E.matrix, oracle.fisher(case.seen), fisher_scale(case.seen)
+    E, F, scale = M.matrix, oracle.fisher(M.seen), fisher_scale(M.seen)
     w, V = eigh((E + E.T) / 2)
-    n = length(case.seen) + len(w)
-    null = V[:, w <= n * torch.finfo(case.seen.dtype).eps * own_scale(E, scale)]
+    n = length(M.seen) + len(w)
+    null = V[:, w <= n * torch.finfo(M.seen.dtype).eps * M.seen.blur * own_scale(E, scale)]
     # F >= 0 and tr(N^T E N) = tr(N^T F N) on a basis; so both vanish together, to rounding.
-    return bounded("ker E in ker F", (null.T @ F @ null).trace(), scale, case.seen, n * len(w))
+    return bounded("ker E in ker F", (null.T @ F @ null).trace(), scale, M.seen, n * len(w))
 
 
-@law_of_a_case("exactness", MARTENS)
-def exactness(case: Case) -> float | None:
+@law_of_a_block("exactness", MARTENS, Lane.EKFAC)
+def exactness(M: Answered) -> float | None:
     """where B (x) A = F (a batch of one, say), E = F
 
     E is as close to F as B (x) A is, so that "where" needs no tolerance of the law's.
     """
-    B, A = oracle.factors(case.seen)
-    F, scale = oracle.fisher(case.seen), fisher_scale(case.seen)
+    B, A = oracle.factors(M.seen)
+    F, scale = oracle.fisher(M.seen), fisher_scale(M.seen)
     rest = (torch.kron(B, A) - F).norm()
     if rest > _EXACT * scale:
         return None
-    excess = ((case.E.matrix - F).norm() - rest).clamp(min=0)
-    return bounded("E = F where B (x) A = F", excess, scale, case.seen)
+    excess = ((M.matrix - F).norm() - rest).clamp(min=0)
+    return bounded("E = F where B (x) A = F", excess, scale, M.seen)
 
 
-@law_of_a_case("comparison", GEORGE)
-def comparison(case: Case) -> float | None:
+@law_of_a_block("comparison", GEORGE, Lane.EKFAC)
+def comparison(M: Answered) -> float | None:
     """E = Q diag(diag(Q^T F Q)) Q^T, where the eigengaps of A and B leave one Q"""
-    eigengap = gap(case.seen)
-    if eigengap < gate(case.seen.dtype):
+    eigengap = gap(M.seen)
+    if eigengap < gate(M.seen.dtype):
         return None
-    residual = case.E.matrix - oracle.ekfac_matrix(case.seen)
-    return bounded("E = E of the oracle", residual, ekfac_scale(case.seen, eigengap), case.seen)
+    residual = M.matrix - oracle.ekfac_matrix(M.seen)
+    return bounded("E = E of the oracle", residual, ekfac_scale(M.seen, eigengap), M.seen)
 
 
-@law_of_a_case("orthonormal basis", GEORGE, Lane.BASIS)
-def basis_is_orthonormal(case: Case) -> float:
+@law_of_a_block("orthonormal basis", GEORGE, Lane.BASIS)
+def basis_is_orthonormal(M: Answered) -> float:
     """Q_A^T Q_A = I and Q_B^T Q_B = I"""
-    residual = [Q.T @ Q - torch.eye(Q.shape[1]).double() for Q in case.own.basis()[:2]]
-    return bounded("Q^T Q = I", torch.cat([r.reshape(-1) for r in residual]), 1.0, case.seen)
+    residual = [Q.T @ Q - torch.eye(Q.shape[1]).double() for Q in M.own.basis()[:2]]
+    return bounded("Q^T Q = I", torch.cat([r.reshape(-1) for r in residual]), 1.0, M.seen)
 
 
-@law_of_a_case("eigenbasis", GEORGE, Lane.BASIS)
-def basis_diagonalizes_the_factors(case: Case) -> float:
+@law_of_a_block("eigenbasis", GEORGE, Lane.BASIS)
+def basis_diagonalizes_the_factors(M: Answered) -> float:
     """Q_A^T A Q_A and Q_B^T B Q_B are diagonal, and nothing of A or B is outside a thin basis"""
     ratios = []
-    bases = case.own.basis()[:2]
-    pairs = zip(bases, oracle.factors(case.seen), factor_scales(case.seen), strict=True)
+    bases = M.own.basis()[:2]
+    pairs = zip(bases, oracle.factors(M.seen), factor_scales(M.seen), strict=True)
     for Q, factor, scale in pairs:
         kept = Q @ torch.diag((Q.T @ factor @ Q).diagonal()) @ Q.T
-        ratios.append(bounded("Q^T A Q diagonal", factor - kept, scale, case.seen))
+        ratios.append(bounded("Q^T A Q diagonal", factor - kept, scale, M.seen))
     return max(ratios)
 
 
-@law_of_a_case("eigenvalues", GEORGE, Lane.BASIS)
-def eigenvalues_are_the_diagonal(case: Case) -> float:
+@law_of_a_block("eigenvalues", GEORGE, Lane.BASIS)
+def eigenvalues_are_the_diagonal(M: Answered) -> float:
     """Lambda_oi = (1/N) sum_nc [Q_B^T G_nc Q_A]_oi^2 in the subject's own basis"""
-    Q_B, Q_A, Lambda = case.own.basis()
-    residual = Lambda - oracle.eigenvalues(case.seen, Q_B, Q_A)
-    return bounded("Lambda = diag(Q^T F Q)", residual, fisher_scale(case.seen), case.seen)
+    Q_B, Q_A, Lambda = M.own.basis()
+    residual = Lambda - oracle.eigenvalues(M.seen, Q_B, Q_A)
+    return bounded("Lambda = diag(Q^T F Q)", residual, fisher_scale(M.seen), M.seen)
 
 
 def _solve(damping: float) -> Law:
-    @law_of_a_case(
+    @law_of_a_block(
         f"solve {damping:g}",
         "docs/reading.md",
         Lane.SOLVE,
-        statement=f"(E + {damping:g} I) x = v for x = solve(v), the same twice, <v, x> > 0",
+        statement=f"(M + {damping:g} I) x = v for x = solve(v), the same twice, <v, x> > 0",
     )
-    def solve(case: Case) -> float:
-        V = torch.randn(case.E.shape, generator=torch.Generator().manual_seed(1))
-        V = V.to(case.seen.algebra)
-        before = case.own.solve(V.clone(), damping=damping)
-        x = case.own.solve(V.clone(), damping=damping)
-        residual = case.own.matvec(x).double() + damping * x.double() - V.double()
-        size = own_scale(case.E.matrix, block_scale(case.seen))
-        scale = (size + damping) * float(x.double().norm())
-        ratio = bounded("(M + damping I) x = V", residual, scale, case.seen)
-        again = case.own.solve(V.clone(), damping=damping)
+    def solve(M: Answered) -> float | None:
+        V = M.random(1)
+        before = M.own.solve(V.clone(), damping=damping)
+        x = M.own.solve(V.clone(), damping=damping)
+        ratio: float | None
+        if isinstance(M.damping, Factored):
+            ratio = solves_factored(M.seen, x, V, damping)
+        else:
+            size = own_scale(M.matrix, block_scale(M.seen))
+            law = "(M + damping I) x = V"
+            ratio = solves(law, M.own.matvec, size, x, V, damping, M.seen)
+        again = M.own.solve(V.clone(), damping=damping)
         if not torch.equal(before, again):
             raise LawBroken("solve: the same question twice has two answers")
         if float((V.double() * again.double()).sum()) <= 0:
@@ -162,22 +165,39 @@ def _solve(damping: float) -> Law:
 solve_small, solve_1 = _solve(1e-6), _solve(1.0)
 
 
-@law_of_a_case("kfac", MARTENS, Lane.KFAC)
-def kfac_block(case: Case) -> float | None:
+@law_of_a_block("kfac", MARTENS, Lane.KFAC)
+def kfac_block(M: Answered) -> float:
     """K = B (x) A by the factors' definitions
 
     The 1/T of shared positions may sit in either factor.
     """
-    if case.K is None:
+    residual = M.matrix - torch.kron(*oracle.factors(M.seen))
+    return bounded("K = B (x) A", residual, block_scale(M.seen), M.seen)
+
+
+@law_of_a_block("factors", MARTENS, Lane.FACTORS)
+def kfac_factors(M: Answered) -> float | None:
+    """A = s A* and B = B* / s by the definitions A* and B*, with one s > 0
+
+    s is the multiple of A* that is nearest to A. Where A* itself is rounding there is none.
+    """
+    (B, A), (right_B, right_A) = M.factors(), oracle.factors(M.seen)
+    b, a = factor_scales(M.seen)
+    size = float(right_A.norm())
+    if size <= length(M.seen) * torch.finfo(M.seen.dtype).eps * a:
         return None
-    residual = case.K.matrix - torch.kron(*oracle.factors(case.seen))
-    return bounded("K = B (x) A", residual, block_scale(case.seen), case.seen)
+    s = float((A * right_A).sum()) / size**2
+    if s <= 0:
+        raise LawBroken(f"A = s A*: s is {s:.3g}, and it is positive where A and B are moments")
+    # s is off by roundings of a / |A*|, and with it B* / s.
+    return max(
+        bounded("A = s A*", A / s - right_A, a, M.seen),
+        bounded("B = B* / s", s * B - right_B, b * (1 + a / size), M.seen),
+    )
 
 
-@law_of_a_case("exact block", DEFINITION, Lane.FISHER)
-def exact_block(case: Case) -> float | None:
+@law_of_a_block("exact block", DEFINITION, Lane.FISHER)
+def exact_block(M: Answered) -> float:
     """F = (1/N) sum_nc vec(G_nc) vec(G_nc)^T"""
-    if case.F is None:
-        return None
-    residual = case.F.matrix - oracle.fisher(case.seen)
-    return bounded("M = F", residual, block_scale(case.seen), case.seen)
+    residual = M.matrix - oracle.fisher(M.seen)
+    return bounded("M = F", residual, block_scale(M.seen), M.seen)

@@ -1,13 +1,13 @@
-r"""Laws of the matrix of E alone, held against what the layer saw: a matvec is enough to ask them.
+r"""Laws of a matrix, E where nothing else is said, held against what the layer saw.
 
-F, A and B are the oracle's. A formula stands in its docstring's first line; the proofs are in
-docs/laws.md.
+A matvec is enough to ask them. F, A and B are the oracle's. A formula stands in its docstring's
+first line; the proofs are in docs/laws.md.
 """
 
 import torch
 
-from ekfac_ref.conformance.laws.law import ALGEBRA, GEORGE, law_of_a_case
-from ekfac_ref.conformance.subjects.trial import Case
+from ekfac_ref.conformance.laws.law import ALGEBRA, GEORGE, Lane, law_of_a_block
+from ekfac_ref.conformance.subjects.answered import Answered
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.tolerance import (
     block_scale,
@@ -22,42 +22,42 @@ from ekfac_ref.matrix.eigen import eigh
 _SQUARES = "F is a sum of v v^T"
 
 
-@law_of_a_case("symmetry", _SQUARES)
-def symmetry(case: Case) -> float:
+@law_of_a_block("symmetry", _SQUARES, Lane.OPAQUE)
+def symmetry(block: Answered) -> float:
     """M = M^T
 
-    It holds for every block, F, KFAC's or EKFAC's; the kit asks it of E.
+    It holds for every block, F, KFAC's or EKFAC's.
     """
-    M, seen = case.E.matrix, case.seen
+    M, seen = block.matrix, block.seen
     return bounded("M = M^T", M - M.T, own_scale(M, block_scale(seen)), seen)
 
 
-@law_of_a_case("psd", _SQUARES)
-def positive_semidefinite(case: Case) -> float:
+@law_of_a_block("psd", _SQUARES, Lane.OPAQUE)
+def positive_semidefinite(block: Answered) -> float:
     """v^T M v >= 0
 
     No eigenvalue of (M + M^T) / 2 is below zero by more than rounding.
     """
-    M, seen = case.E.matrix, case.seen
+    M, seen = block.matrix, block.seen
     negative = eigh((M + M.T) / 2)[0].clamp(max=0)
     return bounded("M >= 0", negative, own_scale(M, block_scale(seen)), seen)
 
 
-@law_of_a_case("trace", GEORGE)
-def trace(case: Case) -> float:
+@law_of_a_block("trace", GEORGE, Lane.EKFAC)
+def trace(block: Answered) -> float:
     """tr E = tr F = (1/N) sum_nc |G_nc|^2"""
-    M, seen = case.E.matrix, case.seen
+    M, seen = block.matrix, block.seen
     expected = sum(float((G**2).sum()) for G in seen.G) / len(seen.G)
     return bounded("tr E = tr F", M.trace() - expected, fisher_scale(seen), seen)
 
 
-@law_of_a_case("commutes", ALGEBRA)
-def commutes(case: Case) -> float:
+@law_of_a_block("commutes", ALGEBRA, Lane.EKFAC)
+def commutes(block: Answered) -> float:
     """E (B (x) I) = (B (x) I) E and E (I (x) A) = (I (x) A) E
 
     No eigenvector is needed to ask, and repeated eigenvalues do not matter.
     """
-    M, seen = case.E.matrix, case.seen
+    M, seen = block.matrix, block.seen
     B, A = oracle.factors(seen)
     b, a = factor_scales(seen)
     left = torch.kron(B, torch.eye(len(A)).double())
@@ -69,13 +69,13 @@ def commutes(case: Case) -> float:
     )
 
 
-@law_of_a_case("moments", ALGEBRA)
-def moments(case: Case) -> float:
+@law_of_a_block("moments", ALGEBRA, Lane.EKFAC)
+def moments(block: Answered) -> float:
     """tr E (B^p (x) A^q) = tr F (B^p (x) A^q), p and q up to 2
 
     p = q = 0 is the trace.
     """
-    M, seen = case.E.matrix, case.seen
+    M, seen = block.matrix, block.seen
     difference = M - oracle.fisher(seen)
     B, A = oracle.factors(seen)
     b, a = factor_scales(seen)
@@ -88,21 +88,21 @@ def moments(case: Case) -> float:
     return max(ratios)
 
 
-@law_of_a_case("self-projection", ALGEBRA)
-def self_projection(case: Case) -> float:
+@law_of_a_block("self-projection", ALGEBRA, Lane.EKFAC)
+def self_projection(block: Answered) -> float:
     """tr E F = |E|^2
 
     E is the orthogonal projection of F onto the matrices that are diagonal in some basis.
     """
-    M, seen = case.E.matrix, case.seen
+    M, seen = block.matrix, block.seen
     residual = (M * oracle.fisher(seen)).sum() - (M**2).sum()
     return bounded("tr EF = |E|^2", residual, fisher_scale(seen) ** 2, seen)
 
 
-@law_of_a_case("majorisation", "Schur 1923")
-def majorisation(case: Case) -> float:
+@law_of_a_block("majorisation", "Schur 1923", Lane.EKFAC)
+def majorisation(block: Answered) -> float:
     """the k largest eigenvalues of E sum to at most those of F, for every k"""
-    M, seen = case.E.matrix, case.seen
+    M, seen = block.matrix, block.seen
     spectra = [eigh(X)[0] for X in ((M + M.T) / 2, oracle.fisher(seen))]
     sums = [spectrum.flip(0).cumsum(0) for spectrum in spectra]
     excess = (sums[0] - sums[1]).clamp(min=0).amax()

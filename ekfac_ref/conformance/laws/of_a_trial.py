@@ -3,30 +3,59 @@
 from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor
 
+from ekfac_ref.conformance.laws.damped import solves_factored
 from ekfac_ref.conformance.laws.law import DEFINITION, Lane, Law, law_of_a_trial
+from ekfac_ref.conformance.laws.of_two_answers import operators_of_both
 from ekfac_ref.conformance.problems import changed
+from ekfac_ref.conformance.subjects.answered import Answered
+from ekfac_ref.conformance.subjects.damping import Factored
 from ekfac_ref.conformance.subjects.definition import Block
-from ekfac_ref.conformance.subjects.matrices import Unread
+from ekfac_ref.conformance.subjects.matrices import Unread, extent
+from ekfac_ref.conformance.subjects.preconditioned import Vectors, at_random
 from ekfac_ref.conformance.subjects.subject import Ask
-from ekfac_ref.conformance.subjects.trial import Case, Solved, Trial, copied
+from ekfac_ref.conformance.subjects.trial import Solved, Trial, copied
 from ekfac_ref.conformance.truth.tolerance import (
     LawBroken,
+    block_scale,
     bounded,
     fisher_scale,
     length,
     own_scale,
 )
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.forward import algebra_dtype
+from ekfac_ref.model.layers import find_layers
 from ekfac_ref.question.problem import Problem
 
 
 @law_of_a_trial("no memory", DEFINITION, measures=False)
 def no_memory(trial: Trial) -> Iterator[float]:
     """the same problem again, after another one: the same bits"""
-    trial.about(changed.in_reverse(trial.problem)).asked(trial.subject.ekfac, "ekfac")
-    for one, other in zip(trial.cases, trial.about(trial.problem).cases, strict=True):
-        if not torch.equal(one.E.matrix, other.E.matrix):
-            raise LawBroken(f"no memory: two answers for layer {one.layer!r} differ")
+    another, later = trial.about(changed.in_reverse(trial.problem)), trial.about(trial.problem)
+    for way, ask in trial.subject.operators.items():
+        another.asked(ask, way)
+    for one, other in operators_of_both(trial, later):
+        if not torch.equal(one.matrix, other.matrix):
+            layer = one.own.layer
+            raise LawBroken(f"no memory: two answers of {one.way} for layer {layer!r} differ")
+        yield 0.0
+    trials, V = (trial, another, later), at_random(trial.blocks, seed=5)
+    if trial.subject.precondition is not None:
+        yield from _same_bits("precondition", [one.solved(V, 1.0) for one in trials])
+    for way in trial.subject.tensors:
+        yield from _same_bits(way, [one.diagonals for one in trials])
+    if trial.subject.fisher_product is not None:
+        yield from _same_bits("fisher_product", [one.fisher_product(V) for one in trials])
+
+
+def _same_bits(way: str, answers: list[Vectors]) -> Iterator[float]:
+    """Before another problem, about that one, and after it."""
+    before, _, after = answers
+    for name, x in before.items():
+        if not torch.equal(x, after[name]):
+            raise LawBroken(f"no memory: two answers of {way} for layer {name!r} differ")
         yield 0.0
 
 
@@ -34,6 +63,11 @@ def no_memory(trial: Trial) -> Iterator[float]:
 def leaves_alone(trial: Trial) -> Iterator[float]:
     """model, data, gradients, flags, buffers, hooks and random states are as they were before"""
     _ = trial.cases, trial.preconditioned  # all that can be asked about a problem
+    if trial.inverse is not None:
+        _ = trial.inverse.of_U
+    _ = trial.diagonals, trial.sample_gradients
+    if trial.subject.fisher_product is not None:
+        trial.fisher_product(at_random(trial.blocks, seed=3))
     if trial.changes:
         raise LawBroken(f"leaves alone: {'; '.join(trial.changes[:3])}")
     yield 0.0
@@ -56,16 +90,30 @@ def _refused(name: str, statement: str, change: Callable[[Problem], Problem]) ->
     @law_of_a_trial(name, "a wrong number is worse than none", measures=False, statement=statement)
     def law(trial: Trial) -> Iterator[float]:
         subject = trial.subject
-        for method, ask in (
-            ("ekfac", subject.ekfac),
-            ("kfac", subject.kfac),
-            ("exact_fisher", subject.exact_fisher),
-        ):
-            if ask is not None and not _refuses(ask, copied(change(trial.problem))):
-                raise LawBroken(f"refused: {method} answered in silence")
+        asks = {**subject.operators, **subject.tensors}
+        precondition, product = subject.precondition, subject.fisher_product
+        if precondition is not None:
+            asks["precondition"] = lambda one: precondition(one, _gradients(one, trial), 1.0)
+        if product is not None:
+            asks["fisher_product"] = lambda one: product(one, _gradients(one, trial))
+        for way, ask in asks.items():
+            if not _refuses(ask, copied(change(trial.problem))):
+                raise LawBroken(f"refused: {way} answered in silence")
         yield 0.0
 
     return law
+
+
+def _gradients(problem: Problem, trial: Trial) -> dict[str, Tensor]:
+    """Random ones for the layers that the problem is about, of any shape where there is no such."""
+    shapes = {name: extent(blocks) for name, blocks in trial.blocks.items()}
+    try:
+        shapes = {one.name: one.shape for one in find_layers(problem.model, problem.layers)}
+    except ProblemError:
+        shapes = dict.fromkeys(problem.layers or (), next(iter(shapes.values())))
+    generator = torch.Generator().manual_seed(3)
+    dtype = algebra_dtype(problem.dtype)
+    return {name: torch.randn(of, generator=generator).to(dtype) for name, of in shapes.items()}
 
 
 REFUSALS = (
@@ -83,27 +131,42 @@ REFUSALS = (
 )
 
 
-@law_of_a_trial("precondition", "by definition, E as the subject's own", Lane.PRECONDITION)
+@law_of_a_trial("precondition", "by definition, M as the subject's own", Lane.PRECONDITION)
 def preconditions(trial: Trial) -> Iterator[float]:
-    """(E + d I) x = v for x = precondition(v), d = 1e-06 and 1, and the same bits twice"""
-    if trial.subject.precondition is None:
+    """(M + d I) x = v for x = precondition(v), d = 1e-06 and 1, and the same bits twice
+
+    M is E, or K, or F: the first of these that the subject shows. K may be damped by factors.
+    """
+    if trial.subject.precondition is None or not trial.subject.operators:
         return
     cases = iter(trial.cases)
     for name, blocks in trial.blocks.items():
-        pairs = [(block, next(cases)) for block in blocks]
+        pairs = [(block, next(cases).operators[0]) for block in blocks]
         for solved in trial.preconditioned[name]:
-            yield _solves(pairs, solved)
+            if not torch.equal(solved.x, solved.again):
+                raise LawBroken("precondition: the same question twice has two answers")
+            yield from _solves(pairs, solved)
 
 
-def _solves(blocks: list[tuple[Block, Case]], solved: Solved) -> float:
+def _solves(blocks: list[tuple[Block, Answered]], solved: Solved) -> Iterator[float]:
     """A backward error of the layer as a whole: it may have been solved as one system."""
-    if not torch.equal(solved.x, solved.again):
-        raise LawBroken("precondition: the same question twice has two answers")
+    if isinstance(blocks[0][1].damping, Factored):
+        for block, M in blocks:
+            x, V = block.of(solved.x), block.of(solved.V)
+            ratio = solves_factored(M.seen, x, V, solved.damping)
+            if ratio is not None:
+                yield ratio
+        return
     residual = solved.damping * solved.x - solved.V
-    for block, case in blocks:
-        block.of(residual).add_(case.E.matvec(block.of(solved.x)))
+    for block, M in blocks:
+        block.of(residual).add_(M.product(block.of(solved.x)))
     seen = [block.seen for block, _ in blocks]
-    size = max(own_scale(case.E.matrix, fisher_scale(case.seen)) for _, case in blocks)
+    size = max(own_scale(M.matrix, _terms(M)) for _, M in blocks)
     scale = (size + solved.damping) * float(solved.x.norm())
-    law = f"(E + {solved.damping:g} I) precondition(V) = V"
-    return bounded(law, residual, scale, seen[0], max(map(length, seen)))
+    symbol = {"ekfac": "E", "kfac": "K"}.get(blocks[0][1].way, "F")
+    law = f"({symbol} + {solved.damping:g} I) precondition(V) = V"
+    yield bounded(law, residual, scale, seen[0], max(map(length, seen)))
+
+
+def _terms(M: Answered) -> float:
+    return fisher_scale(M.seen) if M.way == "ekfac" else block_scale(M.seen)

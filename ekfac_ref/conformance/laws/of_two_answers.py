@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from ekfac_ref.conformance.laws.law import Law, law_of_a_trial
+from ekfac_ref.conformance.laws.law import Law, law_of_a_trial, named
+from ekfac_ref.conformance.laws.of_a_preconditioner import unchanged_inverse
+from ekfac_ref.conformance.laws.of_tensors import unchanged_tensors
 from ekfac_ref.conformance.problems import changed
 from ekfac_ref.conformance.problems.abilities import Abilities
-from ekfac_ref.conformance.subjects.trial import Case, Trial
+from ekfac_ref.conformance.subjects.answered import Answered
+from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.eigengaps import ekfac_scale, gap, gate
-from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.conformance.truth.tolerance import (
     block_scale,
     bounded,
@@ -18,21 +20,20 @@ from ekfac_ref.conformance.truth.tolerance import (
     fisher_scale,
     own_scale,
 )
-from ekfac_ref.matrix.operators import Dense
 from ekfac_ref.question.columns import Exact
 from ekfac_ref.question.problem import Problem
 
 
-def unchanged(one: Dense, other: Dense, seen: Observation) -> float:
+def unchanged(one: Answered, other: Answered) -> float:
     """Two answers for F, or for KFAC, are one matrix."""
-    scale = own_scale(one.matrix, block_scale(seen))
-    return bounded("unchanged", other.matrix - one.matrix, scale, seen)
+    scale = own_scale(one.matrix, block_scale(one.seen))
+    return bounded("unchanged", other.matrix - one.matrix, scale, one.seen)
 
 
-def unchanged_ekfac(one: Case, other: Case) -> float:
+def unchanged_ekfac(one: Answered, other: Answered) -> float:
     """E is one matrix where eigengaps are wide, else it has the moments that no basis changes."""
-    difference, seen, eigengap = other.E.matrix - one.E.matrix, one.seen, gap(one.seen)
-    scale = own_scale(one.E.matrix, fisher_scale(seen))
+    difference, seen, eigengap = other.matrix - one.matrix, one.seen, gap(one.seen)
+    scale = own_scale(one.matrix, fisher_scale(seen))
     if eigengap >= gate(seen.dtype):
         scale = max(scale / eigengap, ekfac_scale(seen, eigengap))
         return bounded("E unchanged", difference, scale, seen)
@@ -59,14 +60,22 @@ def _unchanged_by(
     def law(trial: Trial) -> Iterator[float]:
         if not applies(trial.problem):
             return
-        for one, other in zip(trial.cases, trial.about(change(trial.problem)).cases, strict=True):
-            yield unchanged_ekfac(one, other)
-            if one.K is not None and other.K is not None:
-                yield unchanged(one.K, other.K, one.seen)
-            if one.F is not None and other.F is not None:
-                yield unchanged(one.F, other.F, one.seen)
+        later = trial.about(change(trial.problem))
+        for one, other in operators_of_both(trial, later):
+            with named(one.way):
+                yield (unchanged_ekfac if one.way == "ekfac" else unchanged)(one, other)
+        with named("precondition"):
+            yield from unchanged_inverse(trial, later)
+        yield from unchanged_tensors(trial, later)
 
     return law
+
+
+def operators_of_both(trial: Trial, later: Trial) -> Iterator[tuple[Answered, Answered]]:
+    """All operators of one trial, each with that of another one."""
+    if trial.subject.operators:
+        for before, after in zip(trial.cases, later.cases, strict=True):
+            yield from zip(before.operators, after.operators, strict=True)
 
 
 UNCHANGED = (

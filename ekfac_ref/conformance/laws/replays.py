@@ -7,7 +7,7 @@ is several times further off than any of these is no rounding.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -16,13 +16,14 @@ from torch import Tensor
 
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.changed import in_reverse, jittered
+from ekfac_ref.conformance.subjects.damping import Factored, Tikhonov
 from ekfac_ref.conformance.subjects.definition import Block, Definition
 from ekfac_ref.conformance.subjects.placed import put_together
-from ekfac_ref.conformance.subjects.subject import Answer, Subject
+from ekfac_ref.conformance.subjects.subject import OPERATORS, Answer, Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.cache import Content, content
-from ekfac_ref.conformance.truth.observation import Known, Observations, record
+from ekfac_ref.conformance.truth.observation import Known, Observation, Observations, record
 from ekfac_ref.conformance.truth.tolerance import LIMIT, LawBroken
 from ekfac_ref.matrix.eigen import eigh
 from ekfac_ref.matrix.operators import Dense, EigenKronecker, Kronecker
@@ -68,12 +69,13 @@ def _against_noise(law: Law, trial: Trial, ratio: float) -> float:
 
 def noise_limit(law: Law, trial: Trial) -> float:
     """The largest ratio that may be rounding, on the problem of the trial."""
-    return _limit(law, content(trial.problem), trial.subject.definition)
+    subject = trial.subject
+    return _limit(law, content(trial.problem), subject.definition, subject.ways)
 
 
 @lru_cache(maxsize=2048)  # 64 problems, all laws
-def _limit(law: Law, known: Content, definition: Definition) -> float:
-    found = [_largest(law.ask(replay)) for replay in _replays(known, definition)]
+def _limit(law: Law, known: Content, definition: Definition, ways: tuple[str, ...]) -> float:
+    found = [_largest(law.ask(replay)) for replay in _replays(known, definition, ways)]
     return TIMES * max([*found, LEAST / TIMES])
 
 
@@ -88,13 +90,15 @@ def _largest(ratios: Iterable[float]) -> float:
 
 
 @lru_cache(maxsize=64)
-def _replays(known: Content, definition: Definition) -> list[Trial]:
-    subjects = (_replayed(definition, number) for number in range(REPLAYS))
+def _replays(known: Content, definition: Definition, ways: tuple[str, ...]) -> list[Trial]:
+    """Of subjects that have these ways to be asked, and no others."""
+    subjects = (_replayed(definition, number, ways).offering(ways) for number in range(REPLAYS))
     return [Trial(subject, known.problem) for subject in subjects]
 
 
-def _replayed(definition: Definition, number: int) -> Subject:
+def _replayed(definition: Definition, number: int, ways: tuple[str, ...]) -> Subject:
     """The definition, of what a moved problem's network computes in the problem's own dtype."""
+    operators = [way for way in ways if way in OPERATORS]
 
     def answers(of: Callable[[Block], Any]) -> Callable[[Problem], Answer]:
         def answer(problem: Problem) -> Answer:
@@ -109,16 +113,34 @@ def _replayed(definition: Definition, number: int) -> Subject:
     def precondition(
         problem: Problem, gradients: dict[str, Tensor], damping: float
     ) -> dict[str, Tensor]:
-        answer = answers(_eigen)(problem)
+        answer = inverted(problem)
         return {name: answer[name].solve(V, damping=damping) for name, V in gradients.items()}
 
+    def gradients(problem: Problem) -> dict[str, Tensor]:
+        G = oracle.gradients_of_layers(_observed(_moved(problem, number)))
+        return {name: torch.stack(of_layer) for name, of_layer in G.items()}
+
+    def product(problem: Problem, V: dict[str, Tensor]) -> dict[str, Tensor]:
+        seen = _observed(_moved(problem, number))
+        return oracle.product_with_all(seen, {name: x.double() for name, x in V.items()})
+
+    how = definition.damping
+    kfac = answers(_by_factors if isinstance(how, Factored) else _kronecker)
+    inverted = answers(_eigen)
+    if "ekfac" not in ways and (operators or not isinstance(how, Tikhonov)):
+        inverted = answers(_dense) if operators == ["exact_fisher"] else kfac
     return Subject(
         "the definition, replayed",
         answers(_eigen),
-        kfac=answers(_kronecker),
+        kfac=kfac,
         exact_fisher=answers(_dense),
         precondition=precondition,
         definition=definition,
+        diagonal=lambda problem: {
+            name: (G**2).sum(1).mean(0) for name, G in gradients(problem).items()
+        },
+        per_sample_gradients=gradients,
+        fisher_product=product,
     )
 
 
@@ -148,6 +170,31 @@ def _eigen(block: Block) -> EigenKronecker:
 def _kronecker(block: Block) -> Kronecker:
     B, A = oracle.factors(block.seen)
     return Kronecker(B.to(block.seen.algebra), A.to(block.seen.algebra))
+
+
+@dataclass(frozen=True, eq=False)
+class _Factored:
+    """KFAC that solves by factors; with the damping in one place where there is no pi."""
+
+    product: Kronecker
+    seen: Observation
+
+    def matvec(self, V: Tensor) -> Tensor:
+        return self.product.matvec(V)
+
+    def solve(self, V: Tensor, *, damping: float) -> Tensor:
+        parts = oracle.parts_of_damping(self.seen, damping)
+        if parts is None:
+            return V / damping
+        B, A = (
+            torch.linalg.inv(factor + part * torch.eye(len(factor)).to(factor))
+            for factor, part in zip((self.product.B, self.product.A), parts, strict=True)
+        )
+        return B @ V @ A
+
+
+def _by_factors(block: Block) -> _Factored:
+    return _Factored(_kronecker(block), block.seen)
 
 
 def _dense(block: Block) -> Dense:

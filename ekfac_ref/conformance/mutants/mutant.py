@@ -5,9 +5,14 @@ Where many of a file have the same laws, or show on the same problems, these sta
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ekfac_ref.conformance.subjects.subject import Ask, Subject
+import torch
+from torch import Tensor
+
+from ekfac_ref.conformance.mutants.recipe import Around, Recipe
+from ekfac_ref.conformance.subjects.subject import Ask, FisherProduct, Precondition, Subject
+from ekfac_ref.question.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -45,3 +50,49 @@ class Mutant:
         """To put it on trial. One that remembers begins anew, and knows nothing of the others."""
         asks = copy.deepcopy((self.ekfac, self.kfac, self.exact_fisher))
         return Subject(f"mutant {self.name}", *asks)
+
+    @property
+    def in_every_way(self) -> Subject:
+        """The subject, with all else that a mistake on the way to E leads to.
+
+        Its KFAC, its exact blocks, a ``precondition`` by the solve of its E, and what is made of
+        its gradients. For whoever is compared with them. One
+        that is not made of such steps has no other ways than it has.
+        """
+        subject = self.subject
+        steps = getattr(subject.ekfac, "__self__", None)
+        if not isinstance(steps, Recipe | Around):
+            return subject
+        return replace(
+            subject,
+            kfac=subject.kfac or steps.kfac,
+            exact_fisher=subject.exact_fisher or steps.exact_fisher,
+            precondition=_by_solve(steps.ekfac),
+            diagonal=_squares(steps.sample_gradients),
+            per_sample_gradients=steps.sample_gradients,
+            fisher_product=_by_gradients(steps.sample_gradients),
+        )
+
+
+def _squares(gradients: Ask) -> Ask:
+    return lambda problem: {name: (G**2).sum(1).mean(0) for name, G in gradients(problem).items()}
+
+
+def _by_gradients(gradients: Ask) -> FisherProduct:
+    def product(problem: Problem, V: dict[str, Tensor]) -> dict[str, Tensor]:
+        G = gradients(problem)
+        inner = [torch.einsum("ncoi,oi->nc", G[name], X.double()) for name, X in V.items()]
+        size = torch.stack(inner).sum(0) / len(inner[0])
+        return {name: torch.einsum("nc,ncoi->oi", size, G[name]) for name in V}
+
+    return product
+
+
+def _by_solve(ekfac: Ask) -> Precondition:
+    def precondition(
+        problem: Problem, gradients: dict[str, Tensor], damping: float
+    ) -> dict[str, Tensor]:
+        blocks = ekfac(problem)
+        return {name: blocks[name].solve(V, damping=damping) for name, V in gradients.items()}
+
+    return precondition

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.subjects.placed import put_together
@@ -133,6 +134,27 @@ class Recipe:
         """{layer: operator}, one of several blocks for a layer with groups."""
         return answer(problem, self.observe(problem), self.definition, self.block)
 
+    def kfac(self, problem: Problem) -> Mapping[str, Any]:
+        """The KFAC of the factors on the way to E: B (x) A."""
+        return self._matrices(problem, lambda seen: torch.kron(self.B(seen), self.A(seen)))
+
+    def exact_fisher(self, problem: Problem) -> Mapping[str, Any]:
+        """The exact blocks of what the layers see."""
+        return self._matrices(problem, oracle.fisher)
+
+    def sample_gradients(self, problem: Problem) -> dict[str, Tensor]:
+        """{layer: [N, C, d_out, d_in]} of what the layers see, 0 where a sample has no column."""
+        G = oracle.gradients_of_layers(self.observe(problem))
+        return {name: pad_sequence(of_layer, batch_first=True) for name, of_layer in G.items()}
+
+    def _matrices(
+        self, problem: Problem, matrix: Callable[[Observation], Tensor]
+    ) -> Mapping[str, Any]:
+        def block(seen: Observation) -> Rounded:
+            return rounded(Dense(matrix(seen), seen.shape), seen.algebra)
+
+        return answer(problem, self.observe(problem), self.definition, block)
+
     def block(self, seen: Observation) -> Rounded:
         """The operator of one group."""
         Q_B, Q_A = self.output_basis(self.B(seen)), self.input_basis(self.A(seen))
@@ -161,6 +183,33 @@ def answer(
 
 
 CORRECT = Recipe()
+
+
+@dataclass(frozen=True)
+class Around:
+    """Right answers, with something wrong around every way to ask for them.
+
+    Attributes:
+        wrap: a way to ask to a wrong one.
+    """
+
+    wrap: Callable[[Ask], Ask]
+
+    def ekfac(self, problem: Problem) -> Mapping[str, Any]:
+        """The right EKFAC, asked for in the wrong way."""
+        return self.wrap(CORRECT.ekfac)(problem)
+
+    def kfac(self, problem: Problem) -> Mapping[str, Any]:
+        """The right KFAC, asked for in the wrong way."""
+        return self.wrap(CORRECT.kfac)(problem)
+
+    def exact_fisher(self, problem: Problem) -> Mapping[str, Any]:
+        """The right exact blocks, asked for in the wrong way."""
+        return self.wrap(CORRECT.exact_fisher)(problem)
+
+    def sample_gradients(self, problem: Problem) -> Mapping[str, Tensor]:
+        """The right gradients, asked for in the wrong way."""
+        return self.wrap(CORRECT.sample_gradients)(problem)
 
 
 def with_observations(change: Callable[[Observation], Observation]) -> Ask:

@@ -2,7 +2,8 @@
 
 from xml.etree import ElementTree
 
-from ekfac_ref.conformance.findings.verdicts import Report, Status, Verdict
+from ekfac_ref.conformance.findings.report import Report
+from ekfac_ref.conformance.findings.verdicts import Status, Verdict
 from ekfac_ref.conformance.reports.terminal import printable
 
 # How a law came out, as the element that says so; a test without one has passed.

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from ekfac_ref.conformance.laws.law import Lane
 from ekfac_ref.conformance.problems.source import Written
+from ekfac_ref.conformance.subjects.answered import Case
+from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import Subject
-from ekfac_ref.conformance.subjects.trial import Case, Trial
+from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth import eigengaps, oracle
 
 
@@ -32,18 +34,22 @@ class Furthest:
 
 def furthest(subject: Subject, problem: Written, lane: Lane) -> Furthest:
     """The layer with the largest difference, of the matrix that the lane is about."""
-    cases = Trial(subject, problem.rebuilt).cases
-    return max(
-        (_compared(case, lane) for case in cases),
-        key=lambda one: float((one.got - one.expected).norm()),
-    )
+    found = [_compared(case, lane) for case in Trial(subject, problem.rebuilt).cases]
+    shown = [one for one in found if one is not None]
+    if not shown:
+        raise BadAnswer("no block's matrix is known of it on this problem")
+    return max(shown, key=lambda one: float((one.got - one.expected).norm()))
 
 
-def _compared(case: Case, lane: Lane) -> Furthest:
-    if lane is Lane.KFAC and case.K is not None:
-        expected = torch.kron(*oracle.factors(case.seen))
-        return Furthest(case.layer, "K", expected, case.K.matrix, False)
-    if lane is Lane.FISHER and case.F is not None:
-        return Furthest(case.layer, "F", oracle.fisher(case.seen), case.F.matrix, False)
-    close = eigengaps.gap(case.seen) < eigengaps.GATE
-    return Furthest(case.layer, "E", oracle.ekfac_matrix(case.seen), case.E.matrix, close)
+def _compared(case: Case, lane: Lane) -> Furthest | None:
+    """Of the matrix that the lane is about, or else of the first that the subject has."""
+    of_lane = {Lane.KFAC: case.K, Lane.FACTORS: case.K, Lane.FISHER: case.F}.get(lane)
+    M = of_lane or next(iter(case.operators), case.inverted)
+    if M is None:
+        return None
+    if M is case.K:
+        return Furthest(case.layer, "K", torch.kron(*oracle.factors(M.seen)), M.matrix, False)
+    if M is case.F:
+        return Furthest(case.layer, "F", oracle.fisher(M.seen), M.matrix, False)
+    close = eigengaps.gap(M.seen) < eigengaps.GATE
+    return Furthest(case.layer, "E", oracle.ekfac_matrix(M.seen), M.matrix, close)

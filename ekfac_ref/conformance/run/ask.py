@@ -17,8 +17,8 @@ def ask(
     """What the laws say of the subject's answer to this problem.
 
     Args:
-        thing: a function from a problem to {layer: operator}, an object with a method ``ekfac``,
-            or a Subject.
+        thing: a function from a problem to {layer: operator}, an object with a method ``ekfac`` or
+            another of ``WAYS`` (``subject.py``), or a Subject.
         problem: any. The subject gets copies of its model and its data.
         laws: names, as ``LAWS`` has them; None stands for all.
 

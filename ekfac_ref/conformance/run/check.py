@@ -28,8 +28,8 @@ def check(
     a process of its own for it.
 
     Args:
-        thing: a function from a problem to {layer: operator}, an object with a method ``ekfac``,
-            or a Subject.
+        thing: a function from a problem to {layer: operator}, an object with a method ``ekfac`` or
+            another of ``WAYS`` (``subject.py``), or a Subject.
         profile: demo, quick or full, or one of your own: how many problems are drawn.
         seed: of the problems.
         laws: names of those that are asked; None stands for all.

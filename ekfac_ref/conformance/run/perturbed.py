@@ -15,7 +15,7 @@ from ekfac_ref.conformance.subjects.matrices import matrix_by_products, own_bloc
 from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.subjects.placed import put_together
 from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
-from ekfac_ref.conformance.truth.cache import observed
+from ekfac_ref.conformance.truth.cache import content, observed
 from ekfac_ref.question.problem import Problem
 
 # (matrix, relative error, seed) to a matrix that is off by the error, relative to its norm.
@@ -48,8 +48,8 @@ def moved(M: Tensor, error: float, seed: int) -> Tensor:
 
 def truncated(M: Tensor, error: float, seed: int) -> Tensor:
     """M without its singular values up to error |M|."""
-    U, s, Vh = torch.linalg.svd(M, full_matrices=False)
-    return (U * torch.where(s > error * M.norm(), s, 0)) @ Vh
+    U, s, Vh = torch.linalg.svd(M.reshape(len(M), -1), full_matrices=False)
+    return ((U * torch.where(s > error * M.norm(), s, 0)) @ Vh).reshape(M.shape)
 
 
 PERTURBATIONS = (
@@ -64,9 +64,10 @@ def perturbed(subject: Subject, kind: Perturbation, error: float) -> Subject:
     """A copy of the subject, every answer of it off by a relative error of this kind."""
     seeds = count()
 
-    def off(own: Any, blocks: list[Block]) -> Any:
-        if isinstance(own, Tensor):  # preconditioned; the same error for the same question
-            return kind.change(real("", "precondition", own).double(), error, 0).to(own)
+    def off(own: Any, blocks: list[Block], problem: Problem) -> Any:
+        if isinstance(own, Tensor):  # no operator; the same error for the same question
+            seed = int.from_bytes(content(problem).digest[:4], "big")
+            return kind.change(real("", "the answer", own).double(), error, seed).to(own)
         parts = [
             _perturbed_block(Own(part, "", block.seen.shape), kind, error, seeds)
             for part, block in zip(own_blocks(own, blocks), blocks, strict=True)
@@ -79,7 +80,7 @@ def perturbed(subject: Subject, kind: Perturbation, error: float) -> Subject:
             blocks = subject.definition.blocks(problem, observed(problem))
             if not hasattr(found, "keys") or set(found) != set(blocks):
                 return found  # whoever asked says what is wrong with it
-            return {name: off(own, blocks[name]) for name, own in found.items()}
+            return {name: off(own, blocks[name], problem) for name, own in found.items()}
 
         return answer
 
@@ -110,6 +111,8 @@ def _perturbed_block(
     block = SimpleNamespace(matvec=matvec)
     if own.shows_its_basis:
         block.Q_B, block.Q_A, block.eigenvalues = map(off, own.basis())
+    if own.shows_its_factors:
+        block.B, block.A = off(own.operator.B), own.operator.A
     if own.solves:
         block.solve = lambda V, *, damping: off(own.solve(V, damping=damping))
     return block

@@ -10,7 +10,7 @@ import dis
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ekfac_ref.conformance.subjects.subject import Answer, Ask, Precondition, Subject
+from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
 from ekfac_ref.question.problem import Problem
 
 TEXT = 2_000  # characters of a message that are kept
@@ -85,13 +85,15 @@ class Raised:
 
     def subject(self, subject: Subject) -> Subject:
         """A copy of the subject from which nothing comes unnoticed."""
-        return replace(
-            subject,
-            ekfac=self._operators(subject.ekfac),
-            kfac=subject.kfac and self._operators(subject.kfac),
-            exact_fisher=subject.exact_fisher and self._operators(subject.exact_fisher),
-            precondition=subject.precondition and self._tensors(subject.precondition),
-        )
+        watched: dict[str, Any] = {
+            way: self._operators(ask) for way, ask in subject.operators.items()
+        }
+        watched |= {way: self._tensors(ask) for way, ask in subject.tensors.items()}
+        if subject.precondition is not None:
+            watched["precondition"] = self._tensors(subject.precondition)
+        if subject.fisher_product is not None:
+            watched["fisher_product"] = self._tensors(subject.fisher_product)
+        return replace(subject, **watched)
 
     def _operators(self, ask: Ask) -> Ask:
         def answer(problem: Problem) -> Answer:
@@ -104,12 +106,10 @@ class Raised:
 
         return answer
 
-    def _tensors(self, precondition: Precondition) -> Precondition:
-        def answer(
-            problem: Problem, gradients: dict[str, Tensor], damping: float
-        ) -> Mapping[str, Tensor]:
+    def _tensors(self, ask: Callable[..., Answer]) -> Callable[..., Answer]:
+        def answer(problem: Problem, *given: Any) -> Answer:
             with self.passing():
-                found = precondition(problem, gradients, damping)
+                found = ask(problem, *given)
                 return dict(_items(found)) if hasattr(found, "keys") else found
 
         return answer

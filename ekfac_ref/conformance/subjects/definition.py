@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.subjects.damping import Damping, Factored, OnKFAC, Tikhonov
 from ekfac_ref.conformance.truth.observation import Observation, Observations
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import find_layers
@@ -117,15 +118,19 @@ class Definition:
     Attributes:
         bias: ``Joint()`` or ``Separate()``.
         A: ``PerGroup()`` or ``Shared()``.
+        damping: ``Tikhonov()``, ``OnKFAC()`` or ``Factored()``: what ``solve`` is of a KFAC block,
+            and ``precondition`` of a subject that shows no EKFAC. EKFAC's is always Tikhonov's.
     """
 
     bias: Joint | Separate = field(default_factory=Joint)
     A: PerGroup | Shared = field(default_factory=PerGroup)
+    damping: Damping = field(default_factory=Tikhonov)
 
     def __post_init__(self) -> None:
         for name, value, kinds in (
             ("bias", self.bias, (Joint, Separate)),
             ("A", self.A, (PerGroup, Shared)),
+            ("damping", self.damping, (Tikhonov, OnKFAC, Factored)),
         ):
             if not isinstance(value, kinds):
                 choices = " or ".join(f"{kind.__name__}()" for kind in kinds)
@@ -137,6 +142,11 @@ class Definition:
         ``seen`` is {layer: one Observation per group}, as ``observe`` has it.
         """
         return {layer: self._blocks(problem, layer, groups) for layer, groups in seen.items()}
+
+    @property
+    def has_other_matrices(self) -> bool:
+        """Whether E, K or F of some layers may be other matrices than by default."""
+        return (self.bias, self.A) != (Joint(), PerGroup())
 
     def differs(self, problem: Problem, layer: str, groups: int) -> bool:
         """Whether E of the layer is another matrix than by default."""

@@ -34,6 +34,11 @@ class Own:
         """Whether there are eigenvectors and eigenvalues to look at."""
         return all(getattr(self.operator, name, None) is not None for name in _BASIS)
 
+    @property
+    def shows_its_factors(self) -> bool:
+        """Whether there are a B and an A to look at."""
+        return all(getattr(self.operator, name, None) is not None for name in "BA")
+
     def matvec(self, V: Tensor) -> Tensor:
         """E V, in the dtype that the subject gives it in; BadAnswer if it is no such thing."""
         return checked(self.layer, "matvec", self.operator.matvec(V), "for V of", self.shape)

@@ -1,9 +1,10 @@
-"""The implementation on trial: anything that answers ``ekfac(problem)`` with {layer: operator}."""
+"""The implementation on trial: whatever of an EKFAC, a KFAC or a Fisher somebody has."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.problems.abilities import Abilities
@@ -16,6 +17,13 @@ Ask = Callable[[Problem], Answer]
 _ByLayer = Mapping[str, Tensor]
 Precondition = Callable[[Problem, dict[str, Tensor], float], _ByLayer]
 
+FisherProduct = Callable[[Problem, dict[str, Tensor]], _ByLayer]
+
+# Every way to ask a subject: for operators, for tensors, and with vectors that it is given.
+OPERATORS = ("ekfac", "kfac", "exact_fisher")
+TENSORS = ("diagonal", "per_sample_gradients")
+WAYS = (*OPERATORS, "precondition", *TENSORS, "fisher_product")
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -27,26 +35,40 @@ class Subject:
     the weight's before the bias's, each for V of its own shape; without, it is asked for products
     only.
 
+    It has one of the ``WAYS`` to ask it at least. What it does not have is not judged, and reports
+    say so.
+
     Attributes:
         name: how reports call it.
         ekfac: the EKFAC of a problem, {layer: operator}, the unit likelihood's and with 1/N
             (``notation.py``). Names are those of ``named_modules()``.
-        kfac: the same for KFAC, if there is one.
-        exact_fisher: the same for the exact blocks, if there is one.
+        kfac: KFAC's blocks B (x) A in that form. One that shows its factors as ``B`` and ``A`` has
+            them judged, too.
+        exact_fisher: the exact blocks F in that form.
         abilities: which problems may be drawn.
-        precondition: (problem, {layer: V}, damping) to {layer: (E + damping I)^-1 V}, V and the
-            answer of shape [d_out, d_in], E as ``ekfac`` answers it; if there is one. For those
-            whose operators have no ``solve``, or who take another path when they solve.
-        definition: which EKFAC it is, with the bias joint or apart, one A per group or for all.
+        precondition: (problem, {layer: V}, damping) to {layer: (M + damping I)^-1 V}, V and the
+            answer of shape [d_out, d_in]. M is the subject's own E, or K, or F, the first of these
+            that it shows; of one that shows none, it is an EKFAC. For those whose operators have no
+            ``solve``, or who take another path when they solve.
+        definition: which EKFAC it is, with the bias joint or apart, one A per group or for all; and
+            how KFAC is damped.
+        diagonal: the diagonal of the exact blocks, {layer: [d_out, d_in]}.
+        per_sample_gradients: {layer: [N, C, d_out, d_in]}, the G_nc in the order of the data,
+            whatever their columns c; or such dicts one after the other, for N in chunks.
+        fisher_product: (problem, {layer: V}) to {layer: [d_out, d_in]}, the product with the Fisher
+            of all layers together, blocks between layers included.
     """
 
     name: str
-    ekfac: Ask
+    ekfac: Ask | None = None
     kfac: Ask | None = None
     exact_fisher: Ask | None = None
     abilities: Abilities = field(default_factory=Abilities)
     precondition: Precondition | None = None
     definition: Definition = field(default_factory=Definition)
+    diagonal: Ask | None = None
+    per_sample_gradients: Callable[[Problem], Any] | None = None
+    fisher_product: FisherProduct | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.definition, Definition):
@@ -54,46 +76,77 @@ class Subject:
                 f"definition: {self.definition!r} is of type {type(self.definition).__name__}; "
                 "pass Definition(bias=Separate()), Definition(A=Shared()) or both."
             )
+        if not self.ways:
+            raise ProblemError(
+                f"subject {self.name!r}: there is no way to ask it anything; give one or more of "
+                f"{', '.join(WAYS)}."
+            )
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The names of those of the ``WAYS`` that it has."""
+        return tuple(way for way in WAYS if getattr(self, way) is not None)
+
+    @property
+    def operators(self) -> dict[str, Ask]:
+        """{way: how to ask for {layer: operator}}, of those that it has."""
+        return {way: getattr(self, way) for way in self.ways if way in OPERATORS}
+
+    @property
+    def tensors(self) -> dict[str, Ask]:
+        """{way: how to ask for {layer: tensor}}, of those that it has."""
+        return {way: _joining(getattr(self, way)) for way in self.ways if way in TENSORS}
+
+    def offering(self, ways: Collection[str]) -> "Subject":
+        """A copy of the subject that has no other ways to ask it than these."""
+        others: dict[str, Any] = {way: None for way in WAYS if way not in ways}
+        return replace(self, **others)
 
     def wrapped(self, wrap: Callable[[Ask], Ask]) -> "Subject":
         """A copy of the subject with something around every way to ask it."""
-        return replace(
-            self,
-            ekfac=wrap(self.ekfac),
-            kfac=self.kfac and wrap(self.kfac),
-            exact_fisher=self.exact_fisher and wrap(self.exact_fisher),
-            precondition=self.precondition and _wrapped(self.precondition, wrap),
-        )
+        asks = {**self.operators, **self.tensors}
+        around: dict[str, Any] = {way: wrap(ask) for way, ask in asks.items()}
+        for way in set(self.ways) - set(asks):
+            around[way] = _wrapped(getattr(self, way), wrap)
+        return replace(self, **around)
 
 
-def _wrapped(precondition: Precondition, wrap: Callable[[Ask], Ask]) -> Precondition:
-    """Given gradients and damping, it is a question about a problem like the others."""
+def _wrapped(product: Callable[..., _ByLayer], wrap: Callable[[Ask], Ask]) -> Any:
+    """Given vectors, and damping, it is a question about a problem like the others."""
 
-    def ask(problem: Problem, gradients: dict[str, Tensor], damping: float) -> _ByLayer:
-        return wrap(lambda given: precondition(given, gradients, damping))(problem)
+    def ask(problem: Problem, *given: Any) -> Answer:
+        return wrap(lambda problem: product(problem, *given))(problem)
 
     return ask
 
 
+def _joining(ask: Callable[[Problem], Any]) -> Ask:
+    """{layer: tensor}, out of such dicts for one chunk of samples after the other."""
+
+    def answer(problem: Problem) -> Answer:
+        found = ask(problem)
+        if isinstance(found, Iterator):
+            chunks = list(found)
+            return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        return found
+
+    return answer
+
+
 def as_subject(thing: Any, name: str) -> Subject:
-    """A function of a problem, an object with methods of the names above, or a Subject as it is."""
+    """A function, which is an ekfac; an object with methods named in WAYS; a Subject as it is."""
     if isinstance(thing, Subject):
         return thing
-    if callable(thing) and not hasattr(thing, "ekfac"):
+    ways = {way: getattr(thing, way) for way in WAYS if callable(getattr(thing, way, None))}
+    if callable(thing) and not ways:
         return Subject(name, thing, **_declared(thing))
-    if not callable(getattr(thing, "ekfac", None)):
+    if not ways:
         raise ProblemError(
             f"subject {name!r}: a {type(thing).__name__} cannot be asked for anything; give a "
-            "function from a Problem to {layer: operator}, or an object with such a method ekfac."
+            "function from a Problem to {layer: operator}, or an object with such a method ekfac, "
+            f"or with one of the others: {', '.join(WAYS[1:])}."
         )
-    return Subject(
-        name,
-        thing.ekfac,
-        kfac=getattr(thing, "kfac", None),
-        exact_fisher=getattr(thing, "exact_fisher", None),
-        precondition=getattr(thing, "precondition", None),
-        **_declared(thing),
-    )
+    return Subject(name, **ways, **_declared(thing))
 
 
 def _declared(thing: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A subject's answers to one problem, in the form that laws are asked of."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,48 +10,35 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from ekfac_ref.conformance.subjects.answered import Answered, Case
+from ekfac_ref.conformance.subjects.damping import Tikhonov
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import (
     BadAnswer,
     checked,
+    entries,
     extent,
     matrices_of_blocks,
     own_blocks,
+    real,
 )
 from ekfac_ref.conformance.subjects.own import Own
+from ekfac_ref.conformance.subjects.preconditioned import (
+    Preconditioned,
+    Vectors,
+    at_random,
+    inverted_ekfac,
+)
 from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
-from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
-from ekfac_ref.conformance.truth.cache import observed
-from ekfac_ref.conformance.truth.observation import Observation, Observations
-from ekfac_ref.matrix.operators import Dense
+from ekfac_ref.conformance.subjects.subject import OPERATORS, Answer, Ask, Subject
+from ekfac_ref.conformance.truth.cache import observed, observed_exactly
+from ekfac_ref.conformance.truth.observation import Observations
 from ekfac_ref.model.forward import algebra_dtype
+from ekfac_ref.question.batches import read
+from ekfac_ref.question.columns import Empirical
 from ekfac_ref.question.problem import Problem
 
 DAMPINGS = (1e-6, 1.0)  # at 1 a damping that is squared, or its root, looks right
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """What a subject said of one block, and what that block saw.
-
-    A block is a layer, or one group of it, or the weight or the bias of either where the subject
-    treats them apart (``definition.py``).
-
-    Attributes:
-        layer: its name, with that of the block where there are several.
-        seen: by the kit's own eyes, in float64.
-        E: the EKFAC block by its action on every unit vector, in float64.
-        own: the operator, for laws that ask it for more; the block's own, if it has blocks.
-        K: the KFAC block by its action, if the subject offers KFAC.
-        F: the exact block by its action, if the subject offers it.
-    """
-
-    layer: str
-    seen: Observation
-    E: Dense
-    own: Own
-    K: Dense | None
-    F: Dense | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,14 +89,68 @@ class Trial:
     @cached_property
     def cases(self) -> list[Case]:
         """Every block of every layer."""
-        E = self.asked(self.subject.ekfac, "ekfac")
-        K = self._if_offered(self.subject.kfac, "kfac")
-        F = self._if_offered(self.subject.exact_fisher, "exact_fisher")
+        if self.inverse is not None:
+            return self._inverted(self.inverse)
+        if not self.subject.operators:
+            return [
+                Case(title, block.seen, diagonal=None if D is None else block.of(D))
+                for name, blocks in self.blocks.items()
+                for D in [self.diagonals.get(name)]
+                for title, block in zip(_titles(name, blocks), blocks, strict=True)
+            ]
+        asked = {way: self.asked(ask, way) for way, ask in self.subject.operators.items()}
         return [
             case
             for name, blocks in self.blocks.items()
-            for case in _cases(name, blocks, E[name], K and K[name], F and F[name])
+            for case in self._cases(name, blocks, {way: of[name] for way, of in asked.items()})
         ]
+
+    @cached_property
+    def inverse(self) -> Preconditioned | None:
+        """What a preconditioner makes of vectors, where the subject shows no matrix beside it."""
+        if self.subject.precondition is None or self.subject.operators:
+            return None
+        labelled = replace(self.problem, fisher=Empirical())
+        return Preconditioned(self.solved, self.blocks, lambda: observed_exactly(labelled))
+
+    @cached_property
+    def sample_gradients(self) -> Vectors:
+        """{layer: the G_nc, [N, C, d_out, d_in]} in float64; with nothing in it if there are none.
+
+        N is as it should be, C as the subject has it.
+        """
+        ask = self.subject.tensors.get("per_sample_gradients")
+        answer = {} if ask is None else self.asked(ask, "per_sample_gradients")
+        found = {}
+        for name, G in answer.items():
+            d_out, d_in = extent(self.blocks[name])
+            N = sum(batch.size for batch in read(self.problem))
+            C = G.shape[1] if isinstance(G, Tensor) and G.dim() == 4 else "C"
+            if isinstance(G, Tensor) and tuple(G.shape) != (N, C, d_out, d_in):
+                raise BadAnswer(
+                    f"layer {name!r}: per_sample_gradients returned shape {list(G.shape)}, "
+                    f"expected [N, C, d_out, d_in] = [{N}, C, {d_out}, {d_in}]"
+                )
+            found[name] = real(name, "per_sample_gradients", G).double()
+        return found
+
+    @cached_property
+    def diagonals(self) -> Vectors:
+        """{layer: the diagonal of F} in float64, of per-sample gradients where that is all."""
+        ask = self.subject.tensors.get("diagonal")
+        if ask is None:
+            return {name: (G**2).sum(1).mean(0) for name, G in self.sample_gradients.items()}
+        answer = self.asked(ask, "diagonal")
+        return {
+            name: checked(name, "diagonal", D, "for a layer of", extent(self.blocks[name])).double()
+            for name, D in answer.items()
+        }
+
+    def fisher_product(self, V: Vectors) -> Vectors:
+        """What the subject has for F V of all layers together, checked."""
+        product = self.subject.fisher_product
+        assert product is not None
+        return self._of_vectors(product, "fisher_product", self._as_given(V))
 
     @cached_property
     def preconditioned(self) -> dict[str, list[Solved]]:
@@ -118,22 +160,38 @@ class Trial:
         """
         if self.subject.precondition is None:
             return {}
-        dtype = algebra_dtype(self.problem.dtype)
-        generator = torch.Generator().manual_seed(3)
-        V = {
-            name: torch.randn(extent(blocks), generator=generator).to(dtype)
-            for name, blocks in self.blocks.items()
-        }
-        twice = {
-            damping: [self._precondition(V, damping) for _ in range(2)] for damping in DAMPINGS
-        }
+        V = at_random(self.blocks, seed=3)
+        twice = {damping: [self.solved(V, damping) for _ in range(2)] for damping in DAMPINGS}
         return {
             name: [
-                Solved(damping, V[name].double(), x[name], again[name])
+                Solved(damping, given.double(), x[name], again[name])
                 for damping, (x, again) in twice.items()
             ]
-            for name in V
+            for name, given in self._as_given(V).items()
         }
+
+    def solved(self, V: Vectors, damping: float) -> Vectors:
+        """What ``precondition`` makes of V, checked."""
+        precondition = self.subject.precondition
+        assert precondition is not None
+        return self._of_vectors(precondition, "precondition", self._as_given(V), damping)
+
+    def _as_given(self, V: Vectors) -> Vectors:
+        """V in the dtype of the algebra."""
+        dtype = algebra_dtype(self.problem.dtype)
+        return {name: x.to(dtype) for name, x in V.items()}
+
+    def _inverted(self, P: Preconditioned) -> list[Case]:
+        """Cases with E = P^-1 - d I, where P is written out, positive, and of an EKFAC."""
+        d, of_ekfac = P.damping, isinstance(self.subject.definition.damping, Tikhonov)
+        cases = []
+        for name, blocks in self.blocks.items():
+            whole = P.matrices[name] if P.matrices is not None and of_ekfac else None
+            rows = zip(_titles(name, blocks), blocks, entries(blocks), strict=True)
+            for title, block, of in rows:
+                E = None if whole is None else inverted_ekfac(whole[of][:, of], block.seen, d)
+                cases.append(Case(title, block.seen, inverted=E))
+        return cases
 
     def asked(self, ask: Ask, method: str) -> Answer:
         """An answer with the right layers in it, to a copy of the problem."""
@@ -149,43 +207,46 @@ class Trial:
             raise BadAnswer(f"{method} returned {got}, expected a dict of {sorted(self.seen)}")
         return answer
 
-    def _if_offered(self, ask: Ask | None, method: str) -> Answer | None:
-        return None if ask is None else self.asked(ask, method)
+    def _cases(self, name: str, blocks: list[Block], operators: dict[str, Any]) -> list[Case]:
+        """The blocks of one layer, out of {way: its operator}."""
+        titles = _titles(name, blocks)
+        by_way: dict[str, list[Answered]] = {}
+        for way, operator in operators.items():
+            damping = self.subject.definition.damping if way == "kfac" else Tikhonov()
+            matrices = matrices_of_blocks(name, operator, blocks)
+            rows = zip(blocks, titles, matrices, own_blocks(operator, blocks), strict=True)
+            by_way[way] = [
+                Answered(way, b.seen, dense.matrix, Own(own, title, b.seen.shape), damping)
+                for b, title, dense, own in rows
+            ]
+        none: list[None] = [None] * len(blocks)
+        columns = zip(titles, blocks, *(by_way.get(way, none) for way in OPERATORS), strict=True)
+        return [Case(title, block.seen, *several) for title, block, *several in columns]
 
-    def _precondition(self, gradients: dict[str, Tensor], damping: float) -> dict[str, Tensor]:
-        precondition = self.subject.precondition
-        assert precondition is not None
-        given = {name: V.clone() for name, V in gradients.items()}
-        answer = self.asked(lambda problem: precondition(problem, given, damping), "precondition")
-        for name, V in gradients.items():
+    def _of_vectors(
+        self, ask: Callable[..., Answer], way: str, vectors: Vectors, *more: Any
+    ) -> Vectors:
+        """{layer: what it makes of V}, checked, in float64; and whether it left V alone."""
+        given = {name: V.clone() for name, V in vectors.items()}
+        answer = self.asked(lambda problem: ask(problem, given, *more), way)
+        for name, V in vectors.items():
             if name not in given or not torch.equal(given[name], V):
-                self.changes.append(f"precondition, gradients of {name!r}: changed")
+                self.changes.append(f"{way}, gradients of {name!r}: changed")
         asked = "for gradients of"
         return {
-            name: checked(name, "precondition", answer[name], asked, extent(blocks)).to(
+            name: checked(name, way, answer[name], asked, extent(blocks)).to(
                 torch.float64, copy=True
             )
             for name, blocks in self.blocks.items()
         }
 
 
+def _titles(name: str, blocks: list[Block]) -> list[str]:
+    """The names of a layer's blocks."""
+    return [", ".join(filter(None, (name, block.name))) for block in blocks]
+
+
 def copied(problem: Problem) -> Problem:
     """A problem that the subject may do anything to."""
     batches = [tree_map(torch.clone, tuple(batch)) for batch in problem.batches]
     return replace(problem, model=copy.deepcopy(problem.model), batches=batches)
-
-
-def _cases(name: str, blocks: list[Block], E: Any, K: Any, F: Any) -> list[Case]:
-    parts = [
-        [None] * len(blocks) if operator is None else matrices_of_blocks(name, operator, blocks)
-        for operator in (E, K, F)
-    ]
-
-    def title(block: Block) -> str:
-        return ", ".join(filter(None, (name, block.name)))
-
-    rows = zip(blocks, own_blocks(E, blocks), *parts, strict=True)
-    return [
-        Case(title(block), block.seen, e, Own(own, title(block), block.seen.shape), k, f)
-        for block, own, e, k, f in rows
-    ]

@@ -52,6 +52,7 @@ class Observation:
             may be far larger where they cancel (``output_sizes.py``), and how far rounding moves g.
         runs: positions come in so many runs of equal length, and Reduce averages the inputs of each
             on its own: the groups of a layer with one A for all (``definition.py``).
+        blur: how many roundings count as one, where a matrix is known by way of its inverse alone.
     """
 
     a: list[Float[Tensor, "_T d_in"]]
@@ -64,6 +65,7 @@ class Observation:
     rounding_a: list[Float[Tensor, " _T"]]
     size_g: list[Float[Tensor, " _T"]]
     runs: int = 1
+    blur: float = 1.0
 
     @property
     def algebra(self) -> torch.dtype:

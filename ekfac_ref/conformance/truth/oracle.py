@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.conformance.truth.observation import Observation, Observations
+from ekfac_ref.conformance.truth.tolerance import factor_scales, length
 from ekfac_ref.matrix.eigen import eigh
 from ekfac_ref.question.sharing import Expand
 
@@ -55,6 +56,39 @@ def ekfac_matrix(seen: Observation) -> _Square:
     Q_B, Q_A = (eigh(factor)[1].contiguous() for factor in (B, A))
     Q = torch.kron(Q_B, Q_A)
     return Q @ torch.diag(eigenvalues(seen, Q_B, Q_A).reshape(-1)) @ Q.T
+
+
+def gradients_of_layers(seen: Observations) -> dict[str, list[Tensor]]:
+    """{layer: the [C_n, d_out, d_in] of every sample}, the rows of groups below one another."""
+    return {
+        name: [torch.cat(of_sample, 1) for of_sample in zip(*(g.G for g in groups), strict=True)]
+        for name, groups in seen.items()
+    }
+
+
+def product_with_all(seen: Observations, V: dict[str, Tensor]) -> dict[str, Tensor]:
+    """F V of all layers together: (1/N) sum_nc G_nc <G_nc, V>, the inner product over layers."""
+    G = gradients_of_layers(seen)
+    samples = range(len(next(iter(G.values()))))
+    inner = [_sum((G[name][n] * x).sum((1, 2)) for name, x in V.items()) for n in samples]
+    return {
+        name: _sum(torch.einsum("c,coi->oi", inner[n], G[name][n]) for n in samples) / len(samples)
+        for name in V
+    }
+
+
+def parts_of_damping(seen: Observation, damping: float) -> tuple[float, float] | None:
+    """(sqrt(d) / pi, sqrt(d) pi) for B and A, pi^2 = (tr A / d_in) / (tr B / d_out).
+
+    None where either trace is no more than rounding: then there is no pi.
+    """
+    B, A = factors(seen)
+    rounding = length(seen) * torch.finfo(seen.dtype).eps
+    sizes = [float(factor.trace()) for factor in (B, A)]
+    if any(x <= rounding * bound for x, bound in zip(sizes, factor_scales(seen), strict=True)):
+        return None
+    pi = ((sizes[1] / len(A)) / (sizes[0] / len(B))) ** 0.5
+    return damping**0.5 / pi, damping**0.5 * pi
 
 
 def _pairs(seen: Observation) -> list[tuple[Tensor, Tensor]]:

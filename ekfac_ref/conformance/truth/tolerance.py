@@ -67,7 +67,7 @@ def bounded(
     if size == 0.0:
         return 0.0
     scale = max(scale, _underflow(seen.dtype))
-    ratio = size / (scale * n * torch.finfo(seen.dtype).eps)
+    ratio = size / (scale * n * torch.finfo(seen.dtype).eps * seen.blur)
     if not ratio <= MISTAKE:  # a NaN breaks every law
         raise LawBroken(
             f"{law}: residual {size:.3g} is {ratio:.3g} times rounding (limit {MISTAKE:g}); "

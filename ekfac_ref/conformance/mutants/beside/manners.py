@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import CORRECT, eigenvectors, with_bases
+from ekfac_ref.conformance.mutants.recipe import Around, eigenvectors, with_bases
 from ekfac_ref.conformance.subjects.subject import Answer, Ask
 from ekfac_ref.question.problem import Problem
 
@@ -19,12 +19,20 @@ from ekfac_ref.question.problem import Problem
 def _and_then(effect: Callable[[Problem], object]) -> Ask:
     """The right answer, and a side effect."""
 
-    def ekfac(problem: Problem) -> Answer:
-        answer = CORRECT.ekfac(problem)
-        effect(problem)
+    def wrap(ask: Ask) -> Ask:
+        def answer(problem: Problem) -> Answer:
+            found = ask(problem)
+            effect(problem)
+            return found
+
         return answer
 
-    return ekfac
+    return Around(wrap).ekfac
+
+
+def _to_another(question: Callable[[Problem], Problem]) -> Ask:
+    """The right answer to another question."""
+    return Around(lambda ask: lambda problem: ask(question(problem))).ekfac
 
 
 def _to_its_data(effect: Callable[[Tensor], object]) -> Ask:
@@ -56,14 +64,14 @@ class _Remembering:
         return old
 
 
-def _known_layers_only(problem: Problem) -> Answer:
+def _known_layers_only(problem: Problem) -> Problem:
     """Those of the problem's layers that the model has; all of the model's if it has none."""
     here = dict(problem.model.named_modules())
     known = tuple(name for name in problem.layers or () if name in here)
-    return CORRECT.ekfac(replace(problem, layers=known or None))
+    return replace(problem, layers=known or None)
 
 
-def _without_nan(problem: Problem) -> Answer:
+def _without_nan(problem: Problem) -> Problem:
     def numbers(x: Tensor) -> Tensor:
         return x.nan_to_num() if x.dtype.is_floating_point else x
 
@@ -71,7 +79,7 @@ def _without_nan(problem: Problem) -> Answer:
     for parameter in model.parameters():
         parameter.data = numbers(parameter.data)
     batches = tree_map(numbers, _batches(problem))
-    return CORRECT.ekfac(replace(problem, model=model, batches=batches))
+    return replace(problem, model=model, batches=batches)
 
 
 _left_behind = partial(Mutant, laws=("leaves alone",))
@@ -119,7 +127,7 @@ MANNERS = (
         mistake="takes NaN for zero (right: raises an exception)",
         story="nan_to_num, put in against a training run that broke off; the answer is then that "
         "to another question.",
-        ekfac=_without_nan,
+        ekfac=_to_another(_without_nan),
         laws=("nan",),
         only="NaN in the data",
     ),
@@ -128,8 +136,8 @@ MANNERS = (
         mistake="answers for a model in train mode as if it were in eval mode (right: refuses, "
         "since its samples depend on one another)",
         story="nngeometry@6c3aee0, backpack#160 and Laplace#18 came to raise an error instead.",
-        ekfac=lambda problem: CORRECT.ekfac(
-            replace(problem, model=copy.deepcopy(problem.model).eval())
+        ekfac=_to_another(
+            lambda problem: replace(problem, model=copy.deepcopy(problem.model).eval())
         ),
         laws=("batch norm",),
         only="BatchNorm in train mode",
@@ -139,7 +147,7 @@ MANNERS = (
         mistake="passes over layers that it cannot find (right: raises an exception)",
         story="A name that no hook is registered for is never missed; in kfac-pytorch#267 it was "
         "only when its factors were due.",
-        ekfac=_known_layers_only,
+        ekfac=_to_another(_known_layers_only),
         laws=("unknown layer",),
         only="a name that the model does not have",
     ),
