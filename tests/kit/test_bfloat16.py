@@ -13,7 +13,7 @@ from ekfac_ref.conformance.laws.law import notices
 from ekfac_ref.conformance.laws.replays import above_noise, noise_limit
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
-from ekfac_ref.conformance.problems.draw import draw_problems
+from ekfac_ref.conformance.problems.draw import mixtures
 from ekfac_ref.conformance.problems.source import script
 from ekfac_ref.conformance.run.perturbed import PERTURBATIONS, perturbed
 from ekfac_ref.conformance.subjects.subject import Answer, Subject
@@ -30,7 +30,7 @@ COARSE = Abilities(dtypes=(torch.bfloat16,))
 
 @pytest.fixture(scope="module")
 def problems() -> list[Problem]:
-    return draw_problems(COARSE, 11, 0)
+    return mixtures(COARSE, 11, 0)
 
 
 def of_trace(case: Case) -> float:

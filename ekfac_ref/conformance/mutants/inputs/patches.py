@@ -42,6 +42,8 @@ class Axis:
         index = p * self.stride + k * self.dilation - self.left
         if self.mode == "circular":
             return index % self.size
+        if self.mode == "reflect":
+            return self.size - 1 - (self.size - 1 - index.abs()).abs()
         return index.clamp(0, self.size - 1) if self.mode == "replicate" else index
 
 
@@ -83,7 +85,8 @@ def _unfolding(
         a = _patches(x, [index(change(axis, axes[0]).index()) for axis in axes]).flatten(2)
         return list(F.pad(a, (0, 1), value=1.0) if here.has_bias() else a)
 
-    return with_inputs(inputs, lambda here: here.layer.op in CONVOLUTIONS)
+    # A convolution that is called twice is seen at two sizes: that one it leaves as it is.
+    return with_inputs(inputs, lambda here: here.layer.op in CONVOLUTIONS and here.uses == 1)
 
 
 def _like_the_first(axis: Axis, first: Axis) -> Axis:
@@ -179,7 +182,8 @@ PATCHES = (
         story="Several sizes fit a strided convolution, and its transpose takes the smallest if "
         "it is not told: backpack@a0d4da99.",
         ekfac=with_inputs(
-            _without_output_padding, lambda here: here.layer.op in TRANSPOSED_CONVOLUTIONS
+            _without_output_padding,
+            lambda here: here.layer.op in TRANSPOSED_CONVOLUTIONS and here.uses == 1,
         ),
         laws=("trace", "eigenvalues"),
         only="a transposed convolution with output_padding",

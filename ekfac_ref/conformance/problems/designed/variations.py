@@ -131,7 +131,6 @@ def _of_dtype(dtype: torch.dtype) -> Variation:
 
 _OF_LAYERS = (
     _one("no bias", bias=False),
-    _one("frozen bias", _biases, frozen_bias=True),
     _one("groups", channels=_grouped),
     _one("depthwise", channels=_depthwise),
     _one("stride", _positions, stride=(2, 3)),
@@ -154,6 +153,12 @@ _OF_LAYERS = (
     ),
 )
 _OF_WIRING = (
+    # What most models have comes before what few implementations know.
+    _one("dropout", activation=_dropped),
+    _one("in-place activation", activation=_in_place),
+    _one("BatchNorm", activation=_normed, wiring=wirings.alone),
+    _one("frozen layer", wiring=wirings.with_a_frozen_layer),
+    _one("frozen bias", _biases, frozen_bias=True),
     _one("convolution behind a layer", wiring=wirings.behind_another),
     _one("tokens as samples", _positions, wiring=row_wirings.folded),
     _one("tokens first", _positions, wiring=row_wirings.tokens_first),
@@ -177,11 +182,7 @@ _OF_WIRING = (
         (*_SQUARE, *_LOOKUP),
         wiring=wirings.under_two_names,
     ),
-    _one("in-place activation", activation=_in_place),
-    _one("frozen layer", wiring=wirings.with_a_frozen_layer),
     _one("parameters of no layer", activation=_with_parameter, wiring=wirings.every_layer_named),
-    _one("BatchNorm", activation=_normed, wiring=wirings.alone),
-    _one("dropout", activation=_dropped),
     _one("some layers only", wiring=wirings.with_a_layer_unasked),
 )
 _OF_QUESTIONS = (
