@@ -22,8 +22,9 @@ FACES = {"adapter", "for_pytest"}  # what may be imported of the kit's inside
 
 def test_public_names_of_the_kit() -> None:
     constants = ["LAWS", "MUTANTS"]
-    records = ["Abilities", "BadAnswer", "Definition", "Doubt", "KnownDeviations"]
-    records += ["LawBroken", "Profile", "Report", "Separate", "Shared", "Status", "Subject"]
+    records = ["Abilities", "BadAnswer", "Definition", "Doubt", "Factored", "KnownDeviations"]
+    records += ["LawBroken", "OnKFAC", "Profile", "Report", "Separate", "Shared", "Status"]
+    records += ["Subject"]
     functions = ["as_subject", "ask", "check", "diagnose", "draw_problems", "load", "networks"]
     assert ct.__all__ == constants + records + functions
 

@@ -1,7 +1,7 @@
 r"""Backward errors of solutions, and how far rounding may move an inverse.
 
 A solution of (M + d I) x = v by whatever algorithm is off by roundings of (|M| + d) |x|, and a
-product of two inverses by roundings of both; so no backward error grows with a condition number.
+product of two inverses by roundings of both, and of their condition numbers.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,11 @@ def solves(
 
 
 def solves_factored(seen: Observation, x: Tensor, V: Tensor, damping: float) -> float | None:
-    """(B + sqrt(d) / pi I) x (A + sqrt(d) pi I) = V with the right B and A; None without a pi."""
+    """(B + sqrt(d) / pi I) x (A + sqrt(d) pi I) = V with the right B and A; None without a pi.
+
+    Factors are inverted explicitly as a rule, which is off by roundings of their condition numbers
+    times V: together (terms / d) |V|, since each is at least its part of the damping.
+    """
     parts = oracle.parts_of_damping(seen, damping)
     if parts is None:
         return None
@@ -41,7 +45,8 @@ def solves_factored(seen: Observation, x: Tensor, V: Tensor, damping: float) -> 
     )
     residual = left @ x.double() @ right - V.double()
     law = "(B + sqrt(d) / pi I) x (A + sqrt(d) pi I) = V"
-    return bounded(law, residual, factored_terms(seen, parts) * float(x.double().norm()), seen)
+    size = float(x.double().norm()) + float(V.double().norm()) / damping
+    return bounded(law, residual, factored_terms(seen, parts) * size, seen)
 
 
 def factored_terms(seen: Observation, parts: tuple[float, float]) -> float:

@@ -121,14 +121,15 @@ def inverted_ekfac(P: Tensor, seen: Observation, damping: float) -> Answered | N
     """E = P^-1 - d I; None where P is singular, which a law of P says.
 
     A right P is off by roundings of (|E| + d) / d^2, hence E by (|E| + d) / d times roundings of
-    |E| + d: by so many is it blurred. The largest eigenvalue of E is none above F's.
+    |E| + d, column by column: by so many, times the root of P columns, is it blurred. The largest
+    eigenvalue of E is none above F's.
     """
     inverse, singular = torch.linalg.inv_ex(P)
     if int(singular) or not bool(torch.isfinite(inverse).all()):
         return None
     F = oracle.fisher(seen)
     largest, scale = float(torch.linalg.matrix_norm(F, 2)), fisher_scale(seen)
-    blur = (largest + damping) / damping * (1 + damping / scale)
+    blur = (largest + damping) / damping * (1 + damping / scale) * len(P) ** 0.5
     way = f"precondition, E = P^-1 - d I at d = {damping:g}, known to {blur:.2g} roundings"
     E = inverse - damping * torch.eye(len(P), dtype=P.dtype)
     seen = replace(seen, blur=blur)
