@@ -2,7 +2,7 @@
 
 import pytest
 
-from ekfac_ref.conformance.findings.enough import ANSWERED, KINDS, too_few
+from ekfac_ref.conformance.findings.enough import ANSWERED, DECLARED, too_few
 from ekfac_ref.conformance.findings.outcome import Outcome
 from ekfac_ref.model.layer_kinds import OP_OF
 
@@ -44,4 +44,4 @@ def test_too_few(outcomes: list[Outcome], declined: tuple[str, ...], says: str) 
 
 
 def test_kinds_are_those_of_layers() -> None:
-    assert set(KINDS) == {kind.__name__ for kind in OP_OF}
+    assert set(DECLARED) == {kind.__name__ for kind in OP_OF}
