@@ -192,6 +192,18 @@ def test_E_is_known_from_its_inverse_to_so_many_roundings() -> None:
     assert says.startswith("precondition, E = P^-1 - d I at d = 0.1, known to ")
 
 
+def test_a_block_that_is_lost_beside_the_damping_is_not_read_from_its_inverse() -> None:
+    question = problem()
+    with torch.no_grad():
+        question.model.get_parameter("2.weight").mul_(1e-22)  # so E of layer 0 is some 1e-44
+    found = ct.ask(subject(EKFAC), question)
+    assert not any(found.values())
+    assert "self-projection" in found  # of the other layer
+    first, last = Trial(subject(EKFAC), question).cases
+    assert first.inverted is None
+    assert last.inverted is not None
+
+
 def test_large_layers_are_asked_through_vectors_only() -> None:
     large = ek.Problem(
         torch.nn.Linear(6, 4).double(),

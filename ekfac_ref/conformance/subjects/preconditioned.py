@@ -17,7 +17,7 @@ from ekfac_ref.conformance.subjects.matrices import extent
 from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.observation import Observation, Observations
-from ekfac_ref.conformance.truth.tolerance import fisher_scale
+from ekfac_ref.conformance.truth.tolerance import fisher_scale, length
 
 Vectors = dict[str, Tensor]  # {layer: [d_out, d_in]}, in float64
 Solve = Callable[[Vectors, float], Vectors]  # (V, damping) to P V of a fresh copy of the problem
@@ -118,7 +118,7 @@ class Preconditioned:
 
 
 def inverted_ekfac(P: Tensor, seen: Observation, damping: float) -> Answered | None:
-    """E = P^-1 - d I; None where P is singular, which a law of P says.
+    """E = P^-1 - d I; None where P is singular, which a law of P says, or rounding is all of E.
 
     A right P is off by roundings of (|E| + d) / d^2, hence E by (|E| + d) / d times roundings of
     |E| + d, column by column: by so many, times the root of P columns, is it blurred. The largest
@@ -130,6 +130,8 @@ def inverted_ekfac(P: Tensor, seen: Observation, damping: float) -> Answered | N
     F = oracle.fisher(seen)
     largest, scale = float(torch.linalg.matrix_norm(F, 2)), fisher_scale(seen)
     blur = (largest + damping) / damping * (1 + damping / scale) * len(P) ** 0.5
+    if blur * length(seen) * torch.finfo(seen.dtype).eps > 1:
+        return None
     way = f"precondition, E = P^-1 - d I at d = {damping:g}, known to {blur:.2g} roundings"
     E = inverse - damping * torch.eye(len(P), dtype=P.dtype)
     seen = replace(seen, blur=blur)
