@@ -161,5 +161,14 @@ def _ekfac(problem: Problem) -> dict[str, Eigen]:
     return {name: Eigen(*block) for name, block in found.items()}
 
 
-_CAN = ct.Abilities(layers=(nn.Linear,), sharings=(Expand,), shared_weights=False, masks=False)
+_CAN = ct.Abilities(
+    layers=(nn.Linear,),
+    sharings=(Expand,),
+    shared_weights=False,
+    masks=False,
+    declines=(
+        *("tokens as samples", "tokens first", "one input for all samples"),
+        "subclass of a layer",
+    ),
+)
 hooks = ct.Subject("hooks", adapted(_ekfac), abilities=_CAN)

@@ -15,10 +15,15 @@ import torch
 
 from ekfac_ref import conformance as ct
 from ekfac_ref.conformance.problems.digest import digest
+from ekfac_ref.conformance.problems.draw import mixtures
+from ekfac_ref.conformance.problems.features import features
+from ekfac_ref.conformance.run.profile import profile_named
 from ekfac_ref.conformance.truth.tolerance import LawBroken
+from ekfac_ref.question.problem import Problem
 from studies.numerics.correct import correct_subjects
 from studies.numerics.numerics import Numerics
 
+QUICK = profile_named("quick")
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 
 
@@ -40,11 +45,15 @@ class Asked:
 
 
 def ask_here(seed: int, problems: int) -> Asked:
-    """Ask every correct subject about so many problems, in each of DTYPES as drawn."""
+    """Ask every correct subject about so many problems, in each of DTYPES as drawn.
+
+    Half of them are of what a quick run asks, one thing special about each, and half are mixtures.
+    What a subject declines is no pair.
+    """
     subjects = [
         replace(s, abilities=replace(s.abilities, dtypes=DTYPES)) for s in correct_subjects()
     ]
-    drawn = {s.abilities: ct.draw_problems(s.abilities, problems, seed) for s in subjects}
+    drawn = {s.abilities: _drawn(s.abilities, problems, seed) for s in subjects}
     pairs: Counter[str] = Counter()
     broken: list[str] = []
     doubted: list[str] = []
@@ -53,8 +62,10 @@ def ask_here(seed: int, problems: int) -> Asked:
         for subject in subjects:
             problem = drawn[subject.abilities][number]
             dtype = str(problem.dtype).removeprefix("torch.")
-            pairs[f"{subject.name}, {dtype}"] += 1
             where = f"{subject.name}, {dtype}, seed {seed}, problem {number + 1}"
+            if set(subject.abilities.declines) & set(features(problem)):
+                continue
+            pairs[f"{subject.name}, {dtype}"] += 1
             try:
                 found = ct.ask(subject, problem)
             except Exception as error:
@@ -65,6 +76,13 @@ def ask_here(seed: int, problems: int) -> Asked:
                     lines = broken if isinstance(said, LawBroken) else doubted
                     lines.append(f"{where}: {law}: {said}")
     return Asked(digest(drawn[subjects[0].abilities]), dict(pairs), broken, doubted)
+
+
+def _drawn(abilities: ct.Abilities, count: int, seed: int) -> list[Problem]:
+    designed = ct.draw_problems(abilities, QUICK.problems, seed)
+    each = count // 2
+    some = [designed[number * len(designed) // each] for number in range(each)]
+    return some + mixtures(abilities, count - each, seed)
 
 
 def ask(numerics: Numerics, seed: int, problems: int) -> Asked:

@@ -1,8 +1,9 @@
 """How strong the laws are: every mutant against every law.
 
 A mutant that no law notices means that a law is missing, or that the mutant is equivalent; and a
-law that only large errors break is worth little. Both are measured on problems that are drawn as
-``ekfac-ref check`` draws them. What laws say of correct subjects is counted in ``numerics``.
+law that only large errors break is worth little. Both are measured on the mixtures that
+``ekfac-ref check`` draws behind its plainer problems; these show the same in fewer. What laws say
+of correct subjects is counted in ``numerics``.
 """
 
 from collections.abc import Collection
@@ -13,6 +14,7 @@ import torch
 
 from ekfac_ref import conformance as ct
 from ekfac_ref.conformance.laws.law import asked
+from ekfac_ref.conformance.problems.draw import mixtures
 from ekfac_ref.conformance.run.perturbed import PERTURBATIONS
 from ekfac_ref.conformance.run.resolution import once, resolution
 from ekfac_ref.conformance.run.shrink import shrink
@@ -94,4 +96,4 @@ _OF_SCALE = {"trace", "moments", "self-projection"}  # laws of a matvec, asked o
 
 @lru_cache(maxsize=2)  # a worker is asked about the same ones for every mutant
 def _drawn(abilities: ct.Abilities, count: int, seed: int) -> list[Problem]:
-    return ct.draw_problems(abilities, count, seed)
+    return mixtures(abilities, count, seed)
