@@ -107,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--seconds", type=_seconds, default=60.0, help="per problem (default: 60)")
     check.add_argument("--report", type=_file, metavar="OUT.html", help="write a page to look at")
     check.add_argument("--json", type=_file, metavar="OUT.json", help="write it for a program")
+    check.add_argument("--junit", type=_file, metavar="OUT.xml", help="write it as tests, for CI")
     check.add_argument(
         "--known", type=_known, metavar="FILE.json", help="deviations that are known, with reasons"
     )

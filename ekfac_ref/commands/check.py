@@ -2,15 +2,11 @@
 
 import argparse
 import contextlib
-import json
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
@@ -22,25 +18,19 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from ekfac_ref.commands.report_files import ReportFiles, one_file
 from ekfac_ref.commands.subject import Unbroken, loaded, refuse
 from ekfac_ref.conformance.findings.known import KnownDeviations
 from ekfac_ref.conformance.findings.report import Report
 from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.laws.law import Lane
-from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.process.apart import Apart
-from ekfac_ref.conformance.reports import as_json, terminal
-from ekfac_ref.conformance.reports.furthest import Furthest, furthest
+from ekfac_ref.conformance.reports import terminal
 from ekfac_ref.conformance.run.examiner import Here
 from ekfac_ref.conformance.run.profile import profile_named
-from ekfac_ref.conformance.run.raised import message
 from ekfac_ref.conformance.run.run import Run
-from ekfac_ref.conformance.run.time_limit import at_most
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.extras import missing
-
-OFTEN = 1.0  # seconds from one writing of the files to the next, while the run goes on
 
 
 def check_command(options: argparse.Namespace) -> int:
@@ -50,8 +40,8 @@ def check_command(options: argparse.Namespace) -> int:
     """
     if options.report and (what := missing("report")):
         return refuse(f"--report needs {what}: install with pip install 'ekfac-ref[report]'", 2)
-    if options.report and options.json and _same(options.report, options.json):
-        return refuse("--report and --json are one file; give each a file of its own", 2)
+    if twice := one_file(options):
+        return refuse(f"{twice} are one file; give each a file of its own", 2)
     with contextlib.ExitStack() as stack:
         try:
             examiner: Here | Apart
@@ -71,7 +61,7 @@ def check_command(options: argparse.Namespace) -> int:
 def _put_on_trial(examiner: Here | Apart, options: argparse.Namespace) -> int:
     profile = profile_named(options.profile)
     laws = [LAWS[name] for name in LAWS if name in (options.law or LAWS)]
-    files, (bar, tick) = _Files(options), _progress(profile.problems)
+    files, (bar, tick) = ReportFiles(options, command_line(options)), _progress(profile.problems)
 
     def ticks(what: str) -> None:
         tick(what)
@@ -101,16 +91,10 @@ def _refused(what: str, options: argparse.Namespace) -> int:
     trouble = Trouble(what, "", None, blame=Blame.SUBJECT)
     count = profile_named(options.profile).problems
     report = Report(options.subject, options.profile, options.seed, [], [trouble], count, 0)
-    _Files(options).write(replace(report, apart=not options.in_process), last=True)
+    ReportFiles(options, command_line(options)).write(
+        replace(report, apart=not options.in_process), last=True
+    )
     return refuse(what, report.exit_code)
-
-
-def _same(one: Path, other: Path) -> bool:
-    """Whether two names are one file, by links, too."""
-    with contextlib.suppress(OSError):
-        if one.samefile(other):
-            return True
-    return one.resolve() == other.resolve()
 
 
 @contextlib.contextmanager
@@ -151,66 +135,6 @@ def _progress(problems: int) -> tuple[Progress, Callable[[str], None]]:
         bar.update(task, advance=1, visible=True)
 
     return bar, tick
-
-
-class _Files:
-    """The reports in files; one that cannot be written is told, and changes no verdict."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._options, self._rerun, self._last = options, command_line(options), 0.0
-
-    def now_and_then(self, report: Report) -> None:
-        """What is known so far, for whoever finds it if this process is killed."""
-        if time.monotonic() - self._last > OFTEN:
-            self.write(report)
-
-    def write(
-        self, report: Report, examiner: Here | Apart | None = None, last: bool = False
-    ) -> None:
-        """Both files; with an examiner, or if it is the last time, for good."""
-        options, last = self._options, last or examiner is not None
-
-        def as_text() -> str:
-            plain = as_json.as_dict(report, options.subject, self._rerun)
-            return json.dumps(plain, indent=2) + "\n"
-
-        def as_page() -> str:
-            from ekfac_ref.conformance.reports.html import page  # imports what the extra installs
-
-            return page(report, partial(_look, examiner), options.subject, self._rerun)
-
-        for path, text in ((options.json, as_text), (options.report, as_page)):
-            if path and (last or path.is_file() or not path.exists()):  # no device twice
-                problem = self._written(path, text)
-                if last and problem:
-                    refuse(problem, 0)
-                elif examiner:
-                    shown = terminal.printable(str(path))
-                    print(f"Written: {shown}", file=Unbroken(sys.stderr))
-        self._last = time.monotonic()
-
-    def _written(self, path: Path, text: Callable[[], str]) -> str:
-        """What has come between; "" where it is written."""
-        try:
-            path.write_text(text(), encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            return f"{path} cannot be written ({error})"
-        return ""
-
-
-def _look(examiner: Here | Apart | None, problem: Written, lane: Lane) -> Furthest | str:
-    """The layer that is furthest off, for a picture."""
-    if isinstance(examiner, Apart):
-        return examiner.look(problem, lane)
-    if examiner is None:
-        return "the run is not at its end."
-    try:
-        with at_most(examiner.seconds), contextlib.redirect_stdout(None):
-            return furthest(examiner.subject, problem, lane)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever a subject may raise
-        return f"asked once more, it raised {message(error)}"
 
 
 def command_line(options: argparse.Namespace) -> str:

@@ -152,15 +152,6 @@ def _with_ones(a: Tensor, layer: nn.Linear) -> Tensor:
     return torch.cat([a, torch.ones_like(a[..., :1])], -1)
 
 
-# The adapter, all of it. (A test holds it to ten lines.)
-def _ekfac(problem: Problem) -> dict[str, Eigen]:
-    if problem.sharing != Expand() or problem.mask is not None:
-        raise ValueError("sharing, mask: only Expand() without a mask is implemented; use that.")
-    columns = partial(problem.fisher.columns, problem.likelihood)
-    found = hook_ekfac(problem.model, problem.layers, problem.batches, columns)
-    return {name: Eigen(*block) for name, block in found.items()}
-
-
 _CAN = ct.Abilities(
     layers=(nn.Linear,),
     sharings=(Expand,),
@@ -171,4 +162,15 @@ _CAN = ct.Abilities(
         "subclass of a layer",
     ),
 )
+
+
+# The adapter, all of it. (A test holds it to ten lines.)
+def _ekfac(problem: Problem) -> dict[str, Eigen]:
+    if problem.sharing != Expand() or problem.mask is not None:
+        raise ValueError("sharing, mask: only Expand() without a mask is implemented; use that.")
+    columns = partial(problem.fisher.columns, problem.likelihood)
+    found = hook_ekfac(problem.model, problem.layers, problem.batches, columns)
+    return {name: Eigen(*block) for name, block in found.items()}
+
+
 hooks = ct.Subject("hooks", adapted(_ekfac), abilities=_CAN)

@@ -12,7 +12,7 @@ from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Lane
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
-from ekfac_ref.conformance.problems.draw import draw_problems
+from ekfac_ref.conformance.problems.draw import draw_problems, mixtures
 from ekfac_ref.conformance.reports.blind_spots import print_blind_spots
 from ekfac_ref.conformance.subjects.subject import WAYS
 from ekfac_ref.examples import hooks, reference
@@ -69,7 +69,7 @@ def test_whatever_a_subject_has_mutants_take_its_place_in_that() -> None:
     abilities = Abilities(
         layers=(nn.Linear,), positions=False, masks=False, dtypes=(torch.float64,)
     )
-    problems = draw_problems(abilities, 4, 0)
+    problems = mixtures(abilities, 4, 0)
     two = [MUTANTS["bias-apart"], MUTANTS["last-batch-only"]]
     names = ("comparison", "kfac", "exact block", "P inverse", "diagonal", "sample gradients")
     laws = [LAWS[name] for name in (*names, "network")]

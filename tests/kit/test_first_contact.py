@@ -187,4 +187,4 @@ def test_the_diagnosis_says_what_is_not_used() -> None:
 def test_the_diagnosis_says_what_to_declare() -> None:
     subject = Subject("", adapted(lambda p: basis(p, size(p), True)), abilities=LINEAR)
     said = diagnose(subject).sentence
-    assert said.startswith("It is right once Convention(scale=samples, bias=bias_first) is declare")
+    assert said.endswith("It is right once Convention(scale=samples, bias=bias_first) is declared.")

@@ -15,6 +15,7 @@ from ekfac_ref.conformance.run.perturbed import PERTURBATIONS, perturbed
 from ekfac_ref.conformance.subjects.trial import Trial
 from tests.support.partial_subjects import LINEAR, once, problem
 
+pytestmark = pytest.mark.usefixtures("mixed")
 FEW = ct.Profile("few", problems=6, shrink_seconds=0.2)
 chunks_of = once(lambda question: list(ek.per_sample_gradients(question)))
 EMPIRICAL = problem(fisher=ek.Empirical())

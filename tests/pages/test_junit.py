@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from ekfac_ref.cli import main
 from ekfac_ref.conformance.findings.report import Report
 from ekfac_ref.conformance.findings.verdicts import Blame, Status, Trouble, Verdict
 from ekfac_ref.conformance.laws.catalogue import LAWS
@@ -13,6 +15,7 @@ from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.reports.as_junit import as_junit
+from ekfac_ref.conformance.run.profile import PROFILES, Profile
 
 TRACE = LAWS["trace"]
 TROUBLES = [[], [Trouble("it raised", "", None)], [Trouble("!", "", None, blame=Blame.KIT)]]
@@ -57,3 +60,15 @@ def test_a_known_deviation_is_skipped_with_its_reason() -> None:
     (skipped,) = suite(replace(report(), verdicts=[known])).iter("skipped")
     assert skipped.text is not None
     assert "known: checked before" in skipped.text
+
+
+def test_the_command_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(PROFILES, "demo", Profile("demo", 2, 0.1))
+    path = tmp_path / "out.xml"
+    asked = ["check", "mutant:twice", "--profile", "demo", "--law", "trace", "--in-process"]
+    assert main([*asked, "--junit", str(path)]) == 1
+    assert ElementTree.parse(path).getroot().attrib["failures"] == "1"
+    assert main([*asked, "--junit", str(path), "--json", str(path)]) == 2
+    assert "--json and --junit are one file" in capsys.readouterr().err

@@ -117,9 +117,8 @@ def _found(
         return Diagnosis([right], f"{rare} to tell which mistake it is.")
     mistakes = {mutant.name: mutant.mistake for mutant in catalogue}
     if convention := undeclared(used):
-        declare = f"It is right once {convention} is declared."
-        why = f" {_sentence(candidates, mistakes, len(used))}" if candidates[0].agrees else ""
-        return Diagnosis(candidates, declare + why)
+        why = f"{_sentence(candidates, mistakes, len(used))} " if candidates[0].agrees else ""
+        return Diagnosis(candidates, f"{why}It is right once {convention} is declared.")
     if not candidates[0].agrees and (said := unused(subject, precision, seed, quantity)):
         return Diagnosis([right], " ".join(said))
     return Diagnosis(candidates, _sentence(candidates, mistakes, len(used)))

@@ -16,7 +16,12 @@ from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.findings.outcome import Outcome
 from ekfac_ref.conformance.laws.law import Lane, Law
 
-_WITH = {Lane.BASIS: Lane.OPAQUE, Lane.PRECONDITION: Lane.SOLVE}
+_WITH = {
+    Lane.BASIS: Lane.EKFAC,
+    Lane.OPAQUE: Lane.EKFAC,
+    Lane.FACTORS: Lane.KFAC,
+    Lane.PRECONDITION: Lane.SOLVE,
+}
 TEXTS = 8  # so many refusals are told one by one
 # Names and numbers, which are others on another problem.
 PARTICULARS = re.compile(r"'[^']*'|\d[\d.]*(?:e[+-]?\d+)?")
