@@ -75,8 +75,8 @@ class Abilities:
             "expand": Expand in self.sharings,
             "reduce": Reduce in self.sharings,
             "mask": self.masks and self.positions,
-            "called twice": self.shared_weights,
-            "tied weight": self.shared_weights,
+            **dict.fromkeys(_SHARED, self.shared_weights),
+            **dict.fromkeys(_TOKENS, self.positions),
             "outputs at positions": self.positions,
             "class axis": self.positions and Categorical in self.likelihoods,
             "ignored labels": Categorical in self.likelihoods,
@@ -86,4 +86,9 @@ class Abilities:
         return can and choices.get(feature, self.positions or "position" not in feature)
 
 
+_SHARED = (
+    *("called twice", "tied weight", "one module, two names"),
+    "weight used beside its module",
+)
+_TOKENS = ("tokens as samples", "tokens first", "self-attention", "MultiheadAttention")
 _LIKELIHOODS = (Gaussian, Categorical, Bernoulli, Poisson)
