@@ -208,8 +208,10 @@ def test_a_file_that_cannot_be_written_changes_no_verdict(
         lambda self, report: gone.rmdir() or report,
     )
     (gone := tmp_path / "gone").mkdir()
-    monkeypatch.setattr("ekfac_ref.commands.check._Files.now_and_then", lambda *a: None)
-    monkeypatch.setattr("ekfac_ref.commands.check._Files._written", _written_later(gone))
+    monkeypatch.setattr("ekfac_ref.commands.report_files.ReportFiles.now_and_then", lambda *a: None)
+    monkeypatch.setattr(
+        "ekfac_ref.commands.report_files.ReportFiles._written", _written_later(gone)
+    )
     for path in (gone / "out.json", Path("/dev/full")):
         gone.mkdir(exist_ok=True)
         assert main([*ASKED, "--json", str(path)]) == 1
@@ -220,9 +222,9 @@ def test_a_file_that_cannot_be_written_changes_no_verdict(
 
 def _written_later(folder: Path) -> Any:
     """Only once the folder has gone; before, there is nothing in it."""
-    from ekfac_ref.commands.check import _Files
+    from ekfac_ref.commands.report_files import ReportFiles
 
-    written = _Files._written
+    written = ReportFiles._written
     return lambda self, path, text: "" if folder.exists() else written(self, path, text)
 
 

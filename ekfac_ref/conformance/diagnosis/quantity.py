@@ -65,7 +65,15 @@ OF_EKFAC = Quantity("ekfac", "EKFAC", oracle.ekfac_matrix, has_a_basis=True)
 OF_KFAC = Quantity("kfac", "KFAC", lambda seen: torch.kron(*oracle.factors(seen)))
 OF_EXACT = Quantity("exact_fisher", "exact block", oracle.fisher)
 OF_INVERTED = Quantity(
-    *("precondition", "preconditioner", oracle.ekfac_matrix, _inverted, True, "ekfac", WRITTEN_OUT)
+    *(
+        "precondition",
+        "preconditioner",
+        oracle.ekfac_matrix,
+        _inverted,
+        True,
+        "ekfac",
+        float(WRITTEN_OUT),
+    )
 )
 
 
