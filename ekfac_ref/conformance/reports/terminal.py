@@ -115,17 +115,24 @@ def _board(console: Console, scores: list[Score]) -> None:
         table = Table()
         table.add_column("feature", no_wrap=True)
         table.add_column("verdict")
-        for title in ("off by", "roundings", "held", "broken", "refused", "drawn"):
-            table.add_column(title, justify="right")
+        table.add_column("problems")
+        table.add_column("off by, relative and in roundings")
         for score in told:
-            counts = (score.held, score.broken, score.refused, score.drawn)
             verdict = Text(standing(score), COLOURS[score.standing])
-            table.add_row(Text(score.name), verdict, *how_far(score), *map(str, counts))
+            off = ", ".join(filter(None, how_far(score)))
+            table.add_row(Text(score.name), verdict, _counts(score), off)
         console.print(table)
     for kind in (Standing.EXACT, Standing.NOT_DRAWN):
         names = [score.name for score in scores if score.standing is kind]
         if names and len(names) < len(scores):
             console.print(Text(f"{kind.value}: {'; '.join(names)}", COLOURS[kind]))
+
+
+def _counts(score: Score) -> str:
+    """How many of the problems with a feature came out how."""
+    ways = {"held": score.held, "broken": score.broken, "refused": score.refused}
+    told = [f"{number} {way}" for way, number in ways.items() if number]
+    return f"{', '.join(told) or 'none told'} of {score.drawn}"
 
 
 def _table(report: Report) -> Table:
