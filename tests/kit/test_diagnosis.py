@@ -16,6 +16,7 @@ from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT
 from ekfac_ref.conformance.problems.abilities import Abilities
+from ekfac_ref.conformance.problems.draw import mixtures
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.model.forward import call
 from tests.kit import remade
@@ -216,3 +217,18 @@ def test_single_precision_has_its_own_thresholds() -> None:
 )
 def test_factors_are_written_as_one_would(candidate: Candidate, written: str) -> None:
     assert candidate.factor == written
+
+
+def test_two_mistakes_at_once_on_the_problems_of_either() -> None:
+    """Of both together, nothing in the catalogue would be the name."""
+    halves, summed = MUTANTS["half-lambda"], MUTANTS["sum-over-samples"]
+
+    def both(problem: ek.Problem) -> dict[str, ek.Operator]:
+        return (halves if problem.mask is None else summed).subject.ekfac(problem)  # type: ignore[misc]
+
+    problems = mixtures(DOUBLE, 60, 0)
+    masked = [problem for problem in problems if problem.mask is not None]
+    others = [problem for problem in problems if problem.mask is None]
+    subject = Subject("both", both, abilities=DOUBLE)
+    for one, mutant in ((masked, summed), (others, halves)):
+        assert mutant.mistake in diagnose(subject, problems=one).sentence

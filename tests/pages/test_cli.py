@@ -43,7 +43,7 @@ def test_a_broken_law_in_all_three_reports(
 ) -> None:
     monkeypatch.setattr(
         "ekfac_ref.conformance.process.apart.Apart.diagnose",
-        lambda self, seed: Found(sentence="It is <twice>."),
+        lambda self, seed, problems=(): Found(sentence="It is <twice>."),
     )
     page, data = tmp_path / "out.html", tmp_path / "out.json"
     asked = ["check", f"mutant:{MUTANT}", "--profile", "demo", "--law", "trace", "--law", "psd"]

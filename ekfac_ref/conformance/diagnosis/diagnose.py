@@ -17,11 +17,12 @@ from ekfac_ref.conformance.diagnosis.comparison import Comparison
 from ekfac_ref.conformance.diagnosis.factor import NO_MISTAKE, Candidate, judged
 from ekfac_ref.conformance.diagnosis.quantity import OF_EKFAC, Quantity, compared_of
 from ekfac_ref.conformance.diagnosis.search import FAR, nearest, told_apart
-from ekfac_ref.conformance.diagnosis.selection import NEEDED, chosen, draws, enough
+from ekfac_ref.conformance.diagnosis.selection import NEEDED, chosen, draws, enough, on_problems
 from ekfac_ref.conformance.diagnosis.undeclared import undeclared
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.subjects.subject import Subject, as_subject
+from ekfac_ref.question.problem import Problem
 
 _TOO_COARSE = (
     "Nothing is compared: in bfloat16 too many mistakes look alike. If it can do float32 or "
@@ -48,7 +49,12 @@ class Diagnosis:
 _ALL = tuple(MUTANTS.values())
 
 
-def diagnose(thing: Any, catalogue: Sequence[Mutant] = _ALL, seed: int = 0) -> Diagnosis:
+def diagnose(
+    thing: Any,
+    catalogue: Sequence[Mutant] = _ALL,
+    seed: int = 0,
+    problems: Sequence[Problem] = (),
+) -> Diagnosis:
     """Name the mistake in an EKFAC, a KFAC or exact blocks, if it is one of the catalogue's.
 
     What a subject has of these is compared in that order, until something is wrong.
@@ -58,22 +64,26 @@ def diagnose(thing: Any, catalogue: Sequence[Mutant] = _ALL, seed: int = 0) -> D
             or another of ``WAYS``, or a Subject.
         catalogue: mutants to compare it with, by default all of ``MUTANTS``.
         seed: of the problems on which it is compared.
+        problems: to compare it on in place of those that are drawn, one mistake on all of them say.
     """
     subject = as_subject(thing, "subject")
-    found = _of_all(subject, catalogue, seed)
+    found = _of_all(subject, catalogue, seed, problems)
     if not subject.definition.has_other_matrices:
         return found
     where = f"Only layers on which {subject.definition} makes no difference were compared."
     return replace(found, sentence=f"{found.sentence} {where}")
 
 
-def _of_all(subject: Subject, catalogue: Sequence[Mutant], seed: int) -> Diagnosis:
-    precision = next((p for p in PRECISIONS if p.dtype in subject.abilities.dtypes), None)
+def _of_all(
+    subject: Subject, catalogue: Sequence[Mutant], seed: int, problems: Sequence[Problem]
+) -> Diagnosis:
+    dtypes = [problem.dtype for problem in problems] or subject.abilities.dtypes
+    precision = next((p for p in PRECISIONS if p.dtype in dtypes), None)
     if precision is None:
         return Diagnosis([], _TOO_COARSE)
     right = []
     for quantity in compared_of(subject):
-        found = _found(subject, catalogue, seed, precision, quantity)
+        found = _found(subject, catalogue, seed, precision, quantity, problems)
         if found is None:
             continue
         if found.sentence:
@@ -96,10 +106,15 @@ def _found(
     seed: int,
     precision: Precision,
     quantity: Quantity,
+    problems: Sequence[Problem],
 ) -> Diagnosis | None:
     """Of one quantity; with an empty sentence where it agrees, None where nothing is comparable."""
-    drawn = draws(subject, precision, seed, quantity)
-    found = enough(drawn, subject.abilities.positions)
+    drawn = iter(()) if problems else draws(subject, precision, seed, quantity)
+    found = (
+        on_problems(subject, precision, problems, quantity)
+        if problems
+        else enough(drawn, subject.abilities.positions)
+    )
     used = chosen(found)
     if not used:
         return None

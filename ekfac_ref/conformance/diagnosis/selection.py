@@ -6,7 +6,7 @@ positions, where the subject can be asked about positions.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from math import fsum, inf
@@ -49,6 +49,19 @@ def comparisons(
     abilities = replace(subject.abilities, dtypes=(precision.dtype,))
     questions = _questions(abilities, subject.definition, precision, count, seed, quantity)
     answers = [compared(subject, question) for question in questions]
+    return [answer for answer in answers if answer is not None]
+
+
+def on_problems(
+    subject: Subject, precision: Precision, problems: Sequence[Problem], quantity: Quantity
+) -> list[Comparison]:
+    """The subject's answers to these problems, where it gives any that can be compared."""
+    questions = [
+        question_about(problem, precision, subject.definition, quantity)
+        for problem in problems
+        if problem.dtype is precision.dtype
+    ]
+    answers = [compared(subject, question) for question in questions if question.rows]
     return [answer for answer in answers if answer is not None]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ekfac_ref.conformance.findings.attribution import Attributed, attribute
 from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.findings.outcome import Outcome
+from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Lane, Law
 
 _WITH = {
@@ -42,6 +43,11 @@ class Cause:
     laws: tuple[str, ...]
     problems: tuple[int, ...]
     asked: int
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether numbers are wrong, and not manners alone."""
+        return any(LAWS[law].measures for law in self.laws)
 
     @property
     def sentence(self) -> str:

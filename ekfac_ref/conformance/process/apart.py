@@ -103,9 +103,10 @@ class Apart:
             return found
         return Found(blind=[law.name for law in laws], trouble=found.trouble)
 
-    def diagnose(self, seed: int) -> Found:
+    def diagnose(self, seed: int, problems: Sequence[Written] = ()) -> Found:
         """With the time of one problem for every single answer."""
-        return self._found({"do": "diagnose", "seed": seed}, None)
+        texts = [problem.text for problem in problems]
+        return self._found({"do": "diagnose", "seed": seed, "problems": texts}, None)
 
     def look(self, problem: Written, lane: Lane) -> Furthest | str:
         """The layer that is furthest off on the problem; or why nobody knows."""

@@ -149,7 +149,8 @@ class _Examiner(Here):
             return self.shrink(law, start, seconds, seed, small, where)
         self.raised.tell = lambda busy: reply({"busy": busy})
         try:
-            return self.diagnose(request["seed"])
+            problems = [Written(text) for text in request["problems"]]
+            return self.diagnose(request["seed"], problems)
         finally:
             self.raised.tell = None
 

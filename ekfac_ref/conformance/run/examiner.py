@@ -106,8 +106,8 @@ class Examiner(Protocol):
     def blind(self, laws: Sequence[Law], problem: Written) -> Found:
         """Names of the laws that would hold on the problem if all answers were off by BLUNT."""
 
-    def diagnose(self, seed: int) -> Found:
-        """Which mistake it looks like, in one sentence."""
+    def diagnose(self, seed: int, problems: Sequence[Written] = ()) -> Found:
+        """Which mistake it looks like, in one sentence; on these problems, if there are any."""
 
 
 class Here:
@@ -201,12 +201,18 @@ class Here:
             left, trouble = self._tried(asking, problem, heard)
         return Found(blind=[law.name for law in laws] if left is None else left, trouble=trouble)
 
-    def diagnose(self, seed: int) -> Found:
-        """It asks about many more problems."""
+    def diagnose(self, seed: int, problems: Sequence[Written] = ()) -> Found:
+        """It asks about many more problems, unless these are to do."""
         within = limited(self.subject, self.seconds)
         with self._heard() as heard:
             sentence, trouble = self._tried(
-                lambda: diagnose(within, seed=seed).sentence, None, heard
+                lambda: (
+                    diagnose(
+                        within, seed=seed, problems=[problem.rebuilt for problem in problems]
+                    ).sentence
+                ),
+                None,
+                heard,
             )
         return Found(sentence=sentence or "", trouble=trouble)
 

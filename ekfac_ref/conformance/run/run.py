@@ -17,6 +17,7 @@ from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.tally import Broken, Said, Tally
 
 SHARPENED = 20  # problems, at most, to find one on which a law would notice an error
+SEVERAL = 3  # mistakes at once, at most, that are looked for in the catalogue
 PATIENCE = 3  # problems in a row on which a subject may be lost; after these it is given up
 
 
@@ -75,12 +76,24 @@ class Run:
         """
         if not report.complete or report.faults or report.given_up or not report.is_broken:
             return report
+        apart = [cause for cause in report.causes if cause.attributed and cause.is_measured]
         try:
-            found = self.examiner.diagnose(self.seed)
+            if len(apart) < 2:  # one mistake, or nobody knows where: on whatever problems
+                sentence = self._name()
+            else:
+                sentence = " ".join(
+                    f"Where {cause.attributed.where}: {self._name(cause.problems)}"
+                    for cause in apart[:SEVERAL]
+                    if cause.attributed
+                )
         except KeyboardInterrupt:
             return replace(report, diagnosis="none, it was interrupted.")
-        sentence = f"none, on another problem {_told(found)}" if found.trouble else found.sentence
         return replace(report, diagnosis=sentence, printed=self.examiner.printed)
+
+    def _name(self, numbers: Sequence[int] = ()) -> str:
+        """Of the mistake that shows on these problems of the run; of the only one, if on none."""
+        found = self.examiner.diagnose(self.seed, [self._drawn.problems[n] for n in numbers])
+        return f"none, on another problem {_told(found)}" if found.trouble else found.sentence
 
     def so_far(self) -> Report:
         """The report of a run that ends here."""

@@ -114,12 +114,19 @@ def test_two_mistakes_are_two_names() -> None:
         "Wrong exactly where called twice",
         "Wrong exactly where dilation",
     ]
+    assert all(f"Where {n}: It looks like one." in report.diagnosis for n in told_of(report))
     for one in report.exhibits:
         (name,) = one.cause.attributed.where.present if one.cause.attributed else ("",)
         assert name in features(one.problem.rebuilt)
         assert {*one.says} == {"trace", "moments"}
     rows = {score.name: score.standing.value for score in report.scoreboard}
     assert {n for n, s in rows.items() if s == "wrong"} == {"dilation", "called twice"}
+
+
+def told_of(report: ct.Report) -> list[str]:
+    found = [str(cause.attributed.where) for cause in report.causes if cause.attributed]
+    assert sorted(found) == ["called twice", "dilation"]
+    return found
 
 
 def test_one_that_refuses_all_gets_no_verdict() -> None:
@@ -173,7 +180,7 @@ def test_the_three_reports_begin_with_it(
     asked = ["check", "theirs:ekfac", "--profile", "demo", "--law", "trace"]
     monkeypatch.setattr(
         "ekfac_ref.conformance.process.apart.Apart.diagnose",
-        lambda self, seed: ct_found("It <b>looks</b> like one."),
+        lambda self, seed, problems=(): ct_found("It <b>looks</b> like one."),
     )
     assert main([*asked, *files]) == 1
     lines = capsys.readouterr().out.splitlines()
