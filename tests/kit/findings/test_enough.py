@@ -30,9 +30,15 @@ CASES = [
     # A bad answer is no excuse.
     ([right("Linear")] * 11 + [Outcome(("Linear", "mask"))], ("mask",), "11 of 12"),
     # Every kind of layer.
-    ([right("Linear")] * 30 + [refused("Conv2d")] * 5, (), "no problem with Conv2d was answered"),
+    ([right("Linear")] * 30 + [refused("Conv2d")] * 5, (), "no plain problem with Conv2d was"),
     ([right("Linear")] * 30 + [refused("Conv2d")] * 5, ("Conv2d",), ""),
     ([right("Linear")] * 30 + [refused("Conv2d", "groups"), right("Conv2d")], (), ""),
+    # Not with something special alone.
+    (
+        [right("Linear")] * 30 + [right("Conv2d", "groups"), refused("Conv2d")],
+        (),
+        "no plain problem with Conv2d was answered",
+    ),
 ]
 
 

@@ -143,7 +143,7 @@ def test_one_that_refuses_all_gets_no_verdict() -> None:
 def test_a_kind_of_layer_that_is_never_answered() -> None:
     report = ct.check(refusing(["Embedding"]), SOME, laws=["trace"])
     assert report.exit_code == 3
-    assert "no problem with Embedding was answered" in report.summary
+    assert "no plain problem with Embedding was answered" in report.summary
     can = ct.Abilities(declines=("Embedding",))
     declared = ct.Subject("it", refusing(["Embedding"]), abilities=can)
     assert ct.check(declared, SOME, laws=["trace"]).exit_code == 0
