@@ -25,7 +25,7 @@ def main() -> None:
     """Every mutant on every set of problems; then how small an error each law notices."""
     parser = argparse.ArgumentParser(prog="python -m studies.power", description=__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="sets of problems for mutants")
-    parser.add_argument("--problems", type=int, default=50, help="in each set")
+    parser.add_argument("--problems", type=int, default=66, help="in each set, six of a family")
     parser.add_argument("--shrink", type=float, default=0.5, help="seconds, per mutant and set")
     parser.add_argument("--blurred", type=int, default=16, help="problems for resolutions")
     parser.add_argument("--result", type=Path, default=PINNED, help="gets every number")
