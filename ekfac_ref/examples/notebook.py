@@ -94,6 +94,8 @@ def _matrices(problem: Problem) -> dict[str, Matrix]:
     if problem.layers is not None or problem.mask is not None:
         raise ValueError("layers, mask: the notebook treats all layers, unmasked; leave both out.")
     batches: list[tuple[Any, Tensor]] = list(problem.batches)
+    if not all(isinstance(x, Tensor) for x, _ in batches):
+        raise ValueError("inputs: the notebook calls the model with one tensor; pass that.")
     x, y = (torch.cat([batch[i] for batch in batches]) for i in (0, 1))
     model = copy.deepcopy(problem.model)  # the class leaves hooks behind, and backward a .grad
     notebook_ekfac = NotebookEKFAC(model)
@@ -101,8 +103,15 @@ def _matrices(problem: Problem) -> dict[str, Matrix]:
     notebook_ekfac.step()
     names = {module: name for name, module in model.named_modules()}
     layers = [names[layer] for layer in notebook_ekfac.stored_items]
+    trainable = [n for n, m in model.named_modules() if _is_trainable(m)]
+    if layers != trainable:
+        raise ValueError(f"layers: the notebook has {layers}, trainable are {trainable}.")
     matrices = map(Matrix, notebook_ekfac.approximate_Fisher_matrix())
     return dict(zip(layers, matrices, strict=True))
+
+
+def _is_trainable(module: nn.Module) -> bool:
+    return any(p.requires_grad for p in module.parameters(recurse=False))
 
 
 _CAN = ct.Abilities(
@@ -114,6 +123,10 @@ _CAN = ct.Abilities(
     masks=False,
     positions=False,
     bias=False,
+    declines=(
+        *("several inputs", "frozen layer", "subclass of a layer", "parameters of no layer"),
+        *("input changed in place", "some layers only"),
+    ),
 )
 _SCALE = of_loss(mean_loss)
 notebook = ct.Subject("notebook", adapted(_matrices, Convention(scale=_SCALE)), abilities=_CAN)

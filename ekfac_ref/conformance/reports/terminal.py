@@ -116,7 +116,7 @@ def _board(console: Console, scores: list[Score]) -> None:
         table.add_column("feature", no_wrap=True)
         table.add_column("verdict")
         table.add_column("problems")
-        table.add_column("off by, relative and in roundings")
+        table.add_column("off by, in roundings")
         for score in told:
             verdict = Text(standing(score), COLOURS[score.standing])
             off = ", ".join(filter(None, how_far(score)))
