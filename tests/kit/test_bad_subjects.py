@@ -232,7 +232,7 @@ def _interrupt() -> None:
 def test_a_verdict_outlives_the_diagnosis(
     late: Any, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def once_more(subject: Subject, seed: int) -> None:
+    def once_more(subject: Subject, **rest: Any) -> None:
         asked_late.append(late)
         subject.ekfac(tiny())
 
