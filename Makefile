@@ -12,9 +12,9 @@ help:
 	@sed -n '2,3s/^#   //p' Makefile
 	@echo "make train   SGD, Adam, KFAC and EKFAC on digits, equally tuned: ten minutes"
 	@echo "make bench   speed beside other libraries, memory, agreement with a plain loop"
-	@echo "make power   every mutant against every law, to docs/mutants.md and README.md: an hour or two"
+	@echo "make power   every mutant against every law, to docs/mutants.md and README.md: half an hour"
 	@echo "make hostile subjects that do their worst, by the real command, to docs/hostile.md: ten minutes"
-	@echo "make numerics   the suite and correct subjects under other kernels: forty minutes"
+	@echo "make numerics   the suite and correct subjects under other kernels: an hour"
 	@echo "make test-lowest   the suite on the lowest versions, with $(PYTHON_LOWEST)"
 	@echo "make clean   remove the virtual environment and what the commands wrote"
 
