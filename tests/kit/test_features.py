@@ -194,3 +194,16 @@ def test_every_feature_has_a_case() -> None:
     told |= {"several batches", "several inputs", "MultiheadAttention"}
     told |= {"bfloat16", "positions of a convolution", "positions of an Embedding", "padding_idx"}
     assert set(FEATURES) == told
+
+
+IMPLIED = {"depthwise": {"groups"}, "padding mode": {"padding", "padding by reflection"}}
+OF_CONV2D = ("no bias", "groups", "depthwise", "stride", "dilation", "padding", "padding mode")
+
+
+@pytest.mark.parametrize("name", [*OF_CONV2D, "padding same, even"])
+def test_what_is_special_is_one_thing(name: str) -> None:
+    """Half of the groups are no depthwise convolution, a stride is no dilation."""
+    model, shape = LAYERS[name]
+    size = {"fewer rows than inputs", "more positions than weights"}  # which follow the geometry
+    beyond = set(features(problem(model, *shape))) - set(features(problem(conv(), *shape))) - size
+    assert beyond == {name} | IMPLIED.get(name, set())

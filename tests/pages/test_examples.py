@@ -318,3 +318,16 @@ def test_a_subject_in_another_convention_conforms_once_it_is_declared() -> None:
 )
 def test_the_notebooks_mistake_is_named(subject: ct.Subject, mistake: str) -> None:
     assert mistake in ct.diagnose(subject).sentence
+
+
+def test_the_notebook_refuses_what_its_class_does_not_know() -> None:
+    """Its hooks are on every Linear, frozen or not."""
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)).double()
+    model[1].weight.requires_grad_(False)
+    batches = [(torch.randn(3, 2).double(), torch.randn(3, 2).double())]
+    problem = ek.Problem(model, batches, ek.Gaussian(), ek.Empirical())
+    with pytest.raises(ValueError, match=r"the notebook has \['0', '1'\], trainable are \['0'\]"):
+        notebook.ekfac(problem)
+    two = replace(problem, batches=[((x, x), y) for x, y in batches])
+    with pytest.raises(ValueError, match="calls the model with one tensor"):
+        notebook.ekfac(two)

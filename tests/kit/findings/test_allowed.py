@@ -44,3 +44,10 @@ def test_all_may_be_drawn_for_who_can_do_all() -> None:
 )
 def test_what_may_not_is_told(name: str, never: set[str]) -> None:
     assert not any(ABILITIES[name].allows(f) for f in never)
+
+
+def test_without_positions_there_are_no_tokens() -> None:
+    can = ct.Abilities(positions=False)
+    for name in ("tokens as samples", "tokens first", "self-attention", "MultiheadAttention"):
+        assert ct.Abilities().allows(name)
+        assert not can.allows(name)

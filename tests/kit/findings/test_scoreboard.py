@@ -128,12 +128,12 @@ def test_one_cause_has_all_its_laws() -> None:
     """Some notice it on fewer problems, some are asked of fewer."""
     outcomes = [
         *PLAIN * 3,
-        *[wrong("groups", laws=("trace", "commutes"))] * 2,
+        *[wrong("groups", laws=("trace", "commutes", "symmetry"))] * 2,
         *[wrong("groups", laws=("commutes", "eigenvalues", "kfac"))] * 3,
     ]
     (cause,) = found(outcomes)
     assert cause.laws[:2] == ("commutes", "eigenvalues")
-    assert {*cause.laws} == {"trace", "commutes", "eigenvalues", "kfac"}
+    assert {*cause.laws} == {"trace", "commutes", "symmetry", "eigenvalues", "kfac"}
     assert cause.problems == (12, 13, 14, 15, 16)
     assert cause.sentence == "Wrong exactly where groups: 5 of 5 such problems, 0 of 12 others."
 
