@@ -11,6 +11,7 @@ import ekfac_ref.optim
 PACKAGE = Path(ekfac_ref.__file__).parent
 SUBJECTS = {"errors", "question", "model", "matrix"}
 TRUTH = {"conformance.problems", "conformance.truth", "conformance.subjects"}
+TRUTH |= {"conformance.declared", "conformance.training"}
 # A folder: what it may import beside itself. A file at the top is a folder of its own.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -24,8 +25,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "optim": {"errors", "question", "model", "matrix", "losses"},
     "conformance.problems": {"errors", "question", "model"},
     "conformance.truth": {"question", "model", "matrix", "conformance.problems"},
-    "conformance.subjects": SUBJECTS | {"conformance.problems", "conformance.truth"},
-    "conformance.adapter": SUBJECTS | {"losses", "conformance.subjects"},
+    "conformance.declared": {"errors"},
+    "conformance.training": {"question", "model", "matrix", "conformance.declared"}
+    | {"conformance.truth"},
+    "conformance.subjects": SUBJECTS | TRUTH - {"conformance.subjects"},
+    "conformance.adapter": SUBJECTS | {"losses", "conformance.problems", "conformance.subjects"},
     "conformance.laws": SUBJECTS | TRUTH,
     "conformance.mutants": SUBJECTS | TRUTH,
     "conformance.diagnosis": {"question", "model", "conformance.laws", "conformance.mutants"}

@@ -8,10 +8,12 @@
     ct.ask(my_ekfac, problem, ["trace", "commutes"])
     ct.LAWS["trace"].statement, ct.MUTANTS["half-lambda"].story
 
-Another library's conventions are declared in ``conformance.adapter``; the laws become tests of your
-own with ``conformance.for_pytest``. Nothing else is public.
+Another library's conventions are declared in ``conformance.adapter``, the rules of an optimizer in
+``conformance.declared``; the laws become tests of your own with ``conformance.for_pytest``. Nothing
+else is public.
 """
 
+from ekfac_ref.conformance.declared.damping import Factored, OnKFAC
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.findings.known import KnownDeviations
 from ekfac_ref.conformance.findings.report import Report
@@ -25,7 +27,6 @@ from ekfac_ref.conformance.run.ask import ask
 from ekfac_ref.conformance.run.check import check
 from ekfac_ref.conformance.run.load import load
 from ekfac_ref.conformance.run.profile import Profile
-from ekfac_ref.conformance.subjects.damping import Factored, OnKFAC
 from ekfac_ref.conformance.subjects.definition import Definition, Separate, Shared
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import Subject, as_subject

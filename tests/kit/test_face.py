@@ -17,7 +17,7 @@ from ekfac_ref.conformance.problems.source import script
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FACES = {"adapter", "for_pytest"}  # what may be imported of the kit's inside
+FACES = {"adapter", "declared", "for_pytest"}  # what may be imported of the kit's inside
 
 
 def test_public_names_of_the_kit() -> None:
@@ -32,7 +32,7 @@ def test_public_names_of_the_kit() -> None:
 def test_public_names_of_the_adapter() -> None:
     records = ["Convention", "Eigen", "Factors", "Matrix", "WithBias"]
     layouts = ["bias_behind", "bias_first", "bias_last", "columns", "in_columns", "in_rows", "rows"]
-    scales = ["averaged", "mean_loss", "of_loss", "samples", "sum_loss", "unit"]
+    scales = ["averaged", "mean_loss", "of_loss", "samples", "sum_loss", "unit", "unit_loss"]
     types = ["Bias", "Layout", "Part", "Parts", "Scale"]
     assert sorted(adapter.__all__) == sorted([*records, "adapted", *layouts, *scales, *types])
 

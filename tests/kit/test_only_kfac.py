@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
+from ekfac_ref.conformance.declared.damping import Factored
 from ekfac_ref.conformance.diagnosis import selection
 from ekfac_ref.conformance.laws.law import Lane
-from ekfac_ref.conformance.subjects.damping import Factored
 from tests.support.partial_subjects import (
     FEW,
     LINEAR,

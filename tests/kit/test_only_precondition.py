@@ -9,13 +9,13 @@ from torch import Tensor
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
+from ekfac_ref.conformance.declared.damping import Factored, OnKFAC
 from ekfac_ref.conformance.diagnosis import selection
 from ekfac_ref.conformance.laws.law import Lane
 from ekfac_ref.conformance.laws.of_a_preconditioner import PRECONDITIONS
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.reports.furthest import furthest
 from ekfac_ref.conformance.run.perturbed import PERTURBATIONS, perturbed
-from ekfac_ref.conformance.subjects.damping import Factored, OnKFAC
 from ekfac_ref.conformance.subjects.trial import Trial
 from tests.support.partial_subjects import (
     LINEAR,

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
 PROSE = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
-WRITTEN_BY_PROGRAMS = {"mutants.md", "published.md"}
-PUBLIC = {f"ekfac_ref.conformance{part}" for part in ("", ".adapter", ".for_pytest")}
+WRITTEN_BY_PROGRAMS = {"mutants.md", "numerics.md", "published.md"}
+PUBLIC = {f"ekfac_ref.conformance{part}" for part in ("", ".adapter", ".declared", ".for_pytest")}
 SAVED_AS = "my_adapter"  # the name under which docs/adapter.md has its reader save its blocks
 VALUES = {"convention", "mine"}  # what is saved with the functions
 

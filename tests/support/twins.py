@@ -7,6 +7,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.diagnosis.training import trainings
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import notices
 from ekfac_ref.conformance.mutants.mutant import Mutant
@@ -54,13 +55,23 @@ def _split(groups: list[list[Mutant]], ask: Callable[[Mutant], Said]) -> list[li
 def _said(mutant: Mutant, problem: Problem) -> Said:
     """Matrices, products, solutions; and what has changed meanwhile."""
     trial = Trial(mutant.subject, problem)
-    return [x for case in trial.cases for x in _numbers(case)], trial.changes
+    numbers = [x for case in trial.cases for x in _numbers(case)]
+    return [*numbers, *_trained(trial)], trial.changes
+
+
+def _trained(trial: Trial) -> Iterator[Tensor]:
+    """Where an optimizer leads to, twice."""
+    for settings in [*trainings(trial)] * 2 if trial.subject.optimizer else ():
+        again = trial.about(trial.problem)
+        yield torch.cat([x.flatten() for x in again.trained(3, settings).values[-1].values()])
 
 
 def _numbers(case: Case) -> Iterator[Tensor]:
     """Of E all that it says; of K and F the matrix."""
     yield from (block.matrix for block in case.operators)
     E = case.E
+    if E is None:
+        return
     methods = [E.own.matvec]
     if E.own.solves:
         methods += [lambda V, d=damping: E.own.solve(V, damping=d) for damping in (1e-6, 1.0)]

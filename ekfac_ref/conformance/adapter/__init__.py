@@ -19,6 +19,7 @@ from ekfac_ref.conformance.adapter.conventions import (
     samples,
     sum_loss,
     unit,
+    unit_loss,
 )
 from ekfac_ref.conformance.adapter.parts import Eigen, Factors, Matrix, Part, WithBias
 
@@ -47,4 +48,5 @@ __all__ = [
     "samples",
     "sum_loss",
     "unit",
+    "unit_loss",
 ]

@@ -17,9 +17,9 @@ from typing import Any
 
 from ekfac_ref.conformance.adapter.conventions import Convention, bias_last
 from ekfac_ref.conformance.adapter.parts import Part, PartOperator, Reader, WithBias
+from ekfac_ref.conformance.problems.changed import copied
 from ekfac_ref.conformance.subjects.matrices import BadAnswer, Unread
 from ekfac_ref.conformance.subjects.placed import Place, Placed
-from ekfac_ref.conformance.subjects.trial import copied
 from ekfac_ref.matrix.operators import BlockDiagonal
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.layers import find_layers

@@ -90,6 +90,17 @@ def sum_loss(likelihood: Likelihood) -> nn.Module:
     return _loss(likelihood, "sum")
 
 
+def unit_loss(likelihood: Likelihood) -> Callable[[Tensor, Tensor], Tensor]:
+    """(outputs, targets) to (1/N) sum_n l_n, l_n the unit likelihood's negative logarithm.
+
+    What an optimizer on trial descends: every sample counts the same, whatever it has of positions
+    and labels, and no factor of 2 or 1/K is left of torch's own losses.
+    """
+    loss = sum_loss(likelihood)
+    half = 2.0 if isinstance(likelihood, Gaussian) else 1.0
+    return lambda outputs, targets: loss(outputs, targets) / (half * len(targets))
+
+
 def of_loss(loss: Callable[[Likelihood], nn.Module]) -> Scale:
     """The scale of a torch loss module, ``of_loss(mean_loss)`` for example."""
     return lambda problem: loss_scale(loss(problem.likelihood), problem)

@@ -35,13 +35,18 @@ class Noticed:
 def noticed(
     subject: Subject, problems: list[Problem], laws: list[Law], mutants: Sequence[Mutant]
 ) -> Iterator[Noticed]:
-    """Put one mutant after the other in the subject's place, and ask these laws of it."""
+    """Put one mutant after the other in the subject's place, and ask these laws of it.
+
+    One that can answer nothing that the subject answers has no place there: a mistake of optimizers
+    in an EKFAC, say.
+    """
     for mutant in mutants:
         # In the default definition, whatever the subject's: it is mistakes in that one. It answers
         # no more than the subject does.
-        instead = mutant.in_every_way.offering(subject.ways)
-        instead = replace(instead, abilities=subject.abilities)
-        yield _first(mutant, instead, problems, laws)
+        instead = mutant.in_every_way
+        if set(instead.ways) & set(subject.ways):
+            instead = replace(instead.offering(subject.ways), abilities=subject.abilities)
+            yield _first(mutant, instead, problems, laws)
 
 
 def offered(subject: Subject, problems: list[Problem]) -> list[Law]:

@@ -18,6 +18,7 @@ from ekfac_ref.conformance.diagnosis.factor import NO_MISTAKE, Candidate, judged
 from ekfac_ref.conformance.diagnosis.quantity import OF_EKFAC, Quantity, compared_of
 from ekfac_ref.conformance.diagnosis.search import FAR, nearest, told_apart
 from ekfac_ref.conformance.diagnosis.selection import NEEDED, chosen, draws, enough, on_problems
+from ekfac_ref.conformance.diagnosis.training import diagnosed_training
 from ekfac_ref.conformance.diagnosis.undeclared import undeclared
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
@@ -30,6 +31,7 @@ _TOO_COARSE = (
 )
 
 _ELSEWHERE = "Where a law is broken, the mistake is in what that law names."
+_ITS_STEPS = f"Its steps agree with the rules that it declares. {_ELSEWHERE}"
 _NOTHING = "Nothing can be compared: no problem has a single right answer here."
 
 
@@ -92,8 +94,11 @@ def _of_all(
             says = found.sentence[0].lower() + found.sentence[1:]
             return replace(found, sentence=f"Its {quantity.name}: {says}")
         right.append((quantity.name, found))
-    if not right:
-        return Diagnosis([], _NOTHING)
+    said = ""
+    if subject.optimizer is not None:
+        said = diagnosed_training(subject, catalogue, seed, problems)
+    if not right or said:
+        return Diagnosis([], said or (_ITS_STEPS if subject.optimizer else _NOTHING))
     names = [name for name, _ in right]
     agree = "agrees" if len(names) == 1 else "agree"
     sentence = f"Its {' and '.join(names)} {agree} with the definition. {_ELSEWHERE}"

@@ -7,8 +7,8 @@ from math import inf
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.declared.damping import Tikhonov
 from ekfac_ref.conformance.subjects.answered import Case
-from ekfac_ref.conformance.subjects.damping import Tikhonov
 from ekfac_ref.conformance.subjects.preconditioned import WRITTEN_OUT
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.truth import oracle

@@ -9,6 +9,7 @@ from ekfac_ref.conformance.laws import (
     of_a_preconditioner,
     of_a_trial,
     of_tensors,
+    of_training,
     of_two_answers,
 )
 from ekfac_ref.conformance.laws.law import Law
@@ -43,6 +44,7 @@ _LAWS: tuple[Law, ...] = (
     of_a_trial.preconditions,
     *of_a_preconditioner.PRECONDITIONS,
     *of_tensors.TENSOR_LAWS,
+    *of_training.TRAINING_LAWS,
 )
 
 LAWS: Mapping[str, Law] = MappingProxyType({law.name: above_noise(law) for law in _LAWS})

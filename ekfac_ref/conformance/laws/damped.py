@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.subjects.damping import Damping, Factored, Tikhonov
+from ekfac_ref.conformance.declared.damping import Damping, Factored, Tikhonov
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.eigengaps import ekfac_scale, gap, gate
 from ekfac_ref.conformance.truth.observation import Observation

@@ -34,6 +34,7 @@ class Lane(Enum):
     DIAGONAL = "the diagonal of the exact blocks"
     GRADIENTS = "per-sample gradients"
     NETWORK = "fisher_product(problem, V)"
+    TRAINING = "optimizer(problem, settings)"
     INVERSE = "precondition(problem, gradients, damping) alone"
     PRECONDITION = "precondition(problem, gradients, damping), and a block to hold it against"
 
@@ -120,6 +121,7 @@ _WAYS = {
     Lane.DIAGONAL: "diagonal",
     Lane.GRADIENTS: "per_sample_gradients",
     Lane.NETWORK: "fisher_product",
+    Lane.TRAINING: "optimizer",
 }
 
 

@@ -2,6 +2,7 @@
 
 import torch
 
+from ekfac_ref.conformance.declared.damping import Factored
 from ekfac_ref.conformance.laws.damped import solves, solves_factored
 from ekfac_ref.conformance.laws.law import (
     ALGEBRA,
@@ -13,7 +14,6 @@ from ekfac_ref.conformance.laws.law import (
     law_of_a_block,
 )
 from ekfac_ref.conformance.subjects.answered import Answered
-from ekfac_ref.conformance.subjects.damping import Factored
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.eigengaps import ekfac_scale, gap, gate
 from ekfac_ref.conformance.truth.tolerance import (

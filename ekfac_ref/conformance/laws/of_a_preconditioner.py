@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.declared.damping import Factored, Tikhonov
 from ekfac_ref.conformance.laws.damped import (
     largest_eigenvalue,
     roundings_of_inverse,
@@ -20,7 +21,6 @@ from ekfac_ref.conformance.laws.damped import (
     undone,
 )
 from ekfac_ref.conformance.laws.law import ALGEBRA, DEFINITION, GEORGE, Lane, law_of_a_trial
-from ekfac_ref.conformance.subjects.damping import Factored, Tikhonov
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import entries
 from ekfac_ref.conformance.subjects.preconditioned import Preconditioned

@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.declared.damping import Factored
 from ekfac_ref.conformance.laws.damped import solves_factored
 from ekfac_ref.conformance.laws.law import DEFINITION, Lane, Law, law_of_a_trial
 from ekfac_ref.conformance.laws.of_two_answers import operators_of_both
 from ekfac_ref.conformance.problems import changed
 from ekfac_ref.conformance.subjects.answered import Answered
-from ekfac_ref.conformance.subjects.damping import Factored
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import Unread, extent
 from ekfac_ref.conformance.subjects.preconditioned import Vectors, at_random
 from ekfac_ref.conformance.subjects.subject import Ask
-from ekfac_ref.conformance.subjects.trial import Solved, Trial, copied
+from ekfac_ref.conformance.subjects.trial import Solved, Trial
 from ekfac_ref.conformance.truth.tolerance import (
     LawBroken,
     block_scale,
@@ -97,9 +97,9 @@ def _refused(name: str, statement: str, change: Callable[[Problem], Problem]) ->
         if product is not None:
             asks["fisher_product"] = lambda one: product(one, _gradients(one, trial))
         for way, ask in asks.items():
-            if not _refuses(ask, copied(change(trial.problem))):
+            if not _refuses(ask, changed.copied(change(trial.problem))):
                 raise LawBroken(f"refused: {way} answered in silence")
-        yield 0.0
+            yield 0.0
 
     return law
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.declared.damping import Factored, Tikhonov
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.changed import in_reverse, jittered
-from ekfac_ref.conformance.subjects.damping import Factored, Tikhonov
 from ekfac_ref.conformance.subjects.definition import Block, Definition
 from ekfac_ref.conformance.subjects.placed import put_together
 from ekfac_ref.conformance.subjects.subject import OPERATORS, Answer, Subject

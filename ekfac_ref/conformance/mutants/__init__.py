@@ -8,6 +8,7 @@ from ekfac_ref.conformance.mutants.basis.factors import FACTORS
 from ekfac_ref.conformance.mutants.basis.other_definitions import OTHER_DEFINITIONS
 from ekfac_ref.conformance.mutants.beside.kfac_and_fisher import BLOCKS
 from ekfac_ref.conformance.mutants.beside.manners import MANNERS
+from ekfac_ref.conformance.mutants.beside.training import UPDATES
 from ekfac_ref.conformance.mutants.columns.labels import LABELS
 from ekfac_ref.conformance.mutants.columns.likelihoods import LIKELIHOODS
 from ekfac_ref.conformance.mutants.columns.losses import LOSSES
@@ -34,7 +35,7 @@ CATALOGUE: tuple[Mutant, ...] = (
     *(*LABELS, *LIKELIHOODS, *LOSSES),
     *(*BIASES, *PATCHES, *LAYOUTS, *POSITIONS),
     # Made around an answer that may be right, and beside it.
-    *(*MANNERS, *OTHER_DEFINITIONS, *BLOCKS),
+    *(*MANNERS, *OTHER_DEFINITIONS, *BLOCKS, *UPDATES),
 )
 
 MUTANTS: Mapping[str, Mutant] = MappingProxyType({mutant.name: mutant for mutant in CATALOGUE})

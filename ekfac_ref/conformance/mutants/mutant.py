@@ -5,13 +5,15 @@ Where many of a file have the same laws, or show on the same problems, these sta
 """
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.mutants.recipe import Around, Recipe
+from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.subjects.subject import Ask, FisherProduct, Precondition, Subject
+from ekfac_ref.conformance.training.steps import Optimize
 from ekfac_ref.question.problem import Problem
 
 
@@ -33,6 +35,8 @@ class Mutant:
         proof: why no law can notice it, for an equivalent mutant; else "".
         kfac: a function like ``ekfac``, of a mistake in the KFAC blocks; else it offers none.
         exact_fisher: one of a mistake in the exact blocks; else it offers none.
+        optimizer: of a mistake between updates; it is then all that the subject offers.
+        definition: what the subject declares, of its training say.
     """
 
     name: str
@@ -44,12 +48,18 @@ class Mutant:
     proof: str = ""
     kfac: Ask | None = None
     exact_fisher: Ask | None = None
+    optimizer: Optimize | None = None
+    definition: Definition = field(default_factory=Definition)
 
     @property
     def subject(self) -> Subject:
         """To put it on trial. One that remembers begins anew, and knows nothing of the others."""
+        name = f"mutant {self.name}"
+        if self.optimizer is not None:
+            trains = copy.deepcopy(self.optimizer)
+            return Subject(name, optimizer=trains, definition=self.definition)
         asks = copy.deepcopy((self.ekfac, self.kfac, self.exact_fisher))
-        return Subject(f"mutant {self.name}", *asks)
+        return Subject(name, *asks, definition=self.definition)
 
     @property
     def in_every_way(self) -> Subject:

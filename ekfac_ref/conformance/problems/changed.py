@@ -106,3 +106,9 @@ def with_batch_norm(problem: Problem) -> Problem:
     model = nn.Sequential(nn.Linear(2, 2), norm, nn.Linear(2, 1)).to(dtype)
     x, y = torch.arange(6).reshape(3, 2).to(dtype), torch.ones(3, 1).to(dtype)
     return Problem(model.train(), [(x, y)], Gaussian(), problem.fisher, problem.sharing)
+
+
+def copied(problem: Problem) -> Problem:
+    """A problem that the subject may do anything to."""
+    batches = [tree_map(torch.clone, tuple(batch)) for batch in problem.batches]
+    return replace(problem, model=copy.deepcopy(problem.model), batches=batches)

@@ -1,7 +1,7 @@
 """A subject made wrong on purpose, by as little as one likes: how small an error do laws see?"""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count
 from types import SimpleNamespace
@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.declared.training import Hyperparameters
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import matrix_by_products, own_blocks, real
 from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.subjects.placed import put_together
 from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
+from ekfac_ref.conformance.training.steps import Optimize, values
 from ekfac_ref.conformance.truth.cache import content, observed
 from ekfac_ref.question.problem import Problem
 
@@ -84,7 +86,27 @@ def perturbed(subject: Subject, kind: Perturbation, error: float) -> Subject:
 
         return answer
 
-    return subject.wrapped(wrap)
+    changed = subject.wrapped(wrap)
+    if changed.optimizer is None:
+        return changed
+    return replace(changed, optimizer=_perturbed_steps(changed.optimizer, kind, error))
+
+
+def _perturbed_steps(optimizer: Optimize, kind: Perturbation, error: float) -> Optimize:
+    """Every move of every parameter off."""
+
+    def optimize(problem: Problem, settings: Hyperparameters) -> Iterator[None]:
+        before = values(problem)
+        for step, _ in enumerate(optimizer(problem, settings)):
+            with torch.no_grad():
+                for name, parameter in problem.model.named_parameters():
+                    move = (parameter - before[name]).double()
+                    move = kind.change(move, error, step)
+                    parameter.copy_((before[name].double() + move).to(parameter.dtype))
+            before = values(problem)
+            yield
+
+    return optimize
 
 
 def _perturbed_block(

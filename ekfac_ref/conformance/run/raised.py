@@ -10,7 +10,7 @@ import dis
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ekfac_ref.conformance.declared.training import Hyperparameters
 from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
+from ekfac_ref.conformance.training.steps import Optimize
 from ekfac_ref.question.problem import Problem
 
 TEXT = 2_000  # characters of a message that are kept
@@ -93,6 +95,8 @@ class Raised:
             watched["precondition"] = self._tensors(subject.precondition)
         if subject.fisher_product is not None:
             watched["fisher_product"] = self._tensors(subject.fisher_product)
+        if subject.optimizer is not None:
+            watched["optimizer"] = self._steps(subject.optimizer)
         return replace(subject, **watched)
 
     def _operators(self, ask: Ask) -> Ask:
@@ -105,6 +109,21 @@ class Raised:
                 return {name: _Operator(self, one) for name, one in _items(found)}
 
         return answer
+
+    def _steps(self, optimizer: Optimize) -> Optimize:
+        def optimize(problem: Problem, settings: Hyperparameters) -> Any:
+            with self.passing():
+                steps = optimizer(problem, settings)
+            return self._each(iter(steps)) if isinstance(steps, Iterable) else steps
+
+        return optimize
+
+    def _each(self, steps: Iterator[Any]) -> Iterator[None]:
+        while True:
+            with self.passing():
+                if next(steps, self) is self:
+                    return
+            yield
 
     def _tensors(self, ask: Callable[..., Answer]) -> Callable[..., Answer]:
         def answer(problem: Problem, *given: Any) -> Answer:
@@ -151,8 +170,7 @@ def own_files(subject: Subject, path: str = "") -> set[str]:
     module = sys.modules.get(path.partition(":")[0])
     if path and (file := getattr(module, "__file__", None)):
         return {file}
-    asks = (subject.ekfac, subject.kfac, subject.exact_fisher, subject.precondition)
-    return set().union(*(_files(ask, 0) for ask in asks if ask is not None))
+    return set().union(*(_files(getattr(subject, way), 0) for way in subject.ways))
 
 
 def _files(thing: Any, depth: int) -> set[str]:

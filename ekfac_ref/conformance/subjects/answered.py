@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.subjects.damping import Damping, Tikhonov
+from ekfac_ref.conformance.declared.damping import Damping, Tikhonov
 from ekfac_ref.conformance.subjects.matrices import BadAnswer, real
 from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.truth.observation import Observation

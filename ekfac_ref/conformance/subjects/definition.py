@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.subjects.damping import Damping, Factored, OnKFAC, Tikhonov
+from ekfac_ref.conformance.declared.damping import Damping, Factored, OnKFAC, Tikhonov
+from ekfac_ref.conformance.declared.training import Training
 from ekfac_ref.conformance.truth.observation import Observation, Observations
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import find_layers
@@ -37,6 +38,11 @@ class Block:
     def of(self, V: Tensor) -> Tensor:
         """Its part of V, [d_out, d_in], as a view."""
         return V[self.rows, self.columns]
+
+
+def titles(name: str, blocks: list[Block]) -> list[str]:
+    """The names of a layer's blocks."""
+    return [", ".join(filter(None, (name, block.name))) for block in blocks]
 
 
 @dataclass(frozen=True)
@@ -119,18 +125,22 @@ class Definition:
         bias: ``Joint()`` or ``Separate()``.
         A: ``PerGroup()`` or ``Shared()``.
         damping: ``Tikhonov()``, ``OnKFAC()`` or ``Factored()``: what ``solve`` is of a KFAC block,
-            and ``precondition`` of a subject that shows no EKFAC. EKFAC's is always Tikhonov's.
+            and ``precondition`` of a subject that shows no EKFAC. EKFAC's is always Tikhonov's. An
+            ``optimizer`` is one of EKFAC by ``Tikhonov()``, else of KFAC.
+        training: the rules of an ``optimizer`` from batch to batch.
     """
 
     bias: Joint | Separate = field(default_factory=Joint)
     A: PerGroup | Shared = field(default_factory=PerGroup)
     damping: Damping = field(default_factory=Tikhonov)
+    training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
         for name, value, kinds in (
             ("bias", self.bias, (Joint, Separate)),
             ("A", self.A, (PerGroup, Shared)),
             ("damping", self.damping, (Tikhonov, OnKFAC, Factored)),
+            ("training", self.training, (Training,)),
         ):
             if not isinstance(value, kinds):
                 choices = " or ".join(f"{kind.__name__}()" for kind in kinds)

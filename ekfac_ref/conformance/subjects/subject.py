@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.declared.training import Hyperparameters
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.definition import Definition
+from ekfac_ref.conformance.training.steps import Optimize, followed, retold
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.question.problem import Problem
 
@@ -22,7 +24,7 @@ FisherProduct = Callable[[Problem, dict[str, Tensor]], _ByLayer]
 # Every way to ask a subject: for operators, for tensors, and with vectors that it is given.
 OPERATORS = ("ekfac", "kfac", "exact_fisher")
 TENSORS = ("diagonal", "per_sample_gradients")
-WAYS = (*OPERATORS, "precondition", *TENSORS, "fisher_product")
+WAYS = (*OPERATORS, "precondition", *TENSORS, "fisher_product", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class Subject:
             whatever their columns c; or such dicts one after the other, for N in chunks.
         fisher_product: (problem, {layer: V}) to {layer: [d_out, d_in]}, the product with the Fisher
             of all layers together, blocks between layers included.
+        optimizer: (problem, settings) to a generator that trains the problem's model, one step on
+            each of its batches in turn, by the gradient of the batch's mean loss, and yields after
+            every step. What it goes by is declared in ``definition.training``.
     """
 
     name: str
@@ -69,6 +74,7 @@ class Subject:
     diagonal: Ask | None = None
     per_sample_gradients: Callable[[Problem], Any] | None = None
     fisher_product: FisherProduct | None = None
+    optimizer: Optimize | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.definition, Definition):
@@ -106,8 +112,10 @@ class Subject:
         """A copy of the subject with something around every way to ask it."""
         asks = {**self.operators, **self.tensors}
         around: dict[str, Any] = {way: wrap(ask) for way, ask in asks.items()}
-        for way in set(self.ways) - set(asks):
+        for way in set(self.ways) - set(asks) - {"optimizer"}:
             around[way] = _wrapped(getattr(self, way), wrap)
+        if self.optimizer is not None:
+            around["optimizer"] = _all_steps(self.optimizer, wrap)
         return replace(self, **around)
 
 
@@ -118,6 +126,19 @@ def _wrapped(product: Callable[..., _ByLayer], wrap: Callable[[Ask], Ask]) -> An
         return wrap(lambda problem: product(problem, *given))(problem)
 
     return ask
+
+
+def _all_steps(optimizer: Optimize, wrap: Callable[[Any], Any]) -> Optimize:
+    """All its steps are one question; what has come of them is told step by step afterwards."""
+
+    def optimize(problem: Problem, settings: Hyperparameters) -> Iterator[None]:
+        def ask(problem: Problem) -> Any:
+            return followed(optimizer, problem, settings)
+
+        found = wrap(ask)(problem)
+        yield from retold(problem, found)
+
+    return optimize
 
 
 def _joining(ask: Callable[[Problem], Any]) -> Ask:

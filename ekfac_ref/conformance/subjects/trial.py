@@ -1,6 +1,5 @@
 """A subject's answers to one problem, in the form that laws are asked of."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -8,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
+from ekfac_ref.conformance.declared.damping import Tikhonov
+from ekfac_ref.conformance.declared.training import Hyperparameters
+from ekfac_ref.conformance.problems.changed import copied
 from ekfac_ref.conformance.subjects.answered import Answered, Case
-from ekfac_ref.conformance.subjects.damping import Tikhonov
-from ekfac_ref.conformance.subjects.definition import Block
+from ekfac_ref.conformance.subjects.definition import Block, titles
 from ekfac_ref.conformance.subjects.matrices import (
     BadAnswer,
     checked,
@@ -31,6 +31,8 @@ from ekfac_ref.conformance.subjects.preconditioned import (
 )
 from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
 from ekfac_ref.conformance.subjects.subject import OPERATORS, Answer, Ask, Subject
+from ekfac_ref.conformance.subjects.trained import trained
+from ekfac_ref.conformance.training.steps import Trained, training_problem
 from ekfac_ref.conformance.truth.cache import observed, observed_exactly
 from ekfac_ref.conformance.truth.observation import Observations
 from ekfac_ref.model.forward import algebra_dtype
@@ -67,6 +69,7 @@ class Trial:
     ) -> None:
         self.subject, self.problem, self._seen = subject, problem, seen
         self.changes: list[str] = []
+        self._trained: dict[tuple[int, Hyperparameters], Trained] = {}
 
     def about(self, problem: Problem) -> "Trial":
         """A trial of this subject on a changed problem, which has the same layers.
@@ -96,7 +99,7 @@ class Trial:
                 Case(title, block.seen, diagonal=None if D is None else block.of(D))
                 for name, blocks in self.blocks.items()
                 for D in [self.diagonals.get(name)]
-                for title, block in zip(_titles(name, blocks), blocks, strict=True)
+                for title, block in zip(titles(name, blocks), blocks, strict=True)
             ]
         asked = {way: self.asked(ask, way) for way, ask in self.subject.operators.items()}
         return [
@@ -152,6 +155,18 @@ class Trial:
         assert product is not None
         return self._of_vectors(product, "fisher_product", self._as_given(V))
 
+    def trained(self, steps: int, settings: Hyperparameters) -> Trained:
+        """What the subject's optimizer does to the model; asked only once for these settings."""
+        key = (steps, settings)
+        if key not in self._trained:
+            optimizer = self.subject.optimizer
+            assert optimizer is not None
+            question = training_problem(self.problem, steps)
+            values, changes = trained(optimizer, copied(question), settings)
+            self.changes += changes
+            self._trained[key] = Trained(question, settings, values)
+        return self._trained[key]
+
     @cached_property
     def preconditioned(self) -> dict[str, list[Solved]]:
         """{layer: what ``precondition`` says at DAMPINGS}, with nothing in it if there is none.
@@ -187,7 +202,7 @@ class Trial:
         cases = []
         for name, blocks in self.blocks.items():
             whole = P.matrices[name] if P.matrices is not None and of_ekfac else None
-            rows = zip(_titles(name, blocks), blocks, entries(blocks), strict=True)
+            rows = zip(titles(name, blocks), blocks, entries(blocks), strict=True)
             for title, block, of in rows:
                 E = None if whole is None else inverted_ekfac(whole[of][:, of], block.seen, d)
                 cases.append(Case(title, block.seen, inverted=E))
@@ -209,18 +224,18 @@ class Trial:
 
     def _cases(self, name: str, blocks: list[Block], operators: dict[str, Any]) -> list[Case]:
         """The blocks of one layer, out of {way: its operator}."""
-        titles = _titles(name, blocks)
+        named = titles(name, blocks)
         by_way: dict[str, list[Answered]] = {}
         for way, operator in operators.items():
             damping = self.subject.definition.damping if way == "kfac" else Tikhonov()
             matrices = matrices_of_blocks(name, operator, blocks)
-            rows = zip(blocks, titles, matrices, own_blocks(operator, blocks), strict=True)
+            rows = zip(blocks, named, matrices, own_blocks(operator, blocks), strict=True)
             by_way[way] = [
                 Answered(way, b.seen, dense.matrix, Own(own, title, b.seen.shape), damping)
                 for b, title, dense, own in rows
             ]
         none: list[None] = [None] * len(blocks)
-        columns = zip(titles, blocks, *(by_way.get(way, none) for way in OPERATORS), strict=True)
+        columns = zip(named, blocks, *(by_way.get(way, none) for way in OPERATORS), strict=True)
         return [Case(title, block.seen, *several) for title, block, *several in columns]
 
     def _of_vectors(
@@ -239,14 +254,3 @@ class Trial:
             )
             for name, blocks in self.blocks.items()
         }
-
-
-def _titles(name: str, blocks: list[Block]) -> list[str]:
-    """The names of a layer's blocks."""
-    return [", ".join(filter(None, (name, block.name))) for block in blocks]
-
-
-def copied(problem: Problem) -> Problem:
-    """A problem that the subject may do anything to."""
-    batches = [tree_map(torch.clone, tuple(batch)) for batch in problem.batches]
-    return replace(problem, model=copy.deepcopy(problem.model), batches=batches)

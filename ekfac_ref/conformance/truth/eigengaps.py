@@ -5,8 +5,6 @@ inside the cluster free, and two correct matrices can be far apart. So EKFAC mat
 behind a gate, and where it is closed the laws that need no eigenvectors judge instead.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -38,8 +36,18 @@ def gap(seen: Observation) -> float:
     eigenvector by as many over the gap. Two zeros count as apart where no gradient lives between
     them: expand factors (or T = 1) of the same data.
     """
-    silent = isinstance(seen.sharing, Expand) or all(len(a) == seen.runs for a in seen.a)
-    return _smaller_gap(seen, _gap_above_zero if silent else _gap)
+    return gap_of(oracle.factors(seen), factor_scales(seen), silent(seen))
+
+
+def silent(seen: Observation) -> bool:
+    """Whether no gradient lives in the null spaces of A and B: expand factors, or T = 1."""
+    return isinstance(seen.sharing, Expand) or all(len(a) == seen.runs for a in seen.a)
+
+
+def gap_of(factors: tuple[Tensor, Tensor], bounds: tuple[float, float], zeros_apart: bool) -> float:
+    """The smaller gap of two factors, each over a bound on it."""
+    of = _gap_above_zero if zeros_apart else _gap
+    return min(of(eigh(M)[0] / bound) for M, bound in zip(factors, bounds, strict=True))
 
 
 def gap_with_zeros(seen: Observation) -> float:
@@ -47,7 +55,7 @@ def gap_with_zeros(seen: Observation) -> float:
 
     What a wrong EKFAC may depend on, where the right one does not.
     """
-    return _smaller_gap(seen, _gap)
+    return gap_of(oracle.factors(seen), factor_scales(seen), zeros_apart=False)
 
 
 def ekfac_scale(seen: Observation, gap: float) -> float:
@@ -59,11 +67,6 @@ def ekfac_scale(seen: Observation, gap: float) -> float:
     """
     b, a = factor_scales(seen)
     return max(fisher_scale(seen) / gap, b * a)
-
-
-def _smaller_gap(seen: Observation, gap_of: Callable[[Tensor], float]) -> float:
-    pairs = zip(oracle.factors(seen), factor_scales(seen), strict=True)
-    return min(gap_of(eigh(factor)[0] / bound) for factor, bound in pairs)
 
 
 def _gap(w: Tensor) -> float:

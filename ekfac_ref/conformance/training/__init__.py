@@ -1,0 +1,1 @@
+"""An optimizer over several updates: what it did, and what it should have done."""
