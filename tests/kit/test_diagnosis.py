@@ -1,7 +1,8 @@
 """Mistakes made by hand, on top of plain code, and the names that the diagnosis gives them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.diagnosis.factor import NO_MISTAKE, Candidate
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import CORRECT
+from ekfac_ref.conformance.mutants.recipe import CORRECT, turned
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import mixtures
 from ekfac_ref.conformance.subjects.subject import Subject
@@ -232,3 +233,21 @@ def test_two_mistakes_at_once_on_the_problems_of_either() -> None:
     subject = Subject("both", both, abilities=DOUBLE)
     for one, mutant in ((masked, summed), (others, halves)):
         assert mutant.mistake in diagnose(subject, problems=one).sentence
+
+
+@pytest.mark.parametrize("name", ["not-transposed", "column-order"])
+def test_order_and_signs_of_eigenvectors_do_not_hide_a_mistake(name: str) -> None:
+    """As another LAPACK might hand them out."""
+    turns = {2: ([1, 0], [1.0, -1.0]), 3: ([2, 0, 1], [1.0, -1.0, 1.0])}
+
+    def ask(problem: ek.Problem) -> Mapping[str, Any]:
+        with turned(turns):
+            return MUTANTS[name].ekfac(problem)
+
+    few = [MUTANTS["not-transposed"], MUTANTS["column-order"], *FEW[:2]]
+    subject = Subject("turned", ask, abilities=DOUBLE)
+    found = diagnose(subject, few)
+    assert [c.name for c in found.candidates] == [name]
+    assert found.sentence.endswith("with eigenvectors in an order and with signs of its own.")
+    without = [mutant for mutant in few if mutant.name != name]
+    assert "Nothing in the catalogue fits" in diagnose(subject, without).sentence

@@ -19,6 +19,7 @@ from ekfac_ref.conformance.diagnosis.quantity import OF_EKFAC, Quantity, compare
 from ekfac_ref.conformance.diagnosis.search import FAR, nearest, told_apart
 from ekfac_ref.conformance.diagnosis.selection import NEEDED, chosen, draws, enough, on_problems
 from ekfac_ref.conformance.diagnosis.training import diagnosed_training
+from ekfac_ref.conformance.diagnosis.turns import fitting_in_some_turn
 from ekfac_ref.conformance.diagnosis.undeclared import undeclared
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
@@ -139,9 +140,21 @@ def _found(
     if convention := undeclared(used):
         why = f"{_sentence(candidates, mistakes, len(used))} " if candidates[0].agrees else ""
         return Diagnosis(candidates, f"{why}It is right once {convention} is declared.")
+    if not candidates[0].agrees and (turned := fitting_in_some_turn(catalogue, found)):
+        return _turned(turned, precision)
     if not candidates[0].agrees and (said := unused(subject, precision, seed, quantity)):
         return Diagnosis([right], " ".join(said))
     return Diagnosis(candidates, _sentence(candidates, mistakes, len(used)))
+
+
+def _turned(mutants: list[Mutant], precision: Precision) -> Diagnosis:
+    looks = ", or, which is the same here, ".join(mutant.mistake for mutant in mutants)
+    none = (0.0, 0.0, 0.0)
+    return Diagnosis(
+        [Candidate(mutant.name, 1.0, none, precision.fits, precision) for mutant in mutants],
+        f"It looks as if the implementation {looks}, with eigenvectors in an order and with signs "
+        "of its own.",
+    )
 
 
 def _rank(candidate: Candidate) -> tuple[bool, list[float], bool]:

@@ -4,8 +4,11 @@ Everything is computed in float64 from what each layer saw (``observation.py``),
 own definitions as the steps.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -29,9 +32,30 @@ Product = Callable[[EigenKronecker, Tensor], Tensor]
 Solution = Callable[[EigenKronecker, Tensor, float], Tensor]
 
 
+Turn = tuple[list[int], list[float]]  # an order of eigenvectors, and then a sign of each
+_turns: ContextVar[Mapping[int, Turn]] = ContextVar("turns", default=MappingProxyType({}))
+
+
+@contextmanager
+def turned(turns: Mapping[int, Turn]) -> Iterator[None]:
+    """Within it, eigenvectors of a factor [d, d] come in the order and with the signs of d."""
+    token = _turns.set(turns)
+    yield
+    _turns.reset(token)
+
+
+def eigenpairs(factor: Tensor) -> tuple[Tensor, Tensor]:
+    """(w, Q) of a factor [d, d], eigenvectors as columns; ascending, unless they are ``turned``."""
+    w, Q = eigh(factor)
+    if len(w) not in _turns.get():
+        return w, Q
+    order, signs = _turns.get()[len(w)]
+    return w[order], Q[:, order] * torch.tensor(signs, dtype=Q.dtype)
+
+
 def eigenvectors(factor: Tensor) -> Tensor:
-    """Q, the orthonormal eigenvectors of a factor [d, d] as columns, eigenvalues ascending."""
-    return eigh(factor)[1]
+    """Q, the orthonormal eigenvectors of a factor [d, d] as columns."""
+    return eigenpairs(factor)[1]
 
 
 def ends_in_ones(seen: Observation) -> bool:
