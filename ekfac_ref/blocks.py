@@ -79,7 +79,7 @@ def full_fisher(problem: Problem) -> FullFisher:
     Dense and quadratic in all parameters: for a few thousand of them.
     """
     N = 0
-    total = torch.zeros(())
+    total = torch.zeros((), device="cpu")
     shapes: dict[str, tuple[int, int]] = {}
     for G in gradients(open_session(problem), CHUNK_BYTES):
         shapes = {name: (G_l.shape[2], G_l.shape[3]) for name, G_l in G.items()}

@@ -168,10 +168,11 @@ class Categorical:
         logits = f.movedim(self.class_axis, -1)
         p = torch.softmax(logits.flatten(1, -2) if logits.dim() > 2 else logits[:, None], -1)
         valid = self.counted(y).reshape(p.shape[:2])
-        eye = torch.eye(p.shape[-1]).to(p)
         # The column of class k at one position: sqrt(p_k) (e_k - p).
-        root_ntkj = p.sqrt()[..., None] * (eye - p[..., None, :]) * valid[..., None, None]
-        apart = torch.eye(p.shape[1]).to(p)  # labels at different positions are independent
+        root_ntkj = (
+            p.sqrt()[..., None] * (_unit(p, p.shape[-1]) - p[..., None, :]) * valid[..., None, None]
+        )
+        apart = _unit(p, p.shape[1])  # labels at different positions are independent
         S = torch.einsum("ntkj,ts->ntksj", root_ntkj, apart)
         S = S.reshape(len(f), -1, *logits.shape[1:])
         return S.movedim(-1, self.class_axis if self.class_axis < 0 else self.class_axis + 1)
@@ -181,6 +182,10 @@ class Categorical:
         uniform = torch.as_tensor(rng.random(tuple(p.shape[:-1]))).to(p)
         drawn = (uniform[..., None] > p.cumsum(-1)).sum(-1).clamp(max=p.shape[-1] - 1)
         return torch.where(self.counted(y), drawn.to(y), y)
+
+
+def _unit(like: Tensor, size: int) -> Tensor:
+    return torch.eye(size, dtype=like.dtype, device=like.device)
 
 
 def check_labels(y: Tensor) -> None:

@@ -89,7 +89,8 @@ def ask(numerics: Numerics, seed: int, problems: int) -> Asked:
     """Ask in a process of its own, which loads its libraries under this numerics."""
     ran = subprocess.run(
         [sys.executable, "-m", "studies.numerics.alarms", str(seed), str(problems)],
-        env=numerics.in_environment(os.environ),
+        # Threads that wait for one another by turning would take the cores of those that work.
+        env=numerics.in_environment(os.environ) | {"OMP_WAIT_POLICY": "PASSIVE"},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

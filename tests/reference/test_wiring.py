@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ekfac_ref as ek
+from ekfac_ref import conformance as ct
 from ekfac_ref.model import gradients, taps, uses
 from ekfac_ref.model.refusals import wiring
 from ekfac_ref.optim import EKFAC
@@ -357,3 +358,38 @@ def test_the_smallest_and_the_largest_numbers_are_compared(
             gradients_as(lambda g: 2 * g)(patched)
             with pytest.raises(ek.ProblemError, match="differ from those of autograd by"):
                 ek.kfac(question)
+
+
+def keys_that_cancel(seed: int) -> ek.Problem:
+    """The bias of attention's keys moves nothing: its gradient is rounding alone."""
+    torch.manual_seed(seed)
+    layers = [nn.Linear(2, 2) for _ in range(4)]
+    model = nn.Sequential(ct.networks.SelfAttention(*layers), nn.Tanh()).double()
+    return ek.Problem(
+        model, [(torch.randn(1, 2, 2).double(), torch.randn(1, 2, 2).double())], ek.Gaussian()
+    )
+
+
+@pytest.mark.parametrize("places", [(1,), wiring.PLACES])
+def test_rounding_that_is_none_by_chance_is_no_measure(
+    places: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one sample of two tokens, float32 may have no rounding in that gradient at all."""
+    _Place = wiring._Place
+    monkeypatch.setattr(wiring, "PLACES", places)
+    asked = []
+
+    def place(exact: Any, replay: Any, roundings: float, share: float) -> Any:
+        asked.append(share)
+        # By chance, rounding moves nothing at the first of them.
+        return _Place(exact, exact if len(asked) < 3 else replay, roundings, share)
+
+    monkeypatch.setattr(wiring, "_Place", place)
+    refused = 0
+    for seed in range(8):
+        asked.clear()
+        try:
+            ek.exact_fisher(keys_that_cancel(seed))
+        except ek.ProblemError:
+            refused += 1
+    assert (refused > 0) == (places == (1,))

@@ -101,4 +101,4 @@ def _asked_about(comparison: Comparison, candidate: Candidate, mutant: Mutant) -
 def _in_place_of(mutant: Mutant, question: Question) -> Subject:
     """The mutant, to be asked in the way in which it shows what is compared."""
     subject, way = mutant.in_every_way, question.quantity.of_a_mutant
-    return subject.offering([way]) if way else subject
+    return subject.offering([way]) if way in subject.ways else subject

@@ -6,6 +6,7 @@ long as the parameters.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import log2
 
 import torch
 from torch import Tensor
@@ -73,9 +74,10 @@ def settings_for(trial: Trial, **others: float) -> Hyperparameters:
     gradients = [float(g.norm()) for g, _ in _gradients(trial.problem).values()]
     sizes = [float(p.detach().double().norm()) for p in trial.problem.model.parameters()]
     longest, size = max(gradients), max(sizes)
-    lr = FIRST_MOVE * damping * size / longest if longest and size else 1.0
-    lr = 2.0 ** round(float(torch.tensor(lr).log2()))
-    return Hyperparameters(lr if lr != 1.0 else 0.5, damping, BETA, **others)  # type: ignore[arg-type]
+    lr = FIRST_MOVE * damping * size / max(longest, 1e-300)
+    power = round(log2(lr)) if 1e-30 < lr < 1e30 else -1  # where there is nothing to learn
+    lr = 2.0 ** (power or -1)  # never 1, with which its square may be forgotten
+    return Hyperparameters(lr, damping, BETA, **others)  # type: ignore[arg-type]
 
 
 _Gradients = dict[str, tuple[Tensor, float]]

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from math import isfinite, pi
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from ekfac_ref.question.problem import Problem
@@ -23,11 +23,11 @@ def digest(problems: Iterable[Problem]) -> str:
     found = hashlib.sha256()
     for problem in problems:
         modules = [
-            (name, type(m).__name__, m.training) for name, m in problem.model.named_modules()
+            (name, type(m).__name__, _options(m)) for name, m in problem.model.named_modules()
         ]
         choices = (problem.likelihood, problem.fisher, problem.sharing, problem.layers)
         masked = problem.mask is not None
-        found.update(repr((modules, str(problem.model), choices, masked)).encode())
+        found.update(repr((modules, choices, masked)).encode())
         for name, parameter in problem.model.named_parameters(remove_duplicate=False):
             found.update(f"{name} {_numbers(parameter)}".encode())
         for name, buffer in problem.model.named_buffers():
@@ -39,6 +39,13 @@ def digest(problems: Iterable[Problem]) -> str:
             for value in values:
                 found.update(_numbers(value).encode())
     return found.hexdigest()[:12]
+
+
+def _options(module: nn.Module) -> list[tuple[str, object]]:
+    """Stride, groups and the like; how torch prints a module differs from version to version."""
+    plain = (bool, int, float, str, tuple)
+    public = [(name, value) for name, value in vars(module).items() if not name.startswith("_")]
+    return sorted((name, value) for name, value in public if isinstance(value, plain))
 
 
 def _numbers(x: Tensor) -> str:

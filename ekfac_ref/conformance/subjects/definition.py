@@ -133,7 +133,7 @@ class Definition:
     bias: Joint | Separate = field(default_factory=Joint)
     A: PerGroup | Shared = field(default_factory=PerGroup)
     damping: Damping = field(default_factory=Tikhonov)
-    training: Training = field(default_factory=Training)
+    training: Training = field(default_factory=Training, repr=False)
 
     def __post_init__(self) -> None:
         for name, value, kinds in (

@@ -13,6 +13,7 @@ refused, both sides are computed once more, in float64 and with parameters and i
 percent other, and compared with what float32 makes of them: what is wrong there is wrong.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -31,6 +32,8 @@ from ekfac_ref.model.refusals.weighted import Seen
 from ekfac_ref.model.session import Form, Session, open_session
 from ekfac_ref.question.batches import Batch
 
+PLACES = (1, 2, 3)
+_INSISTS = (ProblemError, RuntimeError, TypeError)  # what a forward raises in another dtype
 _ROUNDINGS = 64.0  # beyond these, or a quarter, both sides are computed once more
 
 
@@ -53,15 +56,19 @@ def check_wiring(session: Session, batch: Batch, seen: Seen, see: See) -> None:
     here = _sides(session, batch, seen)
     limit = min(_ROUNDINGS * torch.finfo(session.problem.dtype).eps, 0.25)
     off = {name: sides.off for name, sides in here.items() if not sides.off <= limit}
-    places = list(_places(session, batch, see)) if off else []
-    for name, ratio in off.items():
-        if not any(place.agree(name) for place in places):
-            raise ProblemError(
-                f"layer {name!r}: its gradients as seen here differ from those of autograd by "
-                f"{ratio:.2g} of their size, so its weight is used in a way that is not seen (an "
-                "alias or a copy of it, a hook that changes gradients); call the module itself, or "
-                "leave it out by naming the other layers in Problem(layers=...)."
-            )
+    if not off:
+        return
+    for place in _places(session, batch, see):
+        off = {name: ratio for name, ratio in off.items() if not place.agree(name)}
+        if not off:
+            return
+    name, ratio = next(iter(off.items()))
+    raise ProblemError(
+        f"layer {name!r}: its gradients as seen here differ from those of autograd by {ratio:.2g} "
+        "of their size, so its weight is used in a way that is not seen (an alias or a copy of it, "
+        "a hook that changes gradients); call the module itself, or leave it out by naming the "
+        "other layers in Problem(layers=...)."
+    )
 
 
 @dataclass(frozen=True)
@@ -115,29 +122,31 @@ class _Place:
     def agree(self, name: str) -> bool:
         """Whether the two sides of a layer differ by rounding alone."""
         one = self.sides[name]
-        by_rounding = one.moved(self.replay[name]) if self.replay else [0.0] * len(one.size)
+        by_rounding = one.moved(self.replay[name])
         bounds = zip(one.apart, one.size, by_rounding, strict=True)
         return all(d <= max(self.roundings * size, self.share * m) for d, size, m in bounds)
 
 
 def _places(session: Session, batch: Batch, see: See) -> Iterator[_Place]:
-    """One in float64 and replayed in float32; or three in the problem's own dtype, if the forward
-    insists on that.
+    """Several, for where all cancels, another rounding may by chance be none.
+
+    In float64 and replayed in float32, or else with the last places moved; all of it in the
+    problem's own dtype, if the forward insists on that.
     """
-    try:
-        exact = _at(session, batch, see, torch.float64, 1)
-    except (ProblemError, RuntimeError, TypeError):
-        own = session.problem.dtype
-        unit = torch.finfo(own).eps
-        for k in (1, 2, 3):
+    for k in PLACES:
+        try:
+            exact = _at(session, batch, see, torch.float64, k)
+        except _INSISTS:
+            own = session.problem.dtype
+            unit = torch.finfo(own).eps
             place, nudged = _at(session, batch, see, own, k), _at(session, batch, see, own, k, unit)
             yield _Place(place, nudged, max(unit**0.5, _ROUNDINGS * unit), _ROUNDINGS)
-    else:
-        try:
-            replay = _at(session, batch, see, torch.float32, 1)
-        except (ProblemError, RuntimeError, TypeError):
-            replay = {}
-        yield _Place(exact, replay, 1e-8, 1e-3)
+            continue
+        with contextlib.suppress(*_INSISTS):
+            yield _Place(exact, _at(session, batch, see, torch.float32, k), 1e-8, 1e-3)
+        unit = torch.finfo(torch.float64).eps
+        nudged = _at(session, batch, see, torch.float64, k, unit)
+        yield _Place(exact, nudged, 1e-8, _ROUNDINGS)
 
 
 def _at(
@@ -148,7 +157,7 @@ def _at(
     def move(x: Tensor) -> Tensor:
         if not x.dtype.is_floating_point:
             return x
-        noise, more = (torch.rand(x.shape, generator=drawn).double() - 0.5 for _ in range(2))
+        noise, more = torch.rand(2, *x.shape, generator=drawn, device="cpu").double() - 0.5
         return (x.cpu().double() * (1 + 0.02 * noise + 4 * nudge * more)).to(x.device, dtype)
 
     model = copy_of(session.problem.model)
@@ -191,7 +200,7 @@ def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:
 
 def _numbers(size: int, drawn: torch.Generator) -> Tensor:
     """Of both signs, their absolute values between 1/2 and 1."""
-    x = torch.rand(size, generator=drawn, dtype=torch.float64) - 0.5
+    x = torch.rand(size, generator=drawn, dtype=torch.float64, device="cpu") - 0.5
     return x + 0.5 * x.sign()
 
 
