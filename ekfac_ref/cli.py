@@ -100,11 +100,19 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("file", type=_file, metavar="FILE.py")
     new.set_defaults(run=new_command)
     check = commands.add_parser("check", help="all laws, asked of a subject", epilog=EXIT_CODES)
-    check.add_argument("subject", help=f"package.module:name, or {MUTANT}NAME for a known mistake")
+    check.add_argument(
+        "subjects",
+        nargs="+",
+        metavar="subject",
+        help=f"package.module:name, or {MUTANT}NAME for a known mistake; several side by side",
+    )
     check.add_argument("--profile", choices=PROFILES, default="quick", help=_profiles())
     check.add_argument("--seed", type=int, default=0, help="of the problems (default: 0)")
     check.add_argument("--law", action="append", choices=LAWS, metavar="LAW", help="only these")
     check.add_argument("--seconds", type=_seconds, default=60.0, help="per problem (default: 60)")
+    check.add_argument(
+        "--max-fail", type=_number, metavar="N", help="stop after N problems that break a law"
+    )
     check.add_argument("--report", type=_file, metavar="OUT.html", help="write a page to look at")
     check.add_argument("--json", type=_file, metavar="OUT.json", help="write it for a program")
     check.add_argument("--junit", type=_file, metavar="OUT.xml", help="write it as tests, for CI")
@@ -141,6 +149,13 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no time limit; give seconds above 0")
     return seconds
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of problems; give 1 or more")
+    return number
 
 
 def _known(text: str) -> tuple[str, KnownDeviations]:

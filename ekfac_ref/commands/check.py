@@ -25,16 +25,39 @@ from ekfac_ref.conformance.findings.report import Report
 from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.process.apart import Apart
-from ekfac_ref.conformance.reports import terminal
+from ekfac_ref.conformance.reports import side_by_side, terminal
 from ekfac_ref.conformance.run.examiner import Here
 from ekfac_ref.conformance.run.profile import profile_named
 from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.extras import missing
 
+Show = Callable[[Report, argparse.Namespace], object]
+_GRAVEST = (6, 3, 4, 1, 5)  # of the exit codes of several subjects, the one that is theirs together
+
 
 def check_command(options: argparse.Namespace) -> int:
-    """Run it with a bar meanwhile, print the report, write the files; the exit code.
+    """Put one subject on trial and print its report, or several and print them side by side."""
+    if len(options.subjects) == 1:
+        options.subject = options.subjects[0]
+        return _of_one(options, _printed)
+    if options.report or options.json or options.junit:
+        return refuse("--report, --json and --junit are of one subject; give one, or neither", 2)
+    reports: list[Report] = []
+    codes = []
+    for subject in options.subjects:
+        one = argparse.Namespace(**{**vars(options), "subject": subject})
+        codes.append(_of_one(one, lambda report, options: reports.append(report)))
+    side_by_side.print_side_by_side(terminal.Terminal(), reports)
+    return next((code for code in _GRAVEST if code in codes), max(codes))
+
+
+def _printed(report: Report, options: argparse.Namespace) -> None:
+    terminal.print_report(terminal.Terminal(), report, options.subject, command_line(options))
+
+
+def _of_one(options: argparse.Namespace, show: Show) -> int:
+    """Run it with a bar meanwhile, show the report, write the files; the exit code.
 
     Whatever the subject does, it does to a process of its own, unless it is to be asked here.
     """
@@ -53,12 +76,12 @@ def check_command(options: argparse.Namespace) -> int:
                 examiner = stack.enter_context(
                     contextlib.closing(Apart(options.subject, options.seconds))
                 )
-            return _put_on_trial(examiner, options)
+            return _put_on_trial(examiner, options, show)
         except ProblemError as error:
             return _refused(str(error), options)
 
 
-def _put_on_trial(examiner: Here | Apart, options: argparse.Namespace) -> int:
+def _put_on_trial(examiner: Here | Apart, options: argparse.Namespace, show: Show) -> int:
     profile = profile_named(options.profile)
     laws = [LAWS[name] for name in LAWS if name in (options.law or LAWS)]
     files, (bar, tick) = ReportFiles(options, command_line(options)), _progress(profile.problems)
@@ -68,7 +91,7 @@ def _put_on_trial(examiner: Here | Apart, options: argparse.Namespace) -> int:
         files.now_and_then(run.so_far())
 
     known = options.known[1] if options.known else KnownDeviations()
-    run = Run(examiner, profile, options.seed, laws, known, ticks)
+    run = Run(examiner, profile, options.seed, laws, known, ticks, options.max_fail)
     files.write(run.so_far())  # what is there of an earlier run is not this one's
     with _hearing_signals():
         with bar:
@@ -76,7 +99,7 @@ def _put_on_trial(examiner: Here | Apart, options: argparse.Namespace) -> int:
         report = run.diagnosed(report)
     unheard: OSError | None = None
     try:
-        terminal.print_report(terminal.Terminal(), report, options.subject, command_line(options))
+        show(report, options)
         sys.stdout.flush()
     except OSError as error:  # nobody reads on, or there is no room
         unheard = error
@@ -142,6 +165,7 @@ def command_line(options: argparse.Namespace) -> str:
     words = ["ekfac-ref", "check", options.subject, "--profile", options.profile]
     words += ["--seed", str(options.seed)]
     words += [word for law in options.law or () for word in ("--law", law)]
+    words += ["--max-fail", str(options.max_fail)] if options.max_fail else []
     words += ["--seconds", f"{options.seconds:g}"] if options.seconds != 60 else []
     words += ["--known", options.known[0]] if options.known else []
     words += ["--in-process"] if options.in_process else []

@@ -123,6 +123,39 @@ def test_mutants(capsys: pytest.CaptureFixture[str]) -> None:
         assert mutant.proof in out
 
 
+@pytest.fixture
+def _undiagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Here, "diagnose", lambda self, seed, problems=(): Found(sentence="It is."))
+
+
+@pytest.mark.usefixtures("_undiagnosed")
+def test_it_stops_when_enough_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["check", f"mutant:{MUTANT}", "--profile", "demo", "--law", "trace", "--in-process"]
+    assert main([*asked, "--max-fail", "2"]) == 1
+    out = capsys.readouterr().out
+    assert "Beside the verdict: stopped after 2 of 4 problems, as --max-fail says" in out
+    assert "--law trace --max-fail 2 --in-process" in out
+    assert main([*asked, "--max-fail", "5"]) == 1
+    assert "stopped after" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("_undiagnosed")
+def test_several_side_by_side(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    asked = ["--profile", "demo", "--law", "trace", "--law", "psd", "--law", "kfac", "--in-process"]
+    two = [f"mutant:{MUTANT}", "mutant:kfac-over-n-twice", "ekfac_ref.examples:reference"]
+    assert main(["check", *two, *asked]) == 1
+    out = capsys.readouterr().out
+    assert re.search(r"mutant twice: It does not conform \(broken: trace\)", out)
+    assert "reference: It conforms: 3 laws hold, on 4 problems." in out
+    assert re.search(r"trace +│ FAIL +│ pass +│ pass", out)
+    assert re.search(r"kfac +│ - +│ FAIL +│ pass", out)
+    assert "psd" not in out
+    assert main(["check", two[2], two[2], *asked]) == 0
+    assert "│" not in capsys.readouterr().out
+    assert main(["check", *two, *asked, "--json", str(tmp_path / "o.json")]) == 2
+    assert "are of one subject" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -133,6 +166,7 @@ def test_mutants(capsys: pytest.CaptureFixture[str]) -> None:
         (["mutants", "tracy"], f"invalid choice: 'tracy'; choose among ['{next(iter(MUTANTS))}'"),
         (["check", "a:b", "--law", "tracy"], "invalid choice: 'tracy'; did you mean 'trace'?"),
         (["check", "a:b", "--profile", "slow"], "invalid choice: 'slow'; choose among ['demo',"),
+        (["check", "a:b", "--max-fail", "0"], "0 is no number of problems; give 1 or more"),
         (["check", "a:b", "--seconds", "-1"], "-1 is no time limit; give seconds above 0"),
         (["check", "a:b", "--json", "no/such/o.json"], "not a file in a folder that is there"),
         (["check", "a:b", "--report", "."], "not a file in a folder that is there"),

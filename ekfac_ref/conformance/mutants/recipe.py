@@ -1,7 +1,6 @@
 """A correct EKFAC in the steps that mistakes are made in; a mutant replaces one of them.
 
-Everything is computed in float64 from what each layer saw (``observation.py``), with the oracle's
-own definitions as the steps.
+All in float64, from what each layer saw (``observation.py``), by the oracle's own definitions.
 """
 
 from collections.abc import Callable, Iterator, Mapping

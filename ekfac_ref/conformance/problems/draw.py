@@ -20,6 +20,7 @@ from ekfac_ref.conformance.problems.families.catalogue import (
     OF_POSITIONS,
     Family,
 )
+from ekfac_ref.conformance.problems.kinks import at_a_kink
 from ekfac_ref.conformance.problems.strategies import Drawn, network_with_data
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import find_layers
@@ -39,7 +40,7 @@ def problems_for(draw: DrawInteger, abilities: Abilities) -> Problem:
 def _problem_within(
     draw: Draw, abilities: Abilities, families: tuple[Family, ...]
 ) -> Problem | None:
-    """A problem of these families; None if the subject need not answer it."""
+    """A problem of these families; None if the subject need not, or cannot, answer it."""
     network = network_with_data(draw, families, dtypes=abilities.dtypes)
     if not _is_within(abilities, network):
         return None
@@ -50,6 +51,8 @@ def _problem_within(
     modules = dict(problem.model.named_modules())
     names = [layer.name for layer in find_layers(problem.model)]
     mine = [name for name in names if isinstance(modules[name], abilities.layers)]
+    if at_a_kink(problem):
+        return None
     return problem if mine == names else replace(problem, layers=tuple(mine))
 
 

@@ -34,6 +34,8 @@ class Run:
         laws: asked of every problem.
         known: deviations.
         tick: called before every "problem" and every search for a "smaller problem".
+        max_fail: asks no further once so many problems break a law that is not known to; None for
+            all of them.
     """
 
     examiner: Examiner
@@ -42,6 +44,7 @@ class Run:
     laws: Sequence[Law] = tuple(LAWS.values())
     known: KnownDeviations = field(default_factory=KnownDeviations)
     tick: Callable[[str], None] = lambda what: None
+    max_fail: int | None = None
 
     def __post_init__(self) -> None:
         self._tallies = {law.name: Tally(law) for law in self.laws}
@@ -127,7 +130,7 @@ class Run:
         self._drawn = self.examiner.draw(self.profile.problems, self.seed)
         self._troubles += [self._drawn.trouble] if self._drawn.trouble else []
         for problem, features in zip(self._drawn.problems, self._drawn.features, strict=True):
-            if self._given_up:
+            if self._given_up or self._failed_enough():
                 return
             self.tick("problem")
             found = self.examiner.ask(problem, self.laws)
@@ -136,6 +139,18 @@ class Run:
             if found.trouble:
                 refused = found.trouble.blame is Blame.REFUSED
                 (self._refused if refused else self._troubles).append(found.trouble)
+
+    def _failed_enough(self) -> bool:
+        """Whether to stop here; those that are left were then not to be asked."""
+        failing = [one for one in self._broken if {*one} - {*self.known.laws}]
+        if self.max_fail is None or len(failing) < self.max_fail:
+            return False
+        drawn, asked = self._drawn, len(self._outcomes)
+        of = len(drawn.problems)
+        self._notes.append(f"stopped after {asked} of {of} problems, as --max-fail says")
+        problems, features = drawn.problems[:asked], drawn.features[:asked]
+        self._drawn = replace(drawn, problems=problems, features=features)
+        return True
 
     def _count(self, found: Found, problem: Written, features: tuple[str, ...]) -> None:
         outcome = _outcome(found, features)

@@ -17,10 +17,12 @@ from ekfac_ref.conformance.problems.designed.variations import (
 )
 from ekfac_ref.conformance.problems.designed.wirings import alone
 from ekfac_ref.conformance.problems.features import FEATURES, features
+from ekfac_ref.conformance.problems.kinks import at_a_kink
 from ekfac_ref.question.problem import Problem
 
 AT_LEAST = 2  # so often a feature is drawn, at the least
 PAIR_TRIES = 200  # for two features that go together, before there counts as being no pair
+KINK_TRIES = 20  # for numbers that put no ReLU at its kink
 _Kind = type[nn.Module]
 Chosen = tuple[_Kind, list[Variation]]  # a kind of layer, and what is not plain about it
 # Two at once that come before others.
@@ -110,4 +112,5 @@ def _problem(
     design = plain_design(kind, abilities, alone)
     for variation in variations:
         design = variation.of(design)
-    return designed_problem(design, draw)
+    drawn = (designed_problem(design, draw) for _ in range(KINK_TRIES))
+    return next((one for one in drawn if not at_a_kink(one)), designed_problem(design, draw))
