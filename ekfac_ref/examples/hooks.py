@@ -79,11 +79,11 @@ def hooked(
                 f"layer {name!r}: inputs {list(args[0].shape)} for {len(y)} samples; axis 0 has to "
                 "be the sample, so reshape inside the model, or leave the layer out."
             )
-        inputs[name] = args[0].detach()
+        inputs[name] = _wide(args[0].detach())
 
     def watch_output(name: str, module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
         # On the tensor: a full backward hook of the module cannot be followed by an in-place op.
-        out.register_hook(lambda g: gradients[name].append(g.detach()))
+        out.register_hook(lambda g: gradients[name].append(_wide(g.detach())))
         return out.clone()  # and such an op would drop the hook, since ``out`` may be a view
 
     try:
@@ -111,6 +111,11 @@ def hooked(
         )
         for name, layer in layers.items()
     }
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In float32 at the least: eigenvectors in bfloat16 are orthonormal to two digits only."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def linear_layers(model: nn.Module, names: tuple[str, ...] | None) -> dict[str, nn.Linear]:
