@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -251,3 +252,24 @@ def test_order_and_signs_of_eigenvectors_do_not_hide_a_mistake(name: str) -> Non
     assert found.sentence.endswith("with eigenvectors in an order and with signs of its own.")
     without = [mutant for mutant in few if mutant.name != name]
     assert "Nothing in the catalogue fits" in diagnose(subject, without).sentence
+
+
+@pytest.mark.parametrize(("every", "named"), [(12, True), (2, False)])
+def test_one_odd_block_does_not_hide_the_name(every: int, named: bool) -> None:
+    """The mistake, and on one problem in so many something else beside it."""
+    asked: dict[int, bool] = {}
+
+    def ask(problem: ek.Problem) -> Mapping[str, Any]:
+        found = MUTANTS["column-order"].ekfac(problem)
+        first = next(iter(problem.model.parameters())).sum().item()
+        is_odd = asked.setdefault(hash(first), len(asked) % every == 0)
+        if not is_odd:
+            return found
+        return {
+            name: SimpleNamespace(matvec=lambda V, one=one: one.matvec(V) + 3 * V.sum())
+            for name, one in found.items()
+        }
+
+    found = diagnose(Subject("odd", ask, abilities=DOUBLE), FEW)
+    assert (found.candidates[0].name == "column-order" and found.candidates[0].agrees) is named
+    assert (" of 16 problems" in found.sentence) is named

@@ -168,7 +168,9 @@ def _sentence(candidates: list[Candidate], mistakes: dict[str, str], problems: i
     if not agreeing:
         return _nothing_fits(candidates[0], mistakes)
     worst = max(c.error for c in agreeing)
-    on = f"agreement {f'{worst:.0e}' if worst else '0'} on {problems} problems"
+    but = max(c.exceptions for c in agreeing)
+    of = f"{problems - but} of {problems}" if but else f"{problems}"
+    on = f"agreement {f'{worst:.0e}' if worst else '0'} on {of} problems"
     right = next((c for c in agreeing if c.name == NO_MISTAKE), None)
     if right is None:
         named = [mistakes[c.name] + _times(c) for c in agreeing]

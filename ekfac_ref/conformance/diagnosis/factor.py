@@ -28,6 +28,7 @@ class Candidate:
         exponents: (p, q, r).
         error: the worst relative error in the Frobenius norm over all problems and layers.
         precision: of the problems.
+        exceptions: so many problems are left out of the error: on these it is another matrix.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Candidate:
     exponents: tuple[float, float, float]
     error: float
     precision: Precision = DOUBLE
+    exceptions: int = 0
 
     @property
     def agrees(self) -> bool:

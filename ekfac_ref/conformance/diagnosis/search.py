@@ -14,20 +14,53 @@ from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.subjects.subject import Subject
 
 FAR = 0.5  # the error from which on nothing is called near
+SPARED = 8
 LISTED = 3  # of those that are near, where nothing fits
 
 
 def nearest(
     catalogue: Sequence[Mutant], subject: list[Comparison], right_up_to_a_factor: bool
 ) -> list[Candidate]:
-    """All that agree as they are; or else up to a factor; or else the nearest few within FAR.
+    """All that agree as they are; or else up to a factor; or else on all problems but a few; or
+    else the nearest few within FAR.
 
     For a subject that is right up to a factor, only the first: any mutant that is off by a factor
     alone would do with another.
     """
     mutants = [_Answering(mutant) for mutant in catalogue]
     exact = [c for c in _search(mutants, subject, as_they_are=True) if c.complexity == (0, 0)]
-    return exact if exact or right_up_to_a_factor else _search(mutants, subject)
+    if exact or right_up_to_a_factor:
+        return exact
+    found = _search(mutants, subject)
+    if any(candidate.agrees for candidate in found):
+        return found
+    return _but_for_a_few(mutants, subject) or found
+
+
+def _but_for_a_few(mutants: list["_Answering"], subject: list[Comparison]) -> list[Candidate]:
+    """Those that agree as they are on all problems but one in SPARED of those that are wrong.
+
+    A null space of a mutated factor has no basis of its own, and one such block is as odd as it
+    likes: it should not hide the name that all others have.
+    """
+    fits = subject[0].question.precision.fits
+    wrong = sum(c.is_wrong for c in subject)
+    found = []
+    for mutant in mutants:
+        errors: list[float] = []
+        odd = 0
+        for c in sorted(subject, key=lambda c: -c.wrong):
+            error = mutant.distance(c, relative)
+            odd += error > fits
+            if odd > wrong // SPARED:
+                break
+            errors += [error] if error <= fits else []
+        else:
+            unit = (0.0, 0.0, 0.0)
+            precision = subject[0].question.precision
+            name = mutant.mutant.name
+            found.append(Candidate(name, 1.0, unit, max(errors), precision, exceptions=odd))
+    return found if wrong >= SPARED else []
 
 
 def _search(
