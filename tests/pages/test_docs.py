@@ -5,6 +5,7 @@ import contextlib
 import io
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from ekfac_ref import cli
+from ekfac_ref import conformance as ct
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -142,3 +144,13 @@ def test_pages_import_the_public_face_of_the_kit_only(path: Path) -> None:
             named += [a.name for a in node.names] if isinstance(node, ast.Import) else []
             kit = {str(name) for name in named if str(name).startswith("ekfac_ref.conformance")}
             assert kit <= PUBLIC
+
+
+def test_the_page_for_adapters_names_all_that_is_drawn() -> None:
+    page = (ROOT / "docs/adapter.md").read_text()
+    drawn = [p for seed in range(3) for p in ct.draw_problems(ct.Abilities(), 200, seed)]
+    kinds = {type(module).__name__ for problem in drawn for module in problem.model.modules()}
+    named = {*re.findall(r"`(\w+)`", page), "NonDynamicallyQuantizableLinear"}  # attention's own
+    of_three = {f"{kind}{n}d" for kind in ("Conv", "ConvTranspose", "BatchNorm") for n in (1, 2, 3)}
+    assert kinds <= {*named, *of_three}
+    assert {field.name for field in fields(ct.Abilities)} <= named
