@@ -188,3 +188,17 @@ def test_the_diagnosis_of_a_right_one_names_nothing() -> None:
     of_kfac = subject(trains(KFAC), declared(CLIPPING))
     said = training.diagnosed_training(of_kfac, [*UPDATES], 0, [problem()])
     assert said == "Its steps are those of no mistake in the catalogue."
+
+
+def test_a_run_of_a_right_one_conforms() -> None:
+    """What it cannot be asked is not offered, and leaves nothing open."""
+    one = replace(
+        subject(trains(EKFAC), declared(CLIPPING)),
+        abilities=ct.Abilities(
+            layers=(nn.Linear,), fishers=(ek.Exact,), sharings=(ek.Expand,), positions=False
+        ),
+    )
+    report = ct.check(one, ct.Profile("few", 12, 0.0), seed=1)
+    assert report.exit_code == 0, report.summary
+    passed = {v.law.name for v in report.verdicts if v.status is ct.Status.PASS}
+    assert passed == {*LAWS, "leaves alone"}

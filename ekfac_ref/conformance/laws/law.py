@@ -23,6 +23,7 @@ ALGEBRA, DEFINITION = "linear algebra, derived in docs/laws.md", "by definition"
 class Lane(Enum):
     """What an answer has to offer for a law to be asked of it."""
 
+    SUBJECT = "any subject"
     ANY = "any answer"
     OPAQUE = "a matvec"
     SOLVE = "solve(V, damping=)"
@@ -126,8 +127,10 @@ _WAYS = {
 
 
 def _offers(lane: Lane, trial: Trial) -> bool:
-    if lane is Lane.ANY:
+    if lane is Lane.SUBJECT:
         return True
+    if lane is Lane.ANY:  # training is no answer to a problem
+        return trial.subject.ways != ("optimizer",)
     if lane in _WAYS:
         return _WAYS[lane] in trial.subject.ways
     if lane in (Lane.PRECONDITION, Lane.INVERSE):

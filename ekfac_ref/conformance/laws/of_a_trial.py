@@ -59,7 +59,7 @@ def _same_bits(way: str, answers: list[Vectors]) -> Iterator[float]:
         yield 0.0
 
 
-@law_of_a_trial("leaves alone", "a question changes nothing", measures=False)
+@law_of_a_trial("leaves alone", "a question changes nothing", Lane.SUBJECT, measures=False)
 def leaves_alone(trial: Trial) -> Iterator[float]:
     """model, data, gradients, flags, buffers, hooks and random states are as they were before"""
     _ = trial.cases, trial.preconditioned  # all that can be asked about a problem
