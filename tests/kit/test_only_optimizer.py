@@ -10,7 +10,6 @@ from torch import nn
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
-from ekfac_ref.conformance.adapter import unit_loss
 from ekfac_ref.conformance.declared import (
     ByCurvature,
     ByGradient,
@@ -29,6 +28,7 @@ from ekfac_ref.conformance.mutants.beside.training import UPDATES
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.trainer import Trainer
 from ekfac_ref.optim import EKFAC, KFAC
+from tests.support.trains import trains
 
 LAWS = [law.name for law in TRAINING_LAWS]
 CLIPPING = Training(clip=ByCurvature())
@@ -40,31 +40,6 @@ def problem() -> ek.Problem:
     model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 3)).double()
     batches = [(torch.randn(n, 2).double(), torch.randint(3, (n,))) for n in (9, 5)]
     return ek.Problem(model, batches, ek.Categorical())
-
-
-def trains(make: Any) -> Any:
-    """An adapter of ten lines."""
-
-    def optimizer(problem: ek.Problem, settings: Hyperparameters) -> Iterator[None]:
-        optimizer = make(
-            problem.model,
-            problem.likelihood,
-            lr=settings.lr,
-            damping=settings.damping,
-            momentum=settings.momentum,
-            kl_clip=settings.kl_clip,
-            decay=settings.decay,
-            recompute_every=settings.refresh_every,
-        )
-        loss = unit_loss(problem.likelihood)
-        for x, y in problem.batches:
-            optimizer.update(x, y)
-            optimizer.zero_grad()
-            loss(problem.model(x), y).backward()
-            optimizer.step()
-            yield
-
-    return optimizer
 
 
 def subject(optimizer: Any, definition: ct.Definition) -> ct.Subject:

@@ -11,40 +11,12 @@ from torch.utils._pytree import tree_map
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
-from ekfac_ref.conformance.adapter import unit_loss
 from ekfac_ref.conformance.declared import ByCurvature, Hyperparameters, Training
 from ekfac_ref.conformance.problems.changed import copied
-from ekfac_ref.model.forward import call
 from ekfac_ref.optim import EKFAC, KFAC
+from tests.support.trains import trains
 
 DRAWN = ct.draw_problems(ct.Abilities(), 200, 0)
-
-
-def trained(make: Any) -> Callable[[ek.Problem, Hyperparameters], Iterator[None]]:
-    def optimizer(problem: ek.Problem, settings: Hyperparameters) -> Iterator[None]:
-        optimizer = make(
-            problem.model,
-            problem.likelihood,
-            lr=settings.lr,
-            damping=settings.damping,
-            momentum=settings.momentum,
-            kl_clip=settings.kl_clip,
-            decay=settings.decay,
-            recompute_every=settings.refresh_every,
-            fisher=problem.fisher,
-            sharing=problem.sharing,
-            layers=problem.layers,
-            mask=problem.mask,
-        )
-        loss = unit_loss(problem.likelihood)
-        for x, y in problem.batches:
-            optimizer.update(x, y)
-            optimizer.zero_grad()
-            loss(call(problem.model, x), y).backward()
-            optimizer.step()
-            yield
-
-    return optimizer
 
 
 @pytest.mark.parametrize("problem", DRAWN[::10], ids=range(len(DRAWN[::10])))
@@ -59,7 +31,7 @@ def test_where_the_default_is_plays_no_part(problem: ek.Problem) -> None:
                 assert block.logdet(damping=1.0).isfinite()
         assert ek.full_fisher(problem).shapes
         for make in (EKFAC, KFAC):
-            assert len([*trained(make)(copied(problem), settings)]) == len(problem.batches)
+            assert len([*trains(make)(copied(problem), settings)]) == len(problem.batches)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +72,7 @@ def on(device: str) -> ct.Subject:
 
     def optimizer(problem: ek.Problem, settings: Hyperparameters) -> Iterator[None]:
         there = moved(copied(problem), device)
-        for _ in trained(EKFAC)(there, settings):
+        for _ in trains(EKFAC)(there, settings):
             with torch.no_grad():
                 pairs = zip(problem.model.parameters(), there.model.parameters(), strict=True)
                 for here, other in pairs:
