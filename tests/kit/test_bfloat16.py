@@ -20,7 +20,7 @@ from ekfac_ref.conformance.subjects.subject import Answer, Subject
 from ekfac_ref.conformance.subjects.trial import Case, Trial
 from ekfac_ref.conformance.truth.tolerance import LIMIT
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.examples import reference
+from ekfac_ref.examples import hooks, reference
 from ekfac_ref.question.problem import Problem
 from studies.numerics.correct import definition
 from tests.support import laws
@@ -135,3 +135,12 @@ def test_no_mistake_is_named() -> None:
 def test_other_dtypes_are_refused(dtypes: tuple[torch.dtype, ...]) -> None:
     with pytest.raises(ProblemError, match=r"float64, torch\.float32, torch\.bfloat16; declare"):
         Abilities(dtypes=dtypes)
+
+
+def test_the_example_of_hooks_has_orthonormal_eigenvectors() -> None:
+    """In float32: rounded to bfloat16, they are orthonormal to two digits."""
+    abilities = replace(hooks.abilities, dtypes=(torch.bfloat16,))
+    for problem in mixtures(abilities, 4, 0):
+        for block in hooks.ekfac(problem).values():
+            for Q in (block.Q_A, block.Q_B):
+                torch.testing.assert_close(Q.T @ Q, torch.eye(Q.shape[1]))

@@ -46,26 +46,18 @@ def solves_factored(seen: Observation, x: Tensor, V: Tensor, damping: float) -> 
     residual = left @ x.double() @ right - V.double()
     law = "(B + sqrt(d) / pi I) x (A + sqrt(d) pi I) = V"
     size = float(x.double().norm()) + float(V.double().norm()) / damping
-    return bounded(law, residual, factored_terms(seen, parts) * size, seen)
+    return bounded(law, residual, _factored_terms(seen, parts) * size, seen)
 
 
-def factored_terms(seen: Observation, parts: tuple[float, float]) -> float:
-    """A bound on the terms of (B + sqrt(d) / pi I) (x) (A + sqrt(d) pi I).
-
-    A rounding of tr B is b / tr B roundings of pi, where b bounds the terms of B; and of A alike.
-    """
-    size = 1.0
-    rows = zip(oracle.factors(seen), factor_scales(seen), parts, strict=True)
-    for factor, bound, part in rows:
-        size *= bound + part * (1 + bound / float(factor.trace()))
-    return size
+def _factored_terms(seen: Observation, parts: tuple[float, float]) -> float:
+    return oracle.factored_terms(oracle.factors(seen), factor_scales(seen), parts)
 
 
 def roundings_of_inverse(seen: Observation, how: Damping, damping: float) -> float | None:
     """What roundings of P are relative to; None where factored damping has no pi."""
     if isinstance(how, Factored):
         parts = oracle.parts_of_damping(seen, damping)
-        return None if parts is None else factored_terms(seen, parts) / damping**2
+        return None if parts is None else _factored_terms(seen, parts) / damping**2
     terms = fisher_scale(seen) if isinstance(how, Tikhonov) else block_scale(seen)
     return (terms + damping) / damping**2
 

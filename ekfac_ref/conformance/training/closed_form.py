@@ -75,21 +75,13 @@ class RunningCurvature:
         """What roundings of x = P g are relative to, from the norms of g and x."""
         if not isinstance(self.how, Factored):
             return (self.size + damping) / damping * x
-        parts, size = self._parts(damping), 1.0
+        parts = self._parts(damping)
         assert parts is not None
-        for factor, bound, part in zip(self.factors, self.bounds, parts, strict=True):
-            size *= bound + part * (1 + bound / float(factor.trace()))
-        return size / damping**2 * given
+        return oracle.factored_terms(self.factors, self.bounds, parts) / damping**2 * given
 
     def _parts(self, damping: float) -> tuple[float, float] | None:
-        """(sqrt(d) / pi, sqrt(d) pi), pi^2 = (tr A / d_in) / (tr B / d_out)."""
-        B, A = self.factors
-        rounding = self.summands * torch.finfo(B.dtype).eps
-        pairs = zip(self.factors, self.bounds, strict=True)
-        if any(float(factor.trace()) <= rounding * bound for factor, bound in pairs):
-            return None
-        pi = ((float(A.trace()) / len(A)) / (float(B.trace()) / len(B))) ** 0.5
-        return damping**0.5 / pi, damping**0.5 * pi
+        rounding = self.summands * torch.finfo(self.matrix.dtype).eps
+        return oracle.parts_by_traces(self.factors, self.bounds, rounding, damping)
 
 
 def _due(update: int, every: int) -> bool:

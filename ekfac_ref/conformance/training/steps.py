@@ -31,11 +31,6 @@ class Trained:
     settings: Hyperparameters
     values: list[_Values]
 
-    @property
-    def number(self) -> int:
-        """How many steps there are."""
-        return len(self.values) - 1
-
     def move(self, step: int) -> dict[str, Tensor]:
         """{layer: Delta of [W | b] in the step, [d_out, d_in]}, in float64."""
         before, after = self.values[step], self.values[step + 1]

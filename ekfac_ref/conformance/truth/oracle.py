@@ -78,17 +78,37 @@ def product_with_all(seen: Observations, V: dict[str, Tensor]) -> dict[str, Tens
 
 
 def parts_of_damping(seen: Observation, damping: float) -> tuple[float, float] | None:
+    """(sqrt(d) / pi, sqrt(d) pi) for the B and A of what a layer saw; see ``parts_by_traces``."""
+    rounding = length(seen) * torch.finfo(seen.dtype).eps
+    return parts_by_traces(factors(seen), factor_scales(seen), rounding, damping)
+
+
+def parts_by_traces(
+    factors: _Factors, bounds: tuple[float, float], rounding: float, damping: float
+) -> tuple[float, float] | None:
     """(sqrt(d) / pi, sqrt(d) pi) for B and A, pi^2 = (tr A / d_in) / (tr B / d_out).
 
-    None where either trace is no more than rounding: then there is no pi.
+    None where either trace is no more than rounding of its bound: then there is no pi.
     """
-    B, A = factors(seen)
-    rounding = length(seen) * torch.finfo(seen.dtype).eps
-    sizes = [float(factor.trace()) for factor in (B, A)]
-    if any(x <= rounding * bound for x, bound in zip(sizes, factor_scales(seen), strict=True)):
+    B, A = factors
+    sizes = [float(factor.trace()) for factor in factors]
+    if any(x <= rounding * bound for x, bound in zip(sizes, bounds, strict=True)):
         return None
     pi = ((sizes[1] / len(A)) / (sizes[0] / len(B))) ** 0.5
     return damping**0.5 / pi, damping**0.5 * pi
+
+
+def factored_terms(
+    factors: _Factors, bounds: tuple[float, float], parts: tuple[float, float]
+) -> float:
+    """A bound on the terms of (B + sqrt(d) / pi I) (x) (A + sqrt(d) pi I).
+
+    A rounding of tr B is b / tr B roundings of pi, where b bounds the terms of B; and of A alike.
+    """
+    size = 1.0
+    for factor, bound, part in zip(factors, bounds, parts, strict=True):
+        size *= bound + part * (1 + bound / float(factor.trace()))
+    return size
 
 
 def _pairs(seen: Observation) -> list[tuple[Tensor, Tensor]]:
