@@ -20,7 +20,7 @@ PARTS = 2  # processes for the questions of one numerics, so that two cores have
 def main() -> None:
     """Measure, write the page, and exit with 1 if a test failed or a law was broken."""
     parser = argparse.ArgumentParser(prog="python -m studies.numerics", description=__doc__)
-    parser.add_argument("--problems", type=int, default=110, help="per subject and process")
+    parser.add_argument("--problems", type=int, default=85, help="per subject and process")
     parser.add_argument("--seed", type=int, default=1000, help="of the first set of problems")
     parser.add_argument("--no-suite", action="store_true", help="ask the correct subjects alone")
     parser.add_argument("--page", type=Path, default=PAGE, help="gets the tables")

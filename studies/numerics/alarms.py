@@ -53,7 +53,8 @@ def ask_here(seed: int, problems: int) -> Asked:
     subjects = [
         replace(s, abilities=replace(s.abilities, dtypes=DTYPES)) for s in correct_subjects()
     ]
-    drawn = {s.abilities: _drawn(s.abilities, problems, seed) for s in subjects}
+    abilities = {subject.abilities for subject in subjects}
+    drawn = {able: _drawn(able, problems, seed) for able in abilities}
     pairs: Counter[str] = Counter()
     broken: list[str] = []
     doubted: list[str] = []
