@@ -54,6 +54,15 @@ class Batch:
             self.first + start,
         )
 
+    def chosen(self, numbers: list[int]) -> "Batch":
+        """Some samples of this batch; ``first`` is the batch's own."""
+        return Batch(
+            tree_map(lambda x: x[numbers], self.inputs),
+            self.targets[numbers],
+            None if self.mask is None else self.mask[numbers],
+            self.first,
+        )
+
     def chunks(self, bytes_per_sample: int, budget: int) -> Iterator["Batch"]:
         """Pieces of the batch that need at most ``budget`` bytes, or hold one sample, each."""
         size = max(1, budget // max(1, bytes_per_sample))
