@@ -125,6 +125,24 @@ def test_there_is_a_text_for_every_mutant() -> None:
     assert len({said(mutant.subject) for mutant in FAILURES}) == len(FAILURES) == 4
 
 
+def test_that_the_adapter_of_the_kit_cannot_go_on_is_no_silence() -> None:
+    def scale(question: ek.Problem) -> float:
+        forward(question)  # it has the last call of all
+        return 1.0
+
+    def answer(question: ek.Problem) -> Any:
+        return {name: Factors(K.B, K.A) for name, K in ek.kfac(question).items()}
+
+    assert said(ct.Subject("adapted", kfac=adapted(answer, Convention(scale=scale)))) == ""
+
+
+def test_one_that_remembers_without_any_exception_is_left_to_another_law() -> None:
+    subject = ct.MUTANTS["eigenvectors-of-the-call-before"].subject
+    found = ct.ask(subject, witnesses()["two layers 1"], ["no memory", LAW])
+    assert found["no memory"] is not None
+    assert LAW not in found
+
+
 def hook(question: ek.Problem) -> None:
     question.model.register_forward_hook(lambda *_: None)
 
