@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from ekfac_ref.conformance.laws import (
     of_a_case,
+    of_a_failure,
     of_a_matrix,
     of_a_preconditioner,
     of_a_trial,
@@ -32,6 +33,7 @@ _LAWS: tuple[Law, ...] = (
     *of_two_answers.UNCHANGED,
     of_a_trial.no_memory,
     of_a_trial.leaves_alone,
+    of_a_failure.after_an_exception,
     *of_a_trial.REFUSALS,
     of_a_case.basis_is_orthonormal,
     of_a_case.basis_diagonalizes_the_factors,
