@@ -149,8 +149,12 @@ def test_a_loader_is_written_as_one_with_what_it_drops() -> None:
 
 def test_a_loader_is_no_list_of_its_batches() -> None:
     for problem in loaders():
-        listed = replace(problem, batches=[*problem.batches])
-        assert digest([listed]) != digest([problem])
+        loader: Any = problem.batches
+        listed = replace(problem, batches=[*loader])
+        size, drops = loader.batch_size, loader.drop_last
+        one, other = (DataLoader(loader.dataset, size, drop_last=d) for d in (drops, not drops))
+        assert digest([replace(problem, batches=one)]) == digest([problem])
+        assert digest([replace(problem, batches=other)]) != digest([problem])
         E, F = ek.ekfac(problem), ek.ekfac(listed)
         assert all(torch.equal(E[name].dense(), F[name].dense()) for name in E)
 
