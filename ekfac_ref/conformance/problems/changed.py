@@ -46,6 +46,17 @@ def jittered(problem: Problem, seed: int) -> Problem:
     return replace(problem, model=model, batches=holding(problem.batches, pairs))
 
 
+def in_dtype(problem: Problem, dtype: torch.dtype) -> Problem:
+    """A copy of the problem with every floating-point number in this dtype."""
+
+    def converted(x: Tensor) -> Tensor:
+        return x.to(dtype) if x.dtype.is_floating_point else x
+
+    model = copy.deepcopy(problem.model).to(dtype)
+    pairs = [tree_map(converted, tuple(pair)) for pair in held(problem.batches)]
+    return replace(problem, model=model, batches=holding(problem.batches, pairs))
+
+
 def other_labels(problem: Problem) -> Problem:
     """Other legal values of every label that counts."""
 
