@@ -11,6 +11,7 @@ from torch import Tensor
 from ekfac_ref.conformance.declared.damping import Tikhonov
 from ekfac_ref.conformance.declared.training import Hyperparameters
 from ekfac_ref.conformance.problems.changed import copied
+from ekfac_ref.conformance.problems.designed.batching import held
 from ekfac_ref.conformance.subjects.answered import Answered, Case
 from ekfac_ref.conformance.subjects.definition import Block, titles
 from ekfac_ref.conformance.subjects.matrices import (
@@ -211,11 +212,11 @@ class Trial:
     def asked(self, ask: Ask, method: str) -> Answer:
         """An answer with the right layers in it, to a copy of the problem."""
         given = copied(self.problem)
-        before = snapshot(given.model, given.batches)
+        before = snapshot(given.model, held(given.batches))
         try:
             answer = ask(given)
         finally:
-            after = snapshot(given.model, given.batches)
+            after = snapshot(given.model, held(given.batches))
             self.changes += [f"{method}, {line}" for line in differences(before, after)]
         if not hasattr(answer, "keys") or set(answer) != set(self.seen):
             got = sorted(answer) if hasattr(answer, "keys") else type(answer).__name__

@@ -5,8 +5,6 @@ kept as lists over samples, because T and C may differ between them. The a and g
 and the G by ``gradients``, two ways that share nothing but the model.
 """
 
-import copy
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,9 +12,8 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
-from ekfac_ref.conformance.problems.changed import jittered, recut
+from ekfac_ref.conformance.problems.changed import in_dtype, jittered, recut
 from ekfac_ref.conformance.truth.output_sizes import output_sizes
 from ekfac_ref.conformance.truth.record import Known, Record, record
 from ekfac_ref.model.forward import algebra_dtype
@@ -184,23 +181,3 @@ def _farthest(exact: list[Tensor], replays: list[tuple[list[Tensor], float]]) ->
         for replay, unit in replays
     ]
     return [torch.stack(of_sample).amax(0) for of_sample in zip(*moved, strict=True)]
-
-
-def in_dtype(problem: Problem, dtype: torch.dtype) -> Problem:
-    """A copy of the problem with every floating-point number in this dtype."""
-    model = copy.deepcopy(problem.model).to(dtype)
-    return replace(problem, model=model, batches=_Converted(problem, dtype))
-
-
-class _Converted:
-    """The problem's batches, iterable again and again."""
-
-    def __init__(self, problem: Problem, dtype: torch.dtype) -> None:
-        self._problem, self._dtype = problem, dtype
-
-    def __iter__(self) -> Iterator[Any]:
-        for batch in self._problem.batches:
-            yield tree_map(self._convert, tuple(batch))
-
-    def _convert(self, x: Tensor) -> Tensor:
-        return x.to(self._dtype) if x.dtype.is_floating_point else x
