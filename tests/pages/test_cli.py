@@ -23,6 +23,7 @@ from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import problems_for
 from ekfac_ref.conformance.problems.source import script
+from ekfac_ref.conformance.reports.formulas import with_formulas
 from ekfac_ref.conformance.run.examiner import Found, Here
 from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.run.run import Run
@@ -71,6 +72,9 @@ def test_a_broken_law_in_all_three_reports(
     assert html.count('src="data:image/png;base64,') == 1
     assert not re.search(r"<(script|link|iframe)|@import|url\(", html)
     assert rerun in html
+    assert html.count(str(with_formulas(statement))) == 2  # in the table, and where it is broken
+    assert f"{with_formulas('tr E = tr F')}: residual" in html
+    assert not re.search(r"tr E|\|G_nc\||M v", html)
 
     # The problem runs alone, and breaks the same law by as much.
     empty = tmp_path / "empty"

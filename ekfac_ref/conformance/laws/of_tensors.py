@@ -72,7 +72,7 @@ def gradients_add_up(trial: Trial) -> Iterator[float]:
 
 @law_of_a_trial("network", DEFINITION, Lane.NETWORK)
 def product_with_the_network(trial: Trial) -> Iterator[float]:
-    """F_ij V_j = (1/N) sum_nc vec(G_nc of i) <G_nc of j, V_j>, for layers i and j"""
+    """F_ij V_j = (1/N) sum_nc vec(G_nci) <G_ncj, V_j>, for layers i and j"""
     if trial.subject.fisher_product is None:
         return
     V = at_random(trial.blocks, seed=3)
