@@ -102,6 +102,20 @@ def test_it_is_installed_as_a_command() -> None:
     assert callable(cli.main)
 
 
+def test_power_asks_about_as_many_problems_as_a_quick_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of fewer it would say that a check lets mistakes pass which a check notices."""
+    asked: list[int] = []
+    monkeypatch.setattr(cli, "power_command", lambda options: asked.append(options.problems) or 0)
+    assert main(["power", "some:subject"]) == 0
+    assert main(["power", "some:subject", "--problems", "3"]) == 0
+    assert asked == [PROFILES["quick"].problems, 3]
+    with pytest.raises(SystemExit):
+        main(["power", "some:subject", "--problems", "0"])
+    assert "give 1 or more" in capsys.readouterr().err
+
+
 def test_laws(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["laws"]) == 0
     out = capsys.readouterr().out
