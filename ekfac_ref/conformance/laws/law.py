@@ -13,6 +13,7 @@ from typing import Any
 
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.answered import Answered, Case
+from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import LIMIT, LawBroken
 
@@ -178,18 +179,37 @@ def law_of_a_block(
     """
 
     def law(formula: _OfABlock) -> Law:
+        def of(case: Case, one: Answered) -> Iterator[float]:
+            with named(one.way if lane in _OF_SEVERAL or one is case.inverted else ""):
+                ratio = formula(one)
+            if ratio is not None:
+                yield ratio
+
         def ask(trial: Trial) -> Iterator[float]:
-            for case in trial.cases:
-                for one in _OPERATORS[lane](case):
-                    with named(one.way if lane in _OF_SEVERAL or one is case.inverted else ""):
-                        ratio = formula(one)
-                    if ratio is not None:
-                        yield ratio
+            return each(of(case, one) for case in trial.cases for one in _OPERATORS[lane](case))
 
         says = statement or (formula.__doc__ or "").partition("\n")[0]
         return Law(name, lane, says, source, ask, formula, measures=measures)
 
     return law
+
+
+def each(parts: Iterable[Ratios]) -> Iterator[float]:
+    """The ratios of every part; what a subject raises in one comes once all others were asked.
+
+    So who cannot solve, say, is judged by its products. A law that is broken ends it at once, and
+    so does an answer that is none.
+    """
+    raised: Exception | None = None
+    for part in parts:
+        try:
+            yield from part
+        except (LawBroken, BadAnswer):
+            raise
+        except Exception as error:
+            raised = raised or error
+    if raised is not None:
+        raise raised
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ekfac_ref.conformance.declared.damping import Factored
 from ekfac_ref.conformance.laws.damped import solves_factored
-from ekfac_ref.conformance.laws.law import DEFINITION, Lane, Law, law_of_a_trial
+from ekfac_ref.conformance.laws.law import DEFINITION, Lane, Law, each, law_of_a_trial
 from ekfac_ref.conformance.laws.of_two_answers import operators_of_both
 from ekfac_ref.conformance.problems import changed
 from ekfac_ref.conformance.subjects.answered import Answered
@@ -34,6 +34,19 @@ from ekfac_ref.question.problem import Problem
 def no_memory(trial: Trial) -> Iterator[float]:
     """the same problem again, after another one: the same bits"""
     another, later = trial.about(changed.in_reverse(trial.problem)), trial.about(trial.problem)
+    subject, V = trial.subject, at_random(trial.blocks, seed=5)
+    ways: dict[str, Callable[[Trial], Vectors]] = dict.fromkeys(
+        subject.tensors, lambda one: one.diagonals
+    )
+    if subject.precondition is not None:
+        ways["precondition"] = lambda one: one.solved(V, 1.0)
+    if subject.fisher_product is not None:
+        ways["fisher_product"] = lambda one: one.fisher_product(V)
+    vectors = (_same_bits(way, ask, (trial, another, later)) for way, ask in ways.items())
+    return each([_same_matrices(trial, another, later), *vectors])
+
+
+def _same_matrices(trial: Trial, another: Trial, later: Trial) -> Iterator[float]:
     for way, ask in trial.subject.operators.items():
         another.asked(ask, way)
     for one, other in operators_of_both(trial, later):
@@ -41,18 +54,13 @@ def no_memory(trial: Trial) -> Iterator[float]:
             layer = one.own.layer
             raise LawBroken(f"no memory: two answers of {one.way} for layer {layer!r} differ")
         yield 0.0
-    trials, V = (trial, another, later), at_random(trial.blocks, seed=5)
-    if trial.subject.precondition is not None:
-        yield from _same_bits("precondition", [one.solved(V, 1.0) for one in trials])
-    for way in trial.subject.tensors:
-        yield from _same_bits(way, [one.diagonals for one in trials])
-    if trial.subject.fisher_product is not None:
-        yield from _same_bits("fisher_product", [one.fisher_product(V) for one in trials])
 
 
-def _same_bits(way: str, answers: list[Vectors]) -> Iterator[float]:
+def _same_bits(
+    way: str, ask: Callable[[Trial], Vectors], trials: tuple[Trial, ...]
+) -> Iterator[float]:
     """Before another problem, about that one, and after it."""
-    before, _, after = answers
+    before, _, after = (ask(one) for one in trials)
     for name, x in before.items():
         if not torch.equal(x, after[name]):
             raise LawBroken(f"no memory: two answers of {way} for layer {name!r} differ")
@@ -62,12 +70,20 @@ def _same_bits(way: str, answers: list[Vectors]) -> Iterator[float]:
 @law_of_a_trial("leaves alone", "a question changes nothing", Lane.SUBJECT, measures=False)
 def leaves_alone(trial: Trial) -> Iterator[float]:
     """model, data, gradients, flags, buffers, hooks and random states are as they were before"""
-    _ = trial.cases, trial.preconditioned  # all that can be asked about a problem
-    if trial.inverse is not None:
-        _ = trial.inverse.of_U
-    _ = trial.diagonals, trial.sample_gradients
-    if trial.subject.fisher_product is not None:
-        trial.fisher_product(at_random(trial.blocks, seed=3))
+    subject, V = trial.subject, at_random(trial.blocks, seed=3)
+    questions: list[Callable[[], object]] = [  # all that can be asked about a problem
+        lambda: trial.cases,
+        lambda: trial.preconditioned,
+        lambda: trial.inverse and trial.inverse.of_U,
+        lambda: trial.diagonals,
+        lambda: trial.sample_gradients,
+        lambda: subject.fisher_product and trial.fisher_product(V),
+    ]
+    return each(_left_alone(trial, question) for question in questions)
+
+
+def _left_alone(trial: Trial, question: Callable[[], object]) -> Iterator[float]:
+    question()
     if trial.changes:
         raise LawBroken(f"leaves alone: {'; '.join(trial.changes[:3])}")
     yield 0.0

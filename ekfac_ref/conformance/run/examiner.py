@@ -18,14 +18,7 @@ from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.problems.features import FEATURES, features
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.run.kept import PRINTED, Kept
-from ekfac_ref.conformance.run.raised import (
-    Raised,
-    cut,
-    message,
-    own_files,
-    place,
-    traceback_of,
-)
+from ekfac_ref.conformance.run.raised import Raised, cut, message, own_files, place, traceback_of
 from ekfac_ref.conformance.run.resolution import blind
 from ekfac_ref.conformance.run.shrink import shrink
 from ekfac_ref.conformance.run.tally import Broken, Said, said
@@ -35,6 +28,7 @@ from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 
 _T = TypeVar("_T")
+_Passes = Callable[[BaseException], None]
 BLUNT = 0.1  # a law that would not notice an error of this size says nothing by holding
 
 
@@ -149,20 +143,16 @@ class Here:
             with at_most(self.seconds):
                 _ = trial.cases  # what is refused here is refused to all laws
                 for law in laws:
-                    found.append(self._said(law, trial))
+                    found.append(said(law, trial, self._refusal))
 
         with self._heard() as heard:
             _, trouble = self._tried(asking, problem, heard)
         return Found(said=found, trouble=trouble)
 
-    def _said(self, law: Law, trial: Trial) -> Said:
-        """What the law says; or what is raised at what it asks beyond the answer at hand."""
-        try:
-            return said(law, trial)
-        except Exception as error:
-            if not self.raised.refuses(error, self._files):
-                raise
-            return Said(law.name, True, [], None, _raised("it raised", error))
+    def _refusal(self, error: Exception) -> str:
+        """A line on what is raised at what a law asks beyond the answer at hand, or ""."""
+        refused = self.raised.refuses(error, self._files)
+        return _raised("it raised", error) if refused else ""
 
     def shrink(
         self,
@@ -174,31 +164,20 @@ class Here:
         where: Conjunction,
     ) -> Found:
         """Within its own time; what the subject raises on other problems is no matter here."""
-        faults: list[BaseException] = []
-
-        def passes(error: BaseException) -> None:
-            if self._is_kits(error):
-                faults.append(error)
-
-        with self._heard(keep=False) as heard:
-            found, trouble = self._tried(
-                lambda: shrink(law, self.subject, start, seconds, seed, small, where, passes),
-                None,
-                heard,
-            )
-        if faults and trouble is None:
-            trouble = self._trouble(faults[0], None, "")
+        found, trouble = self._beside(
+            lambda passes: shrink(law, self.subject, start, seconds, seed, small, where, passes)
+        )
         return Found(smaller=found or (), trouble=trouble)
 
     def blind(self, laws: Sequence[Law], problem: Written) -> Found:
         """It has answered before; if it does not now, there is nothing to learn from that."""
 
-        def asking() -> list[str]:
+        def asking(passes: _Passes) -> list[str]:
             with at_most(self.seconds):
-                return [law.name for law in blind(laws, self.subject, problem.rebuilt, BLUNT)]
+                found = blind(laws, self.subject, problem.rebuilt, BLUNT, passes)
+                return [law.name for law in found]
 
-        with self._heard(keep=False) as heard:
-            left, trouble = self._tried(asking, problem, heard)
+        left, trouble = self._beside(asking, problem)
         return Found(blind=[law.name for law in laws] if left is None else left, trouble=trouble)
 
     def diagnose(self, seed: int, problems: Sequence[Written] = ()) -> Found:
@@ -215,6 +194,22 @@ class Here:
                 heard,
             )
         return Found(sentence=sentence or "", trouble=trouble)
+
+    def _beside(
+        self, ask: Callable[[_Passes], _T], problem: Written | None = None
+    ) -> tuple[_T | None, Trouble | None]:
+        """What ``ask`` finds; what it passes over is trouble only where it is the kit's."""
+        faults: list[BaseException] = []
+
+        def passes(error: BaseException) -> None:
+            if self._is_kits(error):
+                faults.append(error)
+
+        with self._heard(keep=False) as heard:
+            found, trouble = self._tried(lambda: ask(passes), problem, heard)
+        if faults and trouble is None:
+            trouble = self._trouble(faults[0], problem, "")
+        return found, trouble
 
     def _tried(
         self, ask: Callable[[], _T], problem: Written | None, heard: Kept

@@ -192,16 +192,12 @@ class Run:
     def _find_blunt(self) -> None:
         """Laws that hold, and would hold as well if the answers were off by BLUNT."""
         held = [t for t in self._tallies.values() if t.asked and not t.broken and t.law.measures]
-        left, lost = [tally.law for tally in held], 0
-        answered = [
-            problem
-            for problem, outcome in zip(self._drawn.problems, self._outcomes, strict=True)
-            if outcome.is_answered
-        ]
-        for problem in answered[:SHARPENED]:
-            if left and lost < PATIENCE:
-                found = self.examiner.blind(left, problem)
-                left = [law for law in left if law.name in found.blind]
+        left, lost, asked = [tally.law for tally in held], 0, 0
+        for problem, outcome in zip(self._drawn.problems, self._outcomes, strict=True):
+            here = [law for law in left if law.name in outcome.held]  # else it has nothing to say
+            if here and outcome.is_answered and asked < SHARPENED and lost < PATIENCE:
+                found, asked = self.examiner.blind(here, problem), asked + 1
+                left = [law for law in left if law not in here or law.name in found.blind]
                 lost += _is_lost(found)
                 self._beside(found, "what a law would notice")
         for tally in held:
