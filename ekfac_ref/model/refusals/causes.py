@@ -22,8 +22,6 @@ _SAID = {
     "data-dependent": "its forward has data-dependent control flow; write it with torch.where",
     "dynamic shape": "its forward makes shapes that depend on values (nonzero, boolean indexing); "
     "write it with torch.where or masks",
-    "randomness": "its forward draws random numbers (dropout that ignores eval()?); make it "
-    "deterministic, call model.eval()",
     "inplace arithmetic": "its forward writes per-sample values into a tensor that all samples "
     "share (a buffer, a preallocated result); create that tensor from the inputs",
     "by an inplace operation": "its forward overwrites a tensor that the gradient needs, so that "
