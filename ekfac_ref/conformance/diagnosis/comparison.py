@@ -60,7 +60,7 @@ def compared(subject: Subject, question: Question) -> Comparison | None:
     trial = Trial(one, question.problem, question.seen)
     try:
         answer = quantity.given(trial, question.rows)
-        if any(not given.numel() for given in answer):
+        if len(answer) < len(question.rows) or any(not given.numel() for given in answer):
             return None
     except Exception:  # whatever went wrong, there is nothing to compare
         return None

@@ -3,7 +3,8 @@
 ``selection`` says on which problems, ``comparable`` what is right on one, ``comparison`` how far an
 answer is off, ``factor`` up to what scalar, and ``search`` in which order mutants are asked. What
 looks like none of them may be a convention that is not declared (``undeclared``), or an argument
-that is not read (``arguments``). Here is the answer in one sentence.
+that is not read (``arguments``); and of what is none of these, ``parts`` says which part is wrong.
+Here is the answer in one sentence.
 """
 
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ def diagnose(
     seed: int = 0,
     problems: Sequence[Problem] = (),
 ) -> Diagnosis:
-    """Name the mistake in an EKFAC, a KFAC or exact blocks, if it is one of the catalogue's.
+    """Name the mistake in a subject's matrices, inverses or products, if it is a known one.
 
     What a subject has of these is compared in that order, until something is wrong.
 
