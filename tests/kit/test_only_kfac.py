@@ -153,7 +153,7 @@ def test_factored_preconditioning_beside_a_kfac() -> None:
         (summed, "Its KFAC: it is right up to a factor: times 1 / N."),
         (
             solving(lambda block, V, damping: V),
-            "Its KFAC agrees with the definition. Where a law is broken, the mistake is in what",
+            "Its KFAC's solve: it looks as if the implementation returns V (right: the solution)",
         ),
     ],
     ids=["apart", "summed", "solve"],
