@@ -6,6 +6,7 @@ numbers, which an answer is to leave alone.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, SequentialSampler
+
+from ekfac_ref.question.problem import Problem
 
 Sizes = tuple[int, ...]
 Batches = Iterable[tuple[Any, Tensor]]
@@ -45,6 +48,20 @@ def in_a_loader(inputs: Any, targets: Tensor, sizes: Sizes) -> DataLoader[Any]:
 def in_a_dropping_loader(inputs: Any, targets: Tensor, sizes: Sizes) -> DataLoader[Any]:
     """A DataLoader of batches as large as the first; what is left is dropped."""
     return _loader(_samples(inputs, targets), sizes[0], drop_last=True)
+
+
+def dropping(problem: Problem) -> Problem:
+    """The problem with its data in a DataLoader that drops what full batches leave.
+
+    As it is where none leave any, and where inputs are a tuple, of which a DataLoader makes a list.
+    """
+    inputs, targets = zip(*problem.batches, strict=True)
+    N = sum(len(y) for y in targets)
+    uneven = next((size for size in range(2, N) if N % size), None)
+    if uneven is None or isinstance(inputs[0], tuple):
+        return problem
+    together = tree_map(lambda *parts: torch.cat(parts), *inputs)
+    return replace(problem, batches=in_a_dropping_loader(together, torch.cat(targets), (uneven,)))
 
 
 def loader_options(batches: object) -> dict[str, Any] | None:
