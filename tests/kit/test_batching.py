@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
-from ekfac_ref.conformance.problems import changed
+from ekfac_ref.conformance.problems import changed, draw
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.designed import plan
-from ekfac_ref.conformance.problems.designed.batching import held
+from ekfac_ref.conformance.problems.designed.batching import dropping, held
 from ekfac_ref.conformance.problems.digest import digest
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.subjects.trial import Trial
@@ -186,3 +186,22 @@ def test_a_loader_of_somebody_else_is_copied_as_its_batches() -> None:
         problem = Problem(nn.Linear(2, 2), loader, ek.Gaussian())
         assert held(loader) is loader
         assert [len(y) for _, y in changed.copied(problem).batches] == [2, 1]
+
+
+def test_some_mixtures_drop_samples() -> None:
+    """Of any set as large as the power of the laws is measured on; and each has what it counts."""
+    for seed in range(3):
+        mixtures = draw.mixtures(DOUBLE, 66, seed)
+        loaders = [p.batches for p in mixtures if isinstance(p.batches, DataLoader)]
+        assert len(loaders) >= 3
+        for loader in loaders:
+            assert 0 < sum(len(y) for _, y in loader) < len(loader.dataset)
+
+
+def test_nothing_is_dropped_where_there_is_nothing_to_drop() -> None:
+    x, y = torch.randn(2, 3), torch.randn(2, 1)
+    model = nn.Linear(3, 1)
+    one_batch = Problem(model, [(x, y)], ek.Gaussian())
+    in_parts = Problem(model, [((x, x), y)], ek.Gaussian())
+    assert dropping(one_batch) is one_batch
+    assert dropping(in_parts) is in_parts
