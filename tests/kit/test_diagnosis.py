@@ -1,5 +1,6 @@
 """Mistakes made by hand, on top of plain code, and the names that the diagnosis gives them."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,7 +15,6 @@ from ekfac_ref.conformance.diagnosis import search, selection
 from ekfac_ref.conformance.diagnosis.comparable import DOUBLE as PRECISION
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.diagnosis.factor import NO_MISTAKE, Candidate
-from ekfac_ref.conformance.diagnosis.selection import draws
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT, turned
@@ -103,8 +103,7 @@ def test_the_example_of_hooks_made_again_is_right() -> None:
 
 def test_twelve_problems_at_least_are_informative(monkeypatch) -> None:
     monkeypatch.setattr(selection, "DRAWS", (9,) * 3)
-    draws = selection.draws(MISTAKES["square-each-position"], PRECISION, 0)
-    found = selection.enough(draws, positions=True)
+    found = selection.enough(selection.draws(MISTAKES["square-each-position"], PRECISION, 0))
     used = [c.question for c in selection.chosen(found)]
     informative = [
         all(N >= 3 and K >= 2 for N, _, K in q.sizes)
@@ -116,8 +115,40 @@ def test_twelve_problems_at_least_are_informative(monkeypatch) -> None:
 
 @pytest.mark.parametrize(("ask", "times"), [(ek.ekfac, 2), (ek.kfac, 1)])
 def test_more_is_drawn_while_the_subject_looks_right(ask: Ask, times: int) -> None:
-    draw = next(selection.draws(double(ask), PRECISION, 0))
-    assert len(selection.enough(iter([draw, draw]), False)) == times * len(draw)
+    first = next(selection.draws(double(ask), PRECISION, 0))
+    draw = [c for c in first if not c.question.has_positions]
+    assert len(selection.enough(iter([draw, draw]))) == times * len(draw)
+
+
+def test_a_subject_that_answers_nothing_with_positions_is_not_drawn_for_until_it_does() -> None:
+    """One with positions among others is: it may answer eleven more."""
+    first = next(selection.draws(double(ek.kfac), PRECISION, 0))
+    without = [c for c in first if not c.question.has_positions]
+    one = next(c for c in first if c.question.has_positions)
+    assert len(without) >= selection.INFORMATIVE
+    assert len(selection.enough(iter([without, without]))) == len(without)
+    assert len(selection.enough(iter([[*without, one], without]))) == 2 * len(without) + 1
+
+
+def test_families_that_it_refuses_are_drawn_once(monkeypatch) -> None:
+    """It takes no convolution: twelve networks of them are drawn, and no seventy more."""
+    monkeypatch.setattr(selection, "DRAWS", (2, 2, 2))
+    asked = Counter[bool]()
+
+    def ask(problem: ek.Problem) -> dict[str, ek.Operator]:
+        convolves = any("Conv" in type(m).__name__ for m in problem.model.modules())
+        asked[convolves] += 1
+        if convolves:
+            raise NotImplementedError("no convolutions")
+        return ek.ekfac(problem)
+
+    drawn = selection.draws(double(ask), PRECISION, 0)
+    found, first = next(drawn), asked.copy()
+    for more in drawn:
+        found += more
+    assert asked[True] == first[True] > 0
+    assert asked[False] > first[False] > 0
+    assert len(found) > 0
 
 
 def test_what_cancels_to_rounding_is_nothing() -> None:
@@ -259,7 +290,7 @@ def test_order_and_signs_of_eigenvectors_do_not_hide_a_mistake(name: str) -> Non
 def test_one_odd_block_does_not_hide_the_name(odd: int, named: bool) -> None:
     """The mistake on twelve problems, and on some of them something else beside it."""
     mistaken = MUTANTS["column-order"].in_every_way.offering(["ekfac"])
-    first_draw = next(draws(replace(mistaken, abilities=DOUBLE), PRECISION, 0))
+    first_draw = next(selection.draws(replace(mistaken, abilities=DOUBLE), PRECISION, 0))
     problems = [c.question.problem for c in first_draw if c.is_odd][:12]
 
     def first_weight(problem: ek.Problem) -> float:

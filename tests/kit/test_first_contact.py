@@ -24,6 +24,7 @@ from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.diagnosis.quantity import OF_EKFAC
 from ekfac_ref.conformance.diagnosis.selection import comparisons
 from ekfac_ref.conformance.diagnosis.undeclared import undeclared
+from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.examples import hooks, reference
@@ -96,6 +97,9 @@ def test_advice_that_is_followed_leaves_nothing_to_say() -> None:
 
 # Linear layers, since a convolution's groups have matrices of their own.
 LINEAR = Abilities(layers=(torch.nn.Linear,), dtypes=(torch.float64,))
+
+# What is said after the search needs no long one.
+A_FEW = [*MUTANTS.values()][:5]
 
 
 def with_bias(problem: ek.Problem, name: str) -> bool:
@@ -183,11 +187,11 @@ def test_a_mistake_is_no_convention() -> None:
 
 
 def test_the_diagnosis_says_what_is_not_used() -> None:
-    said = diagnose(always(ek.Categorical())).sentence
+    said = diagnose(always(ek.Categorical()), A_FEW).sentence
     assert "does not change with problem.likelihood, it is always that of Categorical()" in said
 
 
 def test_the_diagnosis_says_what_to_declare() -> None:
     subject = Subject("", adapted(lambda p: basis(p, size(p), True)), abilities=LINEAR)
-    said = diagnose(subject).sentence
+    said = diagnose(subject, A_FEW).sentence
     assert said.endswith("It is right once Convention(scale=samples, bias=bias_first) is declared.")

@@ -133,11 +133,7 @@ def _found(
 ) -> Diagnosis | None:
     """Of one quantity; with an empty sentence where it agrees, None where nothing is comparable."""
     drawn = iter(()) if problems else draws(subject, precision, seed, quantity)
-    found = (
-        on_problems(subject, precision, problems, quantity)
-        if problems
-        else enough(drawn, subject.abilities.positions)
-    )
+    found = on_problems(subject, precision, problems, quantity) if problems else enough(drawn)
     used = chosen(found)
     if not used:
         return None

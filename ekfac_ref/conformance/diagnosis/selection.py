@@ -2,7 +2,7 @@
 
 Mistakes that show on few problems need many to be drawn, and those that show on all do not: more
 are drawn while the subject looks right. At least twelve of those that are compared have several
-positions, where the subject can be asked about positions.
+positions, where the subject answers any that has.
 """
 
 from collections import Counter
@@ -21,6 +21,7 @@ from ekfac_ref.conformance.diagnosis.comparison import Comparison, compared
 from ekfac_ref.conformance.diagnosis.quantity import OF_EKFAC, Quantity
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import families_for, of_one_family
+from ekfac_ref.conformance.problems.families.catalogue import Family
 from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.question.problem import Problem
@@ -30,24 +31,45 @@ DRAWS = (12, 12, 24, 60)
 WRITTEN_OUT_DRAWS = (9, 9)  # where every problem takes as many questions as a layer has parameters
 USED = 16  # problems to compare on: a mutant may have to answer all of them
 ODD = 12  # at most so many of them have matrices of another shape than the definition's
-INFORMATIVE = 12  # at least so many of them have T > 1, if the subject can be asked about those
+INFORMATIVE = 12  # at least so many of them have T > 1, if it answers any that has
 NEEDED = 3  # on fewer problems that differ from the definition, too many mistakes look alike
 
 
 def draws(
     subject: Subject, precision: Precision, seed: int, quantity: Quantity = OF_EKFAC
 ) -> Iterator[list[Comparison]]:
-    """The subject's answers, one draw after another."""
+    """The subject's answers, one draw after another, from families that it has answered so far."""
+    families = families_for(subject.abilities)
     for more, count in enumerate(DRAWS if quantity.largest == inf else WRITTEN_OUT_DRAWS):
-        yield comparisons(subject, precision, count, seed + more, quantity)
+        found = {
+            family: _of_a_family(subject, precision, family, count, seed + more, quantity)
+            for family in families
+        }
+        families = tuple(family for family in families if found[family])
+        yield [c for family in found for c in found[family]]
 
 
 def comparisons(
     subject: Subject, precision: Precision, count: int, seed: int, quantity: Quantity
 ) -> list[Comparison]:
     """The subject's answers on one draw, ``count`` problems of each family, where it gives any."""
+    return [
+        c
+        for family in families_for(subject.abilities)
+        for c in _of_a_family(subject, precision, family, count, seed, quantity)
+    ]
+
+
+def _of_a_family(
+    subject: Subject,
+    precision: Precision,
+    family: Family,
+    count: int,
+    seed: int,
+    quantity: Quantity,
+) -> list[Comparison]:
     abilities = replace(subject.abilities, dtypes=(precision.dtype,))
-    questions = _questions(abilities, subject.definition, precision, count, seed, quantity)
+    questions = _questions(abilities, family, subject.definition, precision, count, seed, quantity)
     answers = [compared(subject, question) for question in questions]
     return [answer for answer in answers if answer is not None]
 
@@ -65,12 +87,14 @@ def on_problems(
     return [answer for answer in answers if answer is not None]
 
 
-def enough(drawn: Iterator[list[Comparison]], positions: bool) -> list[Comparison]:
-    """As many draws as it takes for the mistake to show, on problems with positions or without."""
+def enough(drawn: Iterator[list[Comparison]]) -> list[Comparison]:
+    """As many draws as it takes for the mistake to show, on problems with positions if it answers
+    any of these.
+    """
     found: list[Comparison] = []
     for draw in drawn:
         found += draw
-        informative = [c for c in found if c.question.has_positions or not positions]
+        informative = [c for c in found if c.question.has_positions] or found
         if len(informative) >= INFORMATIVE and _shows(found):
             break
     return found
@@ -92,9 +116,10 @@ def _shows(found: list[Comparison]) -> bool:
     return sum(c.is_odd for c in found) >= NEEDED or all(c.is_wrong for c in found)
 
 
-@lru_cache(maxsize=8)  # they take longer than most subjects' answers
+@lru_cache(maxsize=64)  # they take longer than most subjects' answers
 def _questions(
     abilities: Abilities,
+    family: Family,
     definition: Definition,
     precision: Precision,
     count: int,
@@ -102,11 +127,7 @@ def _questions(
     quantity: Quantity,
 ) -> tuple[Question, ...]:
     """Those worth comparing on: one of the matrices cannot be transposed in silence."""
-    problems = [
-        problem
-        for family in families_for(abilities)
-        for problem in of_one_family(abilities, family, count, seed)
-    ]
+    problems = of_one_family(abilities, family, count, seed)
     questions = [
         question_about(problem, precision, definition, quantity)
         for problem in problems
