@@ -17,6 +17,11 @@ def private_copy(model: nn.Module) -> nn.Module:
     return copied
 
 
+def in_eval_mode(model: nn.Module) -> nn.Module:
+    """The model itself, or where any of its modules is in train mode, a copy in eval mode."""
+    return copy_of(model).eval() if any(m.training for m in model.modules()) else model
+
+
 def copy_of(model: nn.Module) -> nn.Module:
     """A copy without backward hooks, whose functions and hooks see it and not the original.
 

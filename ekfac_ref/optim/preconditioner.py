@@ -1,5 +1,6 @@
 """What EKFAC's and KFAC's preconditioner have in common: all but the operator."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,8 +13,9 @@ from ekfac_ref.errors import ProblemError, enough_memory
 from ekfac_ref.losses import likelihood_of, loss_scale
 from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker
 from ekfac_ref.model.layers import Layer, find_layers
+from ekfac_ref.model.private_copy import in_eval_mode
 from ekfac_ref.model.random_state import undisturbed
-from ekfac_ref.model.refusals.beforehand import check_parameters
+from ekfac_ref.model.refusals.beforehand import check_parameters, other_in_train_mode
 from ekfac_ref.optim.curvature import BlockState, Curvature
 from ekfac_ref.optim.directions import check_all_given, check_gradients, directions
 from ekfac_ref.optim.reading import Chunks, Key, chunks_of
@@ -33,7 +35,10 @@ class Preconditioner(ABC):
     random numbers.
 
     Args:
-        model: as in ``Problem``: no coupling between samples, in the mode it is to be judged in.
+        model: as in ``Problem``, but in train mode as well: the curvature is that of a copy in
+            eval mode, in which dropout drops nothing and BatchNorm takes its running statistics.
+            The gradients stay those of the caller's own forward, whatever its mode. A warning
+            names the modules of which that makes two functions.
         likelihood: a Likelihood, for a loss that is its mean over samples; or a torch loss module,
             whose own operator then counts, with its own reduction (``losses.loss_scale`` of the
             last batch).
@@ -78,6 +83,7 @@ class Preconditioner(ABC):
         self._decay = decay
         self._recompute_every = recompute_every
         check_parameters(model)
+        _say_which_mode(model)
         self._layers = find_layers(model, layers)
         self._curvature = Curvature()
 
@@ -197,13 +203,25 @@ class Preconditioner(ABC):
         if isinstance(fisher, Sampled):
             # The generator's key has 128 bits; the first update uses the caller's own seed.
             fisher = replace(fisher, seed=(fisher.seed + (self.updates << 64)) % 2**128)
-        return replace(self._question, batches=[(inputs, targets)], fisher=fisher)
+        model = in_eval_mode(self.model)
+        return replace(self._question, model=model, batches=[(inputs, targets)], fisher=fisher)
 
     def _check_updated(self) -> None:
         if self.updates == 0:
             raise ProblemError(
                 "curvature: there is none yet; call update(inputs, targets) with a batch before."
             )
+
+
+def _say_which_mode(model: nn.Module) -> None:
+    if names := other_in_train_mode(model):
+        listed = ", ".join(map(repr, names))
+        warnings.warn(
+            f"model: these modules compute in train mode what they do not in eval mode: {listed}. "
+            "The curvature is that of eval mode, taken on a copy; gradients are those of your own "
+            "forward.",
+            stacklevel=4,
+        )
 
 
 def _check_finite(operators: dict[Key, EigenKronecker]) -> None:

@@ -46,6 +46,16 @@ def check_parameters(model: nn.Module) -> None:
             raise ProblemError(f"parameter {name!r}: {wrong}.")
 
 
+def other_in_train_mode(model: nn.Module) -> list[str]:
+    """Names of the modules in train mode that compute something else there than in eval mode."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if module.training
+        and (isinstance(module, nn.modules.batchnorm._BatchNorm) or _draws(module))
+    ]
+
+
 def _draws(module: nn.Module) -> bool:
     """Whether the module is random in train mode: dropout, RReLU, an RNN or attention with any."""
     p = getattr(module, "p" if isinstance(module, nn.modules.dropout._DropoutNd) else "dropout", 0)
