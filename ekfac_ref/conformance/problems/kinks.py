@@ -23,7 +23,9 @@ def at_a_kink(problem: Problem) -> bool:
     A zero that comes of zeros, where the data have a feature that is always zero, is no such one.
     In bfloat16 nearly all are, and its laws allow for that (``replays.py``).
     """
-    here = _inputs(problem) if problem.dtype is not torch.bfloat16 else []
+    if problem.dtype is torch.bfloat16 or not _relus(problem.model):
+        return False
+    here = _inputs(problem)
     eps = torch.finfo(problem.dtype).eps
     if not any(bool((x.abs() <= _NEAR * eps * x.abs().amax()).any()) for x in here if x.numel()):
         return False
@@ -33,14 +35,16 @@ def at_a_kink(problem: Problem) -> bool:
     )
 
 
+def _relus(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, nn.ReLU)]
+
+
 def _inputs(problem: Problem) -> list[Tensor]:
     """Of all ReLUs, for all batches."""
     model, found = copy.deepcopy(problem.model), list[Tensor]()
-    for module in model.modules():
-        if isinstance(module, nn.ReLU):
-            module.register_forward_pre_hook(lambda _, given: found.append(given[0].clone()))
-    if any(isinstance(module, nn.ReLU) for module in model.modules()):
-        with torch.no_grad():
-            for inputs, _ in problem.batches:
-                call(model, inputs)
+    for module in _relus(model):
+        module.register_forward_pre_hook(lambda _, given: found.append(given[0].clone()))
+    with torch.no_grad():
+        for inputs, _ in problem.batches:
+            call(model, inputs)
     return found
