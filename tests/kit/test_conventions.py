@@ -206,6 +206,7 @@ def test_a_perturbed_one_is_judged(kind: Any, opaque: bool) -> None:
 
 def test_the_diagnosis_compares_where_the_definitions_agree(monkeypatch) -> None:
     monkeypatch.setattr(evidence, "DRAWS", (6,))
+    monkeypatch.setattr(evidence, "WRITTEN_OUT_DRAWS", (3,))
     where = "Only layers on which Definition(bias=Separate(), A=PerGroup(), damping=Tikhonov()) "
     right = correct("separate")
     sentence = diagnose(right, list(MUTANTS.values())[:2]).sentence
