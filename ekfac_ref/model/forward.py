@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -40,13 +40,23 @@ def _as_written() -> Iterator[None]:
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        if "torch._dynamo" in sys.modules:  # or else nothing can have been compiled
-            with torch.compiler.set_stance("force_eager"):
-                yield
-        else:
+        with _eager():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """What ``torch.compiler.set_stance("force_eager")`` is.
+
+    That in itself takes a reference to None away at every call (torch 2.6), until there is none
+    left, and Python aborts.
+    """
+    if "torch._dynamo" not in sys.modules:  # nothing can have been compiled
+        return nullcontext()
+    from torch._dynamo import eval_frame
+
+    return patch.object(eval_frame, "_stance", eval_frame.DynamoStance("force_eager"))
 
 
 def with_parameters(model: nn.Module, values: dict[str, Tensor]) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 """A compiled model is the model: every number as without ``torch.compile``, to the bit."""
 
+import sys
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -173,3 +174,18 @@ def test_a_copy_has_nothing_compiled_on_it(build: Callable[[Compile], nn.Module]
     for module in copied.modules():
         assert module._compiled_call_impl is None
         assert not any(hasattr(v, "_torchdynamo_orig_callable") for v in vars(module).values())
+
+
+def test_no_reference_to_none_is_lost() -> None:
+    """Python aborts when there is none left; from 3.12 on there always is."""
+    problem = ek.Problem(network(), [(X, Y)], ek.Gaussian())
+    torch.compile(problem.model, backend="eager")(X)  # torch._dynamo is there
+
+    def lost(calls: int) -> int:
+        before = sys.getrefcount(None)
+        for _ in range(calls):
+            ek.exact_fisher(problem)
+        return before - sys.getrefcount(None)
+
+    lost(2)
+    assert lost(10) < 5
