@@ -13,6 +13,7 @@ from typing import Any
 
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.answered import Answered, Case
+from ekfac_ref.conformance.subjects.subject import SAMPLED
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import LIMIT, LawBroken
 
@@ -25,6 +26,7 @@ class Lane(Enum):
 
     SUBJECT = "any subject"
     ANY = "any answer"
+    SAME = "an answer that is the same every time"
     OPAQUE = "a matvec"
     SOLVE = "solve(V, damping=)"
     EKFAC = "an EKFAC block"
@@ -36,6 +38,9 @@ class Lane(Enum):
     GRADIENTS = "per-sample gradients"
     NETWORK = "fisher_product(problem, V)"
     TRAINING = "optimizer(problem, settings)"
+    SAMPLED = "sampled_fisher or sampled_ekfac"
+    SAMPLED_EKFAC = "sampled_ekfac"
+    SAMPLED_KFAC = "sampled_kfac"
     INVERSE = "precondition(problem, gradients, damping) alone"
     PRECONDITION = "precondition(problem, gradients, damping), and a block to hold it against"
 
@@ -119,10 +124,13 @@ _OF_SEVERAL = {Lane.OPAQUE, Lane.SOLVE}
 
 
 _WAYS = {
-    Lane.DIAGONAL: "diagonal",
-    Lane.GRADIENTS: "per_sample_gradients",
-    Lane.NETWORK: "fisher_product",
-    Lane.TRAINING: "optimizer",
+    Lane.DIAGONAL: {"diagonal"},
+    Lane.GRADIENTS: {"per_sample_gradients"},
+    Lane.NETWORK: {"fisher_product"},
+    Lane.TRAINING: {"optimizer"},
+    Lane.SAMPLED: {"sampled_fisher", "sampled_ekfac"},
+    Lane.SAMPLED_EKFAC: {"sampled_ekfac"},
+    Lane.SAMPLED_KFAC: {"sampled_kfac"},
 }
 
 
@@ -131,11 +139,15 @@ def _offers(lane: Lane, trial: Trial) -> bool:
         return True
     if lane is Lane.ANY:  # training is no answer to a problem
         return trial.subject.ways != ("optimizer",)
+    if lane is Lane.SAME:
+        return bool({*trial.subject.ways} - {"optimizer", *SAMPLED})
     if lane in _WAYS:
-        return _WAYS[lane] in trial.subject.ways
+        return bool(_WAYS[lane] & {*trial.subject.ways})
     if lane in (Lane.PRECONDITION, Lane.INVERSE):
         shows = bool(trial.subject.operators)
         return trial.subject.precondition is not None and shows is (lane is Lane.PRECONDITION)
+    if lane is Lane.OPAQUE and trial.subject.sampled:
+        return True
     return any(_OPERATORS[lane](case) for case in trial.cases)
 
 
@@ -185,6 +197,11 @@ def law_of_a_block(
                         ratio = formula(one)
                     if ratio is not None:
                         yield ratio
+            for one in trial.drawn() if lane is Lane.OPAQUE else ():
+                with named(one.way):
+                    ratio = formula(one)
+                if ratio is not None:
+                    yield ratio
 
         says = statement or (formula.__doc__ or "").partition("\n")[0]
         return Law(name, lane, says, source, ask, formula, measures=measures)

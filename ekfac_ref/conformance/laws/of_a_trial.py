@@ -13,9 +13,9 @@ from ekfac_ref.conformance.problems import changed
 from ekfac_ref.conformance.subjects.answered import Answered
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import Unread, extent
-from ekfac_ref.conformance.subjects.preconditioned import Vectors, at_random
+from ekfac_ref.conformance.subjects.preconditioned import Solved, Vectors, at_random
 from ekfac_ref.conformance.subjects.subject import Ask
-from ekfac_ref.conformance.subjects.trial import Solved, Trial
+from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import (
     LawBroken,
     block_scale,
@@ -30,7 +30,7 @@ from ekfac_ref.model.layers import find_layers
 from ekfac_ref.question.problem import Problem
 
 
-@law_of_a_trial("no memory", DEFINITION, measures=False)
+@law_of_a_trial("no memory", DEFINITION, Lane.SAME, measures=False)
 def no_memory(trial: Trial) -> Iterator[float]:
     """the same problem again, after another one: the same bits"""
     another, later = trial.about(changed.in_reverse(trial.problem)), trial.about(trial.problem)
@@ -65,7 +65,7 @@ def leaves_alone(trial: Trial) -> Iterator[float]:
     _ = trial.cases, trial.preconditioned  # all that can be asked about a problem
     if trial.inverse is not None:
         _ = trial.inverse.of_U
-    _ = trial.diagonals, trial.sample_gradients
+    _ = trial.diagonals, trial.sample_gradients, trial.drawn()
     if trial.subject.fisher_product is not None:
         trial.fisher_product(at_random(trial.blocks, seed=3))
     if trial.changes:
@@ -90,7 +90,7 @@ def _refused(name: str, statement: str, change: Callable[[Problem], Problem]) ->
     @law_of_a_trial(name, "a wrong number is worse than none", measures=False, statement=statement)
     def law(trial: Trial) -> Iterator[float]:
         subject = trial.subject
-        asks = {**subject.operators, **subject.tensors}
+        asks = {**subject.operators, **subject.sampled, **subject.tensors}
         precondition, product = subject.precondition, subject.fisher_product
         if precondition is not None:
             asks["precondition"] = lambda one: precondition(one, _gradients(one, trial), 1.0)

@@ -12,6 +12,12 @@ from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian
 from ekfac_ref.question.problem import Problem
 
 
+def of_one_sample(problem: Problem) -> Problem:
+    """The first sample alone."""
+    x, y = next(iter(problem.batches))
+    return replace(problem, batches=[(tree_map(lambda v: v[:1], x), y[:1])])
+
+
 def recut(problem: Problem) -> Problem:
     """The samples as they are, in batches of one."""
     return replace(problem, batches=_samples(problem))

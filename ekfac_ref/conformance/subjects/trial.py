@@ -1,7 +1,7 @@
 """A subject's answers to one problem, in the form that laws are asked of."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -11,20 +11,19 @@ from torch import Tensor
 from ekfac_ref.conformance.declared.damping import Tikhonov
 from ekfac_ref.conformance.declared.training import Hyperparameters
 from ekfac_ref.conformance.problems.changed import copied
-from ekfac_ref.conformance.subjects.answered import Answered, Case
+from ekfac_ref.conformance.subjects.answered import Answered, Case, answered_blocks
 from ekfac_ref.conformance.subjects.definition import Block, titles
+from ekfac_ref.conformance.subjects.drawn import Question, question_of, seeded
 from ekfac_ref.conformance.subjects.matrices import (
     BadAnswer,
     checked,
     entries,
     extent,
-    matrices_of_blocks,
-    own_blocks,
     real,
 )
-from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.subjects.preconditioned import (
     Preconditioned,
+    Solved,
     Vectors,
     at_random,
     inverted_ekfac,
@@ -41,16 +40,6 @@ from ekfac_ref.question.columns import Empirical
 from ekfac_ref.question.problem import Problem
 
 DAMPINGS = (1e-6, 1.0)  # at 1 a damping that is squared, or its root, looks right
-
-
-@dataclass(frozen=True, eq=False)
-class Solved:
-    """What ``precondition`` made of V in one layer: x, and once more ``again``. In float64."""
-
-    damping: float
-    V: Tensor
-    x: Tensor
-    again: Tensor
 
 
 class Trial:
@@ -70,6 +59,7 @@ class Trial:
         self.subject, self.problem, self._seen = subject, problem, seen
         self.changes: list[str] = []
         self._trained: dict[tuple[int, Hyperparameters], Trained] = {}
+        self._drawn: dict[int, list[Answered]] = {}
 
     def about(self, problem: Problem) -> "Trial":
         """A trial of this subject on a changed problem, which has the same layers.
@@ -107,6 +97,27 @@ class Trial:
             for name, blocks in self.blocks.items()
             for case in self._cases(name, blocks, {way: of[name] for way, of in asked.items()})
         ]
+
+    @cached_property
+    def question(self) -> Question | None:
+        """For a subject that draws labels for itself."""
+        return question_of(self.subject.definition, [*self.subject.sampled], self.problem)
+
+    def drawn(self, number: int = 0) -> list[Answered]:
+        """Its answer to that, block by block and way by way; with other labels for every number."""
+        if self.question is None or number in self._drawn:
+            return self._drawn.get(number, [])
+        later, asks = self.about(self.question.problem), self.subject.sampled
+        with seeded(self.question.seed + number):
+            self._drawn[number] = [
+                one
+                for way, ask in asks.items()
+                for answer in [later.asked(ask, way)]
+                for name, blocks in self.question.blocks.items()
+                for one in answered_blocks(way, name, answer[name], blocks)
+            ]
+        self.changes += [line for line in later.changes if not line.endswith(" rng: changed")]
+        return self._drawn[number]
 
     @cached_property
     def inverse(self) -> Preconditioned | None:
@@ -224,17 +235,12 @@ class Trial:
 
     def _cases(self, name: str, blocks: list[Block], operators: dict[str, Any]) -> list[Case]:
         """The blocks of one layer, out of {way: its operator}."""
-        named = titles(name, blocks)
-        by_way: dict[str, list[Answered]] = {}
+        by_way = {}
         for way, operator in operators.items():
             damping = self.subject.definition.damping if way == "kfac" else Tikhonov()
-            matrices = matrices_of_blocks(name, operator, blocks)
-            rows = zip(blocks, named, matrices, own_blocks(operator, blocks), strict=True)
-            by_way[way] = [
-                Answered(way, b.seen, dense.matrix, Own(own, title, b.seen.shape), damping)
-                for b, title, dense, own in rows
-            ]
+            by_way[way] = answered_blocks(way, name, operator, blocks, damping)
         none: list[None] = [None] * len(blocks)
+        named = titles(name, blocks)
         columns = zip(named, blocks, *(by_way.get(way, none) for way in OPERATORS), strict=True)
         return [Case(title, block.seen, *several) for title, block, *several in columns]
 
