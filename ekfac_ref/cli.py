@@ -133,7 +133,13 @@ def _parser() -> argparse.ArgumentParser:
     mutants.set_defaults(run=mutants_command)
     power = commands.add_parser("power", help="known mistakes that a subject could hide")
     power.add_argument("subject", help="package.module:name")
-    power.add_argument("--problems", type=int, default=24, help="for every mistake (default: 24)")
+    power.add_argument(
+        "--problems",
+        type=_number,
+        default=PROFILES["quick"].problems,
+        help="for every mistake (default: as many as a quick check has, %(default)s, which take "
+        "more than ten minutes; the first 24 are plain layers alone)",
+    )
     power.add_argument("--seed", type=int, default=0, help="of the problems (default: 0)")
     power.set_defaults(run=power_command)
     return parser

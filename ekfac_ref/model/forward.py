@@ -4,12 +4,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.backends.mha
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_map
+from torch.utils.checkpoint import CheckpointFunction
 
 from ekfac_ref.errors import ProblemError
 
@@ -17,10 +19,15 @@ from ekfac_ref.errors import ProblemError
 def call(model: Callable[..., Any], inputs: Any) -> Any:
     """The model on a copy of the inputs (it may write to them), of any of the three structures."""
     inputs = tree_map(torch.clone, inputs)
-    with _as_written():
+    with _as_written(), patch.object(CheckpointFunction, "apply", _run):
         if isinstance(inputs, dict):
             return model(**inputs)
         return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+def _run(function: Callable[..., Any], preserve_random_state: bool, *inputs: Any) -> Any:
+    """In place of reentrant checkpointing, under which ``torch.autograd.grad`` does not work."""
+    return function(*inputs)
 
 
 @contextmanager
@@ -65,7 +72,12 @@ def with_parameters(model: nn.Module, values: dict[str, Tensor]) -> Callable[...
 
 def forward_one(model: Callable[..., Any], inputs: Any) -> Tensor:
     """f_n, shape ``*out``, from the inputs of one sample, without a sample axis."""
-    f = call(model, tree_map(lambda x: x[None], inputs))
+    return one_output(model, tree_map(lambda x: x[None], inputs))[0]
+
+
+def one_output(model: Callable[..., Any], inputs: Any) -> Tensor:
+    """f, shape [1, *out], of a batch of one sample; a ProblemError for anything else."""
+    f = call(model, inputs)
     if not isinstance(f, Tensor):
         raise ProblemError(
             f"model: it returned a {type(f).__name__}; it has to return one tensor of outputs, "
@@ -77,7 +89,7 @@ def forward_one(model: Callable[..., Any], inputs: Any) -> Tensor:
             "samples, here 1; keep the samples apart until the end (no mean over the batch, no "
             "squeeze() of all axes)."
         )
-    return f[0]
+    return f
 
 
 def in_algebra_dtype(x: Tensor) -> Tensor:

@@ -1,23 +1,26 @@
 r"""One gradient per sample and per column: ``vmap(grad(functional_call))``.
 
 G_nc is the gradient of <f_n, s_nc> with respect to [W | b], s_nc held constant. This is the
-definition; ``taps.py`` is the fast way to the same numbers, without ever forming G.
+definition; ``taps.py`` is the fast way to the same numbers, without ever forming G. What vmap
+cannot run (a forward that looks at values) is run sample by sample, by plain autograd.
 """
 
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad, vmap
 
-from ekfac_ref.model.forward import forward_one, in_algebra_dtype, with_parameters
-from ekfac_ref.model.refusals.causes import batchable
+from ekfac_ref.model.batched.pull_back import pull_back
+from ekfac_ref.model.forward import call, forward_one, in_algebra_dtype, with_parameters
+from ekfac_ref.model.refusals.causes import NotBatchable, batchable, explained
 from ekfac_ref.model.refusals.weighted import Seen, of_gradients
 from ekfac_ref.model.refusals.wiring import check_wiring
 from ekfac_ref.model.rewritten import Rewriting
-from ekfac_ref.model.session import Form, Session
+from ekfac_ref.model.session import Session
 from ekfac_ref.question.batches import Batch
 
 Gradients = dict[str, Float[Tensor, "N C d_out d_in"]]
@@ -35,15 +38,35 @@ def gradients(session: Session, budget: int) -> Iterator[Gradients]:
     numbers = sum(parameter.numel() for parameter in parameters)
     for batch, form in session.batches():
         size = 2 * numbers * form.columns * parameters[0].itemsize
+        roundoff = max(torch.finfo(u.dtype).eps for uses in form.uses.values() for u in uses)
         for chunk in batch.chunks(size, budget):
-            seen, G = _see(session, form, chunk)
-            check_wiring(session, chunk, seen, _see)
+            see = partial(_see, roundoff)
+            seen, G = see(session, chunk)
+            check_wiring(session, chunk, seen, see)
             yield G
 
 
-def _see(session: Session, form: Form, batch: Batch) -> tuple[Seen, Gradients]:
-    values: dict[str, Tensor] = dict(session.model.named_parameters())
-    parameters = {name: values[name] for layer in session.layers for name in layer.parameters}
+def _see(roundoff: float, session: Session, batch: Batch) -> tuple[Seen, Gradients]:
+    try:
+        S, gradients = (_one_by_one if session.beyond_vmap else _by_vmap)(session, batch)
+    except NotBatchable as error:
+        S, gradients = _one_by_one(session, batch)
+        session.beyond_vmap = True
+        session.warn_once(
+            f"model: torch.vmap cannot run all samples at once: {error}. They were run one after "
+            "another: the same numbers, by one forward and C backward passes for each."
+        )
+    by_layer = {
+        layer.name: in_algebra_dtype(vmap(vmap(layer.to_matrix))(gradients))
+        for layer in session.layers
+    }
+    weighted = {name: partial(of_gradients, G_l) for name, G_l in by_layer.items()}
+    return Seen(S, weighted, roundoff), by_layer
+
+
+def _by_vmap(session: Session, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """S, and for every parameter of a layer [N, C, *shape]. Raises NotBatchable."""
+    parameters = {name: p.detach() for name, p in _parameters(session).items()}
 
     def output(values: dict[str, Tensor], inputs: Any) -> Tensor:
         return forward_one(with_parameters(session.model, values), inputs)
@@ -51,13 +74,28 @@ def _see(session: Session, form: Form, batch: Batch) -> tuple[Seen, Gradients]:
     def loss(values: dict[str, Tensor], inputs: Any, s: Tensor) -> Tensor:
         return (output(values, inputs) * s).sum()
 
-    def matrices(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {layer.name: layer.to_matrix(tensors) for layer in session.layers}
-
     per_column = vmap(grad(loss), in_dims=(None, None, 0))
     with batchable(), Rewriting():
         f = vmap(output, in_dims=(None, 0))(parameters, batch.inputs)
         S = session.columns(f, batch)
-        G = vmap(per_column, in_dims=(None, 0, 0))(parameters, batch.inputs, S)
-    by_layer = {name: in_algebra_dtype(G_l) for name, G_l in vmap(vmap(matrices))(G).items()}
-    return Seen(S, {name: partial(of_gradients, G_l) for name, G_l in by_layer.items()}), by_layer
+        return S, vmap(per_column, in_dims=(None, 0, 0))(parameters, batch.inputs, S)
+
+
+def _one_by_one(session: Session, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """What ``_by_vmap`` returns, by a loop over samples and plain autograd."""
+    parameters = _parameters(session)
+    columns, gradients = [], []
+    for n in range(batch.size):
+        sample = batch.samples(n, n + 1)
+        with torch.enable_grad(), explained():
+            f = call(session.model, sample.inputs)
+            columns.append(session.columns(f.detach(), sample))
+            gradients.append(pull_back(f, list(parameters.values()), columns[-1]))
+    by_parameter = zip(*gradients, strict=True)
+    G = {name: torch.stack(of) for name, of in zip(parameters, by_parameter, strict=True)}
+    return torch.cat(columns), G
+
+
+def _parameters(session: Session) -> dict[str, Tensor]:
+    values = dict(session.model.named_parameters())
+    return {name: values[name] for layer in session.layers for name in layer.parameters}

@@ -17,7 +17,6 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from ekfac_ref.model.layer_kinds import ARGUMENTS_OF, SPATIAL_AXES, Op, from_matrix, to_matrix
-from ekfac_ref.model.rewritten import rewritten
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,11 @@ def channels_last(call: Call, y: Shaped[Tensor, "..."]) -> Shaped[Tensor, "... d
     return y.movedim(-1 - SPATIAL_AXES.get(call.op, 0), -1)
 
 
+def channels_in_place(call: Call, y: Shaped[Tensor, "... d"]) -> Shaped[Tensor, "..."]:
+    """Undoes ``channels_last``, for any number of axes in front."""
+    return y.movedim(-1, -1 - SPATIAL_AXES.get(call.op, 0))
+
+
 def layer_inputs(call: Call, groups: int) -> Shaped[Tensor, "T groups d_weight"]:
     """The a_t of one call, without the homogeneous coordinate of a bias."""
     weight = call.arguments["weight"]
@@ -50,4 +54,4 @@ def layer_inputs(call: Call, groups: int) -> Shaped[Tensor, "T groups d_weight"]
         identity[call.arguments["padding_idx"]] = 0  # the row that autograd never trains
     at_identity = {**call.arguments, "weight": identity}
     at_identity.pop("bias", None)
-    return channels_last(call, rewritten(call.op)(**at_identity)).reshape(-1, groups, d)
+    return channels_last(call, call.op(**at_identity)).reshape(-1, groups, d)

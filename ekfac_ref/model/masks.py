@@ -1,33 +1,34 @@
 """What a position mask means to one layer: which positions count, and no gradient at the others."""
 
+from math import prod
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import Layer
-from ekfac_ref.model.uses import Use
 
 
 def counted_positions(
-    layer: Layer, calls: list[Use], mask: Bool[Tensor, "N *positions"] | None
+    layer: Layer, uses: list[torch.Size], mask: Bool[Tensor, "N *positions"] | None
 ) -> Bool[Tensor, "N T"] | None:
     """The mask over all uses of a layer side by side; None where every position counts.
 
-    A layer whose samples are one position each is none of the mask's business.
+    ``uses`` has the axes of each for one sample. A layer whose samples are one position each is
+    none of the mask's business.
     """
-    if mask is None or all(
-        use.axes.numel() == 1 and use.axes[1:] != mask.shape[1:] for use in calls
-    ):
+    if mask is None or all(axes.numel() == 1 and axes[1:] != mask.shape[1:] for axes in uses):
         return None
-    for use in calls:
-        if _wide(use.axes) != _wide(mask.shape[1:]):
+    for axes in uses:
+        own, masked = _wide(axes), _wide(mask.shape[1:])
+        if own != masked and own != [prod(masked)]:  # positions folded into one axis
             raise ProblemError(
-                f"layer {layer.name!r}: its positions have axes {list(use.axes[1:])}, but the mask "
-                f"has {list(mask.shape[1:])} for each sample; return one boolean per position of "
-                "this layer, or leave the layer out by naming the others in Problem(layers=...)."
+                f"layer {layer.name!r}: its positions have axes {own}, but the mask has {masked} "
+                "for each sample; return one boolean per position of this layer, or leave the "
+                "layer out by naming the others in Problem(layers=...)."
             )
-    return torch.cat([mask.flatten(1)] * len(calls), 1)
+    return torch.cat([mask.flatten(1)] * len(uses), 1)
 
 
 def _wide(axes: torch.Size) -> list[int]:

@@ -9,8 +9,6 @@ from torch import Tensor
 from torch._decomp import decompositions
 from torch.overrides import TorchFunctionMode
 
-from ekfac_ref.errors import ProblemError
-
 
 class Rewriting(TorchFunctionMode):
     """While it is active, the same function by other ops."""
@@ -24,18 +22,6 @@ class Rewriting(TorchFunctionMode):
 def rewritten(func: Callable[..., Any]) -> Callable[..., Any]:
     """What computes the function by ops that ``torch.vmap`` can batch; most are that already."""
     return _REWRITTEN.get(func, func)
-
-
-def _unpacked(recurrent: Callable[..., Any]) -> Callable[..., Any]:
-    def compute(x: Tensor, second: Any, *rest: Any) -> Any:
-        if isinstance(second, Tensor) and not second.dtype.is_floating_point:  # sizes of batches
-            raise ProblemError(
-                "model: its forward packs sequences for a recurrent network, which mixes samples; "
-                "give that the padded tensor, and take what counts by torch.gather or a mask."
-            )
-        return recurrent(x, second, *rest)
-
-    return compute
 
 
 def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -59,8 +45,8 @@ def _lstm(
 
 _REWRITTEN: dict[Any, Callable[..., Any]] = {
     F.bilinear: _bilinear,
-    torch.gru: _unpacked(decompositions.gru_impl),
-    torch.lstm: _unpacked(_lstm),
-    torch.rnn_tanh: _unpacked(decompositions.rnn_tanh_input),
-    torch.rnn_relu: _unpacked(decompositions.rnn_relu_input),
+    torch.gru: decompositions.gru_impl,
+    torch.lstm: _lstm,
+    torch.rnn_tanh: decompositions.rnn_tanh_input,
+    torch.rnn_relu: decompositions.rnn_relu_input,
 }

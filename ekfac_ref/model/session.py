@@ -1,5 +1,6 @@
 """A problem opened for computing: a private copy of its model, its layers, its checked batches."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.batched.sample_axis import SampleAxes
 from ekfac_ref.model.forward import call
 from ekfac_ref.model.layers import Layer, callable_layers, find_layers
 from ekfac_ref.model.masks import counted_positions
@@ -50,6 +52,10 @@ class Session:
         self.problem, self.model, self.layers = problem, model, layers
         self._start = start
         self._forms: dict[object, Form] = {}
+        # {form of a batch: how many distinct samples were compared, what was found}
+        self.layouts: dict[object, tuple[int, SampleAxes | None]] = {}
+        self._warned = False
+        self.beyond_vmap = False
         self._checked: set[tuple[int, int]] = set()  # (first, size) of runs of samples
 
     def batches(self) -> Iterator[tuple[Batch, Form]]:
@@ -70,9 +76,15 @@ class Session:
         one = batch.samples(0, 1)
         found = uses(self.model, self.layers, one)
         for layer in self.layers:
-            counted_positions(layer, found[layer.name], batch.mask)
+            counted_positions(layer, [use.axes for use in found[layer.name]], one.mask)
         check_samples_apart(self.model, batch, self.problem.model)
         return Form(found, self.columns(call(self.model, one.inputs), one).shape[1], batch.size)
+
+    def warn_once(self, cost: str) -> None:
+        """A UserWarning of what it costs to run samples one after another, the first time."""
+        if not self._warned:
+            warnings.warn(cost, stacklevel=2)
+        self._warned = True
 
     def is_new(self, batch: Batch) -> bool:
         """Whether these samples are seen for the first time, so that their wiring is checked."""
@@ -105,12 +117,13 @@ def open_session(problem: Problem, kind: Kind = Session) -> Session:
     """
     start = take(*generators(problem.batches))
     check_model(problem.model)
-    # Shared memory is not shared by the copy.
+    # OnceForAll memory is not shared by the copy.
     find_layers(problem.model, problem.layers, lambda: _that_run(problem))
     model = private_copy(problem.model)
     layers = find_layers(model, problem.layers)
+    own = {id(p) for layer in layers for p in (layer.weight, layer.bias)}
     for parameter in model.parameters():
-        parameter.requires_grad_(False)
+        parameter.requires_grad_(id(parameter) in own)
     return kind(problem, model, layers, start)
 
 

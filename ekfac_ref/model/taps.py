@@ -1,9 +1,9 @@
 r"""What goes into a layer and what comes back to its output, without hooks.
 
-A ``TorchFunctionMode`` (``uses.Recorder``) sees the one call whose weight *is* the tapped
-Parameter. It keeps the layer's inputs a_nt and adds a zero to its output; the gradient of
-<f_n, s_nc> with respect to that zero is g_nct. All samples share one forward pass (``vmap``), all
-columns one backward pass.
+One forward pass of the whole batch as it is, and one backward pass for all columns. Which sample a
+position is of is proved on a few samples (``batched/layout.py``), and on every batch the taps are
+held to the gradient by plain autograd (``refusals/wiring.py``). A batch on which that fails, with
+experts that get as many positions as the data says, is run sample by sample.
 
 Every use of a weight is a position: leading axes of a Linear, output positions of a convolution,
 repeated calls of a module, other modules tied to the Parameter. No factor of N is in here.
@@ -12,22 +12,22 @@ repeated calls of a module, other modules tied to the Parameter. No factor of N 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.func import vmap
 
-from ekfac_ref.model.forward import forward_one, in_algebra_dtype
+from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run
+from ekfac_ref.model.batched.layout import layout_of
+from ekfac_ref.model.batched.pull_back import pull_back
+from ekfac_ref.model.batched.sample_axis import SampleAxes
+from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.layers import Layer
-from ekfac_ref.model.linear_form import channels_last
 from ekfac_ref.model.masks import check_silent, counted_positions
-from ekfac_ref.model.refusals.causes import batchable
 from ekfac_ref.model.refusals.weighted import Seen, of_taps
-from ekfac_ref.model.refusals.wiring import check_wiring
+from ekfac_ref.model.refusals.wiring import check_wiring, differing
 from ekfac_ref.model.session import Form, Session
-from ekfac_ref.model.uses import Recorder, check_uses
+from ekfac_ref.model.uses import check_not_transformed
 from ekfac_ref.question.batches import Batch
 
 
@@ -46,77 +46,94 @@ class Tap:
     counted: Bool[Tensor, "N T"] | None
 
 
-def tap(session: Session, form: Form, batch: Batch) -> dict[str, tuple[Tap, ...]]:
-    """The taps of every layer on one batch: {layer: one Tap per group}. Checked by autograd."""
-    seen, taps = _see(session, form, batch)
-    check_wiring(session, batch, seen, _see)
+Taps = dict[str, tuple[Tap, ...]]  # {layer: one Tap per group}
+
+
+def tap(session: Session, form: Form, batch: Batch) -> list[tuple[Batch, Taps]]:
+    """The taps of every layer on one batch, whole or sample by sample. Checked by autograd."""
+    check_not_transformed(form.uses)
+    together = _together(session, form, batch) if batch.size > 1 else None
+    if together is not None:
+        return [(batch, together)]
+    samples = [batch.samples(n, n + 1) for n in range(batch.size)]
+    apart = [(sample, _alone(session, sample)) for sample in samples]
+    if batch.size > 1:
+        session.warn_once(
+            f"model: at sample {batch.first} it is not clear which positions of its layers belong "
+            "to which sample, so samples are run one after another: the same numbers, but one "
+            "forward and backward pass for each. Layers that are called on [N, ...] avoid that."
+        )
+    return apart
+
+
+def _together(session: Session, form: Form, batch: Batch) -> Taps | None:
+    """None where no layout is known, or what is seen by it is not what autograd says."""
+    layout = layout_of(session, batch)
+    if layout is None:
+        return None
+
+    def see(session: Session, batch: Batch) -> tuple[Seen, Taps]:
+        axes = {name: [use.axes for use in uses] for name, uses in form.uses.items()}
+        return _see(session, batch, layout, axes)
+
+    try:
+        seen, taps = see(session, batch)
+    except Misfit:
+        return None
+    return None if session.is_new(batch) and differing(session, batch, seen, see) else taps
+
+
+def _alone(session: Session, sample: Batch) -> Taps:
+    def see(session: Session, batch: Batch) -> tuple[Seen, Taps]:
+        return _see(session, batch, None, None)
+
+    seen, taps = see(session, sample)
+    check_wiring(session, sample, seen, see)
     return taps
 
 
-def _see(session: Session, form: Form, batch: Batch) -> tuple[Seen, dict[str, tuple[Tap, ...]]]:
-    check_uses(form.uses)
-    shifts = {
-        name: [use.output.new_zeros(()).expand(batch.size, *use.output.shape) for use in calls]
-        for name, calls in form.uses.items()
+def _see(
+    session: Session,
+    batch: Batch,
+    layout: SampleAxes | None,
+    axes: dict[str, list[torch.Size]] | None,
+) -> tuple[Seen, Taps]:
+    """By one layout; ``axes`` are those of one sample's uses."""
+    seen = run(session, batch.inputs, batch.size, layout)
+    S = session.columns(seen.f.detach(), batch)
+    pulled = iter(pull_back(seen.f, seen.leaves, S))
+    g = {name: [next(pulled) for _ in uses] for name, uses in seen.uses.items()}
+    axes = axes or {name: [use.axes for use in uses] for name, uses in seen.uses.items()}
+    taps = {
+        layer.name: _by_group(layer, seen, g[layer.name], axes[layer.name], batch.mask)
+        if g[layer.name]
+        else _no_positions(layer, S)
+        for layer in session.layers
     }
-
-    def one(inputs: Any, shifts: dict[str, list[Tensor]]) -> tuple[Tensor, dict[str, list[Tensor]]]:
-        def shifted(name: str, k: int, y: Tensor) -> Tensor:
-            return y + shifts[name][k] if k < len(shifts[name]) else y
-
-        with Recorder(session.layers, shifted) as recorder:
-            f = forward_one(session.model, inputs)
-        check_uses(form.uses, recorder.inputs)
-        return f, recorder.inputs
-
-    with torch.enable_grad(), batchable():
-        leaves = [shift.requires_grad_() for uses in shifts.values() for shift in uses]
-        f, a = vmap(one)(batch.inputs, shifts)
-    S = session.columns(f.detach(), batch)
-    with batchable():
-        pulled = iter(_pull_back(f, leaves, S))
-    g = {name: [next(pulled) for _ in uses] for name, uses in shifts.items()}
-    taps = {layer.name: _by_group(layer, form, a, g, batch.mask) for layer in session.layers}
     weighted = {name: partial(of_taps, [(t.a, t.g) for t in ts]) for name, ts in taps.items()}
-    return Seen(S, weighted), taps
-
-
-def _pull_back(f: Tensor, leaves: list[Tensor], S: Float[Tensor, "N C *out"]) -> list[Tensor]:
-    """The gradients [N, C, *output] of all <f_n, s_nc> with respect to each leaf."""
-    if not f.requires_grad:
-        found: list[Tensor | None] = [None] * len(leaves)
-    elif S.shape[1] == 1:  # what a batch of one column would cost is a few percent of EKFAC
-        plain = torch.autograd.grad(f, leaves, S[:, 0], allow_unused=True)
-        found = [None if g is None else g[:, None] for g in plain]
-    else:
-        columns = S.movedim(1, 0)
-        batched = torch.autograd.grad(f, leaves, columns, is_grads_batched=True, allow_unused=True)
-        found = [None if g is None else g.movedim(0, 1) for g in batched]
-    return [
-        leaf.new_zeros(()).expand(len(leaf), S.shape[1], *leaf.shape[1:]) if g is None else g
-        for leaf, g in zip(leaves, found, strict=True)
-    ]
+    return Seen(S, weighted, seen.roundoff), taps
 
 
 def _by_group(
-    layer: Layer,
-    form: Form,
-    a: dict[str, list[Tensor]],
-    g: dict[str, list[Tensor]],
-    mask: Tensor | None,
+    layer: Layer, seen: ForwardPass, g: list[Tensor], axes: list[torch.Size], mask: Tensor | None
 ) -> tuple[Tap, ...]:
     """All uses of a layer side by side along T, its groups apart."""
-    calls = form.uses[layer.name]
-    uses_g = zip(calls, g[layer.name], strict=True)
-    a_ntgi = in_algebra_dtype(_side_by_side([a_k.detach() for a_k in a[layer.name]], 1))
-    g_ncto = in_algebra_dtype(
-        _side_by_side([channels_last(use.call, g_k).flatten(2, -2) for use, g_k in uses_g], 2)
-    )
+    name, uses = layer.name, range(len(g))
+    a_ntgi = _side_by_side([in_algebra_dtype(seen.inputs(name, k)) for k in uses], 1)
+    g_ncto = _side_by_side([in_algebra_dtype(seen.gradients(name, k, g[k])) for k in uses], 2)
     g_nctgo = g_ncto.unflatten(-1, (layer.groups, -1))
-    counted = counted_positions(layer, calls, mask)
+    counted = counted_positions(layer, axes, mask)
     if counted is not None:
         check_silent(layer, g_ncto, counted)
     return tuple(Tap(a_ntgi[:, :, k], g_nctgo[:, :, :, k], counted) for k in range(layer.groups))
+
+
+def _no_positions(layer: Layer, S: Tensor) -> tuple[Tap, ...]:
+    """Of an expert that none of these samples goes to."""
+    (N, C), (d_out, d_in) = S.shape[:2], layer.shape
+    weight = in_algebra_dtype(layer.weight)
+    a, g = weight.new_zeros(N, 0, d_in), weight.new_zeros(N, C, 0, d_out // layer.groups)
+    return (Tap(a, g, None),) * layer.groups
 
 
 def _side_by_side(tensors: list[Tensor], axis: int) -> Tensor:
@@ -124,11 +141,11 @@ def _side_by_side(tensors: list[Tensor], axis: int) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors, axis)
 
 
-def tapped(session: Session, budget: int) -> Iterator[tuple[Batch, dict[str, tuple[Tap, ...]]]]:
-    """One pass: {layer: one Tap per group} of chunks that need about ``budget`` bytes at most."""
+def tapped(session: Session, budget: int) -> Iterator[tuple[Batch, Taps]]:
+    """One pass: the taps of chunks that need about ``budget`` bytes at most."""
     for batch, form in session.batches():
         for chunk in batch.chunks(_bytes_per_sample(session, form), budget):
-            yield chunk, tap(session, form, chunk)
+            yield from tap(session, form, chunk)
 
 
 def _bytes_per_sample(session: Session, form: Form) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
@@ -13,27 +14,30 @@ from ekfac_ref.errors import ProblemError, first_line, of_memory
 from ekfac_ref.model.forward import call as call_model
 from ekfac_ref.model.layer_kinds import ARGUMENTS_OF
 from ekfac_ref.model.layers import Layer, naming, refuse_options
-from ekfac_ref.model.linear_form import Call, channels_last, layer_inputs
+from ekfac_ref.model.linear_form import Call, channels_in_place, channels_last, layer_inputs
 from ekfac_ref.model.refusals.causes import way_out
-from ekfac_ref.model.rewritten import rewritten
 from ekfac_ref.question.batches import Batch
 
 
 @dataclass(frozen=True)
 class Use:
-    """One call of a layer on one sample.
+    """One call of a layer, on one sample or on a batch.
 
     Attributes:
-        call: the op and its arguments.
-        output: what it returned.
-        axes: the output's axes other than channels, the sample's own (of size 1) included.
+        a: its inputs, the homogeneous 1 of the bias last; positions of all samples in the order of
+            ``axes``.
+        axes: the output's axes other than channels, those of the samples included.
+        dtype: of the output.
         transformed: whether it was inside of a ``torch.func`` transform that the forward made.
     """
 
-    call: Call
-    output: Tensor
+    a: Shaped[Tensor, "T groups d_in"]
     axes: torch.Size
+    dtype: torch.dtype
     transformed: bool
+
+
+Shift = Callable[[str, int, Shaped[Tensor, "*axes d_out"]], Shaped[Tensor, "*axes_of_all d_out"]]
 
 
 class LayerRefused(ProblemError):
@@ -41,44 +45,38 @@ class LayerRefused(ProblemError):
 
 
 class Recorder(TorchFunctionMode):
-    """Keeps every use of every layer; ``shift`` is added to the output of use k of a layer."""
+    """Keeps every use of every layer; ``shift`` is given the output of use k of a layer."""
 
-    def __init__(
-        self, layers: tuple[Layer, ...], shift: Callable[[str, int, Tensor], Tensor]
-    ) -> None:
+    def __init__(self, layers: tuple[Layer, ...], shift: Shift | None = None) -> None:
         super().__init__()
         self._shift = shift
         self._transforms = transforms()
-        self._device = layers[0].weight.device.type
         self._owner = {id(layer.weight): layer for layer in layers}
         self._owner |= {id(layer.bias): layer for layer in layers if layer.bias is not None}
         self.uses: dict[str, list[Use]] = {layer.name: [] for layer in layers}
-        self.inputs: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
         self.calling: Layer | None = None  # whom an error inside of the op is about
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if torch.is_autocast_enabled(self._device):
-            raise ProblemError(
-                "model: its forward runs under torch.autocast, which rounds as it sees fit; take "
-                "autocast out of the forward, or switch it off there with enabled=False. For the "
-                "curvature in another dtype, convert model and data: model.to(torch.bfloat16)."
-            )
         layer = self._layer_among((*args, *kwargs.values()))
         if layer is None:
-            return rewritten(func)(*args, **kwargs)
+            return func(*args, **kwargs)
         if func is not layer.op:
             return _pass_harmless(layer, func, func(*args, **kwargs))
         call = Call.bind(func, args, kwargs)
         self.calling = layer
         _check_call(layer, call, self._owner.get(id(call.arguments.get("bias")), layer))
-        self.inputs[layer.name].append(_with_homogeneous(layer, call))
-        y = rewritten(func)(*args, **kwargs)
-        y = self._shift(layer.name, len(self.uses[layer.name]), y)
-        axes = channels_last(call, y).shape[:-1]
-        self.uses[layer.name].append(Use(call, y, axes, transforms() > self._transforms))
+        with torch.no_grad():  # to which checkpointing would save tensors that it does not expect
+            a = _with_homogeneous(layer, call)
+        y = func(*args, **kwargs)
+        uses, outputs = self.uses[layer.name], channels_last(call, y)
+        if self._shift is not None:
+            y = channels_in_place(call, self._shift(layer.name, len(uses), outputs))
+        # Under autocast it is the rounded input that is multiplied.
+        a = a.to(y.dtype)
+        uses.append(Use(a, outputs.shape[:-1], y.dtype, transforms() > self._transforms))
         self.calling = None
         return y
 
@@ -91,28 +89,15 @@ class Recorder(TorchFunctionMode):
         return None
 
 
-def check_uses(
-    tried: Mapping[str, list[Use]], found: Mapping[str, list[Tensor]] | None = None
-) -> None:
-    """Raise a ProblemError for a layer whose uses cannot be tapped.
-
-    Args:
-        tried: {layer: its uses when the model was tried}.
-        found: {layer: the inputs of its uses now}, where that is known.
-    """
-    for name, uses in tried.items():
-        if any(use.transformed for use in uses):
+def check_not_transformed(uses: Mapping[str, list[Use]]) -> None:
+    """Raise a ProblemError for a layer that the forward calls inside of a transform."""
+    for name, of_layer in uses.items():
+        if any(use.transformed for use in of_layer):
             raise ProblemError(
                 f"layer {name!r}: the forward calls it inside of torch.func.grad, jvp, vmap or "
                 "the like, where what goes in and what comes back cannot be seen; pass the "
                 "network that is transformed as the model, with its outputs as they are, or leave "
                 "the layer out by naming the others in Problem(layers=...)."
-            )
-        if found is not None and len(found[name]) != len(uses):
-            raise ProblemError(
-                f"layer {name!r}: it was used {len(uses)} times when the model was tried, but "
-                f"{len(found[name])} times now; let the forward be one function, of its inputs "
-                "alone."
             )
 
 
@@ -146,21 +131,28 @@ def that_run(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> tuple
 
 
 def _uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> dict[str, list[Use]]:
-    with Recorder(layers, lambda name, k, y: y) as recorder:
+    found = _recorded(model, layers, batch.samples(0, 1))
+    if not all(found.values()):  # an expert that the first sample does not go to
+        everywhere = _recorded(model, layers, batch)
+        unused = [name for name, uses in everywhere.items() if not uses]
+        if unused:
+            raise LayerRefused(
+                f"layer {unused[0]!r}: its weight was never used in the forward pass, so it has "
+                "no curvature; leave it out by naming the others in Problem(layers=...)."
+            )
+    return found
+
+
+def _recorded(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> dict[str, list[Use]]:
+    with torch.enable_grad(), Recorder(layers) as recorder:  # as when it is trained
         try:
-            call_model(model, batch.samples(0, 1).inputs)
+            call_model(model, batch.inputs)
         except ProblemError:
             raise
         except Exception as error:
             if of_memory(error):
                 raise
             raise ProblemError(_why_it_failed(recorder, error)) from error
-    for layer in layers:
-        if not recorder.uses[layer.name]:
-            raise LayerRefused(
-                f"layer {layer.name!r}: its weight was never used in the forward pass, so it has "
-                "no curvature; leave it out by naming the others in Problem(layers=...)."
-            )
     return recorder.uses
 
 
@@ -177,7 +169,7 @@ def _why_it_failed(recorder: Recorder, error: Exception) -> str:
 
 
 def _with_homogeneous(layer: Layer, call: Call) -> Tensor:
-    a = layer_inputs(call, layer.groups)
+    a = layer_inputs(call, layer.groups).detach()
     if layer.bias is None:
         return a.clone()  # the forward may go on to write into its own input
     # A tied module with no bias, or a frozen one, uses [W | b] at the homogeneous coordinate 0.
@@ -193,6 +185,7 @@ def _check_call(layer: Layer, call: Call, owner_of_bias: Layer) -> None:
         )
     if call.op is F.embedding:
         refuse_options(layer.name, "F.embedding", call.arguments)
+    autocast = torch.is_autocast_enabled(layer.weight.device.type)
     for name in ("input", "input1", "input2"):
         x = call.arguments.get(name)
         integer_wanted = call.op is F.embedding
@@ -202,7 +195,8 @@ def _check_call(layer: Layer, call: Call, owner_of_bias: Layer) -> None:
                 f"layer {layer.name!r}: it was given {x.dtype}, but takes {wanted}; convert the "
                 "data."
             )
-        if x is not None and not integer_wanted and x.dtype != layer.weight.dtype:
+        as_it_is = integer_wanted or autocast
+        if x is not None and not as_it_is and x.dtype != layer.weight.dtype:
             raise ProblemError(
                 f"layer {layer.name!r}: inputs are {x.dtype}, its weight {layer.weight.dtype}; "
                 f"convert the data with .to({layer.weight.dtype}) or the model alike."

@@ -56,7 +56,7 @@ class PreconditionedMomentum(torch.optim.Optimizer):
         fisher: Fisher = Exact(),  # noqa: B008  # a frozen value
         sharing: Sharing = Expand(),  # noqa: B008
         layers: tuple[str, ...] | None = None,
-        mask: Callable[[Any], Tensor] | None = None,
+        mask: Callable[[Any], Tensor | None] | None = None,
         decay: float = 0.95,
         recompute_every: int = 10,
     ) -> None:

@@ -43,7 +43,8 @@ class Preconditioner(ABC):
         layers: names of the modules to treat. None stands for all of them and insists that they
             cover every trainable parameter. Naming layers is how one says that the parameters of
             all others keep their plain gradient.
-        mask: None, or a function from inputs to booleans: which positions count.
+        mask: None, or a function from inputs to booleans: which positions count; or to None, for a
+            batch of which all do.
         decay: beta in [0, 1] of the running means (``running.py``): 0 is each batch by itself
             (George et al. 2018, Algorithm 1), 1 the mean over everything seen.
         recompute_every: eigenbases are taken at the first update and at every so many updates.
@@ -57,7 +58,7 @@ class Preconditioner(ABC):
         fisher: Fisher = Exact(),  # noqa: B008  # a frozen value
         sharing: Sharing = Expand(),  # noqa: B008
         layers: tuple[str, ...] | None = None,
-        mask: Callable[[Any], Tensor] | None = None,
+        mask: Callable[[Any], Tensor | None] | None = None,
         decay: float = 0.95,
         recompute_every: int = 10,
     ) -> None:

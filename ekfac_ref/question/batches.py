@@ -25,7 +25,7 @@ class Batch:
     Attributes:
         inputs: a tensor, tuple or dict of tensors, axis 0 = samples.
         targets: axis 0 = samples.
-        mask: which positions count, or None.
+        mask: which positions count; None means all.
         first: number of the first sample in the data.
     """
 
@@ -52,6 +52,15 @@ class Batch:
             self.targets[start:stop],
             None if self.mask is None else self.mask[start:stop],
             self.first + start,
+        )
+
+    def chosen(self, numbers: list[int]) -> "Batch":
+        """Some samples of this batch; ``first`` is the batch's own."""
+        return Batch(
+            tree_map(lambda x: x[numbers], self.inputs),
+            self.targets[numbers],
+            None if self.mask is None else self.mask[numbers],
+            self.first,
         )
 
     def chunks(self, bytes_per_sample: int, budget: int) -> Iterator["Batch"]:
@@ -106,9 +115,9 @@ def _checked(problem: Problem, item: Any, first: int) -> Batch:
         )
     for name, x in [*(("inputs", x) for x in tensors[:-1]), ("targets", targets)]:
         _check_finite_and_in_place(problem, name, x, first)
-    mask = None
-    if problem.mask is not None:
-        mask = _checked_mask(problem.mask(inputs), sizes[0])
+    mask = None if problem.mask is None else problem.mask(inputs)
+    if mask is not None:
+        mask = _checked_mask(mask, sizes[0])
         _check_finite_and_in_place(problem, "mask", mask, first)
     return Batch(inputs, targets, mask, first)
 
@@ -178,6 +187,6 @@ def _checked_mask(mask: Any, size: int) -> Tensor:
         )
         raise ProblemError(
             f"mask: it is to return booleans [N, *positions] with N = {size}, not {got}; convert "
-            "it with .bool(), True where the position counts."
+            "it with .bool(), True where the position counts, or return None where all do."
         )
     return mask

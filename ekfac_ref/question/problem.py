@@ -34,8 +34,8 @@ class Problem:
             ``_orig_mod`` in them where a module is compiled). The default, None, stands for all of
             them and insists that they cover every trainable parameter.
         mask: None, or a function from a batch's inputs to booleans ``[N, *positions]`` that tells
-            which positions count. It concerns the layers that have positions; where a sample is
-            one single position, it counts.
+            which positions count, or to None for a batch of which all do. It concerns the layers
+            that have positions; where a sample is one single position, it counts.
     """
 
     model: nn.Module
@@ -44,7 +44,7 @@ class Problem:
     fisher: Fisher = field(default_factory=Exact)
     sharing: Sharing = field(default_factory=Expand)
     layers: tuple[str, ...] | None = None
-    mask: Callable[[Any], Tensor] | None = None
+    mask: Callable[[Any], Tensor | None] | None = None
 
     def __post_init__(self) -> None:
         _check_type("model", self.model, nn.Module, "a torch.nn.Module")

@@ -209,7 +209,8 @@ def test_the_diagnosis_compares_where_the_definitions_agree(monkeypatch) -> None
     where = "Only layers on which Definition(bias=Separate(), A=PerGroup(), damping=Tikhonov()) "
     right = correct("separate")
     sentence = diagnose(right, list(MUTANTS.values())[:2]).sentence
-    assert sentence.startswith("Its EKFAC and KFAC and exact block agree with the definition. ")
+    agree = "Its EKFAC and KFAC and exact block and preconditioner agree with the definition. "
+    assert sentence.startswith(agree)
     assert where + "makes no difference" in sentence
 
     def summed(problem: ek.Problem) -> dict[str, Whole]:

@@ -50,6 +50,9 @@ IMPLIED = {
     "MultiheadAttention": {"some layers only", "parameters of no layer", *_AT_POSITIONS},
     "class axis": {"outputs at positions", *_AT_POSITIONS},
     **dict.fromkeys(("outputs at positions", "mask"), _AT_POSITIONS),
+    "mask in some batches": {"mask", "several batches", "uneven batches", *_AT_POSITIONS},
+    "DataLoader": {"several batches", "uneven batches"},
+    "DataLoader, drop_last": {"DataLoader", "several batches"},
     **dict.fromkeys(("tokens first", "self-attention"), _AT_POSITIONS),
     "more positions than weights": _AT_POSITIONS,
 }
@@ -132,11 +135,18 @@ def test_pairs_have_both(seed: int) -> None:
 
 def test_nothing_is_drawn_that_is_not_declared() -> None:
     """Whatever is left out, alone, and all at once."""
-    positions = {"mask", "outputs at positions", "class axis", "stride", "tokens first"}
+    positions = {
+        "mask",
+        "mask in some batches",
+        "outputs at positions",
+        "class axis",
+        "stride",
+        "tokens first",
+    }
     positions |= {name for name in FEATURES if name.startswith("positions")}
     shared = {"called twice", "tied weight", "weight used beside its module"}
     narrow = {
-        Abilities(masks=False): {"mask"},
+        Abilities(masks=False): {"mask", "mask in some batches"},
         Abilities(positions=False): positions | shared,
         Abilities(shared_weights=False): shared | {"one module, two names"},
         Abilities(bias=False): {"frozen bias"},
@@ -216,6 +226,7 @@ def plain_fisher(problem: Problem, name: str) -> torch.Tensor:
 def test_the_oracle_knows_every_wiring() -> None:
     """As autograd does, that knows nothing of layers."""
     of_wiring = {feature.name for feature in WIRING} | {"mask", "class axis", "frozen bias"}
+    of_wiring |= {"mask in some batches", "DataLoader", "DataLoader, drop_last"}
     asked = [p for _, names, p in designed(0) if names & of_wiring and p.dtype is torch.float64]
     asked += [
         p for p in islice(plan.with_two_features(EVERYTHING, 0), 6) if p.dtype is torch.float64

@@ -148,7 +148,7 @@ def test_a_fault_is_told_in_every_report(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Any
 ) -> None:
     monkeypatch.setitem(PROFILES, "demo", ONE)
-    monkeypatch.setattr(examiner, "said", lambda law, trial: list(faulty().ask(trial)))
+    monkeypatch.setattr(examiner, "said", lambda law, trial, refusal: list(faulty().ask(trial)))
     page = tmp_path / "out.html"
     asked = ["check", "ekfac_ref.examples:reference", "--profile", "demo", "--in-process"]
     assert main([*asked, "--report", str(page)]) == 6

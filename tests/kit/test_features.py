@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.problems import networks
@@ -156,6 +157,26 @@ def test_several_inputs_are_seen_and_a_mask_is_none() -> None:
         assert ("several inputs" in features(asked)) == several
 
 
+def test_a_loader_is_seen_and_what_it_drops() -> None:
+    x, y = torch.randn(3, 2), torch.zeros(3, 2)
+    for drops in (False, True):
+        loader = DataLoader(TensorDataset(x, y), batch_size=2, drop_last=drops)
+        found = features(ek.Problem(nn.Linear(2, 2), loader, ek.Gaussian()))
+        assert {"DataLoader", "DataLoader, drop_last"} & set(found) == (
+            {"DataLoader", "DataLoader, drop_last"} if drops else {"DataLoader"}
+        )
+        assert ("several batches" in found) != drops
+
+
+def test_a_mask_in_some_batches_is_seen() -> None:
+    x, y, counts = torch.randn(2, 3, 2), torch.zeros(2, 2), torch.ones(2, 3, dtype=torch.bool)
+    with_mask, without = ({"x": x, "mask": counts}, y), ({"x": x}, y)
+    model = networks.MaskedMean(nn.Linear(2, 2), nn.Identity())
+    for batches, some in (([with_mask, without], True), ([with_mask], False), ([without], False)):
+        asked = ek.Problem(model, batches, ek.Gaussian(), mask=lambda given: given.get("mask"))
+        assert ("mask in some batches" in features(asked)) == some
+
+
 def test_attention_of_torch_is_seen_where_its_own_layers_are_not_asked_about() -> None:
     attention = networks.Attending(nn.MultiheadAttention(3, 1, batch_first=True))
     asked = problem(nn.Sequential(nn.Linear(3, 3), attention), 2, 4, 3, layers=("0",))
@@ -191,7 +212,8 @@ def test_every_feature_has_a_case() -> None:
     told = set(LAYERS) | kinds | OF_A_QUESTION
     told |= {"mask", "class axis", "ignored labels", "saturated", "uneven batches", "Categorical"}
     told |= {"empirical Fisher", "reduce", "float64", "some layers only", "Bernoulli", "Poisson"}
-    told |= {"several batches", "several inputs", "MultiheadAttention"}
+    told |= {"several batches", "several inputs", "MultiheadAttention", "mask in some batches"}
+    told |= {"DataLoader", "DataLoader, drop_last"}
     told |= {"bfloat16", "positions of a convolution", "positions of an Embedding", "padding_idx"}
     assert set(FEATURES) == told
 

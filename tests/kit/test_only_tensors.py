@@ -75,7 +75,8 @@ OWN = {
     "in chunks": {"sample gradients", "mean gradient"},
     "product": {"network", "network linear", "network symmetric"},
 }
-MANNERS = {"recut", "order", "doubled", "no memory", "leaves alone", "nan", "unknown layer"}
+MANNERS = {"recut", "order", "doubled", "no memory", "leaves alone", "after an exception"}
+MANNERS |= {"nan", "unknown layer"}
 
 
 def broken(one: ct.Subject, laws: Any = None, question: ek.Problem = EMPIRICAL) -> set[str]:

@@ -23,6 +23,7 @@ from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import problems_for
 from ekfac_ref.conformance.problems.source import script
+from ekfac_ref.conformance.reports.formulas import with_formulas
 from ekfac_ref.conformance.run.examiner import Found, Here
 from ekfac_ref.conformance.run.profile import PROFILES, Profile
 from ekfac_ref.conformance.run.run import Run
@@ -71,6 +72,9 @@ def test_a_broken_law_in_all_three_reports(
     assert html.count('src="data:image/png;base64,') == 1
     assert not re.search(r"<(script|link|iframe)|@import|url\(", html)
     assert rerun in html
+    assert html.count(str(with_formulas(statement))) == 2  # in the table, and where it is broken
+    assert f"{with_formulas('tr E = tr F')}: residual" in html
+    assert not re.search(r"tr E|\|G_nc\||M v", html)
 
     # The problem runs alone, and breaks the same law by as much.
     empty = tmp_path / "empty"
@@ -96,6 +100,20 @@ def test_it_is_installed_as_a_command() -> None:
     pyproject = Path(__file__).parents[2] / "pyproject.toml"
     assert 'ekfac-ref = "ekfac_ref.cli:main"' in pyproject.read_text()
     assert callable(cli.main)
+
+
+def test_power_asks_about_as_many_problems_as_a_quick_check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of fewer it would say that a check lets mistakes pass which a check notices."""
+    asked: list[int] = []
+    monkeypatch.setattr(cli, "power_command", lambda options: asked.append(options.problems) or 0)
+    assert main(["power", "some:subject"]) == 0
+    assert main(["power", "some:subject", "--problems", "3"]) == 0
+    assert asked == [PROFILES["quick"].problems, 3]
+    with pytest.raises(SystemExit):
+        main(["power", "some:subject", "--problems", "0"])
+    assert "give 1 or more" in capsys.readouterr().err
 
 
 def test_laws(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,9 @@ from hypothesis import assume, given
 from torch import Tensor, nn
 
 import ekfac_ref as ek
+from ekfac_ref.conformance.problems.changed import in_dtype
 from ekfac_ref.conformance.problems.strategies import Drawn, problems
 from ekfac_ref.conformance.truth.cache import observed
-from ekfac_ref.conformance.truth.observation import in_dtype
 from ekfac_ref.conformance.truth.tolerance import bounded, fisher_scale, length
 from ekfac_ref.model.forward import call
 from tests.independent import losses

@@ -10,14 +10,12 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev, jvp, vjp, vmap
-from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
-from torch.utils.checkpoint import checkpoint
+from torch.nn.utils.rnn import pack_sequence
 
 import ekfac_ref as ek
 from ekfac_ref.optim import EKFAC, KFAC
@@ -75,29 +73,6 @@ def forward_mode(net: nn.Module, x: Tensor) -> Tensor:
         return torch.autograd.forward_ad.unpack_dual(net(dual)).tangent
 
 
-def in_bfloat16(net: nn.Module, x: Tensor) -> Tensor:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        return net(x).float()
-
-
-def packed(net: nn.Module, x: Tensor, lengths: Tensor, gru: nn.GRU) -> Tensor:
-    rows = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    return net(gru(rows)[1][-1])
-
-
-def gathered(net: nn.Module, x: Tensor, lengths: Tensor, gru: nn.GRU) -> Tensor:
-    last = (lengths - 1)[:, None, None].expand(-1, 1, 3)
-    return net(gru(x)[0].gather(1, last)[:, 0])
-
-
-def sequences(run: Callable[..., Tensor]) -> Arguments:
-    gru = nn.GRU(3, 3, batch_first=True).requires_grad_(False)
-    model = Around(lambda net, x, lengths: run(net, x, lengths, gru))
-    return regression(model) | {
-        "batches": [((torch.randn(5, 4, 3), torch.tensor([4, 3, 2, 4, 1])), Y)]
-    }
-
-
 def words(**options: Any) -> Arguments:
     class Lookup(nn.Module):
         def __init__(self) -> None:
@@ -110,31 +85,6 @@ def words(**options: Any) -> Arguments:
     return regression(Lookup(), WORDS, Y)
 
 
-class Square(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x * x
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
-        return 2 * ctx.saved_tensors[0] * g
-
-
-class BatchedSquare(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x * x
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs)
-
-    backward = Square.backward
-
-
 def plain() -> Arguments:
     return around(lambda net, x: net(x))
 
@@ -145,11 +95,6 @@ def on_the_mode(mode: Callable[[], Any]) -> Arguments:
             return net(x)
 
     return around(run)
-
-
-def saved(net: nn.Module, x: Tensor) -> Tensor:
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t):
-        return net(x)
 
 
 def filled(net: nn.Module, x: Tensor) -> Tensor:
@@ -166,44 +111,11 @@ nested = torch.nested.nested_tensor
 Case = tuple[Callable[[], Arguments], str, str, Callable[[], Arguments]]
 # name: bad, what is wrong, what to do, that done
 CASES: dict[str, Case] = {
-    "autograd.grad": (lambda: around(by_autograd), "takes derivatives", "as the model", plain),
-    "forward mode": (lambda: around(forward_mode), "takes derivatives", "as the model", plain),
-    "checkpoint": (
-        lambda: around(lambda net, x: checkpoint(net, x, use_reentrant=False)),
-        "recomputes activations",
-        "gradient_checkpointing_disable()",
-        plain,
-    ),
-    "reentrant checkpoint": (
-        lambda: around(lambda net, x: checkpoint(net, x, use_reentrant=True)),
-        "recomputes activations",
-        "call the function itself",
-        plain,
-    ),
-    "autocast": (lambda: around(in_bfloat16), "under torch.autocast", "take autocast out", plain),
-    "autocast of a part": (
-        lambda: around(lambda net, x: net(x + in_bfloat16(torch.tanh, x))),
-        "under torch.autocast",
-        "enabled=False",
-        lambda: on_the_mode(lambda: torch.autocast("cpu", enabled=False)),
-    ),
     "inference mode": (
         lambda: on_the_mode(torch.inference_mode),
         "under torch.inference_mode",
         "take that out of the forward",
         lambda: on_the_mode(nullcontext),
-    ),
-    "numpy": (
-        lambda: around(lambda net, x: net(torch.as_tensor(np.tanh(x.numpy())))),
-        "leaves torch",
-        "operations on tensors",
-        lambda: around(lambda net, x: net(torch.tanh(x))),
-    ),
-    "an autograd.Function": (
-        lambda: around(lambda net, x: Square.apply(net(x))),
-        "autograd.Function",
-        "generate_vmap_rule = True",
-        lambda: around(lambda net, x: BatchedSquare.apply(net(x))),
     ),
     "overwriting": (
         lambda: around(filled),
@@ -222,12 +134,6 @@ CASES: dict[str, Case] = {
         "DataParallel",
         "model.module",
         lambda: data(X, model=nn.DataParallel(nn.Linear(3, 2), device_ids=[]).module),
-    ),
-    "packed": (
-        lambda: sequences(packed),
-        "packs sequences",
-        "torch.gather",
-        lambda: sequences(gathered),
     ),
     "max_norm of the op": (lambda: words(max_norm=1.0), "F.embedding", "max_norm off", words),
     "sparse of the op": (lambda: words(sparse=True), "F.embedding", "sparse off", words),
@@ -351,13 +257,14 @@ def test_layers_inside_of_a_transform_have_no_taps(
     entry(ek.Problem(**plain()))
 
 
-def test_what_autograd_saves_is_no_matter_to_taps() -> None:
-    question = ek.Problem(**around(saved))
-    for entry in (ek.exact_fisher, ek.full_fisher):
-        with pytest.raises(ek.ProblemError, match=r"what autograd saves .*; switch that off"):
-            entry(question)
-    found, expected = (ek.ekfac(ek.Problem(**a()))["net.0"] for a in (lambda: around(saved), plain))
-    assert found.shape == expected.shape
+@pytest.mark.parametrize("run", [by_autograd, forward_mode])
+@pytest.mark.parametrize("entry", [ek.kfac, ek.ekfac, ALL["EKFAC"], ALL["KFAC"]])
+def test_layers_that_the_forward_differentiates_have_no_taps(
+    run: Callable[..., Tensor], entry: Callable[[ek.Problem], Any]
+) -> None:
+    with pytest.raises(ek.ProblemError, match=r"layer 'net.0': .*, or pass the network"):
+        entry(ek.Problem(**around(run)))
+    entry(ek.Problem(**plain()))
 
 
 @pytest.mark.parametrize("name", TRANSFORMED)
@@ -516,16 +423,6 @@ def test_functional_call_with_other_weights_is_refused() -> None:
     for entry in ENTRIES.values():
         with pytest.raises(ek.ProblemError, match=r"layer 'net.0': .* outside the layer's own op"):
             entry(ek.Problem(**arguments))
-
-
-def once_or_twice(net: nn.Module, x: Tensor) -> Tensor:
-    return (net(x) + net(x)) / 2 if torch.is_grad_enabled() else net(x)
-
-
-def test_a_forward_that_uses_its_layers_more_often_with_gradients_is_refused() -> None:
-    for entry in (ek.kfac, ek.ekfac, ALL["EKFAC"], ALL["KFAC"]):
-        with pytest.raises(ek.ProblemError, match=r"used 1 times when .* 2 times now; let "):
-            entry(ek.Problem(**around(once_or_twice)))
 
 
 def detached(net: nn.Module) -> dict[str, Tensor]:

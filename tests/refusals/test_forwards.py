@@ -25,20 +25,6 @@ class Then(nn.Module):
         return self.function(self.linear(x))
 
 
-class KeepsTheLast(nn.Module):
-    """Writes per-sample values into a buffer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(3, 2)
-        self.register_buffer("last", torch.zeros(2), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        f = self.linear(x)
-        self.last.copy_(f[0])
-        return f
-
-
 class Counts(nn.Module):
     """Grows with every call."""
 
@@ -94,12 +80,12 @@ def random_slope_in_train_mode() -> Arguments:
     return in_train_mode(nn.RReLU())
 
 
-@case("model: per-sample gradients are not defined: its forward draws", "call model.eval()")
+@case("model: two calls on the same inputs", "make its forward deterministic")
 def functional_dropout() -> Arguments:
     return regression(Then(F.dropout))
 
 
-@case("model: per-sample gradients are not defined: its forward draws", "make it deterministic")
+@case("model: two calls on the same inputs", "make its forward deterministic")
 def noise() -> Arguments:
     return regression(Then(lambda f: f + torch.randn_like(f)))
 
@@ -114,24 +100,19 @@ def state_from_call_to_call() -> Arguments:
     return regression(Counts())
 
 
-@case("model: per-sample gradients are not defined: its forward looks at values", "torch.where")
+@case("model: the output of a sample depends on the other samples", "remove what mixes them")
 def item_in_forward() -> Arguments:
     return regression(Then(lambda f: f / f.abs().max().item()))
 
 
-@case("its forward has data-dependent control flow", "write it with torch.where")
-def control_flow_on_data() -> Arguments:
-    return regression(Then(lambda f: f if f.sum() > 0 else -f))
+@case("model: the output of a sample depends on the other samples", "remove what mixes them")
+def control_flow_on_the_batch() -> Arguments:
+    return regression(Then(lambda f: f if len(f) > 1 and f.sum() < 9 else -f))
 
 
-@case("model: per-sample gradients are not defined: its forward makes shapes", "masks")
+@case("model: the output of a sample depends on the other samples", "remove what mixes them")
 def shapes_from_data() -> Arguments:
     return regression(Then(lambda f: f + f[f > 0].sum()))
-
-
-@case("model: per-sample gradients are not defined: its forward writes", "from the inputs")
-def write_to_a_buffer() -> Arguments:
-    return regression(KeepsTheLast())
 
 
 @case("model: the output of a sample depends on the other samples", "remove what mixes them")

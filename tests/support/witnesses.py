@@ -5,6 +5,7 @@ a stride, a dilation and a kernel that all differ do not fit into three pixels.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import accumulate, product
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import ekfac_ref as ek
+from ekfac_ref.conformance.problems.designed.batching import in_a_dropping_loader
 from ekfac_ref.conformance.problems.networks import CalledTwice, ClassesFirst, MaskedMean, TokenMean
 
 LIKELIHOODS = (ek.Gaussian(), ek.Categorical(), ek.Bernoulli(), ek.Poisson())
@@ -33,6 +35,8 @@ def witnesses() -> dict[str, ek.Problem]:
         "shared weight": _shared(),
         "mask": (_masked(sharing) for sharing in SHARINGS),
         "bilinear": [_problem(_net(Pairs()), (_numbers(3, 2), _numbers(3, 3)))],
+        "mask in a batch": [_masked(SHARINGS[0], without=True)],
+        "dropped": [_dropped()],
     }
     return {f"{kind} {n}": p for kind, some in kinds.items() for n, p in enumerate(some, start=1)}
 
@@ -141,15 +145,26 @@ def _shared() -> Iterator[ek.Problem]:
     yield _problem(_net(TiedWithOneBias()), _numbers(3, 2))
 
 
-def _masked(sharing: ek.Expand | ek.Reduce) -> ek.Problem:
+def _masked(sharing: ek.Expand | ek.Reduce, without: bool = False) -> ek.Problem:
+    """The last batch without a mask, where the first sample has one, or with one."""
     net = _net(MaskedMean(nn.Linear(2, 2), nn.Linear(2, 2)))
     counted = torch.tensor([[True, True, True], [True, False, False], [True, True, False]])
-    return _problem(
+    problem = _problem(
         net,
-        {"x": _numbers(3, 3, 2), "mask": counted},
+        {"x": _numbers(3, 3, 2), "mask": counted.roll(1, 0) if without else counted},
         sharing=sharing,
-        mask=lambda given: given["mask"],
+        mask=lambda given: given.get("mask"),
     )
+    if without:
+        del [*problem.batches][-1][0]["mask"]  # type: ignore[union-attr]
+    return problem
+
+
+def _dropped() -> ek.Problem:
+    """A DataLoader that drops the last one of three samples."""
+    problem = _two_layers((3,))
+    ((x, y),) = problem.batches
+    return replace(problem, batches=in_a_dropping_loader(x, y, (2, 1)))
 
 
 def _problem(

@@ -4,7 +4,7 @@ A layer takes part where its eigengaps leave one matrix, if that has a basis. T 
 positions of the layer, K that of all outputs of a sample.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,6 +35,11 @@ class Precision:
     differs: float
     gap: float
 
+    @property
+    def inverse(self) -> "Precision":
+        """For what is known from its inverse, which loses some digits."""
+        return replace(self, fits=max(self.fits, 1e-6), differs=max(self.differs, 1e-5))
+
 
 DOUBLE = Precision(torch.float64, 1e-8, 1e-6, eigengaps.GATE)
 # The wider gap keeps eigenvectors right to some roundings of 4e-6, and what fits to 1e-3.
@@ -53,7 +58,7 @@ class Question:
         rows: numbers of those that are compared, counted through all layers and groups.
         sizes: (N, T, K) of each of them.
         shapes: (d_out, d_in) of each of them.
-        correct: the matrix of each of them, [P, P] with P = d_out d_in, in float64.
+        correct: the matrix of each of them, [P, P] mostly, P = d_out d_in, in float64.
         quantity: which matrix that is.
     """
 
@@ -65,6 +70,12 @@ class Question:
     shapes: list[tuple[int, int]]
     correct: list[Tensor]
     quantity: Quantity
+
+    @property
+    def compared(self) -> list[Observation]:
+        """What each of those that are compared saw."""
+        every = [one for groups in self.seen.values() for one in groups]
+        return [every[row] for row in self.rows]
 
     @property
     def features(self) -> set[object]:
@@ -105,11 +116,13 @@ def question_about(
     rows = [
         i for i, (same, one) in enumerate(groups) if same and _comparable(one, precision, quantity)
     ]
+    every = quantity.correct(Definition().blocks(problem, seen))
+    rows = [i for i in rows if every[i].numel()]
     compared = [groups[i][1] for i in rows]
     N, K = samples_and_outputs(problem)
     sizes = [(N, one.g[0].shape[1], K) for one in compared]
     shapes = [(one.G[0].shape[1], one.G[0].shape[2]) for one in compared]
-    correct = list(map(quantity.correct, compared))
+    correct = [every[i] for i in rows]
     return Question(problem, precision, seen, rows, sizes, shapes, correct, quantity)
 
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ekfac_ref.conformance.diagnosis.comparable import Question
 from ekfac_ref.conformance.subjects.definition import Definition
-from ekfac_ref.conformance.subjects.preconditioned import middle_damping
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 
@@ -24,7 +23,7 @@ class Comparison:
 
     Attributes:
         question: which layers are compared, and what is right.
-        given: the matrix answered for each of them, [P, P] in float64.
+        given: the matrix answered for each of them, in float64.
     """
 
     question: Question
@@ -60,9 +59,8 @@ def compared(subject: Subject, question: Question) -> Comparison | None:
     one = replace(subject.offering([way]), definition=Definition())  # as rows are counted
     trial = Trial(one, question.problem, question.seen)
     try:
-        damping = middle_damping(trial.blocks)
-        answer = [quantity.given(trial.cases[i], damping) for i in question.rows]
-        if any(not given.numel() for given in answer):
+        answer = quantity.given(trial, question.rows)
+        if len(answer) < len(question.rows) or any(not given.numel() for given in answer):
             return None
     except Exception:  # whatever went wrong, there is nothing to compare
         return None

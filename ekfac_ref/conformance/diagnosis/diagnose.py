@@ -3,7 +3,8 @@
 ``selection`` says on which problems, ``comparable`` what is right on one, ``comparison`` how far an
 answer is off, ``factor`` up to what scalar, and ``search`` in which order mutants are asked. What
 looks like none of them may be a convention that is not declared (``undeclared``), or an argument
-that is not read (``arguments``). Here is the answer in one sentence.
+that is not read (``arguments``); and of what is none of these, ``parts`` says which part is wrong.
+Here is the answer in one sentence.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from ekfac_ref.conformance.diagnosis.arguments import unused
 from ekfac_ref.conformance.diagnosis.comparable import PRECISIONS, Precision
 from ekfac_ref.conformance.diagnosis.comparison import Comparison
 from ekfac_ref.conformance.diagnosis.factor import NO_MISTAKE, Candidate, judged
+from ekfac_ref.conformance.diagnosis.parts import wrong_part
 from ekfac_ref.conformance.diagnosis.quantity import OF_EKFAC, Quantity, compared_of
 from ekfac_ref.conformance.diagnosis.search import FAR, nearest, told_apart
 from ekfac_ref.conformance.diagnosis.selection import NEEDED, chosen, draws, enough, on_problems
@@ -23,7 +25,9 @@ from ekfac_ref.conformance.diagnosis.turns import fitting_in_some_turn
 from ekfac_ref.conformance.diagnosis.undeclared import undeclared
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
+from ekfac_ref.conformance.problems.draw import mixtures
 from ekfac_ref.conformance.subjects.subject import Subject, as_subject
+from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.question.problem import Problem
 
 _TOO_COARSE = (
@@ -58,7 +62,7 @@ def diagnose(
     seed: int = 0,
     problems: Sequence[Problem] = (),
 ) -> Diagnosis:
-    """Name the mistake in an EKFAC, a KFAC or exact blocks, if it is one of the catalogue's.
+    """Name the mistake in a subject's matrices, inverses or products, if it is a known one.
 
     What a subject has of these is compared in that order, until something is wrong.
 
@@ -85,8 +89,9 @@ def _of_all(
     if precision is None:
         return Diagnosis([], _TOO_COARSE)
     right = []
-    for quantity in compared_of(subject):
-        found = _found(subject, catalogue, seed, precision, quantity, problems)
+    for quantity in compared_of(subject, _solving(subject, seed)):
+        how = precision.inverse if quantity.inverted else precision
+        found = _found(subject, catalogue, seed, how, quantity, problems)
         if found is None:
             continue
         if found.sentence:
@@ -94,7 +99,8 @@ def _of_all(
                 return found
             says = found.sentence[0].lower() + found.sentence[1:]
             return replace(found, sentence=f"Its {quantity.name}: {says}")
-        right.append((quantity.name, found))
+        if quantity.inverted is None or quantity.way == "precondition":
+            right.append((quantity.name, found))
     said = ""
     if subject.optimizer is not None:
         said = diagnosed_training(subject, catalogue, seed, problems)
@@ -104,6 +110,17 @@ def _of_all(
     agree = "agrees" if len(names) == 1 else "agree"
     sentence = f"Its {' and '.join(names)} {agree} with the definition. {_ELSEWHERE}"
     return replace(right[0][1], sentence=sentence)
+
+
+def _solving(subject: Subject, seed: int) -> list[str]:
+    """Which of its operators have a solve, by the first few problems that it answers."""
+    for problem in mixtures(subject.abilities, 6, seed) if subject.operators else []:
+        try:
+            cases = Trial(subject, problem).cases
+        except Exception:  # whatever it was, another problem may do
+            continue
+        return [one.way for one in cases[0].operators if one.own.solves]
+    return []
 
 
 def _found(
@@ -142,9 +159,13 @@ def _found(
         return Diagnosis(candidates, f"{why}It is right once {convention} is declared.")
     if not candidates[0].agrees and (turned := fitting_in_some_turn(catalogue, found)):
         return _turned(turned, precision)
-    if not candidates[0].agrees and (said := unused(subject, precision, seed, quantity)):
-        return Diagnosis([right], " ".join(said))
-    return Diagnosis(candidates, _sentence(candidates, mistakes, len(used)))
+    sentence = _sentence(candidates, mistakes, len(used))
+    if candidates[0].agrees:
+        return Diagnosis(candidates, sentence)
+    part = wrong_part(subject, used)
+    if said := unused(subject, precision, seed, quantity):
+        return Diagnosis([right], " ".join([*said, part]).strip())
+    return Diagnosis(candidates, f"{sentence} {part}".strip())
 
 
 def _turned(mutants: list[Mutant], precision: Precision) -> Diagnosis:

@@ -133,5 +133,8 @@ def _asked_about(comparison: Comparison, candidate: Candidate, mutant: Mutant) -
 
 def _in_place_of(mutant: Mutant, question: Question) -> Subject:
     """The mutant, to be asked in the way in which it shows what is compared."""
-    subject, way = mutant.in_every_way, question.quantity.of_a_mutant
+    quantity = question.quantity
+    subject, way = mutant.in_every_way, quantity.of_a_mutant
+    if way == "ekfac" and quantity.inverted is not None:
+        return replace(subject, ekfac=mutant.inverting(quantity.inverted)).offering([way])
     return subject.offering([way]) if way in subject.ways else subject

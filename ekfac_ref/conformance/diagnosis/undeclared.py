@@ -4,7 +4,10 @@ Its matrices are put into the kit's order and scale by every convention in turn.
 them right is what should have been declared.
 """
 
+from collections.abc import Callable
 from itertools import product
+
+from torch import Tensor
 
 from ekfac_ref.conformance.adapter.conventions import (
     Bias,
@@ -24,6 +27,9 @@ from ekfac_ref.conformance.adapter.conventions import (
 )
 from ekfac_ref.conformance.diagnosis.comparable import Question
 from ekfac_ref.conformance.diagnosis.comparison import Comparison, relative
+from ekfac_ref.conformance.diagnosis.quantity import INVERTED, Blocks
+from ekfac_ref.conformance.subjects.definition import Definition
+from ekfac_ref.conformance.truth.eigengaps import gap_with_zeros
 from ekfac_ref.model.layers import find_layers
 
 _VEC: tuple[tuple[str, Layout], ...] = (("", rows), ("vec=columns", columns))
@@ -46,6 +52,11 @@ def undeclared(subject: list[Comparison]) -> str:
 
     The fewest words win, so that a subject that is right as it stands gets "", too.
     """
+    quantity = subject[0].question.quantity
+    if quantity.way == "fisher_product":  # it is not written out
+        return ""
+    if quantity.inverted is not None and (damping := _damping(subject)):
+        return damping
     ways = sorted(product(_SCALE, _VEC, _BIAS), key=lambda way: sum(bool(one[0]) for one in way))
     for way in ways:
         (_, scale), (_, vec), (_, bias) = way
@@ -53,6 +64,26 @@ def undeclared(subject: list[Comparison]) -> str:
             words = ", ".join(word for word, _ in way if word)
             return f"Convention({words})" if words else ""
     return ""
+
+
+def _damping(subject: list[Comparison]) -> str:
+    """A Definition likewise, of what is inverted, and how that is damped."""
+    for how, correct in INVERTED.items():
+        if not isinstance(subject[0].question.quantity.inverted, how) and all(
+            _inverts(one, correct) for one in subject
+        ):
+            return f"Definition(damping={how.__name__}())"
+    return ""
+
+
+def _inverts(one: Comparison, correct: Callable[[Blocks], list[Tensor]]) -> bool:
+    question = one.question
+    every = correct(Definition().blocks(question.problem, question.seen))
+    return all(
+        relative(x, every[row]) <= question.precision.fits
+        for x, row, seen in zip(one.given, question.rows, question.compared, strict=True)
+        if every[row].numel() and gap_with_zeros(seen) >= question.precision.gap
+    )
 
 
 def _is_right(one: Comparison, scale: Scale, vec: Layout, bias: Bias) -> bool:

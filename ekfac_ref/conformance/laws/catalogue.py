@@ -5,16 +5,17 @@ from types import MappingProxyType
 
 from ekfac_ref.conformance.laws import (
     of_a_case,
+    of_a_failure,
     of_a_matrix,
     of_a_preconditioner,
     of_a_trial,
     of_draws,
     of_tensors,
-    of_training,
     of_two_answers,
 )
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.laws.replays import above_noise
+from ekfac_ref.conformance.laws.training import of_training
 
 _LAWS: tuple[Law, ...] = (
     of_a_case.linear,
@@ -33,6 +34,7 @@ _LAWS: tuple[Law, ...] = (
     *of_two_answers.UNCHANGED,
     of_a_trial.no_memory,
     of_a_trial.leaves_alone,
+    of_a_failure.after_an_exception,
     *of_a_trial.REFUSALS,
     of_a_case.basis_is_orthonormal,
     of_a_case.basis_diagonalizes_the_factors,

@@ -13,6 +13,7 @@ from typing import Any
 
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.answered import Answered, Case
+from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import SAMPLED
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import LIMIT, LawBroken
@@ -38,9 +39,8 @@ class Lane(Enum):
     GRADIENTS = "per-sample gradients"
     NETWORK = "fisher_product(problem, V)"
     TRAINING = "optimizer(problem, settings)"
-    SAMPLED = "sampled_fisher or sampled_ekfac"
-    SAMPLED_EKFAC = "sampled_ekfac"
-    SAMPLED_KFAC = "sampled_kfac"
+    SAMPLED = "sampled_fisher or sampled_ekfac, and the profile full"
+    SAMPLED_KFAC = "sampled_kfac, and the profile full"
     INVERSE = "precondition(problem, gradients, damping) alone"
     PRECONDITION = "precondition(problem, gradients, damping), and a block to hold it against"
 
@@ -119,6 +119,8 @@ _OPERATORS: dict[Lane, Callable[[Case], list[Answered]]] = {
     Lane.FACTORS: lambda case: [one for one in _some(case.K) if one.own.shows_its_factors],
     Lane.FISHER: lambda case: _some(case.F),
 }
+# Lanes of laws that hold as nearly as chance allows: they ask about thousands of samples.
+BY_CHANCE = {Lane.SAMPLED, Lane.SAMPLED_KFAC}
 # Lanes in which an operator may be any of E, K and F, so that messages have to say which it was.
 _OF_SEVERAL = {Lane.OPAQUE, Lane.SOLVE}
 
@@ -129,7 +131,6 @@ _WAYS = {
     Lane.NETWORK: {"fisher_product"},
     Lane.TRAINING: {"optimizer"},
     Lane.SAMPLED: {"sampled_fisher", "sampled_ekfac"},
-    Lane.SAMPLED_EKFAC: {"sampled_ekfac"},
     Lane.SAMPLED_KFAC: {"sampled_kfac"},
 }
 
@@ -146,8 +147,6 @@ def _offers(lane: Lane, trial: Trial) -> bool:
     if lane in (Lane.PRECONDITION, Lane.INVERSE):
         shows = bool(trial.subject.operators)
         return trial.subject.precondition is not None and shows is (lane is Lane.PRECONDITION)
-    if lane is Lane.OPAQUE and trial.subject.sampled:
-        return True
     return any(_OPERATORS[lane](case) for case in trial.cases)
 
 
@@ -190,23 +189,37 @@ def law_of_a_block(
     """
 
     def law(formula: _OfABlock) -> Law:
+        def of(case: Case, one: Answered) -> Iterator[float]:
+            with named(one.way if lane in _OF_SEVERAL or one is case.inverted else ""):
+                ratio = formula(one)
+            if ratio is not None:
+                yield ratio
+
         def ask(trial: Trial) -> Iterator[float]:
-            for case in trial.cases:
-                for one in _OPERATORS[lane](case):
-                    with named(one.way if lane in _OF_SEVERAL or one is case.inverted else ""):
-                        ratio = formula(one)
-                    if ratio is not None:
-                        yield ratio
-            for one in trial.drawn() if lane is Lane.OPAQUE else ():
-                with named(one.way):
-                    ratio = formula(one)
-                if ratio is not None:
-                    yield ratio
+            return each(of(case, one) for case in trial.cases for one in _OPERATORS[lane](case))
 
         says = statement or (formula.__doc__ or "").partition("\n")[0]
         return Law(name, lane, says, source, ask, formula, measures=measures)
 
     return law
+
+
+def each(parts: Iterable[Ratios]) -> Iterator[float]:
+    """The ratios of every part; what a subject raises in one comes once all others were asked.
+
+    So who cannot solve, say, is judged by its products. A law that is broken ends it at once, and
+    so does an answer that is none.
+    """
+    raised: Exception | None = None
+    for part in parts:
+        try:
+            yield from part
+        except (LawBroken, BadAnswer):
+            raise
+        except Exception as error:
+            raised = raised or error
+    if raised is not None:
+        raise raised
 
 
 @contextmanager

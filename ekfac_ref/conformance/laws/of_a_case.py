@@ -1,6 +1,10 @@
 """Laws of one block that look at more than its matrix, or only where a precondition holds."""
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
 import torch
+from torch import Tensor
 
 from ekfac_ref.conformance.declared.damping import Factored
 from ekfac_ref.conformance.laws.damped import solves, solves_factored
@@ -11,9 +15,13 @@ from ekfac_ref.conformance.laws.law import (
     MARTENS,
     Lane,
     Law,
+    each,
     law_of_a_block,
+    law_of_a_trial,
+    named,
 )
 from ekfac_ref.conformance.subjects.answered import Answered
+from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.eigengaps import ekfac_scale, gap, gate
 from ekfac_ref.conformance.truth.tolerance import (
@@ -41,14 +49,22 @@ def linear(M: Answered) -> float:
     return bounded("linear", residual, scale, M.seen)
 
 
-@law_of_a_block("own answers", DEFINITION, Lane.OPAQUE, measures=False)
-def own_answers(M: Answered) -> float:
+@law_of_a_trial("own answers", DEFINITION, Lane.OPAQUE, measures=False)
+def own_answers(trial: Trial) -> Iterator[float]:
     """matvec(V) and solve(V) leave V alone, and the next answer leaves this one alone"""
+    operators = [one for case in trial.cases for one in case.operators]
+    solving = [one for one in operators if one.own.solves]
+    return each(
+        [
+            *(_own(M, "matvec", M.own.matvec) for M in operators),
+            *(_own(M, "solve", partial(M.own.solve, damping=1.0)) for M in solving),
+        ]
+    )
+
+
+def _own(M: Answered, name: str, method: Callable[[Tensor], Tensor]) -> Iterator[float]:
     V = M.random(2)
-    methods = [("matvec", M.own.matvec)]
-    if M.own.solves:
-        methods.append(("solve", lambda V: M.own.solve(V, damping=1.0)))
-    for name, method in methods:
+    with named(M.way):
         given = V.clone()
         answer = method(given)
         if not torch.equal(given, V):
@@ -57,7 +73,7 @@ def own_answers(M: Answered) -> float:
         method(-V)
         if not torch.equal(answer, kept):
             raise LawBroken(f"{name}: the next answer was written over the one before")
-    return 0.0
+    yield 0.0
 
 
 @law_of_a_block("pythagoras", GEORGE, Lane.EKFAC)

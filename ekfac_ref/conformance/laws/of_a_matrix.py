@@ -96,7 +96,7 @@ def self_projection(block: Answered) -> float:
     """
     M, seen = block.matrix, block.seen
     residual = (M * oracle.fisher(seen)).sum() - (M**2).sum()
-    return bounded("tr EF = |E|^2", residual, fisher_scale(seen) ** 2, seen)
+    return bounded("tr E F = |E|^2", residual, fisher_scale(seen) ** 2, seen)
 
 
 @law_of_a_block("majorisation", "Schur 1923", Lane.EKFAC)

@@ -1,20 +1,22 @@
 """Laws of manners: what an answer leaves behind, what it refuses, how it preconditions."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.declared.damping import Factored
 from ekfac_ref.conformance.laws.damped import solves_factored
-from ekfac_ref.conformance.laws.law import DEFINITION, Lane, Law, law_of_a_trial
+from ekfac_ref.conformance.laws.law import DEFINITION, Lane, Law, each, law_of_a_trial
 from ekfac_ref.conformance.laws.of_two_answers import operators_of_both
 from ekfac_ref.conformance.problems import changed
 from ekfac_ref.conformance.subjects.answered import Answered
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import Unread, extent
 from ekfac_ref.conformance.subjects.preconditioned import Solved, Vectors, at_random
-from ekfac_ref.conformance.subjects.subject import Ask
+from ekfac_ref.conformance.subjects.subject import Answer, Ask
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import (
     LawBroken,
@@ -27,6 +29,7 @@ from ekfac_ref.conformance.truth.tolerance import (
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import algebra_dtype
 from ekfac_ref.model.layers import find_layers
+from ekfac_ref.question.columns import Sampled
 from ekfac_ref.question.problem import Problem
 
 
@@ -34,6 +37,19 @@ from ekfac_ref.question.problem import Problem
 def no_memory(trial: Trial) -> Iterator[float]:
     """the same problem again, after another one: the same bits"""
     another, later = trial.about(changed.in_reverse(trial.problem)), trial.about(trial.problem)
+    subject, V = trial.subject, at_random(trial.blocks, seed=5)
+    ways: dict[str, Callable[[Trial], Vectors]] = dict.fromkeys(
+        subject.tensors, lambda one: one.diagonals
+    )
+    if subject.precondition is not None:
+        ways["precondition"] = lambda one: one.solved(V, 1.0)
+    if subject.fisher_product is not None:
+        ways["fisher_product"] = lambda one: one.fisher_product(V)
+    vectors = (_same_bits(way, ask, (trial, another, later)) for way, ask in ways.items())
+    return each([_same_matrices(trial, another, later), *vectors])
+
+
+def _same_matrices(trial: Trial, another: Trial, later: Trial) -> Iterator[float]:
     for way, ask in trial.subject.operators.items():
         another.asked(ask, way)
     for one, other in operators_of_both(trial, later):
@@ -41,18 +57,13 @@ def no_memory(trial: Trial) -> Iterator[float]:
             layer = one.own.layer
             raise LawBroken(f"no memory: two answers of {one.way} for layer {layer!r} differ")
         yield 0.0
-    trials, V = (trial, another, later), at_random(trial.blocks, seed=5)
-    if trial.subject.precondition is not None:
-        yield from _same_bits("precondition", [one.solved(V, 1.0) for one in trials])
-    for way in trial.subject.tensors:
-        yield from _same_bits(way, [one.diagonals for one in trials])
-    if trial.subject.fisher_product is not None:
-        yield from _same_bits("fisher_product", [one.fisher_product(V) for one in trials])
 
 
-def _same_bits(way: str, answers: list[Vectors]) -> Iterator[float]:
+def _same_bits(
+    way: str, ask: Callable[[Trial], Vectors], trials: tuple[Trial, ...]
+) -> Iterator[float]:
     """Before another problem, about that one, and after it."""
-    before, _, after = answers
+    before, _, after = (ask(one) for one in trials)
     for name, x in before.items():
         if not torch.equal(x, after[name]):
             raise LawBroken(f"no memory: two answers of {way} for layer {name!r} differ")
@@ -62,12 +73,21 @@ def _same_bits(way: str, answers: list[Vectors]) -> Iterator[float]:
 @law_of_a_trial("leaves alone", "a question changes nothing", Lane.SUBJECT, measures=False)
 def leaves_alone(trial: Trial) -> Iterator[float]:
     """model, data, gradients, flags, buffers, hooks and random states are as they were before"""
-    _ = trial.cases, trial.preconditioned  # all that can be asked about a problem
-    if trial.inverse is not None:
-        _ = trial.inverse.of_U
-    _ = trial.diagonals, trial.sample_gradients, trial.drawn()
-    if trial.subject.fisher_product is not None:
-        trial.fisher_product(at_random(trial.blocks, seed=3))
+    subject, V = trial.subject, at_random(trial.blocks, seed=3)
+    questions: list[Callable[[], object]] = [  # all that can be asked about a problem
+        lambda: trial.cases,
+        lambda: trial.preconditioned,
+        lambda: trial.inverse and trial.inverse.of_U,
+        lambda: trial.diagonals,
+        lambda: trial.sample_gradients,
+        trial.drawn.once,
+        lambda: subject.fisher_product and trial.fisher_product(V),
+    ]
+    return each(_left_alone(trial, question) for question in questions)
+
+
+def _left_alone(trial: Trial, question: Callable[[], object]) -> Iterator[float]:
+    question()
     if trial.changes:
         raise LawBroken(f"leaves alone: {'; '.join(trial.changes[:3])}")
     yield 0.0
@@ -90,7 +110,9 @@ def _refused(name: str, statement: str, change: Callable[[Problem], Problem]) ->
     @law_of_a_trial(name, "a wrong number is worse than none", measures=False, statement=statement)
     def law(trial: Trial) -> Iterator[float]:
         subject = trial.subject
-        asks = {**subject.operators, **subject.sampled, **subject.tensors}
+        asks = {**subject.operators, **subject.tensors}
+        for way, drawn in subject.sampled.items():
+            asks[way] = partial(_once, drawn)
         precondition, product = subject.precondition, subject.fisher_product
         if precondition is not None:
             asks["precondition"] = lambda one: precondition(one, _gradients(one, trial), 1.0)
@@ -102,6 +124,11 @@ def _refused(name: str, statement: str, change: Callable[[Problem], Problem]) ->
             yield 0.0
 
     return law
+
+
+def _once(drawn: Ask, problem: Problem) -> Answer:
+    """One draw of every label."""
+    return drawn(replace(problem, fisher=Sampled()))
 
 
 def _gradients(problem: Problem, trial: Trial) -> dict[str, Tensor]:

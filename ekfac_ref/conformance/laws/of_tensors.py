@@ -72,7 +72,7 @@ def gradients_add_up(trial: Trial) -> Iterator[float]:
 
 @law_of_a_trial("network", DEFINITION, Lane.NETWORK)
 def product_with_the_network(trial: Trial) -> Iterator[float]:
-    """F_ij V_j = (1/N) sum_nc vec(G_nc of i) <G_nc of j, V_j>, for layers i and j"""
+    """F_ij V_j = (1/N) sum_nc vec(G_nci) <G_ncj, V_j>, for layers i and j"""
     if trial.subject.fisher_product is None:
         return
     V = at_random(trial.blocks, seed=3)
@@ -132,12 +132,16 @@ def _apart(trial: Trial, name: str, residual: Tensor, V: Vectors) -> float:
     return bounded("F V", residual, scales[name] ** 0.5 * size, trial.seen[name][0])
 
 
-def unchanged_tensors(trial: Trial, later: Trial) -> Iterator[float]:
-    """The diagonal and F V of two trials are the same."""
+def _unchanged_diagonal(trial: Trial, later: Trial) -> Iterator[float]:
+    """The diagonal of two trials is the same."""
     if trial.subject.tensors:
         for name, block in _blocks(trial):
             difference = block.of(later.diagonals[name]) - block.of(trial.diagonals[name])
             yield bounded("diag F unchanged", difference, fisher_scale(block.seen), block.seen)
+
+
+def _unchanged_product(trial: Trial, later: Trial) -> Iterator[float]:
+    """F V of two trials is the same."""
     if trial.subject.fisher_product is not None:
         V = at_random(trial.blocks, seed=3)
         one, other = trial.fisher_product(V), later.fisher_product(V)
@@ -145,6 +149,7 @@ def unchanged_tensors(trial: Trial, later: Trial) -> Iterator[float]:
             yield _apart(trial, name, other[name] - one[name], V)
 
 
+UNCHANGED_TENSORS = (_unchanged_diagonal, _unchanged_product)
 TENSOR_LAWS = (
     diagonal_of_the_block,
     gradients_of_samples,

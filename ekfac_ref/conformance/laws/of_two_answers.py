@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from ekfac_ref.conformance.laws.law import Lane, Law, law_of_a_trial, named
+from ekfac_ref.conformance.laws.law import Lane, Law, each, law_of_a_trial, named
 from ekfac_ref.conformance.laws.of_a_preconditioner import unchanged_inverse
-from ekfac_ref.conformance.laws.of_tensors import unchanged_tensors
+from ekfac_ref.conformance.laws.of_tensors import UNCHANGED_TENSORS
 from ekfac_ref.conformance.problems import changed
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.answered import Answered
@@ -61,14 +61,21 @@ def _unchanged_by(
         if not applies(trial.problem):
             return
         later = trial.about(change(trial.problem))
-        for one, other in operators_of_both(trial, later):
-            with named(one.way):
-                yield (unchanged_ekfac if one.way == "ekfac" else unchanged)(one, other)
-        with named("precondition"):
-            yield from unchanged_inverse(trial, later)
-        yield from unchanged_tensors(trial, later)
+        parts = (_unchanged_operators, _unchanged_inverse, *UNCHANGED_TENSORS)
+        yield from each(part(trial, later) for part in parts)
 
     return law
+
+
+def _unchanged_operators(trial: Trial, later: Trial) -> Iterator[float]:
+    for one, other in operators_of_both(trial, later):
+        with named(one.way):
+            yield (unchanged_ekfac if one.way == "ekfac" else unchanged)(one, other)
+
+
+def _unchanged_inverse(trial: Trial, later: Trial) -> Iterator[float]:
+    with named("precondition"):
+        yield from unchanged_inverse(trial, later)
 
 
 def operators_of_both(trial: Trial, later: Trial) -> Iterator[tuple[Answered, Answered]]:

@@ -23,7 +23,8 @@ from ekfac_ref.conformance.subjects.subject import OPERATORS, Answer, Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.cache import Content, content
-from ekfac_ref.conformance.truth.observation import Known, Observation, Observations, record
+from ekfac_ref.conformance.truth.observation import Observation, Observations, taken_as_exact
+from ekfac_ref.conformance.truth.record import Known, record
 from ekfac_ref.conformance.truth.tolerance import LIMIT, LawBroken
 from ekfac_ref.matrix.eigen import eigh
 from ekfac_ref.matrix.operators import Dense, EigenKronecker, Kronecker
@@ -155,7 +156,7 @@ def _observed(problem: Problem) -> Observations:
     with undisturbed(problem.batches):
         records = record(problem, Known)
     return {
-        name: [one.taken_as_exact(problem.sharing, problem.dtype) for one in groups]
+        name: [taken_as_exact(one, problem.sharing, problem.dtype) for one in groups]
         for name, groups in records.items()
     }
 

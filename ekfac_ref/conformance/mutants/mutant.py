@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.declared.damping import Damping, OnKFAC
+from ekfac_ref.conformance.mutants.inverses import inverting
 from ekfac_ref.conformance.mutants.recipe import Around, Recipe
 from ekfac_ref.conformance.mutants.sampler import Sampler
 from ekfac_ref.conformance.subjects.definition import Definition
@@ -87,15 +89,25 @@ class Mutant:
         steps = getattr(subject.ekfac, "__self__", None)
         if not isinstance(steps, Recipe | Around):
             return subject
+        of_blocks = getattr(subject.exact_fisher, "__self__", steps)
         return replace(
             subject,
             kfac=subject.kfac or steps.kfac,
-            exact_fisher=subject.exact_fisher or steps.exact_fisher,
+            exact_fisher=of_blocks.exact_fisher,
             precondition=_by_solve(steps.ekfac),
-            diagonal=_squares(steps.sample_gradients),
-            per_sample_gradients=steps.sample_gradients,
-            fisher_product=_by_gradients(steps.sample_gradients),
+            diagonal=_squares(of_blocks.sample_gradients),
+            per_sample_gradients=of_blocks.sample_gradients,
+            fisher_product=_by_gradients(of_blocks.sample_gradients),
         )
+
+    def inverting(self, how: Damping) -> Ask:
+        """A way to ask for operators whose ``solve`` it is: its inverse of E, or of KFAC."""
+        subject = self.subject
+        if subject.kfac is not None and isinstance(how, OnKFAC):
+            return subject.kfac
+        steps = getattr(subject.ekfac, "__self__", None)
+        known = isinstance(steps, Recipe | Around)
+        return inverting(steps, how) if known else self.ekfac  # type: ignore[arg-type]
 
 
 def _squares(gradients: Ask) -> Ask:

@@ -1,27 +1,31 @@
-"""A correct subject that draws labels for itself, in the steps that mistakes are made in."""
+"""A correct subject that draws labels for itself, in the steps that mistakes are made in.
+
+A sampled Fisher is the empirical one of the data many times over, with drawn labels. So labels are
+drawn, and the rest is matrix products of that problem's taps, since its samples are thousands.
+"""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from ekfac_ref.conformance.mutants.recipe import eigenvectors
+from ekfac_ref.conformance.truth.record import Known
 from ekfac_ref.matrix.operators import BlockDiagonal, Dense, EigenKronecker, Kronecker
-from ekfac_ref.model.gradients import gradients
-from ekfac_ref.model.session import Session, open_session
-from ekfac_ref.model.taps import Tap, tap
-from ekfac_ref.question.batches import Batch
-from ekfac_ref.question.columns import Sampled
+from ekfac_ref.model.forward import call
+from ekfac_ref.model.session import open_session
+from ekfac_ref.model.taps import Tap, tapped
+from ekfac_ref.question.columns import Empirical, Sampled
 from ekfac_ref.question.likelihoods import Categorical, Likelihood
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Expand
 
-_BUDGET = 2**27  # bytes for a chunk of gradients
-_Groups = dict[str, list[Tensor]]  # of every layer, one for each group
+_BUDGET = 2**27  # bytes for a chunk of samples
+_Three = tuple[Tensor, Tensor, Tensor]  # F, B and A of a group
 
 
 def labels_by(likelihood: Likelihood, f: Tensor, y: Tensor, numbers: Any) -> Tensor:
@@ -44,102 +48,75 @@ def second_moment(rows: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Sampler:
-    """The sampled Fisher, its KFAC and its EKFAC, whose basis has labels of other draws.
+    """The sampled Fisher, its KFAC and its EKFAC.
 
     Attributes:
         labels: (likelihood, f, y) to labels, as y is.
-        scale: of the scores, of the number of draws.
+        times: what F and B are multiplied by, of the number of draws.
         input_factor: A, of all rows that count.
     """
 
     labels: Callable[[Likelihood, Tensor, Tensor], Tensor] = drawn
-    scale: Callable[[int], float] = lambda draws: draws**-0.5
+    times: Callable[[int], float] = lambda draws: 1.0
     input_factor: Callable[[Tensor], Tensor] = second_moment
 
     def sampled_fisher(self, problem: Problem) -> Mapping[str, Any]:
-        """{layer: its block F}."""
-        F, shapes = self._fisher(problem)
-        return {
-            name: _whole([Dense(F_k, shapes[name]) for F_k in of_layer])
-            for name, of_layer in F.items()
-        }
+        """{layer: the block F of these labels}."""
+        return self._blocks(problem, lambda F, B, A: Dense(F, (len(B), len(A))))
 
     def sampled_kfac(self, problem: Problem) -> Mapping[str, Any]:
-        """{layer: B (x) A}."""
-        B, A = self._factors(problem)
-        return {name: _whole([*map(Kronecker, B[name], A[name])]) for name in B}
+        """{layer: B (x) A, where B is of these labels}."""
+        return self._blocks(problem, lambda F, B, A: Kronecker(B, A))
 
     def sampled_ekfac(self, problem: Problem) -> Mapping[str, Any]:
         """{layer: E}, with the diagonal of F in a basis of B and A."""
-        (F, shapes), (B, A) = self._fisher(problem), self._factors(problem)
+
+        def block(F: Tensor, B: Tensor, A: Tensor) -> EigenKronecker:
+            Q_B, Q_A = eigenvectors(B).contiguous(), eigenvectors(A).contiguous()
+            Q = torch.kron(Q_B, Q_A)
+            return EigenKronecker(Q_B, Q_A, ((F @ Q) * Q).sum(0).reshape(len(B), len(A)))
+
+        return self._blocks(problem, block)
+
+    def _blocks(self, problem: Problem, block: Callable[..., Any]) -> Mapping[str, Any]:
+        session = open_session(self._relabelled(problem), Known)
+        pieces = [taps for _, taps in tapped(session, _BUDGET)]
         found = {}
-        for name, of_layer in F.items():
-            blocks = []
-            for F_k, B_k, A_k in zip(of_layer, B[name], A[name], strict=True):
-                Q_B, Q_A = eigenvectors(B_k), eigenvectors(A_k)
-                Q = torch.kron(Q_B.contiguous(), Q_A.contiguous())
-                eigenvalues = (Q.T @ F_k @ Q).diagonal().reshape(shapes[name])
-                blocks.append(EigenKronecker(Q_B, Q_A, eigenvalues))
-            found[name] = _whole(blocks)
+        for layer in session.layers:
+            several = [
+                block(*self._moments([taps[layer.name][k] for taps in pieces], problem))
+                for k in range(layer.groups)
+            ]
+            found[layer.name] = several[0] if len(several) == 1 else BlockDiagonal(tuple(several))
         return found
 
-    def columns(self, problem: Problem, f: Tensor, y: Tensor) -> Tensor:
-        """S_n, [N, draws, *out]."""
+    def _relabelled(self, problem: Problem) -> Problem:
+        """Every batch as often as labels are drawn, with these."""
         assert isinstance(problem.fisher, Sampled)
-        draws, likelihood = problem.fisher.draws, problem.likelihood
-        scores = [likelihood.score(f, self.labels(likelihood, f, y)) for _ in range(draws)]
-        return torch.stack(scores, 1) * self.scale(draws)
+        times, batches = problem.fisher.draws, []
+        for x, y in problem.batches:
+            with torch.no_grad():
+                f = call(problem.model, x)
+            labels = [self.labels(problem.likelihood, f, y) for _ in range(times)]
+            batches.append((tree_map(lambda v: torch.cat([v] * times), x), torch.cat(labels)))
+        return replace(problem, batches=batches, fisher=Empirical())
 
-    def _fisher(self, problem: Problem) -> tuple[_Groups, dict[str, tuple[int, int]]]:
-        session = open_session(problem, partial(_Drawing, self))
-        F, shapes, N = _Groups(), {}, 0
-        for run in gradients(session, _BUDGET):
-            for layer in session.layers:
-                parts = run[layer.name].chunk(layer.groups, 2)
-                shapes[layer.name] = (parts[0].shape[2], parts[0].shape[3])
-                squares = [v.T @ v for v in (G.flatten(0, 1).flatten(1) for G in parts)]
-                before = F.get(layer.name, [torch.zeros_like(one) for one in squares])
-                F[layer.name] = [x + one for x, one in zip(before, squares, strict=True)]
-            N += len(parts[0])
-        return {name: [F_k / N for F_k in of_layer] for name, of_layer in F.items()}, shapes
-
-    def _factors(self, problem: Problem) -> tuple[_Groups, _Groups]:
-        session = open_session(problem, partial(_Drawing, self))
-        taps = [tap(session, form, batch) for batch, form in session.batches()]
-        B, A = _Groups(), _Groups()
-        for layer in session.layers:
-            of_groups = [[of[layer.name][k] for of in taps] for k in range(layer.groups)]
-            pairs = [[_rows(one, problem) for one in of_group] for of_group in of_groups]
-            N = sum(len(one.a) for one in of_groups[0])
-            B[layer.name] = [sum((g.T @ g for _, g in rows), torch.zeros(())) / N for rows in pairs]
-            A[layer.name] = [self.input_factor(torch.cat([a for a, _ in rows])) for rows in pairs]
-        return B, A
+    def _moments(self, taps: list[Tap], problem: Problem) -> _Three:
+        N, expand = sum(len(one.a) for one in taps), isinstance(problem.sharing, Expand)
+        assert isinstance(problem.fisher, Sampled)
+        times, zero = self.times(problem.fisher.draws) / N, torch.zeros(())
+        G = [torch.einsum("ncto,nti->ncoi", one.g, one.a).flatten(0, 1).flatten(1) for one in taps]
+        g = [(one.g if expand else one.g.sum(2)).flatten(0, -2) for one in taps]
+        F, B = (times * sum((v.T @ v for v in rows), zero) for rows in (G, g))
+        return F, B, self.input_factor(torch.cat([_inputs(one, expand) for one in taps]))
 
 
-class _Drawing(Session):
-    """Its columns are those of labels that a sampler draws."""
-
-    def __init__(self, sampler: Sampler, *others: Any) -> None:
-        super().__init__(*others)
-        self._sampler = sampler
-
-    def columns(self, f: Tensor, batch: Batch) -> Tensor:
-        """[N, draws, *out]; what is refused is refused by the labels of the data."""
-        super().columns(f, batch)
-        return self._sampler.columns(self.problem, f, batch.targets)
-
-
-def _rows(seen: Tap, problem: Problem) -> tuple[Tensor, Tensor]:
-    """(rows of A, rows of B), by the problem's sharing."""
+def _inputs(seen: Tap, expand: bool) -> Tensor:
+    """Rows of A, by the sharing."""
     counted = seen.counted
     if counted is None:
         counted = torch.ones(seen.a.shape[:2], dtype=torch.bool)
-    if isinstance(problem.sharing, Expand):
-        return seen.a[counted], seen.g.flatten(0, 2)
-    weights = counted.to(seen.a)
-    means = torch.einsum("nti,nt->ni", seen.a, weights) / weights.sum(1, True).clamp(min=1)
-    return means[counted.any(1)], seen.g.sum(2).flatten(0, 1)
-
-
-def _whole(blocks: list[Any]) -> Any:
-    return blocks[0] if len(blocks) == 1 else BlockDiagonal(tuple(blocks))
+    if expand:
+        return seen.a[counted]
+    sums = torch.einsum("nti,nt->ni", seen.a, counted.to(seen.a))
+    return (sums / counted.sum(1, True).clamp(min=1))[counted.any(1)]

@@ -74,7 +74,7 @@ class Abilities:
             "empirical Fisher": Empirical in self.fishers,
             "expand": Expand in self.sharings,
             "reduce": Reduce in self.sharings,
-            "mask": self.masks and self.positions,
+            **dict.fromkeys(_MASKS, self.masks and self.positions),
             **dict.fromkeys(_SHARED, self.shared_weights),
             **dict.fromkeys(_TOKENS, self.positions),
             "outputs at positions": self.positions,
@@ -91,4 +91,5 @@ _SHARED = (
     "weight used beside its module",
 )
 _TOKENS = ("tokens as samples", "tokens first", "self-attention", "MultiheadAttention")
+_MASKS = ("mask", "mask in some batches")
 _LIKELIHOODS = (Gaussian, Categorical, Bernoulli, Poisson)

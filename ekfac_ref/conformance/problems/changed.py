@@ -8,14 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ekfac_ref.conformance.problems.designed.batching import held, holding
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian
 from ekfac_ref.question.problem import Problem
-
-
-def of_one_sample(problem: Problem) -> Problem:
-    """The first sample alone."""
-    x, y = next(iter(problem.batches))
-    return replace(problem, batches=[(tree_map(lambda v: v[:1], x), y[:1])])
 
 
 def recut(problem: Problem) -> Problem:
@@ -47,8 +42,19 @@ def jittered(problem: Problem, seed: int) -> Problem:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(moved(parameter))
-    batches = [(tree_map(moved, x), y) for x, y in problem.batches]
-    return replace(problem, model=model, batches=batches)
+    pairs = [(tree_map(moved, x), y) for x, y in held(problem.batches)]
+    return replace(problem, model=model, batches=holding(problem.batches, pairs))
+
+
+def in_dtype(problem: Problem, dtype: torch.dtype) -> Problem:
+    """A copy of the problem with every floating-point number in this dtype."""
+
+    def converted(x: Tensor) -> Tensor:
+        return x.to(dtype) if x.dtype.is_floating_point else x
+
+    model = copy.deepcopy(problem.model).to(dtype)
+    pairs = [tree_map(converted, tuple(pair)) for pair in held(problem.batches)]
+    return replace(problem, model=model, batches=holding(problem.batches, pairs))
 
 
 def other_labels(problem: Problem) -> Problem:
@@ -59,7 +65,8 @@ def other_labels(problem: Problem) -> Problem:
             return torch.where(problem.likelihood.counted(y), torch.zeros_like(y), y)
         return 1 - y if isinstance(problem.likelihood, Bernoulli) else y + 1
 
-    return replace(problem, batches=[(x, other(y)) for x, y in problem.batches])
+    pairs = [(x, other(y)) for x, y in held(problem.batches)]
+    return replace(problem, batches=holding(problem.batches, pairs))
 
 
 def padded(problem: Problem) -> Problem:
@@ -68,6 +75,8 @@ def padded(problem: Problem) -> Problem:
     def padded(x: Any) -> Any:
         assert problem.mask is not None
         counts = problem.mask(x)
+        if counts is None:
+            return x
 
         def fill(v: Tensor) -> Tensor:
             if not v.dtype.is_floating_point or v.shape[: counts.dim()] != counts.shape:
@@ -116,5 +125,6 @@ def with_batch_norm(problem: Problem) -> Problem:
 
 def copied(problem: Problem) -> Problem:
     """A problem that the subject may do anything to."""
-    batches = [tree_map(torch.clone, tuple(batch)) for batch in problem.batches]
+    pairs = [tree_map(torch.clone, tuple(pair)) for pair in held(problem.batches)]
+    batches = holding(problem.batches, pairs)
     return replace(problem, model=copy.deepcopy(problem.model), batches=batches)

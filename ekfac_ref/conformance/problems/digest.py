@@ -7,6 +7,7 @@ from math import isfinite, pi
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
+from ekfac_ref.conformance.problems.designed.batching import held, loader_options
 from ekfac_ref.question.problem import Problem
 
 # Numbers are told to a step of 1/3142. It is irrational, so that none that comes of a few roots
@@ -27,13 +28,13 @@ def digest(problems: Iterable[Problem]) -> str:
         ]
         choices = (problem.likelihood, problem.fisher, problem.sharing, problem.layers)
         masked = problem.mask is not None
-        found.update(repr((modules, choices, masked)).encode())
+        found.update(repr((modules, choices, masked, loader_options(problem.batches))).encode())
         for name, parameter in problem.model.named_parameters(remove_duplicate=False):
             found.update(f"{name} {_numbers(parameter)}".encode())
         for name, buffer in problem.model.named_buffers():
             found.update(f"{name} {_numbers(buffer)}".encode())
-        for batch in problem.batches:
-            values, structure = tree_flatten(tuple(batch))
+        for pair in held(problem.batches):
+            values, structure = tree_flatten(tuple(pair))
             kinds = [type(v).__name__ for v in values]
             found.update(f"{len(values)} {kinds} {structure.num_leaves}".encode())
             for value in values:

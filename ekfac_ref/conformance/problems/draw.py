@@ -9,6 +9,7 @@ from torch import nn
 
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.choices import Draw, DrawInteger, by_hypothesis, by_seed
+from ekfac_ref.conformance.problems.designed.batching import dropping
 from ekfac_ref.conformance.problems.designed.plan import (
     with_one_feature,
     with_two_features,
@@ -94,7 +95,8 @@ def of_one_family(abilities: Abilities, family: Family, count: int, seed: int) -
         problem = next((one for one in tries if one is not None), None)
         if problem is None:
             break
-        found.append(problem)
+        # Without a draw, so that the others stay what they are.
+        found.append(dropping(problem) if number % 4 == 3 else problem)
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ekfac_ref.conformance.problems.facts import ANY_CONVOLUTION, Facts, facts_of
 from ekfac_ref.conformance.problems.wiring import WIRING, Feature
@@ -117,7 +118,19 @@ def _in_dtype(dtype: torch.dtype) -> Feature:
     return Feature(str(dtype).removeprefix("torch."), lambda facts: facts.problem.dtype is dtype)
 
 
+def _some_masks(facts: Facts) -> bool:
+    """Whether there are batches with a mask and without."""
+    mask = facts.problem.mask
+    return mask is not None and len({mask(x) is None for x, _ in facts.problem.batches}) == 2
+
+
+def _drops(facts: Facts) -> bool:
+    batches = facts.problem.batches
+    return isinstance(batches, DataLoader) and batches.drop_last
+
+
 _EVERY = tuple(OP_OF)
+_TOKENS = (nn.Linear, nn.Embedding)
 _WITH_BIAS = tuple(kind for kind in _EVERY if kind is not nn.Embedding)
 _FREE = tuple(kind for kind in _EVERY if kind not in TRANSPOSED_KINDS)
 
@@ -145,7 +158,8 @@ _FEATURES = (
     Feature("more positions than weights", _many_positions, (nn.Linear, *CONVOLUTION_KINDS)),
     *WIRING,
     Feature("some layers only", lambda facts: facts.problem.layers is not None),
-    Feature("mask", lambda facts: facts.problem.mask is not None, (nn.Linear, nn.Embedding)),
+    Feature("mask", lambda facts: facts.problem.mask is not None, _TOKENS),
+    Feature("mask in some batches", _some_masks, _TOKENS),
     Feature("outputs at positions", lambda facts: any(f.dim() > 2 for f in facts.outputs)),
     Feature("class axis", _class_axis),
     Feature("ignored labels", _ignored),
@@ -153,6 +167,8 @@ _FEATURES = (
     Feature("one sample", lambda facts: facts.samples == 1),
     Feature("several batches", lambda facts: len(facts.outputs) > 1),
     Feature("uneven batches", lambda facts: len({len(f) for f in facts.outputs}) > 1),
+    Feature("DataLoader", lambda facts: isinstance(facts.problem.batches, DataLoader)),
+    Feature("DataLoader, drop_last", _drops),
     Feature("fewer rows than inputs", _rank_deficient, _FREE),
     *(
         _is(kind.__name__, lambda problem: problem.likelihood, kind)

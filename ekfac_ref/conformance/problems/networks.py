@@ -33,13 +33,17 @@ class ClassesFirst(nn.Module):
 
 
 class MaskedMean(nn.Module):
-    """A body on every token, the mean over those that count, a head: x [N, T, d], mask [N, T]."""
+    """A body on every token, the mean over those that count, a head: x [N, T, d], mask [N, T].
+
+    Without a mask, all of them count.
+    """
 
     def __init__(self, body: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.body, self.head = body, head
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
         h = torch.where(mask[..., None], self.body(x), 0.0)
         return self.head(h.sum(1) / mask.sum(1, keepdim=True).clamp(min=1))
 
@@ -209,7 +213,8 @@ class Network:
         token_shape: (T,) where outputs are [N, T, K], a loss term for every position; () where
             they are [N, K].
         corners: names of the corners that this network reaches by its structure.
-        mask: inputs to a bool [N, T], True at the positions that count; None where all do.
+        mask: inputs to a bool [N, T], True at the positions that count, or to None where all do;
+            None where all do in all batches.
         layers: names of those that are asked about; None for all of them.
     """
 
@@ -217,5 +222,5 @@ class Network:
     inputs: Callable[[int, Callable[..., Tensor]], Any]
     token_shape: tuple[int, ...]
     corners: frozenset[str]
-    mask: Callable[[Any], Tensor] | None = None
+    mask: Callable[[Any], Tensor | None] | None = None
     layers: tuple[str, ...] | None = None

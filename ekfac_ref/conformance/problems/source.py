@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ekfac_ref.conformance.problems import networks
+from ekfac_ref.conformance.problems.designed.batching import held, loader_options
 from ekfac_ref.question.problem import Problem
 
 WIDTH = 96
@@ -78,19 +79,27 @@ def floats(values):
 def _problem(problem: Problem) -> list[str]:
     """The model, the batches, the record."""
     dtype = problem.dtype
-    batches: list[_Piece] = [("(", [_value(v, dtype) for v in b], ")") for b in problem.batches]
     arguments: list[_Piece] = ["model", "batches", _call(problem.likelihood)]
     arguments += [("fisher=", [_call(problem.fisher)], "")]
     arguments += [("sharing=", [_call(problem.sharing)], "")]
     if problem.layers is not None:
         arguments.append(f"layers={tuple(problem.layers)!r}")
     if problem.mask is not None:
-        arguments.append('mask=lambda inputs: inputs["mask"]')
+        arguments.append('mask=lambda inputs: inputs.get("mask")')
     return [
         *(*_model(problem.model, dtype), ""),
-        *(*_laid_out(("[", batches, "]"), "batches = "), ""),
+        *(*_laid_out(_batches(problem.batches, dtype), "batches = "), ""),
         *_laid_out(("ek.Problem(", arguments, ")"), "problem = "),
     ]
+
+
+def _batches(batches: Any, dtype: torch.dtype) -> _Piece:
+    """A list of them, or a DataLoader over a list of samples."""
+    pairs: _Piece = ("[", [("(", [_value(v, dtype) for v in b], ")") for b in held(batches)], "]")
+    if (options := loader_options(batches)) is None:
+        return pairs
+    told = [f"{name}={value!r}" for name, value in options.items()]
+    return ("torch.utils.data.DataLoader(", [pairs, *told, "generator=torch.Generator()"], ")")
 
 
 def _model(model: nn.Module, dtype: torch.dtype) -> list[str]:

@@ -6,7 +6,6 @@ choices, either from the lattice {-1, -1/2, 0, 1/2, 1}, which can be read, or ge
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from math import fsum, log2, prod, sqrt
 from random import Random
 from typing import Any
@@ -18,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.conformance.problems import data
 from ekfac_ref.conformance.problems.choices import BOTH, Draw, DrawInteger, by_hypothesis
+from ekfac_ref.conformance.problems.designed.batching import in_batches
 from ekfac_ref.conformance.problems.families.catalogue import FAMILIES, TAGGERS, Family
 from ekfac_ref.conformance.problems.networks import ClassesFirst, Network
 from ekfac_ref.question.columns import Exact, Fisher
@@ -41,7 +41,7 @@ class Drawn:
     model: nn.Module
     batches: list[tuple[Any, Tensor]]
     likelihood: Likelihood
-    mask: Callable[[Any], Tensor] | None
+    mask: Callable[[Any], Tensor | None] | None
     corners: frozenset[str]
 
     def problem(self, fisher: Fisher | None = None, sharing: Sharing | None = None) -> Problem:
@@ -201,12 +201,3 @@ def drawn_targets(
     if isinstance(likelihood, Bernoulli):
         return (y > 0).to(y)
     return (y.abs() * 2).round() if isinstance(likelihood, Poisson) else y
-
-
-def in_batches(inputs: Any, targets: Tensor, sizes: tuple[int, ...]) -> list[tuple[Any, Tensor]]:
-    """All samples, as batches of these sizes."""
-    stops = list(accumulate(sizes))
-    return [
-        (tree_map(lambda x, i=i, j=j: x[i:j], inputs), targets[i:j])
-        for i, j in pairwise([0, *stops])
-    ]

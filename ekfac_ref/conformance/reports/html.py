@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -17,6 +18,7 @@ from ekfac_ref.conformance.findings.verdicts import FAULT, Status, Trouble
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Lane
 from ekfac_ref.conformance.problems.source import Written
+from ekfac_ref.conformance.reports.formulas import with_formulas
 from ekfac_ref.conformance.reports.furthest import Furthest
 from ekfac_ref.conformance.reports.terminal import (
     how_asked,
@@ -74,6 +76,7 @@ def page(report: Report, look: Look, subject: str | None, rerun: str) -> str:
     source = files("ekfac_ref.conformance.reports").joinpath("page.html.j2").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {"printable": printable, "one_line": one_line}
+    environment.filters |= {"formulas": with_formulas, "found": _found}
     exhibits = [
         (
             exhibit,
@@ -115,13 +118,19 @@ def page(report: Report, look: Look, subject: str | None, rerun: str) -> str:
     )
 
 
+def _found(says: str) -> Markup:
+    """What a law has found: the formula that is broken, and by how much."""
+    law, colon, how_far_off = says.partition(": ")
+    return with_formulas(law) + colon + how_far_off
+
+
 def picture(found: Furthest | str) -> Picture | str:
     """The layer that is furthest off where the law is broken; or why there is no picture."""
     if isinstance(found, str):
         return f"No picture: {found}"
     off, name = float((found.got - found.expected).norm()), found.name
-    caption = f"Layer {found.layer!r}: |{name} - expected| = {off:.3g}"
-    caption += f", |expected| = {float(found.expected.norm()):.3g}."
+    size = float(found.expected.norm())
+    caption = f"Layer {found.layer!r}: {name} is off by {off:.3g}; the norm expected is {size:.3g}."
     if found.one_of_several:
         caption += (
             " The factors have eigenvalues that are equal, or nearly: what is expected is one "

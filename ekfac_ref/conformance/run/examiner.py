@@ -18,23 +18,17 @@ from ekfac_ref.conformance.problems.draw import draw_problems
 from ekfac_ref.conformance.problems.features import FEATURES, features
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.run.kept import PRINTED, Kept
-from ekfac_ref.conformance.run.raised import (
-    Raised,
-    cut,
-    message,
-    own_files,
-    place,
-    traceback_of,
-)
+from ekfac_ref.conformance.run.raised import Raised, cut, message, own_files, place, traceback_of
 from ekfac_ref.conformance.run.resolution import blind
 from ekfac_ref.conformance.run.shrink import shrink
 from ekfac_ref.conformance.run.tally import Broken, Said, said
 from ekfac_ref.conformance.run.time_limit import TookTooLong, at_most, limited
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
-from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.conformance.subjects.subject import SAMPLED, Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 
 _T = TypeVar("_T")
+_Passes = Callable[[BaseException], None]
 BLUNT = 0.1  # a law that would not notice an error of this size says nothing by holding
 
 
@@ -60,6 +54,7 @@ class DrawnProblems:
         allowed: features that problems for this subject may have.
         declines: features that the subject declares to refuse.
         trouble: why there are none.
+        only_draws: whether all that the subject has are answers for which it draws labels itself.
     """
 
     problems: Sequence[Written] = ()
@@ -68,6 +63,7 @@ class DrawnProblems:
     allowed: tuple[str, ...] = ()
     declines: tuple[str, ...] = ()
     trouble: Trouble | None = None
+    only_draws: bool = False
 
 
 @runtime_checkable
@@ -138,6 +134,7 @@ class Here:
             digest(problems),
             tuple(name for name in FEATURES if self.subject.abilities.allows(name)),
             tuple(self.subject.abilities.declines),
+            only_draws={*self.subject.ways} <= {*SAMPLED},
         )
 
     def ask(self, problem: Written, laws: Sequence[Law]) -> Found:
@@ -149,20 +146,16 @@ class Here:
             with at_most(self.seconds):
                 _ = trial.cases  # what is refused here is refused to all laws
                 for law in laws:
-                    found.append(self._said(law, trial))
+                    found.append(said(law, trial, self._refusal))
 
         with self._heard() as heard:
             _, trouble = self._tried(asking, problem, heard)
         return Found(said=found, trouble=trouble)
 
-    def _said(self, law: Law, trial: Trial) -> Said:
-        """What the law says; or what is raised at what it asks beyond the answer at hand."""
-        try:
-            return said(law, trial)
-        except Exception as error:
-            if not self.raised.refuses(error, self._files):
-                raise
-            return Said(law.name, True, [], None, _raised("it raised", error))
+    def _refusal(self, error: Exception) -> str:
+        """A line on what is raised at what a law asks beyond the answer at hand, or ""."""
+        refused = self.raised.refuses(error, self._files)
+        return _raised("it raised", error) if refused else ""
 
     def shrink(
         self,
@@ -174,31 +167,20 @@ class Here:
         where: Conjunction,
     ) -> Found:
         """Within its own time; what the subject raises on other problems is no matter here."""
-        faults: list[BaseException] = []
-
-        def passes(error: BaseException) -> None:
-            if self._is_kits(error):
-                faults.append(error)
-
-        with self._heard(keep=False) as heard:
-            found, trouble = self._tried(
-                lambda: shrink(law, self.subject, start, seconds, seed, small, where, passes),
-                None,
-                heard,
-            )
-        if faults and trouble is None:
-            trouble = self._trouble(faults[0], None, "")
+        found, trouble = self._beside(
+            lambda passes: shrink(law, self.subject, start, seconds, seed, small, where, passes)
+        )
         return Found(smaller=found or (), trouble=trouble)
 
     def blind(self, laws: Sequence[Law], problem: Written) -> Found:
         """It has answered before; if it does not now, there is nothing to learn from that."""
 
-        def asking() -> list[str]:
+        def asking(passes: _Passes) -> list[str]:
             with at_most(self.seconds):
-                return [law.name for law in blind(laws, self.subject, problem.rebuilt, BLUNT)]
+                found = blind(laws, self.subject, problem.rebuilt, BLUNT, passes)
+                return [law.name for law in found]
 
-        with self._heard(keep=False) as heard:
-            left, trouble = self._tried(asking, problem, heard)
+        left, trouble = self._beside(asking, problem)
         return Found(blind=[law.name for law in laws] if left is None else left, trouble=trouble)
 
     def diagnose(self, seed: int, problems: Sequence[Written] = ()) -> Found:
@@ -215,6 +197,22 @@ class Here:
                 heard,
             )
         return Found(sentence=sentence or "", trouble=trouble)
+
+    def _beside(
+        self, ask: Callable[[_Passes], _T], problem: Written | None = None
+    ) -> tuple[_T | None, Trouble | None]:
+        """What ``ask`` finds; what it passes over is trouble only where it is the kit's."""
+        faults: list[BaseException] = []
+
+        def passes(error: BaseException) -> None:
+            if self._is_kits(error):
+                faults.append(error)
+
+        with self._heard(keep=False) as heard:
+            found, trouble = self._tried(lambda: ask(passes), problem, heard)
+        if faults and trouble is None:
+            trouble = self._trouble(faults[0], problem, "")
+        return found, trouble
 
     def _tried(
         self, ask: Callable[[], _T], problem: Written | None, heard: Kept

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.declared.training import Hyperparameters
-from ekfac_ref.conformance.problems.changed import of_one_sample
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import matrix_by_products, own_blocks, real
 from ekfac_ref.conformance.subjects.own import Own
@@ -19,7 +18,6 @@ from ekfac_ref.conformance.subjects.placed import put_together
 from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
 from ekfac_ref.conformance.training.steps import Optimize, values
 from ekfac_ref.conformance.truth.cache import content, observed
-from ekfac_ref.question.columns import Sampled
 from ekfac_ref.question.problem import Problem
 
 # (matrix, relative error, seed) to a matrix that is off by the error, relative to its norm.
@@ -81,9 +79,7 @@ def perturbed(subject: Subject, kind: Perturbation, error: float) -> Subject:
     def wrap(ask: Ask) -> Ask:
         def answer(problem: Problem) -> Answer:
             found = ask(problem)
-            # Of many samples with labels of its own, one has the same shapes.
-            few = of_one_sample(problem) if isinstance(problem.fisher, Sampled) else problem
-            blocks = subject.definition.blocks(few, observed(few))
+            blocks = subject.definition.blocks(problem, observed(problem))
             if not hasattr(found, "keys") or set(found) != set(blocks):
                 return found  # whoever asked says what is wrong with it
             return {name: off(own, blocks[name], problem) for name, own in found.items()}

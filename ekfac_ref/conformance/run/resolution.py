@@ -1,6 +1,6 @@
 """The smallest relative error that a law can see: what a pass is worth."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
 from ekfac_ref.conformance.laws.law import Law, holds
@@ -49,10 +49,27 @@ def resolution(
     return ERRORS[smallest] if smallest < len(ERRORS) else inf
 
 
-def blind(laws: Sequence[Law], subject: Subject, problem: Problem, error: float) -> list[Law]:
-    """Those that hold with an error of this size on the problem, whatever its kind."""
+def blind(
+    laws: Sequence[Law],
+    subject: Subject,
+    problem: Problem,
+    error: float,
+    passes: Callable[[BaseException], object] = lambda error: None,
+) -> list[Law]:
+    """Those that hold with an error of this size on the problem, whatever its kind.
+
+    One whose question is refused tells nothing, and neither of the others; ``passes`` is told.
+    """
+
+    def is_blind(law: Law, trial: Trial) -> bool:
+        try:
+            return holds(law, trial)
+        except Exception as error:
+            passes(error)
+            return True
+
     left = list(laws)
     for kind in PERTURBATIONS:
         trial = Trial(perturbed(subject, kind, error), problem)
-        left = [law for law in left if holds(law, trial)]
+        left = [law for law in left if is_blind(law, trial)]
     return left

@@ -1,6 +1,6 @@
 """What is known of one law in the middle of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf, isfinite
 
@@ -78,7 +78,8 @@ class Said:
         offered: whether the answer has what the law needs.
         ratios: to rounding, of every block that it was asked of.
         broken: where it does not hold.
-        refused: what the subject raised at a question of this law's own, or "".
+        refused: what the subject raised at a question of this law's own, or ""; the ratios are
+            those of all others.
     """
 
     law: str
@@ -93,14 +94,21 @@ class Said:
         return not self.broken and max(self.ratios, default=0.0) > LIMIT
 
 
-def said(law: Law, trial: Trial) -> Said:
-    """Ask the law of one trial. What the subject raises comes through."""
-    offered = law.offered(trial)
-    ratios: list[float] = []
+def said(law: Law, trial: Trial, refusal: Callable[[Exception], str] = lambda error: "") -> Said:
+    """Ask the law of one trial.
+
+    What the subject raises comes through, unless ``refusal`` has a line on it.
+    """
+    offered, ratios = True, list[float]()
     try:
+        offered = law.offered(trial)
         ratios += law.ask(trial)
     except LawBroken as error:
         return Said(law.name, offered, ratios, Broken.on(trial, error))
+    except Exception as error:
+        if line := refusal(error):
+            return Said(law.name, offered, ratios, None, line)
+        raise
     return Said(law.name, offered, ratios, None)
 
 
@@ -142,7 +150,6 @@ class Tally:
         self.answered = True
         if said.refused:
             self.refused = self.refused[0] + 1, self.refused[1] or said.refused
-            return
         if said.broken:
             self.asked += 1
             self.keep(said.broken)

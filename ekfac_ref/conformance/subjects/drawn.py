@@ -1,26 +1,29 @@
 r"""A question to a subject that draws labels for itself: what of its answer is known, and how well.
 
 Every sample is there many times, and every copy gets labels of its own: so one answer is a mean
-over many draws, as many as an error of F is to be noticed by. How it is made is the subject's own
+over as many draws as an error of F is to be noticed by. How it is made is the subject's own
 business: it is told ``Sampled(draws, seed)`` and has any global generator, which the kit seeds.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import log
+from functools import cached_property
+from math import ceil, log
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from ekfac_ref.conformance.problems.changed import in_dtype
+from ekfac_ref.conformance.subjects.answered import Answered, answered_blocks
 from ekfac_ref.conformance.subjects.definition import Block, Definition, titles
+from ekfac_ref.conformance.subjects.subject import Answer
 from ekfac_ref.conformance.truth import oracle
-from ekfac_ref.conformance.truth.cache import content, observed, observed_exactly
-from ekfac_ref.conformance.truth.drawn_labels import Concentration, copies, labels_of
-from ekfac_ref.conformance.truth.observation import in_dtype
+from ekfac_ref.conformance.truth.cache import observed, observed_exactly
+from ekfac_ref.conformance.truth.drawn_labels import Concentration, labels_of
 from ekfac_ref.conformance.truth.tolerance import LIMIT, factor_scales, fisher_scale, length
 from ekfac_ref.model.forward import call
 from ekfac_ref.model.random_state import undisturbed, untouched
@@ -29,14 +32,15 @@ from ekfac_ref.question.likelihoods import Gaussian
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Expand
 
-DRAWS = 4  # labels of each copy of a sample: a 1 / draws that is missing shows
-MOST = 2**16  # draws in all; a form that would need more is not asked about
-ALARMS, PROBLEMS = 1e-9, 400  # of a right subject in a run of so many problems, the full profile
-COARSE = (torch.bfloat16,)
+# Labels of each copy that are asked for: a factor of 1 / draws that is missing shows. Only one of
+# them is counted on, for who draws a single label, whatever is asked, is no less right.
+FOR_EACH = 2
+MOST = 2**16  # copies in all; a number that would need more is not asked about
+ALARMS, WITHIN = 1e-9, 400  # of a right subject in a run of so many problems, the full profile
 
 
 @dataclass(frozen=True, eq=False)
-class Form:
+class KnownNumber:
     """A number <X, W> of an answer X, whose distribution over labels is known.
 
     Attributes:
@@ -57,34 +61,71 @@ class Form:
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class DrawnQuestion:
     """What a subject is asked, and what of its answer is looked at.
 
     Attributes:
-        problem: with every sample many times over, under ``Sampled(DRAWS, seed)``.
+        problem: with every sample many times over, under ``Sampled(FOR_EACH)``.
         blocks: {layer: its blocks}, of what layers see under the exact Fisher.
         forms: of all blocks and ways.
-        seed: of the global generators.
-        draws: n, of labels of a sample, in all.
-        surprise: -log of how rare every single form has to be for the subject to be accused.
+        draws: n, how many are counted on.
+        surprise: S, that of a number for which the subject is accused (``drawn_labels.py``).
     """
 
     problem: Problem
     blocks: dict[str, list[Block]]
-    forms: Sequence[Form]
-    seed: int
+    forms: Sequence[KnownNumber]
     draws: int
     surprise: float
 
 
-def question_of(definition: Definition, ways: Sequence[str], problem: Problem) -> Question | None:
+@dataclass(frozen=True, eq=False)
+class OwnDraws:
+    """The answers of a subject that draws, asked for when they are needed and only once.
+
+    Attributes:
+        ask: a problem of the subject, which has {way: its answer}.
+        definition: the subject's.
+        ways: in which it is asked.
+        problem: that of the trial.
+    """
+
+    ask: Callable[[Problem], dict[str, Answer]]
+    definition: Definition
+    ways: Sequence[str]
+    problem: Problem
+
+    @cached_property
+    def question(self) -> DrawnQuestion | None:
+        """None where chance tells nothing: of no answer, of too many labels, or too rare ones."""
+        return question_of(self.definition, self.ways, self.problem) if self.ways else None
+
+    @cached_property
+    def answers(self) -> list[Answered]:
+        """Of that question, block by block and way by way."""
+        if self.question is None:
+            return []
+        return [
+            one
+            for way, answer in self.ask(self.question.problem).items()
+            for name, blocks in self.question.blocks.items()
+            for one in answered_blocks(way, name, answer[name], blocks)
+        ]
+
+    def once(self) -> dict[str, Answer]:
+        """{way: the answer by a single draw of every label}: of no use but for what it changes."""
+        return self.ask(replace(self.problem, fisher=Sampled()))
+
+
+def question_of(
+    definition: Definition, ways: Sequence[str], problem: Problem
+) -> DrawnQuestion | None:
     """None where nothing of the answer could be judged: labels are too many, or too rare."""
-    labels = labels_of(problem) if ways and problem.dtype not in COARSE else None
+    labels = labels_of(problem) if problem.dtype != torch.bfloat16 else None
     if labels is None:
         return None
-    exact = replace(problem, fisher=Exact())
+    exact, outputs = replace(problem, fisher=Exact()), _of_outputs(problem)
     blocks = definition.blocks(exact, observed(exact))
-    outputs = _of_outputs(problem)
     jacobians = definition.blocks(outputs, observed_exactly(outputs))
     drafts = [
         (way, title, *numbers)
@@ -93,52 +134,51 @@ def question_of(definition: Definition, ways: Sequence[str], problem: Problem) -
         for way in ways
         for numbers in _numbers(way, block, J)
     ]
-    surprise = log(2 * max(1, len(drafts)) * PROBLEMS / ALARMS)
-    forms, n = [], 1.0
-    eps = torch.finfo(problem.dtype).eps
-    for way, title, name, W, rows, scale, summands in drafts:
+    surprise = log(2 * len(drafts) * WITHIN / ALARMS)
+    forms, n = [], 0.0
+    for way, title, name, W, rows, rounding in drafts:
         M = [torch.einsum("krp,pq,lrq->kl", J, W, J) for J in rows]
-        slack = (
-            eps * (MOST + LIMIT * summands) * scale * float(torch.linalg.matrix_norm(W.abs(), 2))
-        )
-        form = Form(way, title, name, W, Concentration.of(labels, M), slack)
+        slack = rounding * float(torch.linalg.matrix_norm(W.abs(), 2))
+        form = KnownNumber(way, title, name, W, Concentration.of(labels, M), slack)
         needed = form.labels.needed(surprise, slack)
         if needed <= MOST:
             forms.append(form)
             n = max(n, needed)
     if not forms:
         return None
-    times, seed = copies(n, len(labels), DRAWS), _seed(problem)
-    many = [(tree_map(lambda v: torch.cat([v] * times), pair)) for pair in problem.batches]
-    asked = replace(problem, fisher=Sampled(DRAWS, seed), batches=many)
+    times = ceil(n / len(labels))
+    many = [tree_map(lambda v: torch.cat([v] * times), tuple(pair)) for pair in problem.batches]
+    asked = replace(problem, fisher=Sampled(FOR_EACH), batches=many)
     longer = {
-        layer: [replace(one, seen=replace(one.seen, blur=float(times * DRAWS))) for one in of_layer]
+        layer: [
+            replace(one, seen=replace(one.seen, blur=float(times * FOR_EACH))) for one in of_layer
+        ]
         for layer, of_layer in blocks.items()
     }
-    return Question(asked, longer, forms, seed, times * len(labels) * DRAWS, surprise)
+    return DrawnQuestion(asked, longer, forms, times * len(labels), surprise)
 
 
-_Number = tuple[str, Tensor, list[Tensor], float, int]  # name, W, J [K, rows, P], scale, summands
+_Number = tuple[str, Tensor, list[Tensor], float]  # name, W, J [K, rows, P], rounding for |W| = 1
 
 
 def _numbers(way: str, block: Block, outputs: Block) -> Iterator[_Number]:
     """What is known of a block, by the Jacobians of all outputs."""
-    seen, summands = block.seen, length(block.seen)
-    d_out, d_in = seen.shape
+    seen, (d_out, d_in) = block.seen, block.seen.shape
+    rounding = torch.finfo(seen.dtype).eps * (FOR_EACH * MOST + LIMIT * length(seen))
     if way == "sampled_kfac":
-        g = [g if isinstance(seen.sharing, Expand) else g.sum(1, True) for g in outputs.seen.g]
-        scale = factor_scales(seen)[0]
-        yield "tr B", torch.eye(d_out).double(), g, scale, summands
-        yield "w^T B w", _direction(d_out, 1), g, scale, summands
+        rows = [g if isinstance(seen.sharing, Expand) else g.sum(1, True) for g in outputs.seen.g]
+        rounding *= factor_scales(seen)[0]
+        yield "tr B", torch.eye(d_out).double(), rows, rounding
+        yield "w^T B w", _direction(d_out, 1), rows, rounding
         return
-    J, scale = [G.flatten(1)[:, None] for G in outputs.seen.G], fisher_scale(seen)
-    yield "tr F", torch.eye(d_out * d_in).double(), J, scale, summands
-    if way == "sampled_ekfac":
+    rows, rounding = [G.flatten(1)[:, None] for G in outputs.seen.G], rounding * fisher_scale(seen)
+    yield "tr F", torch.eye(d_out * d_in).double(), rows, rounding
+    if way == "sampled_ekfac":  # I (x) A is diagonal in the basis of E, whichever labels B has
         A = oracle.factors(seen)[1]
-        yield "tr F (I (x) A)", torch.kron(torch.eye(d_out).double(), A), J, scale, summands
+        yield "tr F (I (x) A)", torch.kron(torch.eye(d_out).double(), A), rows, rounding
         return
     for seed in (1, 2):
-        yield "v^T F v", _direction(d_out * d_in, seed), J, scale, summands
+        yield "v^T F v", _direction(d_out * d_in, seed), rows, rounding
 
 
 def _direction(size: int, seed: int) -> Tensor:
@@ -149,32 +189,25 @@ def _direction(size: int, seed: int) -> Tensor:
 
 def _of_outputs(problem: Problem) -> Problem:
     """One whose columns are the outputs themselves, so that a G is a row of the Jacobian."""
-    batches = []
-    with undisturbed(problem.batches):
-        for x, _ in problem.batches:
-            batches.append((x, torch.zeros_like(call(problem.model, x))))
-    exact = replace(problem, batches=batches, likelihood=Gaussian(), fisher=Exact())
-    return in_dtype(exact, torch.float64)
-
-
-def _seed(problem: Problem) -> int:
-    return int.from_bytes(content(problem).digest[:4], "big") // 2
+    exact = in_dtype(problem, torch.float64)
+    with undisturbed(exact.batches):
+        batches = [(x, torch.zeros_like(call(exact.model, x))) for x, _ in exact.batches]
+    return replace(exact, batches=batches, likelihood=Gaussian(), fisher=Exact())
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """All global generators at a seed; afterwards they are as they were."""
+def seeded() -> Iterator[None]:
+    """All global generators at one seed, so that a question has one answer; then as they were."""
     with untouched():
-        torch.manual_seed(seed)
-        np.random.seed(seed)
-        random.seed(seed)
+        torch.manual_seed(0)
+        np.random.seed(0)
+        random.seed(0)
         yield
 
 
-def output_factor(K: Tensor, block_A: Tensor) -> Tensor | None:
-    """The B of K = B (x) A, as near as there is one: <K, (. (x) A)> / |A|^2; None without an A."""
-    d_in = len(block_A)
-    d_out, size = len(K) // d_in, float(block_A.square().sum())
-    if size == 0:
-        return None
-    return torch.einsum("oipj,ij->op", K.reshape(d_out, d_in, d_out, d_in), block_A) / size
+def output_factor(K: Tensor, A: Tensor) -> Tensor:
+    """The B of K = B (x) A, as near as there is one: <K, (. (x) A)> / |A|^2; 0 where A is."""
+    d_in = len(A)
+    d_out, size = len(K) // d_in, A.square().sum()
+    B = torch.einsum("oipj,ij->op", K.reshape(d_out, d_in, d_out, d_in), A)
+    return B / size if float(size) > 0 else B

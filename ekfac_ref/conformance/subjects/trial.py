@@ -11,9 +11,10 @@ from torch import Tensor
 from ekfac_ref.conformance.declared.damping import Tikhonov
 from ekfac_ref.conformance.declared.training import Hyperparameters
 from ekfac_ref.conformance.problems.changed import copied
-from ekfac_ref.conformance.subjects.answered import Answered, Case, answered_blocks
+from ekfac_ref.conformance.problems.designed.batching import held
+from ekfac_ref.conformance.subjects.answered import Case, answered_blocks
 from ekfac_ref.conformance.subjects.definition import Block, titles
-from ekfac_ref.conformance.subjects.drawn import Question, question_of, seeded
+from ekfac_ref.conformance.subjects.drawn import OwnDraws, seeded
 from ekfac_ref.conformance.subjects.matrices import (
     BadAnswer,
     checked,
@@ -59,7 +60,6 @@ class Trial:
         self.subject, self.problem, self._seen = subject, problem, seen
         self.changes: list[str] = []
         self._trained: dict[tuple[int, Hyperparameters], Trained] = {}
-        self._drawn: dict[int, list[Answered]] = {}
 
     def about(self, problem: Problem) -> "Trial":
         """A trial of this subject on a changed problem, which has the same layers.
@@ -99,25 +99,17 @@ class Trial:
         ]
 
     @cached_property
-    def question(self) -> Question | None:
-        """For a subject that draws labels for itself."""
-        return question_of(self.subject.definition, [*self.subject.sampled], self.problem)
+    def drawn(self) -> OwnDraws:
+        """Answers with labels that the subject draws for itself."""
+        return OwnDraws(self._draw, self.subject.definition, [*self.subject.sampled], self.problem)
 
-    def drawn(self, number: int = 0) -> list[Answered]:
-        """Its answer to that, block by block and way by way; with other labels for every number."""
-        if self.question is None or number in self._drawn:
-            return self._drawn.get(number, [])
-        later, asks = self.about(self.question.problem), self.subject.sampled
-        with seeded(self.question.seed + number):
-            self._drawn[number] = [
-                one
-                for way, ask in asks.items()
-                for answer in [later.asked(ask, way)]
-                for name, blocks in self.question.blocks.items()
-                for one in answered_blocks(way, name, answer[name], blocks)
-            ]
+    def _draw(self, problem: Problem) -> dict[str, Answer]:
+        """{way: its answer}. A generator that it draws from is moved by that, and nothing else."""
+        later = self.about(problem)
+        with seeded():
+            found = {way: later.asked(ask, way) for way, ask in self.subject.sampled.items()}
         self.changes += [line for line in later.changes if not line.endswith(" rng: changed")]
-        return self._drawn[number]
+        return found
 
     @cached_property
     def inverse(self) -> Preconditioned | None:
@@ -222,11 +214,11 @@ class Trial:
     def asked(self, ask: Ask, method: str) -> Answer:
         """An answer with the right layers in it, to a copy of the problem."""
         given = copied(self.problem)
-        before = snapshot(given.model, given.batches)
+        before = snapshot(given.model, held(given.batches))
         try:
             answer = ask(given)
         finally:
-            after = snapshot(given.model, given.batches)
+            after = snapshot(given.model, held(given.batches))
             self.changes += [f"{method}, {line}" for line in differences(before, after)]
         if not hasattr(answer, "keys") or set(answer) != set(self.seen):
             got = sorted(answer) if hasattr(answer, "keys") else type(answer).__name__

@@ -5,8 +5,6 @@ kept as lists over samples, because T and C may differ between them. The a and g
 and the G by ``gradients``, two ways that share nothing but the model.
 """
 
-import copy
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,15 +12,14 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
-from ekfac_ref.conformance.problems.changed import jittered, recut
+from ekfac_ref.conformance.problems.changed import in_dtype, jittered, recut
 from ekfac_ref.conformance.truth.output_sizes import output_sizes
+from ekfac_ref.conformance.truth.record import Known, Record, record
 from ekfac_ref.model.forward import algebra_dtype
 from ekfac_ref.model.gradients import gradients
 from ekfac_ref.model.random_state import undisturbed
-from ekfac_ref.model.session import Kind, Session, open_session
-from ekfac_ref.model.taps import Tap, tap
+from ekfac_ref.model.session import Session, open_session
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Sharing
@@ -82,26 +79,6 @@ class Observation:
 Observations = dict[str, list[Observation]]
 
 
-@dataclass(frozen=True, eq=False)
-class Record:
-    """What one pass over the data saw of one layer (group), in the dtype of the pass.
-
-    ``a``, ``g``, ``counted`` and ``batch`` are lists over samples, as in ``Observation``.
-    """
-
-    a: list[Tensor]
-    g: list[Tensor]
-    counted: list[Tensor]
-    batch: list[int]
-
-    def taken_as_exact(self, sharing: Sharing, dtype: torch.dtype) -> Observation:
-        """The observation with G_nc = sum_t g_nct a_nt^T, as if rounding moved nothing."""
-        a, g = [a.double() for a in self.a], [g.double() for g in self.g]
-        G = [torch.einsum("cto,ti->coi", g_n, a_n) for a_n, g_n in zip(a, g, strict=True)]
-        none_a = [a_n.new_zeros(a_n.shape[:1]) for a_n in a]
-        return Observation(a, g, self.counted, G, sharing, dtype, self.batch, none_a, _sizes(g))
-
-
 def observe(problem: Problem, rounding: bool = True) -> Observations:
     """{layer: one Observation per group}.
 
@@ -115,7 +92,7 @@ def observe(problem: Problem, rounding: bool = True) -> Observations:
         records = record(exact, Session if rounding else Known)
         if not rounding:
             return {
-                name: [one.taken_as_exact(problem.sharing, problem.dtype) for one in groups]
+                name: [taken_as_exact(one, problem.sharing, problem.dtype) for one in groups]
                 for name, groups in records.items()
             }
         G = _gradients(exact)
@@ -130,7 +107,7 @@ def observe(problem: Problem, rounding: bool = True) -> Observations:
     return {
         name: [
             replace(
-                one.taken_as_exact(problem.sharing, problem.dtype),
+                taken_as_exact(one, problem.sharing, problem.dtype),
                 G=G[name][k],
                 rounding_a=_farthest(one.a, [(moved[name][k].a, unit) for moved, unit in replays]),
                 size_g=_largest(
@@ -145,34 +122,12 @@ def observe(problem: Problem, rounding: bool = True) -> Observations:
     }
 
 
-def record(problem: Problem, kind: Kind = Session) -> dict[str, list[Record]]:
-    """{layer: what every group of it saw}, in the problem's own dtype.
-
-    ``kind`` is of the session; another one may have other columns.
-    """
-    session = open_session(problem, kind)
-    batches = [tap(session, form, batch) for batch, form in session.batches()]
-    return {
-        layer.name: [
-            _joined([taps[layer.name][group] for taps in batches]) for group in range(layer.groups)
-        ]
-        for layer in session.layers
-    }
-
-
-def _joined(batches: list[Tap]) -> Record:
-    """Of one group, batch by batch."""
-    return Record(
-        a=[a for taps in batches for a in taps.a],
-        g=[g for taps in batches for g in taps.g],
-        counted=[counted for taps in batches for counted in _counted(taps)],
-        batch=[number for number, taps in enumerate(batches) for _ in taps.a],
-    )
-
-
-def _counted(taps: Tap) -> Tensor:
-    everything = torch.ones(taps.a.shape[:2], dtype=torch.bool)
-    return everything if taps.counted is None else taps.counted
+def taken_as_exact(record: Record, sharing: Sharing, dtype: torch.dtype) -> Observation:
+    """The observation with G_nc = sum_t g_nct a_nt^T, as if rounding moved nothing."""
+    a, g = [a.double() for a in record.a], [g.double() for g in record.g]
+    G = [torch.einsum("cto,ti->coi", g_n, a_n) for a_n, g_n in zip(a, g, strict=True)]
+    none_a = [a_n.new_zeros(a_n.shape[:1]) for a_n in a]
+    return Observation(a, g, record.counted, G, sharing, dtype, record.batch, none_a, _sizes(g))
 
 
 def _gradients(problem: Problem) -> dict[str, list[list[Tensor]]]:
@@ -186,14 +141,6 @@ def _gradients(problem: Problem) -> dict[str, list[list[Tensor]]]:
         ]
         for layer in session.layers
     }
-
-
-class Known(Session):
-    """Of a problem whose wiring has been checked before: that is half of the work."""
-
-    def is_new(self, batch: Batch) -> bool:
-        """Whether its wiring is still to be checked: never."""
-        return False
 
 
 class _Terms(Known):
@@ -234,23 +181,3 @@ def _farthest(exact: list[Tensor], replays: list[tuple[list[Tensor], float]]) ->
         for replay, unit in replays
     ]
     return [torch.stack(of_sample).amax(0) for of_sample in zip(*moved, strict=True)]
-
-
-def in_dtype(problem: Problem, dtype: torch.dtype) -> Problem:
-    """A copy of the problem with every floating-point number in this dtype."""
-    model = copy.deepcopy(problem.model).to(dtype)
-    return replace(problem, model=model, batches=_Converted(problem, dtype))
-
-
-class _Converted:
-    """The problem's batches, iterable again and again."""
-
-    def __init__(self, problem: Problem, dtype: torch.dtype) -> None:
-        self._problem, self._dtype = problem, dtype
-
-    def __iter__(self) -> Iterator[Any]:
-        for batch in self._problem.batches:
-            yield tree_map(self._convert, tuple(batch))
-
-    def _convert(self, x: Tensor) -> Tensor:
-        return x.to(self._dtype) if x.dtype.is_floating_point else x

@@ -22,8 +22,6 @@ _SAID = {
     "data-dependent": "its forward has data-dependent control flow; write it with torch.where",
     "dynamic shape": "its forward makes shapes that depend on values (nonzero, boolean indexing); "
     "write it with torch.where or masks",
-    "randomness": "its forward draws random numbers (dropout that ignores eval()?); make it "
-    "deterministic, call model.eval()",
     "inplace arithmetic": "its forward writes per-sample values into a tensor that all samples "
     "share (a buffer, a preallocated result); create that tensor from the inputs",
     "by an inplace operation": "its forward overwrites a tensor that the gradient needs, so that "
@@ -47,13 +45,13 @@ _DIFFERENTIATING = (
     "torch/autograd/forward_ad.py",
     "torch/_functorch/eager_transforms.py",
 )
-_BATCHED = "torch.vmap cannot run its forward one sample at a time, change that"
+_BACKWARD = "loss.backward() fails on it; make that work first"
 # Below the frame of this function, frames are those of the model's own forward.
 _CALL = ("ekfac_ref/model/forward.py", "call")
 
 
 @contextmanager
-def batchable(otherwise: str = _BATCHED) -> Iterator[None]:
+def explained(otherwise: str = _BACKWARD) -> Iterator[None]:
     """Around a model's forward or gradients: what torch says as what can be done.
 
     ``otherwise``: what to say where nothing better is known.
@@ -72,6 +70,21 @@ def batchable(otherwise: str = _BATCHED) -> Iterator[None]:
         raise ProblemError(
             f"model: per-sample gradients are not defined: {advice}. (torch: {first_line(error)})"
         ) from error
+
+
+class NotBatchable(Exception):
+    """``torch.vmap`` cannot run a forward, for this reason."""
+
+
+@contextmanager
+def batchable() -> Iterator[None]:
+    """Around what is run by ``torch.vmap``: raise NotBatchable for what torch says."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, ProblemError) or of_memory(error):
+            raise
+        raise NotBatchable(way_out(error) or first_line(error)) from error
 
 
 def way_out(error: BaseException) -> str | None:

@@ -4,14 +4,12 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 from torch.utils._pytree import tree_map
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.forward import call, forward_one
+from ekfac_ref.model.forward import call, one_output
 from ekfac_ref.model.private_copy import copy_of, private_copy
-from ekfac_ref.model.refusals.causes import batchable
-from ekfac_ref.model.rewritten import Rewriting
+from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.question.batches import Batch
 
 
@@ -53,8 +51,9 @@ def check_samples_apart(model: nn.Module, batch: Batch, original: nn.Module) -> 
 
 
 def _one_by_one(model: nn.Module, few: Batch) -> Tensor:
-    with batchable(), Rewriting():
-        return vmap(lambda x: forward_one(model, x))(few.inputs)
+    samples = (few.samples(n, n + 1) for n in range(few.size))
+    with explained():
+        return torch.cat([one_output(model, sample.inputs) for sample in samples])
 
 
 def _same(x: Tensor, y: Tensor) -> bool:

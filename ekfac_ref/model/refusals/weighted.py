@@ -32,10 +32,12 @@ class Seen:
     Attributes:
         S: the Fisher's columns for their outputs, held constant.
         weighted: {layer: from r [N] and w [C] to sum_nc r_n w_c G_nc}.
+        roundoff: of the coarsest dtype that a layer's outputs came in, autocast's say.
     """
 
     S: Float[Tensor, "N C *out"]
     weighted: Mapping[str, Callable[[Tensor, Tensor], Sum]]
+    roundoff: float
 
 
 def of_taps(by_group: Sequence[tuple[Tensor, Tensor]], r: Tensor, w: Tensor) -> Sum:

@@ -27,9 +27,9 @@ from torch.utils._pytree import tree_map
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import call, in_algebra_dtype
 from ekfac_ref.model.private_copy import copy_of
-from ekfac_ref.model.refusals.causes import batchable
+from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.model.refusals.weighted import Seen
-from ekfac_ref.model.session import Form, Session, open_session
+from ekfac_ref.model.session import Session, open_session
 from ekfac_ref.question.batches import Batch
 
 PLACES = (1, 2, 3)
@@ -37,7 +37,7 @@ _INSISTS = (ProblemError, RuntimeError, TypeError)  # what a forward raises in a
 _ROUNDINGS = 64.0  # beyond these, or a quarter, both sides are computed once more
 
 
-See = Callable[[Session, Form, Batch], tuple[Seen, Any]]
+See = Callable[[Session, Batch], tuple[Seen, Any]]
 
 
 def check_wiring(session: Session, batch: Batch, seen: Seen, see: See) -> None:
@@ -53,22 +53,30 @@ def check_wiring(session: Session, batch: Batch, seen: Seen, see: See) -> None:
     """
     if not session.is_new(batch):
         return
-    here = _sides(session, batch, seen)
-    limit = min(_ROUNDINGS * torch.finfo(session.problem.dtype).eps, 0.25)
-    off = {name: sides.off for name, sides in here.items() if not sides.off <= limit}
+    off = differing(session, batch, seen, see)
     if not off:
         return
-    for place in _places(session, batch, see):
-        off = {name: ratio for name, ratio in off.items() if not place.agree(name)}
-        if not off:
-            return
     name, ratio = next(iter(off.items()))
     raise ProblemError(
         f"layer {name!r}: its gradients as seen here differ from those of autograd by {ratio:.2g} "
         "of their size, so its weight is used in a way that is not seen (an alias or a copy of it, "
-        "a hook that changes gradients); call the module itself, or leave it out by naming the "
-        "other layers in Problem(layers=...)."
+        "a hook that changes gradients, a derivative that the forward takes); call the module "
+        "itself, or pass the network that is differentiated as the model, or leave the layer out "
+        "by naming the others in Problem(layers=...)."
     )
+
+
+def differing(session: Session, batch: Batch, seen: Seen, see: See) -> dict[str, float]:
+    """{layer whose gradients are not those of autograd: by how much of their size}."""
+    here = _sides(session, batch, seen)
+    limit = min(_ROUNDINGS * seen.roundoff, 0.25)
+    off = {name: sides.off for name, sides in here.items() if not sides.off <= limit}
+    if off:
+        for place in _places(session, batch, see):
+            off = {name: ratio for name, ratio in off.items() if not place.agree(name)}
+            if not off:
+                break
+    return off
 
 
 @dataclass(frozen=True)
@@ -169,8 +177,8 @@ def _at(
     )
     problem = replace(session.problem, model=model.to(dtype), batches=[data])
     other = open_session(problem)
-    ((moved, form),) = other.batches()
-    return _sides(other, moved, see(other, form, moved)[0])
+    ((moved, _),) = other.batches()
+    return _sides(other, moved, see(other, moved)[0])
 
 
 def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:
@@ -211,16 +219,10 @@ def _by_autograd(session: Session, batch: Batch, v: Float[Tensor, "N *out"]) -> 
     originals = {n: p for n, p in session.problem.model.named_parameters() if p.requires_grad}
     asked = [*own.values(), *originals.values()]
     found: tuple[Tensor | None, ...] = (None,) * len(asked)
-    with torch.enable_grad(), batchable("loss.backward() fails on it; make that work first"):
-        try:
-            for parameter in own.values():
-                parameter.requires_grad_(True)
-            f = call(session.model, batch.inputs)
-            if f.requires_grad:
-                found = torch.autograd.grad(f, asked, v, allow_unused=True)
-        finally:
-            for parameter in own.values():
-                parameter.requires_grad_(False)
+    with torch.enable_grad(), explained():
+        f = call(session.model, batch.inputs)
+        if f.requires_grad:
+            found = torch.autograd.grad(f, asked, v, allow_unused=True)
     for name, gradient in zip(originals, found[len(own) :], strict=True):
         if gradient is not None:
             raise ProblemError(

@@ -57,6 +57,20 @@ def _everything_counts(seen: Observation) -> Observation:
     return replace(seen, counted=[torch.ones_like(counted) for counted in seen.counted])
 
 
+def _mask_of_the_batch_before(seen: Observation) -> Observation:
+    """A batch of which all counts takes the mask of the last one of which not all did."""
+    mask: list[Tensor] = []
+    counted = []
+    for batch in by_batch(seen):
+        if not all(bool(c.all()) for c in batch.counted):
+            mask = batch.counted
+        counted += [
+            mask[n % len(mask)] if mask and len(mask[n % len(mask)]) == len(c) else c
+            for n, c in enumerate(batch.counted)
+        ]
+    return replace(seen, counted=counted)
+
+
 def _counted_by_gradient(seen: Observation) -> Observation:
     """Positions with a gradient, if there are any."""
     counted = [(g != 0).any(2).any(0) for g in seen.g]
@@ -143,6 +157,14 @@ FACTORS = (
         story="Padding has inputs but no gradient, so that only A can tell.",
         ekfac=_inputs(_everything_counts),
         only="a mask",
+    ),
+    _mutant(
+        name="mask-of-the-batch-before",
+        mistake="keeps the mask of an earlier batch where one has none (right: all of it counts)",
+        story="An attribute that hooks read is set where there is a mask, and never cleared.",
+        ekfac=_inputs(_mask_of_the_batch_before),
+        laws=("eigenbasis", "commutes", "recut"),
+        only="a batch that has no mask, behind one that has",
     ),
     _mutant(
         name="inputs-where-there-is-a-gradient",

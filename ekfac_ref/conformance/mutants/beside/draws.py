@@ -21,20 +21,16 @@ def _most_likely(likelihood: Likelihood, f: Tensor, y: Tensor) -> Tensor:
 
 
 class _AlikeForAll:
-    """Random numbers, the same ones for every sample."""
+    """Random numbers, the same ones for every sample; but for Poisson's, which have its rates."""
 
     def __init__(self) -> None:
         self._numbers = np.random.default_rng(np.random.randint(2**31))
 
-    def random(self, shape: tuple[int, ...]) -> Any:
-        return np.tile(self._numbers.random((1, *shape[1:])), (shape[0], *[1] * len(shape[1:])))
-
-    def standard_normal(self, shape: tuple[int, ...]) -> Any:
-        some = self._numbers.standard_normal((1, *shape[1:]))
-        return np.tile(some, (shape[0], *[1] * len(shape[1:])))
-
-    def poisson(self, rates: Any) -> Any:
-        return self._numbers.poisson(rates)
+    def __getattr__(self, name: str) -> Any:
+        draw = getattr(self._numbers, name)
+        if name == "poisson":
+            return draw
+        return lambda shape: np.broadcast_to(draw((1, *shape[1:])), shape).copy()
 
 
 def _alike(likelihood: Likelihood, f: Tensor, y: Tensor) -> Tensor:
@@ -49,7 +45,7 @@ _mutant = partial(
 )
 _RIGHT = Sampler()
 
-DRAWS = (
+DRAWN = (
     _mutant(
         name="argmax-for-a-draw",
         mistake="takes the most likely label for a drawn one (right: any, by probability)",
@@ -66,19 +62,7 @@ DRAWS = (
         name="draws-summed",
         mistake="sums over the draws of a sample (right: their mean)",
         story="Columns that are stacked and squared without 1 / sqrt(draws).",
-        sampler=replace(_RIGHT, scale=lambda draws: 1.0),
-    ),
-    _mutant(
-        name="divided-by-draws-twice",
-        mistake="divides by the number of draws twice (right: once)",
-        story="The scores are divided by it, not by its root, and then squared.",
-        sampler=replace(_RIGHT, scale=lambda draws: 1 / draws),
-    ),
-    _mutant(
-        name="a-tenth-too-much",
-        mistake="is larger by a tenth (right: nothing is added)",
-        story="The smallest error that laws by chance promise to notice.",
-        sampler=replace(_RIGHT, scale=lambda draws: (1.1 / draws) ** 0.5),
+        sampler=replace(_RIGHT, times=float),
     ),
     _mutant(
         name="one-draw-for-all-samples",
@@ -92,6 +76,6 @@ DRAWS = (
         mistake="takes the covariance of the inputs for A (right: the second moment)",
         story="torch.cov, or np.cov; whatever labels are drawn, A has none of them.",
         sampler=replace(_RIGHT, input_factor=lambda rows: second_moment(rows - rows.mean(0))),
-        laws=("sampled kfac", "sampled basis"),
+        laws=("sampled kfac",),
     ),
 )

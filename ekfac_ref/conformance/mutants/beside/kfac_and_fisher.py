@@ -1,6 +1,6 @@
 """Mistakes in the KFAC and the exact blocks of an implementation whose EKFAC is right."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -13,8 +13,9 @@ from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.cache import observed_exactly
-from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.conformance.truth.observation import Observation, Observations
 from ekfac_ref.matrix.operators import Dense
+from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Expand
 
 
@@ -27,15 +28,16 @@ def _blocks(matrix: Callable[[Observation], Tensor]) -> Ask:
     return lambda problem: answer(problem, observed_exactly(problem), Definition(), block)
 
 
-def _mean_square(vectors: Callable[[Tensor, Tensor, Tensor], Iterable[Tensor]]) -> Ask:
-    """(1/N) sum_n of the outer products of vectors made of (G_n, g_n, a_n)."""
+def _seeing(gradients: Callable[[Observation], list[Tensor]]) -> Ask:
+    """The exact blocks of other G_n, [C_n, d_out, d_in] of every sample n."""
 
-    def matrix(seen: Observation) -> Tensor:
-        samples = zip(seen.G, seen.g, seen.a, strict=True)
-        rows = torch.stack([v.flatten() for sample in samples for v in vectors(*sample)])
-        return rows.T @ rows / len(seen.G)
+    def observe(problem: Problem) -> Observations:
+        return {
+            name: [replace(seen, G=gradients(seen)) for seen in groups]
+            for name, groups in observed_exactly(problem).items()
+        }
 
-    return _blocks(matrix)
+    return replace(CORRECT, observe=observe).exact_fisher
 
 
 def _kfac(change: Callable[[Observation, Tensor, Tensor], Tensor]) -> Ask:
@@ -49,11 +51,20 @@ def _summed_inputs(seen: Observation, B: Tensor, A: Tensor) -> Tensor:
     return torch.kron(B, A * (rows / len(seen.a) if isinstance(seen.sharing, Expand) else 1.0))
 
 
-def _of_the_mean(seen: Observation) -> Tensor:
-    """vec(mean G_c) vec(mean G_c)^T, summed over the columns that all samples have."""
+def _the_mean(seen: Observation) -> list[Tensor]:
+    """mean G_c in the place of every G_nc, of the columns that all samples have."""
     columns = min(len(G) for G in seen.G)
-    mean = torch.stack([G[:columns] for G in seen.G]).mean(0).flatten(1)
-    return mean.T @ mean
+    return [torch.stack([G[:columns] for G in seen.G]).mean(0)] * len(seen.G)
+
+
+def _over_columns(seen: Observation) -> list[Tensor]:
+    columns = sum(map(len, seen.G)) / len(seen.G)
+    return [G / columns**0.5 for G in seen.G]
+
+
+def _of_positions(seen: Observation) -> list[Tensor]:
+    pairs = zip(seen.g, seen.a, strict=True)
+    return [torch.einsum("cto,ti->ctoi", g, a).flatten(0, 1) for g, a in pairs]
 
 
 _of_kfac = partial(Mutant, ekfac=CORRECT.ekfac, laws=("kfac",))
@@ -98,7 +109,7 @@ BLOCKS = (
         "of the outer products)",
         story="The diagonals of pytorch-ewc#1 and GradientEpisodicMemory#7, in full. Its EKFAC is "
         "right.",
-        exact_fisher=_blocks(_of_the_mean),
+        exact_fisher=_seeing(_the_mean),
         only="a subject that offers exact blocks, N > 1",
     ),
     _of_blocks(
@@ -106,16 +117,14 @@ BLOCKS = (
         mistake="flattens gradients by columns in the exact block (right: by rows)",
         story="vec of the papers and reshape of the code: curvlinops#182. Its EKFAC is right, and "
         "far from this block.",
-        exact_fisher=_mean_square(lambda G, g, a: G.transpose(1, 2)),
+        exact_fisher=_seeing(lambda seen: [G.mT.reshape(G.shape) for G in seen.G]),
         only="a subject that offers exact blocks, d_out > 1, d_in > 1",
     ),
     _of_blocks(
         name="block-averaged-over-columns",
         mistake="averages the exact block over columns (right: sums)",
         story="A 1/C in the sampler and none in EKFAC: curvlinops#111.",
-        exact_fisher=_blocks(
-            lambda seen: oracle.fisher(seen) * len(seen.G) / sum(map(len, seen.G))
-        ),
+        exact_fisher=_seeing(_over_columns),
         only="a subject that offers exact blocks, C > 1",
     ),
     _of_blocks(
@@ -123,7 +132,7 @@ BLOCKS = (
         mistake="sums outer products over positions in the exact block (right: gradients)",
         story="Batch gradients with a token axis whose sum was left out on some paths: "
         "asdl@f01a926. Its EKFAC is right.",
-        exact_fisher=_mean_square(lambda G, g, a: torch.einsum("cto,ti->ctoi", g, a).flatten(0, 1)),
+        exact_fisher=_seeing(_of_positions),
         only="a subject that offers exact blocks, T > 1",
     ),
 )

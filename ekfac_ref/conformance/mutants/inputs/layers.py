@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from ekfac_ref.conformance.mutants.inputs.samples import from_inputs
 from ekfac_ref.conformance.mutants.recipe import CORRECT
+from ekfac_ref.conformance.problems.changed import in_dtype
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth.cache import observed_exactly
-from ekfac_ref.conformance.truth.observation import Observation, Observations, in_dtype
+from ekfac_ref.conformance.truth.observation import Observation, Observations
 from ekfac_ref.model.forward import call
 from ekfac_ref.model.layers import Layer, find_layers
 from ekfac_ref.question.problem import Problem

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import part, with_observations
+from ekfac_ref.conformance.mutants.recipe import CORRECT, part, with_observations
 from ekfac_ref.conformance.subjects.subject import Ask
-from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.conformance.truth.cache import observed_exactly
+from ekfac_ref.conformance.truth.observation import Observation, Observations
+from ekfac_ref.question.problem import Problem
 
 DECAY = 0.95
 
@@ -23,13 +25,13 @@ def from_inputs(seen: Observation, a: Sequence[Tensor]) -> Observation:
 
 def _weighing(weights: Callable[[Observation], Sequence[float]]) -> Ask:
     """Sample n counts weights[n] times in every sum of squares, the 1/N as it was."""
+    return with_observations(lambda seen: _weighted(seen, weights(seen)))
 
-    def weighted(seen: Observation) -> Observation:
-        roots = [w**0.5 for w in weights(seen)]
-        a, g, G = (_times(tensors, roots) for tensors in (seen.a, seen.g, seen.G))
-        return replace(seen, a=a, g=g, G=G)
 
-    return with_observations(weighted)
+def _weighted(seen: Observation, weights: Sequence[float]) -> Observation:
+    roots = [w**0.5 for w in weights]
+    a, g, G = (_times(tensors, roots) for tensors in (seen.a, seen.g, seen.G))
+    return replace(seen, a=a, g=g, G=G)
 
 
 def _sampling(numbers: Callable[[Observation], list[int]]) -> Ask:
@@ -70,6 +72,17 @@ def _without_small_last_batch(seen: Observation) -> list[int]:
 def _filled_up(seen: Observation) -> list[int]:
     missing = max(0, _sizes(seen)[0] - _sizes(seen)[-1])
     return [*range(len(seen.batch)), *range(missing)]
+
+
+def _over_the_dataset(problem: Problem) -> Observations:
+    """1/N with the number of samples behind a DataLoader for N, dropped or not."""
+
+    def scaled(seen: Observation) -> Observation:
+        N = len(seen.a)
+        return _weighted(seen, [N / len(getattr(problem.batches, "dataset", seen.a))] * N)
+
+    right = observed_exactly(problem)
+    return {name: [scaled(seen) for seen in groups] for name, groups in right.items()}
 
 
 def _each_once(seen: Observation) -> list[int]:
@@ -123,6 +136,14 @@ SAMPLES = (
         ),
         laws=("trace", "recut", "eigenvalues"),
         only="batches of unequal size",
+    ),
+    _mutant(
+        name="dataset-for-samples",
+        mistake="divides by the size of a DataLoader's dataset (right: by the samples that come)",
+        story="N is len(loader.dataset), and the loader has drop_last.",
+        ekfac=replace(CORRECT, observe=_over_the_dataset).ekfac,
+        laws=("trace", "recut", "eigenvalues"),
+        only="a DataLoader that drops some samples",
     ),
     _mutant(
         name="small-last-batch-dropped",

@@ -8,6 +8,7 @@ from torch import nn
 
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.choices import Draw
+from ekfac_ref.conformance.problems.designed.batching import Batching, in_batches
 from ekfac_ref.conformance.problems.networks import Network
 from ekfac_ref.question.columns import Empirical, Exact, Fisher
 from ekfac_ref.question.likelihoods import Categorical, Likelihood
@@ -56,6 +57,7 @@ class Design:
         many: whether there are more positions than weights.
         activation: behind the layer.
         sizes: of batches, options to draw from.
+        batching: what makes batches of these sizes.
         ignored: whether some labels do not count.
         saturated: whether the last layer is so large that some outputs are decided.
     """
@@ -81,6 +83,7 @@ class Design:
     many: bool = False
     activation: Activation = smooth
     sizes: tuple[tuple[int, ...], ...] = ((6,), (5,))
+    batching: Batching = in_batches
     ignored: bool = False
     saturated: bool = False
 

@@ -28,7 +28,7 @@ Chosen = tuple[_Kind, list[Variation]]  # a kind of layer, and what is not plain
 # Two at once that come before others.
 FIRST_PAIRS = (
     *(("outputs at positions", "Gaussian"), ("outputs at positions", "Bernoulli")),
-    *(("class axis", "ignored labels"), ("mask", "several batches")),
+    *(("class axis", "ignored labels"), ("mask", "several batches"), ("mask", "DataLoader")),
 )
 
 

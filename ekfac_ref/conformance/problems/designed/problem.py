@@ -15,7 +15,6 @@ from ekfac_ref.conformance.problems.strategies import (
     SEEDS,
     drawn_targets,
     filler,
-    in_batches,
     with_drawn_values,
 )
 from ekfac_ref.model.forward import call
@@ -39,7 +38,7 @@ def designed_problem(design: Design, draw: Draw) -> Problem:
     y = _targets(design, call(model, tree_map(torch.clone, inputs)), fill)
     problem = Problem(
         model,
-        in_batches(inputs, y, sizes),
+        design.batching(inputs, y, sizes),
         design.likelihood,
         fisher=design.fisher,
         sharing=design.sharing,

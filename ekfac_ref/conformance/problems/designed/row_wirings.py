@@ -20,6 +20,7 @@ from ekfac_ref.conformance.problems.facts import ANY_CONVOLUTION
 from ekfac_ref.conformance.problems.networks import Network
 
 _POSITIONS = (3, 2, 4)
+_T, _LENGTHS = 3, (2, 1, 3, 2, 1, 2)  # tokens of a sample, and how many of each sample's count
 
 
 def _at_positions(design: Design, draw: Draw, *shape: int) -> Network:
@@ -65,31 +66,35 @@ def classes_second(design: Design, draw: Draw) -> Network:
 
 def masked(design: Design, draw: Draw) -> Network:
     """Layers on tokens, of which some do not count, and the mean over the others."""
-    return _masked(design, draw, False)
+    return _masked(design, draw, _LENGTHS)
+
+
+def masked_in_the_middle(design: Design, draw: Draw) -> Network:
+    """Layers on tokens, all of which count in the first samples and the last ones."""
+    return _masked(design, draw, (_T, _T, 2, 1, _T, _T))
 
 
 def masked_and_called_twice(design: Design, draw: Draw) -> Network:
     """One layer, called on its own output on tokens, of which some do not count."""
-    return _masked(design, draw, True)
+    return _masked(design, draw, _LENGTHS, twice=True)
 
 
-def _masked(design: Design, draw: Draw, twice: bool) -> Network:
-    # Samples have different numbers of tokens that count.
-    T, lengths = 3, torch.tensor([2, 1, 3, 2, 1, 2])
+def _masked(design: Design, draw: Draw, lengths: tuple[int, ...], twice: bool = False) -> Network:
     (layer, act, *_), _, d = layer_with_inputs(design, draw, **({"square": True} if twice else {}))
     body: nn.Module = nn.Sequential(layer, act)
     if twice:
         body = networks.CalledTwice(layer, act, nn.Identity())
     head = linear_behind(design, draw, d) if design.kind is nn.Linear else nn.Identity()
     if isinstance(layer, nn.Embedding):
-        tokens = of_words(layer, draw, T)
+        tokens = of_words(layer, draw, _T)
     else:
-        tokens = of_rows(T, layer.in_features)  # type: ignore[arg-type]
+        tokens = of_rows(_T, layer.in_features)  # type: ignore[arg-type]
 
     def with_mask(n: int, fill: Callable[..., Tensor]) -> dict[str, Tensor]:
-        return {"x": tokens(n, fill), "mask": torch.arange(T) < lengths[:n, None]}
+        counted = torch.arange(_T) < torch.tensor(lengths)[:n, None]
+        return {"x": tokens(n, fill), "mask": counted}
 
-    return wired(networks.MaskedMean(body, head), with_mask, mask=lambda given: given["mask"])
+    return wired(networks.MaskedMean(body, head), with_mask, mask=lambda given: given.get("mask"))
 
 
 def folded(design: Design, draw: Draw) -> Network:

@@ -9,7 +9,7 @@ from torch import nn
 
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.choices import Draw
-from ekfac_ref.conformance.problems.designed import row_wirings, wirings
+from ekfac_ref.conformance.problems.designed import batching, row_wirings, wirings
 from ekfac_ref.conformance.problems.designed.design import Channels, Design, ungrouped
 from ekfac_ref.conformance.problems.facts import ANY_CONVOLUTION
 from ekfac_ref.conformance.problems.features import CONVOLUTION_KINDS, FEATURES
@@ -109,6 +109,8 @@ def _decided(abilities: Abilities) -> bool:
 EVERY = tuple(OP_OF)
 _LINEAR, _LOOKUP = (nn.Linear,), (nn.Embedding,)
 _SQUARE = _LINEAR + ANY_CONVOLUTION  # called on their own output
+_ONE_INPUT = tuple(kind for kind in EVERY if kind is not nn.Bilinear)
+_UNEVEN = ((4, 1), (4, 2), (2, 2, 1))  # all of one size but the last
 
 
 def _one(
@@ -170,7 +172,13 @@ _OF_WIRING = (
     ),
     _one("weight used beside its module", _sharing, wiring=row_wirings.used_beside),
     _one("one input for all samples", wiring=row_wirings.plus_a_constant),
-    _one("several inputs", kinds=_LINEAR, wiring=row_wirings.two_branches),
+    # In batches of the kit's own: a DataLoader makes a list of a tuple of inputs.
+    _one(
+        "several inputs",
+        kinds=_LINEAR,
+        wiring=row_wirings.two_branches,
+        batching=batching.in_batches,
+    ),
     _one("input changed in place", wiring=row_wirings.overwritten),
     _one("subclass of a layer", kinds=_LINEAR, subclass=ScaledLinear),
     _one("subclass of a layer", kinds=(nn.Conv2d,), subclass=ScaledConv2d),
@@ -206,7 +214,7 @@ _OF_QUESTIONS = (
     _one(
         "class axis",
         _classes_at_positions,
-        tuple(kind for kind in EVERY if kind is not nn.Bilinear),
+        _ONE_INPUT,
         wiring=row_wirings.classes_second,
         likelihood=Categorical(class_axis=1),
     ),
@@ -214,8 +222,24 @@ _OF_QUESTIONS = (
     _one("fewer rows than inputs", sizes=((2,),), channels=_wide),
     _one("saturated", _decided, saturated=True, activation=_none),
 )
+_OF_DATA = (
+    _one(
+        "mask in some batches",
+        _masks,
+        wiring=row_wirings.masked_in_the_middle,
+        sizes=((2, 2, 1), (2, 2, 2)),
+        batching=batching.masked_where_padded,
+    ),
+    _one("DataLoader", kinds=_ONE_INPUT, sizes=_UNEVEN, batching=batching.in_a_loader),
+    _one(
+        "DataLoader, drop_last",
+        kinds=_ONE_INPUT,
+        sizes=((2, 2, 1), (4, 2)),
+        batching=batching.in_a_dropping_loader,
+    ),
+)
 # Those with one thing special about them, in the order in which they are drawn.
-VARIATIONS = (*_OF_QUESTIONS, *_OF_LAYERS, *_OF_WIRING)
+VARIATIONS = (*_OF_QUESTIONS, *_OF_LAYERS, *_OF_WIRING, *_OF_DATA)
 # Two at once that no two of these make, since both are about the wiring.
 OF_TWO = (
     Variation(

@@ -1,8 +1,8 @@
 """Networks around a layer: the plain one, and one for everything special about a wiring.
 
-Left out are those that the oracle, the ``model/`` half, has no answer for: activation checkpointing
-(torch.func cannot batch it), attention's own projections (their op is no layer's), a weight in two
-orientations, and batches of which only some have a mask (a mask is one function for all).
+Left out are those that the oracle, the ``model/`` half, has no answer for: attention's own
+projections (their op is no layer's) and a weight in two orientations; and activation checkpointing,
+under which most subjects' per-sample gradients cannot be had (torch.func refuses it).
 """
 
 from collections.abc import Callable

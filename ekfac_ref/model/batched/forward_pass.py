@@ -1,0 +1,96 @@
+r"""A forward pass in which every use of every layer is seen, and can be differentiated. No hooks.
+
+A ``TorchFunctionMode`` (``uses.Recorder``) sees the calls whose weight *is* a layer's Parameter,
+keeps their inputs a and adds a zero to their outputs; the gradient with respect to that zero is g.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from ekfac_ref.model.batched.sample_axis import Alone, SampleAxes, SampleAxis
+from ekfac_ref.model.forward import call
+from ekfac_ref.model.refusals.causes import explained
+from ekfac_ref.model.session import Session
+from ekfac_ref.model.uses import Recorder, Use, check_not_transformed
+
+
+class Misfit(Exception):
+    """Axes of a use are not what the layout says."""
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """A forward pass of N samples, with a zero added to the output of every use.
+
+    Attributes:
+        samples: N.
+        f: the outputs, with a graph from the zeros.
+        uses: {layer: its uses}.
+        zeros: {layer: the zero of each use}, shaped like its output, channels last, where every
+            sample has positions of its own.
+        layout: {layer: how each use was read}.
+    """
+
+    samples: int
+    f: Tensor
+    uses: dict[str, list[Use]]
+    zeros: dict[str, list[Tensor]]
+    layout: SampleAxes
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        """The zeros of all layers, in their order."""
+        return [zero for zeros in self.zeros.values() for zero in zeros]
+
+    @property
+    def roundoff(self) -> float:
+        """Of the coarsest dtype among the layers' outputs."""
+        dtypes = {use.dtype for uses in self.uses.values() for use in uses}
+        return max((torch.finfo(dtype).eps for dtype in dtypes), default=0.0)
+
+    def inputs(
+        self, name: str, k: int, samples: SampleAxis | None = None
+    ) -> Shaped[Tensor, "N T groups d_in"]:
+        """a of use k of a layer; read in another way, if one is given."""
+        use, axes = self.uses[name][k], self.zeros[name][k].shape[:-1]
+        a = use.a.reshape(*use.axes, *use.a.shape[1:]).expand(*axes, *use.a.shape[1:])
+        return (samples or self.layout[name][k]).apart(a, len(axes), self.samples)
+
+    def gradients(
+        self, name: str, k: int, g: Tensor, samples: SampleAxis | None = None
+    ) -> Float[Tensor, "N C T d_out"]:
+        """g [C, *zero] of use k of a layer, likewise."""
+        by_position = (samples or self.layout[name][k]).apart(
+            g.movedim(0, -2), g.dim() - 2, self.samples
+        )
+        return by_position.movedim(-2, 1)
+
+
+def run(session: Session, inputs: Any, N: int, layout: SampleAxes | None) -> ForwardPass:
+    """The model on N samples; one needs no layout, all is its own. Raises Misfit for another."""
+    names = [layer.name for layer in session.layers]
+    zeros: dict[str, list[Tensor]] = {name: [] for name in names}
+    used: SampleAxes = {name: [] for name in names}
+
+    def shifted(name: str, k: int, y: Tensor) -> Tensor:
+        if layout is not None and k >= len(layout[name]):
+            raise Misfit
+        samples = Alone() if layout is None else layout[name][k]
+        if not samples.fits(y.shape[:-1], N):
+            raise Misfit
+        shape = (*samples.of_all(y.shape[:-1], N), y.shape[-1])
+        zeros[name].append(y.new_zeros(()).expand(shape).requires_grad_())
+        used[name].append(samples)
+        return y + zeros[name][-1]
+
+    recorder = Recorder(session.layers, shifted)
+    with torch.enable_grad(), explained(), recorder:
+        f = call(session.model, inputs)
+    check_not_transformed(recorder.uses)
+    if layout is not None and any(len(layout[name]) != len(zeros[name]) for name in names):
+        raise Misfit
+    return ForwardPass(N, f, recorder.uses, zeros, used)

@@ -1,0 +1,194 @@
+"""Wherever a model keeps its samples, the positions of each are its own, or each is run alone."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ekfac_ref as ek
+from ekfac_ref.model import taps
+from ekfac_ref.model.batched.sample_axis import Along, OnceForAll, readings
+from tests.support.one_by_one import check
+
+ALONE = "samples are run one after another"
+T = 3
+
+
+class Tokens(nn.Module):
+    """Two layers on tokens and a table of positions, in any arrangement of samples."""
+
+    def __init__(self, run: Callable[["Tokens", Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second, self.table = nn.Linear(3, 4), nn.Linear(4, 2), nn.Embedding(T, 3)
+        self.run = run
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(self, x)
+
+    def layers(self, x: Tensor) -> Tensor:
+        return self.second(torch.tanh(self.first(x)))
+
+
+def tokens(run: Callable[[Tokens, Tensor], Tensor], sizes: tuple[int, ...] = (3, 2)) -> ek.Problem:
+    batches = [(torch.randn(n, T, 3).double(), torch.randn(n, 2).double()) for n in sizes]
+    return ek.Problem(Tokens(run).double(), batches, ek.Gaussian())
+
+
+def positions() -> Tensor:
+    return torch.arange(T)
+
+
+def folded(m: Tokens, x: Tensor) -> Tensor:
+    rows = (x + m.table(positions()[None])).reshape(-1, 3)
+    return m.layers(rows).reshape(len(x), T, 2).mean(1)
+
+
+def folded_tokens_first(m: Tokens, x: Tensor) -> Tensor:
+    rows = (x + m.table(positions())).transpose(0, 1).reshape(-1, 3)
+    return m.layers(rows).reshape(T, len(x), 2).mean(0)
+
+
+def tokens_first(m: Tokens, x: Tensor) -> Tensor:
+    return m.layers(x.transpose(0, 1) + m.table(positions()[:, None])).mean(0)
+
+
+def in_the_middle(m: Tokens, x: Tensor) -> Tensor:
+    h = (x + m.table(positions())).transpose(0, 1)[:, :, None].expand(-1, -1, 2, -1)
+    return m.layers(h).mean((0, 2))
+
+
+def given_to_each(m: Tokens, x: Tensor) -> Tensor:
+    return m.layers(x + m.table(positions().expand(len(x), -1))).mean(1)
+
+
+def weighted(m: Tokens, x: Tensor) -> Tensor:
+    """Some positions carry no gradient: only their inputs tell whose they are."""
+    rows = (x + m.table(positions())).transpose(0, 1).reshape(-1, 3)
+    return m.layers(rows).reshape(T, len(x), 2)[0]
+
+
+BATCHED = {
+    f.__name__: f
+    for f in (folded, folded_tokens_first, tokens_first, in_the_middle, given_to_each, weighted)
+}
+
+
+@pytest.mark.parametrize("sizes", [(3, 2), (1, 3), (4,), (1, 1, 5)], ids=str)
+@pytest.mark.parametrize("name", BATCHED)
+def test_samples_are_found_wherever_they_are(name: str, sizes: tuple[int, ...]) -> None:
+    """As many samples as tokens among them. Nothing is run alone: a warning would be an error."""
+    check(tokens(BATCHED[name], sizes))
+
+
+def with_an_axis_of_its_own(m: Tokens, x: Tensor) -> Tensor:
+    """There is no place for the samples in what the table returns."""
+    return m.layers(x + m.table(positions())[None]).mean(1)
+
+
+def backwards(m: Tokens, x: Tensor) -> Tensor:
+    return m.layers((x + m.table(positions())).flip(0)).flip(0).mean(1)
+
+
+def experts(m: Tokens, x: Tensor) -> Tensor:
+    """Tokens go where they belong, so that a layer sees as many as the data says."""
+    x = x + m.table(positions().expand(len(x), -1))
+    y = torch.zeros(*x.shape[:2], 2, dtype=x.dtype)
+    chosen = x[..., 0] > 0
+    y[chosen] = m.layers(x[chosen])
+    return y.mean(1)
+
+
+@pytest.mark.filterwarnings("ignore:model. torch.vmap")
+@pytest.mark.parametrize("run", [with_an_axis_of_its_own, backwards, experts])
+def test_where_they_are_not_found_each_is_run_alone(
+    run: Callable[[Tokens, Tensor], Tensor],
+) -> None:
+    with pytest.warns(UserWarning, match=ALONE):
+        check(tokens(run, (4, 3)))
+
+
+@pytest.mark.filterwarnings(f"ignore:.*{ALONE}", "ignore:model. torch.vmap")
+def test_experts_with_equal_counts_on_the_first_batch_and_others_later() -> None:
+    """What was proved there does not hold of the second batch, which says so itself."""
+    question = tokens(experts, (3, 3, 3))
+    first, second, third = (x for x, _ in question.batches)
+    first[..., 0].abs_()  # every token goes to the layer
+    check(question)
+    second[0, 0, 0], third[:, 1, 0] = -9.0, -9.0
+    check(question)
+
+
+@pytest.mark.filterwarnings(f"ignore:.*{ALONE}", "ignore:model. torch.vmap")
+def test_an_expert_that_the_first_sample_does_not_go_to() -> None:
+    question = tokens(experts, (2, 3))
+    question.batches[0][0][0, :, 0] = -9.0
+    check(question)
+
+
+def test_equal_samples_without_gradients_prove_nothing() -> None:
+    """A later batch of the same form is what the layout is taken from."""
+
+    def run(m: Tokens, x: Tensor) -> Tensor:
+        rows = x.transpose(0, 1).reshape(-1, 3)
+        h = m.layers(rows).reshape(T, len(x), 2).mean(0) + 0 * m.table(positions()).sum()
+        return h * (x[:, 0, :1] > 0)
+
+    question = tokens(run, (3, 3))
+    question.batches[0][0][:] = -1.0
+    question.batches[1][0].abs_()
+    ek.kfac(ek.Problem(question.model, question.batches, ek.Gaussian(), layers=("first",)))
+
+
+def test_rounding_that_a_network_amplifies_is_told_from_another_layout() -> None:
+    """Together and alone differ in half of their digits; in float64 they do not."""
+
+    def run(m: Tokens, x: Tensor) -> Tensor:
+        rounding = 3000 * torch.finfo(x.dtype).eps * len(x)
+        return m.layers((x + m.table(positions())) * (1 + rounding)).mean(1)
+
+    question = tokens(run)
+    batches = [(x.float(), y.float()) for x, y in question.batches]
+    ek.ekfac(ek.Problem(question.model.float(), batches, ek.Gaussian()))
+
+
+def test_a_mask_over_folded_positions() -> None:
+    """Positions that do not count are none of A's rows; samples first and tokens first alike."""
+
+    def silent(m: Tokens, x: Tensor) -> Tensor:
+        counts = (x[..., 0] != 0)[..., None]
+        y = m.layers(x.transpose(0, 1).reshape(-1, 3)).reshape(T, len(x), 2).transpose(0, 1)
+        return (y * counts).sum(1) + 0 * m.table(positions()).sum()
+
+    question = tokens(silent)
+    for x, _ in question.batches:
+        x[0, 1:] = 0
+    masked = ek.Problem(
+        question.model,
+        question.batches,
+        ek.Gaussian(),
+        layers=("first",),
+        mask=lambda x: x[..., 0] != 0,
+    )
+    rows = torch.cat([x[x[..., 0] != 0] for x, _ in question.batches])
+    a = torch.cat([rows, torch.ones_like(rows[:, :1])], 1)
+    torch.testing.assert_close(ek.kfac(masked)["first"].A, a.T @ a / len(a))
+
+
+def test_shapes_leave_several_readings_open() -> None:
+    assert readings((1, 5), (3, 5), 3) == (Along(0, 1),)
+    assert readings((4,), (12,), 3) == (Along(0, 4), Along(0, 4, False))
+    assert readings((1, 5), (1, 5), 3) == (OnceForAll(0), OnceForAll(None))
+    assert readings((5,), (5,), 3) == (OnceForAll(None),)
+    assert readings((4,), (11,), 3) == ()
+    assert readings((1, 1), (3, 3), 3) == ()
+    assert readings((1,), (1, 3), 3) == ()
+
+
+def test_a_batch_is_run_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One forward and one backward pass of it, and not one for each sample."""
+    sizes = []
+    see = taps._see
+    monkeypatch.setattr(taps, "_see", lambda s, b, *rest: sizes.append(b.size) or see(s, b, *rest))
+    ek.kfac(tokens(folded, (3, 2, 1)))
+    assert sizes == [3, 2, 1]
