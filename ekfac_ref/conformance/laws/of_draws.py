@@ -55,7 +55,7 @@ def _by_chance(name: str, lane: Lane, forms: tuple[str, ...], statement: str) ->
 
 @law_of_a_trial("sampled kfac", MARTENS, Lane.SAMPLED_KFAC, measures=False)
 def has_the_input_factor(trial: Trial) -> Iterator[float]:
-    """K^ = B^ (x) A for some B^, whatever the labels"""
+    """K = B (x) A for some B, whatever the labels"""
     for one in trial.drawn.answers:
         if one.way == "sampled_kfac":
             A = oracle.factors(one.seen)[1]
@@ -69,19 +69,19 @@ DRAW_LAWS = (
         "sampled trace",
         Lane.SAMPLED,
         ("tr F",),
-        "tr F^ = tr E^ = tr F for labels that the subject draws, as nearly as chance allows",
+        "tr F, or tr E, of labels that it draws itself: the exact one as nearly as chance allows",
     ),
     _by_chance(
         "sampled forms",
         Lane.SAMPLED,
         ("v^T F v", "tr F (I (x) A)"),
-        "v^T F^ v = v^T F v for random v, tr E^ (I (x) A) = tr F (I (x) A), as chance allows",
+        "v^T F v for random v, or tr E (I (x) A): the exact one as nearly as chance allows",
     ),
     _by_chance(
         "sampled factor",
         Lane.SAMPLED_KFAC,
         ("tr B", "w^T B w"),
-        "tr B^ = tr B, w^T B^ w = w^T B w for random w, as chance allows, for K^ = B^ (x) A",
+        "tr B, w^T B w for random w, of K = B (x) A: the exact one as nearly as chance allows",
     ),
     has_the_input_factor,
 )
