@@ -16,7 +16,7 @@ PAGE, README = Path("docs/mutants.md"), Path("README.md")
 BEGIN = "<!-- written by make power; begin -->\n"
 END = "<!-- end -->\n"
 
-MATVEC = {Lane.SUBJECT, Lane.ANY, Lane.OPAQUE, Lane.EKFAC}
+MATVEC = {Lane.SUBJECT, Lane.ANY, Lane.SAME, Lane.OPAQUE, Lane.EKFAC}
 # From the little that is checked everywhere to everything.
 _LAWS: dict[str, Callable[[Law], bool]] = {
     "symmetric and positive semidefinite": lambda law: law.name in {"symmetry", "psd"},

@@ -9,7 +9,7 @@ from torch import nn
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
-from ekfac_ref.conformance.laws.law import Lane
+from ekfac_ref.conformance.laws.law import BY_CHANCE, Lane
 
 TINY = ct.Profile("tiny", 3, 0.0)
 
@@ -36,7 +36,7 @@ def test_without_names_every_law_is_asked() -> None:
     right = ct.Subject("right", ek.ekfac, ek.kfac, ek.exact_fisher)
     found = ct.ask(right, problem())
     beside = {Lane.PRECONDITION, Lane.INVERSE, Lane.DIAGONAL, Lane.GRADIENTS, Lane.NETWORK}
-    beside |= {Lane.TRAINING}
+    beside |= {Lane.TRAINING, *BY_CHANCE}
     of_others = {law.name for law in ct.LAWS.values() if law.lane in beside}
     assert set(ct.LAWS) - set(found) == {"padding", *of_others}
     assert set(found.values()) == {None}

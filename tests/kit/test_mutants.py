@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.laws.law import Lane, notices
+from ekfac_ref.conformance.laws.law import BY_CHANCE, Lane, notices
 from ekfac_ref.conformance.mutants import CATALOGUE, MUTANTS
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT
@@ -23,7 +23,8 @@ from tests.support.twins import twins
 from tests.support.witnesses import witnesses
 
 LANES = {law.name: law.lane for law in LAWS.values()}
-BESIDE = {Lane.SOLVE, Lane.KFAC, Lane.FISHER, Lane.TRAINING}  # a mistake there may leave E as it is
+# A mistake there may leave E as it is.
+BESIDE = {Lane.SOLVE, Lane.KFAC, Lane.FISHER, Lane.TRAINING, *BY_CHANCE}
 WRONG = [mutant for mutant in MUTANTS.values() if not mutant.proof]
 EQUIVALENT = [mutant for mutant in MUTANTS.values() if mutant.proof]
 DRAWN = PROFILES["quick"].problems
@@ -92,7 +93,7 @@ def test_a_law_notices_on_a_drawn_problem(mutant: Mutant) -> None:
 
 @every([mutant for mutant in WRONG if not {LANES[name] for name in mutant.laws} <= BESIDE])
 def test_a_matvec_is_enough_to_notice(mutant: Mutant) -> None:
-    matvec = {Lane.SUBJECT, Lane.ANY, Lane.OPAQUE, Lane.EKFAC}
+    matvec = {Lane.SUBJECT, Lane.ANY, Lane.SAME, Lane.OPAQUE, Lane.EKFAC}
     assert any(LANES[name] in matvec for name in pinned()[mutant.name].laws)
 
 

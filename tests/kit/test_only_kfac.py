@@ -53,7 +53,7 @@ def test_a_right_one_conforms_and_what_it_does_not_have_is_told(
     assert report.exit_code == 0
     status = {verdict.law.name: verdict.status for verdict in report.verdicts}
     left_out = {name for name, how in status.items() if how is ct.Status.NOT_OFFERED}
-    lanes |= {Lane.SUBJECT, Lane.ANY, Lane.OPAQUE, Lane.SOLVE}
+    lanes |= {Lane.SUBJECT, Lane.ANY, Lane.SAME, Lane.OPAQUE, Lane.SOLVE}
     assert left_out == {law.name for law in ct.LAWS.values() if law.lane not in lanes}
     held = {"linear", "symmetry", "psd", "doubled", "no memory", "leaves alone", "nan", "solve 1"}
     assert {status[name] for name in held} == {ct.Status.PASS}

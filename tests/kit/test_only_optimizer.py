@@ -23,7 +23,7 @@ from ekfac_ref.conformance.declared import (
     Training,
 )
 from ekfac_ref.conformance.diagnosis import training
-from ekfac_ref.conformance.laws.of_training import TRAINING_LAWS
+from ekfac_ref.conformance.laws.training.of_training import TRAINING_LAWS
 from ekfac_ref.conformance.mutants.beside.training import UPDATES
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.trainer import Trainer

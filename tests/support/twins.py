@@ -57,6 +57,7 @@ def _said(mutant: Mutant, problem: Problem) -> Said:
     """Matrices, products, solutions; and what has changed meanwhile."""
     trial = Trial(mutant.subject, problem)
     numbers = [x for case in trial.cases for x in _numbers(case)]
+    numbers += [one.matrix for one in trial.drawn.answers]
     return [*numbers, *_trained(trial)], trial.changes
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ekfac_ref.conformance.declared.training import Hyperparameters
 from ekfac_ref.conformance.diagnosis.comparison import relative
-from ekfac_ref.conformance.laws.step import settings_for
+from ekfac_ref.conformance.laws.training.step import settings_for
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.trainer import Trainer
 from ekfac_ref.conformance.problems.draw import draw_problems

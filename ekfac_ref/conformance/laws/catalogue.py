@@ -9,12 +9,13 @@ from ekfac_ref.conformance.laws import (
     of_a_matrix,
     of_a_preconditioner,
     of_a_trial,
+    of_draws,
     of_tensors,
-    of_training,
     of_two_answers,
 )
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.laws.replays import above_noise
+from ekfac_ref.conformance.laws.training import of_training
 
 _LAWS: tuple[Law, ...] = (
     of_a_case.linear,
@@ -47,6 +48,7 @@ _LAWS: tuple[Law, ...] = (
     *of_a_preconditioner.PRECONDITIONS,
     *of_tensors.TENSOR_LAWS,
     *of_training.TRAINING_LAWS,
+    *of_draws.DRAW_LAWS,
 )
 
 LAWS: Mapping[str, Law] = MappingProxyType({law.name: above_noise(law) for law in _LAWS})

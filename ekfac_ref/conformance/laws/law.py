@@ -14,6 +14,7 @@ from typing import Any
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.answered import Answered, Case
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
+from ekfac_ref.conformance.subjects.subject import SAMPLED
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import LIMIT, LawBroken
 
@@ -26,6 +27,7 @@ class Lane(Enum):
 
     SUBJECT = "any subject"
     ANY = "any answer"
+    SAME = "an answer that is the same every time"
     OPAQUE = "a matvec"
     SOLVE = "solve(V, damping=)"
     EKFAC = "an EKFAC block"
@@ -37,6 +39,8 @@ class Lane(Enum):
     GRADIENTS = "per-sample gradients"
     NETWORK = "fisher_product(problem, V)"
     TRAINING = "optimizer(problem, settings)"
+    SAMPLED = "sampled_fisher or sampled_ekfac, and the profile full"
+    SAMPLED_KFAC = "sampled_kfac, and the profile full"
     INVERSE = "precondition(problem, gradients, damping) alone"
     PRECONDITION = "precondition(problem, gradients, damping), and a block to hold it against"
 
@@ -115,15 +119,19 @@ _OPERATORS: dict[Lane, Callable[[Case], list[Answered]]] = {
     Lane.FACTORS: lambda case: [one for one in _some(case.K) if one.own.shows_its_factors],
     Lane.FISHER: lambda case: _some(case.F),
 }
+# Lanes of laws that hold as nearly as chance allows: they ask about thousands of samples.
+BY_CHANCE = {Lane.SAMPLED, Lane.SAMPLED_KFAC}
 # Lanes in which an operator may be any of E, K and F, so that messages have to say which it was.
 _OF_SEVERAL = {Lane.OPAQUE, Lane.SOLVE}
 
 
 _WAYS = {
-    Lane.DIAGONAL: "diagonal",
-    Lane.GRADIENTS: "per_sample_gradients",
-    Lane.NETWORK: "fisher_product",
-    Lane.TRAINING: "optimizer",
+    Lane.DIAGONAL: {"diagonal"},
+    Lane.GRADIENTS: {"per_sample_gradients"},
+    Lane.NETWORK: {"fisher_product"},
+    Lane.TRAINING: {"optimizer"},
+    Lane.SAMPLED: {"sampled_fisher", "sampled_ekfac"},
+    Lane.SAMPLED_KFAC: {"sampled_kfac"},
 }
 
 
@@ -132,8 +140,10 @@ def _offers(lane: Lane, trial: Trial) -> bool:
         return True
     if lane is Lane.ANY:  # training is no answer to a problem
         return trial.subject.ways != ("optimizer",)
+    if lane is Lane.SAME:
+        return bool({*trial.subject.ways} - {"optimizer", *SAMPLED})
     if lane in _WAYS:
-        return _WAYS[lane] in trial.subject.ways
+        return bool(_WAYS[lane] & {*trial.subject.ways})
     if lane in (Lane.PRECONDITION, Lane.INVERSE):
         shows = bool(trial.subject.operators)
         return trial.subject.precondition is not None and shows is (lane is Lane.PRECONDITION)

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 
 import torch
 
-from ekfac_ref.conformance.laws.law import law_of_a_trial
+from ekfac_ref.conformance.laws.law import Lane, law_of_a_trial
 from ekfac_ref.conformance.problems.changed import copied
 from ekfac_ref.conformance.subjects.matrices import BadAnswer, Unread
 from ekfac_ref.conformance.subjects.preconditioned import Vectors, at_random
 from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
-from ekfac_ref.conformance.subjects.subject import OPERATORS
+from ekfac_ref.conformance.subjects.subject import OPERATORS, SAMPLED
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import LawBroken
 from ekfac_ref.errors import first_line
@@ -108,11 +108,14 @@ def _has_happened(failure: _Failure) -> bool:
     return failure.count >= failure.number
 
 
-@law_of_a_trial("after an exception", "a question changes nothing, however it ends", measures=False)
+@law_of_a_trial(
+    "after an exception", "a question changes nothing, however it ends", Lane.SAME, measures=False
+)
 def after_an_exception(trial: Trial) -> Iterator[float]:
     """a question that ends in an exception changes nothing, and asked again it has the same bits"""
     for way in trial.subject.ways:
-        if way == "optimizer":  # the steps that it has taken when it fails are meant to stay
+        # The steps that it has taken when it fails are meant to stay; labels are drawn anew.
+        if way in ("optimizer", *SAMPLED):
             continue
         right = _answer(trial, way)
         read, called = _LastBatch(), _Call()

@@ -1,6 +1,8 @@
 """Laws of manners: what an answer leaves behind, what it refuses, how it preconditions."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,9 +15,9 @@ from ekfac_ref.conformance.problems import changed
 from ekfac_ref.conformance.subjects.answered import Answered
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import Unread, extent
-from ekfac_ref.conformance.subjects.preconditioned import Vectors, at_random
-from ekfac_ref.conformance.subjects.subject import Ask
-from ekfac_ref.conformance.subjects.trial import Solved, Trial
+from ekfac_ref.conformance.subjects.preconditioned import Solved, Vectors, at_random
+from ekfac_ref.conformance.subjects.subject import Answer, Ask
+from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import (
     LawBroken,
     block_scale,
@@ -27,10 +29,11 @@ from ekfac_ref.conformance.truth.tolerance import (
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import algebra_dtype
 from ekfac_ref.model.layers import find_layers
+from ekfac_ref.question.columns import Sampled
 from ekfac_ref.question.problem import Problem
 
 
-@law_of_a_trial("no memory", DEFINITION, measures=False)
+@law_of_a_trial("no memory", DEFINITION, Lane.SAME, measures=False)
 def no_memory(trial: Trial) -> Iterator[float]:
     """the same problem again, after another one: the same bits"""
     another, later = trial.about(changed.in_reverse(trial.problem)), trial.about(trial.problem)
@@ -77,6 +80,7 @@ def leaves_alone(trial: Trial) -> Iterator[float]:
         lambda: trial.inverse and trial.inverse.of_U,
         lambda: trial.diagonals,
         lambda: trial.sample_gradients,
+        trial.drawn.once,
         lambda: subject.fisher_product and trial.fisher_product(V),
     ]
     return each(_left_alone(trial, question) for question in questions)
@@ -107,6 +111,8 @@ def _refused(name: str, statement: str, change: Callable[[Problem], Problem]) ->
     def law(trial: Trial) -> Iterator[float]:
         subject = trial.subject
         asks = {**subject.operators, **subject.tensors}
+        for way, drawn in subject.sampled.items():
+            asks[way] = partial(_once, drawn)
         precondition, product = subject.precondition, subject.fisher_product
         if precondition is not None:
             asks["precondition"] = lambda one: precondition(one, _gradients(one, trial), 1.0)
@@ -118,6 +124,11 @@ def _refused(name: str, statement: str, change: Callable[[Problem], Problem]) ->
             yield 0.0
 
     return law
+
+
+def _once(drawn: Ask, problem: Problem) -> Answer:
+    """One draw of every label."""
+    return drawn(replace(problem, fisher=Sampled()))
 
 
 def _gradients(problem: Problem, trial: Trial) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from ekfac_ref.conformance.laws.law import Law, each, law_of_a_trial, named
+from ekfac_ref.conformance.laws.law import Lane, Law, each, law_of_a_trial, named
 from ekfac_ref.conformance.laws.of_a_preconditioner import unchanged_inverse
 from ekfac_ref.conformance.laws.of_tensors import UNCHANGED_TENSORS
 from ekfac_ref.conformance.problems import changed
@@ -56,7 +56,7 @@ def _unchanged_by(
     """The answer to the changed problem is the same, as far as the basis is determined."""
     source = "F, A and B are means over samples and positions"
 
-    @law_of_a_trial(name, source, fits=fits, statement=statement)
+    @law_of_a_trial(name, source, Lane.SAME, fits, statement=statement)
     def law(trial: Trial) -> Iterator[float]:
         if not applies(trial.problem):
             return

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from ekfac_ref.conformance.mutants.basis.eigenvectors import EIGENVECTORS
 from ekfac_ref.conformance.mutants.basis.factors import FACTORS
 from ekfac_ref.conformance.mutants.basis.other_definitions import OTHER_DEFINITIONS
+from ekfac_ref.conformance.mutants.beside.draws import DRAWN
 from ekfac_ref.conformance.mutants.beside.failures import FAILURES
 from ekfac_ref.conformance.mutants.beside.kfac_and_fisher import BLOCKS
 from ekfac_ref.conformance.mutants.beside.manners import MANNERS
@@ -36,7 +37,7 @@ CATALOGUE: tuple[Mutant, ...] = (
     *(*LABELS, *LIKELIHOODS, *LOSSES),
     *(*BIASES, *PATCHES, *LAYOUTS, *POSITIONS),
     # Made around an answer that may be right, and beside it.
-    *(*MANNERS, *FAILURES, *OTHER_DEFINITIONS, *BLOCKS, *UPDATES),
+    *(*MANNERS, *FAILURES, *OTHER_DEFINITIONS, *BLOCKS, *UPDATES, *DRAWN),
 )
 
 MUTANTS: Mapping[str, Mutant] = MappingProxyType({mutant.name: mutant for mutant in CATALOGUE})

@@ -6,6 +6,7 @@ Where many of a file have the same laws, or show on the same problems, these sta
 
 import copy
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +14,15 @@ from torch import Tensor
 from ekfac_ref.conformance.declared.damping import Damping, OnKFAC
 from ekfac_ref.conformance.mutants.inverses import inverting
 from ekfac_ref.conformance.mutants.recipe import Around, Recipe
+from ekfac_ref.conformance.mutants.sampler import Sampler
 from ekfac_ref.conformance.subjects.definition import Definition
-from ekfac_ref.conformance.subjects.subject import Ask, FisherProduct, Precondition, Subject
+from ekfac_ref.conformance.subjects.subject import (
+    SAMPLED,
+    Ask,
+    FisherProduct,
+    Precondition,
+    Subject,
+)
 from ekfac_ref.conformance.training.steps import Optimize
 from ekfac_ref.question.problem import Problem
 
@@ -39,6 +47,8 @@ class Mutant:
         exact_fisher: one of a mistake in the exact blocks; else it offers none.
         optimizer: of a mistake between updates; it is then all that the subject offers.
         definition: what the subject declares, of its training say.
+        sampler: of a mistake in drawing labels; its three ways are then all that the subject
+            offers.
     """
 
     name: str
@@ -52,6 +62,7 @@ class Mutant:
     exact_fisher: Ask | None = None
     optimizer: Optimize | None = None
     definition: Definition = field(default_factory=Definition)
+    sampler: Sampler | None = None
 
     @property
     def subject(self) -> Subject:
@@ -60,6 +71,9 @@ class Mutant:
         if self.optimizer is not None:
             trains = copy.deepcopy(self.optimizer)
             return Subject(name, optimizer=trains, definition=self.definition)
+        if self.sampler is not None:
+            ways: dict[str, Any] = {way: getattr(self.sampler, way) for way in SAMPLED}
+            return Subject(name, definition=self.definition, **ways)
         asks = copy.deepcopy((self.ekfac, self.kfac, self.exact_fisher))
         return Subject(name, *asks, definition=self.definition)
 

@@ -86,6 +86,7 @@ def drawn_as_plain(drawn: DrawnProblems) -> Plain:
         "digest": drawn.digest,
         "allowed": list(drawn.allowed),
         "declines": list(drawn.declines),
+        "only draws": drawn.only_draws,
     }
 
 
@@ -97,7 +98,8 @@ def drawn_from(plain: Plain) -> DrawnProblems:
         raise ValueError("features of other problems")
     digest = cut(_text(plain["digest"]), 12)
     allowed, declines = _features(plain["allowed"]), _features(plain["declines"])
-    return DrawnProblems(problems, features, digest, allowed, declines)
+    only = bool(plain["only draws"])
+    return DrawnProblems(problems, features, digest, allowed, declines, only_draws=only)
 
 
 def where_as_plain(where: Conjunction) -> Plain:

@@ -24,7 +24,7 @@ from ekfac_ref.conformance.run.shrink import shrink
 from ekfac_ref.conformance.run.tally import Broken, Said, said
 from ekfac_ref.conformance.run.time_limit import TookTooLong, at_most, limited
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
-from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.conformance.subjects.subject import SAMPLED, Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 
 _T = TypeVar("_T")
@@ -54,6 +54,7 @@ class DrawnProblems:
         allowed: features that problems for this subject may have.
         declines: features that the subject declares to refuse.
         trouble: why there are none.
+        only_draws: whether all that the subject has are answers for which it draws labels itself.
     """
 
     problems: Sequence[Written] = ()
@@ -62,6 +63,7 @@ class DrawnProblems:
     allowed: tuple[str, ...] = ()
     declines: tuple[str, ...] = ()
     trouble: Trouble | None = None
+    only_draws: bool = False
 
 
 @runtime_checkable
@@ -132,6 +134,7 @@ class Here:
             digest(problems),
             tuple(name for name in FEATURES if self.subject.abilities.allows(name)),
             tuple(self.subject.abilities.declines),
+            only_draws={*self.subject.ways} <= {*SAMPLED},
         )
 
     def ask(self, problem: Written, laws: Sequence[Law]) -> Found:

@@ -13,16 +13,23 @@ class Profile:
         name: what reports call it.
         problems: how many are drawn; all laws are asked of each.
         shrink_seconds: how long a smaller problem is looked for, for each broken law.
+        draws: whether subjects that draw labels for themselves are asked for thousands of them,
+            though they have other answers, too.
     """
 
     name: str
     problems: int
     shrink_seconds: float
+    draws: bool = False
 
 
 PROFILES = {
     p.name: p
-    for p in (Profile("demo", 12, 1.0), Profile("quick", 200, 3.0), Profile("full", 400, 20.0))
+    for p in (
+        Profile("demo", 12, 1.0),
+        Profile("quick", 200, 3.0),
+        Profile("full", 400, 20.0, draws=True),
+    )
 }
 
 

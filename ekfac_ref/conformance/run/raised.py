@@ -88,7 +88,8 @@ class Raised:
     def subject(self, subject: Subject) -> Subject:
         """A copy of the subject from which nothing comes unnoticed."""
         watched: dict[str, Any] = {
-            way: self._operators(ask) for way, ask in subject.operators.items()
+            way: self._operators(ask)
+            for way, ask in (*subject.operators.items(), *subject.sampled.items())
         }
         watched |= {way: self._tensors(ask) for way, ask in subject.tensors.items()}
         if subject.precondition is not None:

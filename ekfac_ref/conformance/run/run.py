@@ -10,7 +10,7 @@ from ekfac_ref.conformance.findings.outcome import Off, Outcome
 from ekfac_ref.conformance.findings.report import Exhibit, Report
 from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.laws.law import Law
+from ekfac_ref.conformance.laws.law import BY_CHANCE, Law
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.run.examiner import DrawnProblems, Examiner, Found
 from ekfac_ref.conformance.run.profile import Profile
@@ -128,12 +128,16 @@ class Run:
 
     def _ask_all(self) -> None:
         self._drawn = self.examiner.draw(self.profile.problems, self.seed)
+        draws = self.profile.draws or self._drawn.only_draws
+        left_out = [] if draws else [law for law in self.laws if law.lane in BY_CHANCE]
+        for law in left_out:
+            self._tallies[law.name].answered = True  # not offered: that takes another profile
         self._troubles += [self._drawn.trouble] if self._drawn.trouble else []
         for problem, features in zip(self._drawn.problems, self._drawn.features, strict=True):
             if self._given_up or self._failed_enough():
                 return
             self.tick("problem")
-            found = self.examiner.ask(problem, self.laws)
+            found = self.examiner.ask(problem, [law for law in self.laws if law not in left_out])
             self._count(found, problem, features)
             self._lost = self._lost + 1 if _is_lost(found) else 0
             if found.trouble:

@@ -1,12 +1,19 @@
 """One operator that a subject answered with, for one block: what laws are asked of."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.declared.damping import Damping, Tikhonov
-from ekfac_ref.conformance.subjects.matrices import BadAnswer, real
+from ekfac_ref.conformance.subjects.definition import Block, titles
+from ekfac_ref.conformance.subjects.matrices import (
+    BadAnswer,
+    matrices_of_blocks,
+    own_blocks,
+    real,
+)
 from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.truth.observation import Observation
 
@@ -86,3 +93,15 @@ class Case:
     def operators(self) -> list[Answered]:
         """Those of E, K and F that it has."""
         return [one for one in (self.E, self.K, self.F) if one is not None]
+
+
+def answered_blocks(
+    way: str, layer: str, operator: Any, blocks: list[Block], damping: Damping | None = None
+) -> list[Answered]:
+    """The blocks of one layer, out of its operator."""
+    matrices, own = matrices_of_blocks(layer, operator, blocks), own_blocks(operator, blocks)
+    rows = zip(blocks, titles(layer, blocks), matrices, own, strict=True)
+    return [
+        Answered(way, b.seen, M.matrix, Own(one, title, b.seen.shape), damping or Tikhonov())
+        for b, title, M, one in rows
+    ]

@@ -117,6 +117,16 @@ class Preconditioned:
         return {name: torch.stack(of_layer, 1) for name, of_layer in columns.items()}
 
 
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """What ``precondition`` made of V in one layer: x, and once more ``again``. In float64."""
+
+    damping: float
+    V: Tensor
+    x: Tensor
+    again: Tensor
+
+
 def inverted_ekfac(P: Tensor, seen: Observation, damping: float) -> Answered | None:
     """E = P^-1 - d I; None where P is singular, which a law of P says, or rounding is all of E.
 

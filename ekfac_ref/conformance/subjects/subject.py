@@ -24,7 +24,8 @@ FisherProduct = Callable[[Problem, dict[str, Tensor]], _ByLayer]
 # Every way to ask a subject: for operators, for tensors, and with vectors that it is given.
 OPERATORS = ("ekfac", "kfac", "exact_fisher")
 TENSORS = ("diagonal", "per_sample_gradients")
-WAYS = (*OPERATORS, "precondition", *TENSORS, "fisher_product", "optimizer")
+SAMPLED = ("sampled_ekfac", "sampled_kfac", "sampled_fisher")  # operators, of labels of its own
+WAYS = (*OPERATORS, "precondition", *TENSORS, "fisher_product", "optimizer", *SAMPLED)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ class Subject:
         optimizer: (problem, settings) to a generator that trains the problem's model, one step on
             each of its batches in turn, by the gradient of the batch's mean loss, and yields after
             every step. What it goes by is declared in ``definition.training``.
+        sampled_ekfac, sampled_kfac, sampled_fisher: like those without ``sampled_``, of a problem
+            whose ``fisher`` is ``Sampled(draws)``, with labels that the subject draws for itself,
+            from whatever generator: these have no values to compare, and are judged by chance
+            (docs/laws.md).
     """
 
     name: str
@@ -75,6 +80,9 @@ class Subject:
     per_sample_gradients: Callable[[Problem], Any] | None = None
     fisher_product: FisherProduct | None = None
     optimizer: Optimize | None = None
+    sampled_ekfac: Ask | None = None
+    sampled_kfac: Ask | None = None
+    sampled_fisher: Ask | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.definition, Definition):
@@ -99,6 +107,11 @@ class Subject:
         return {way: getattr(self, way) for way in self.ways if way in OPERATORS}
 
     @property
+    def sampled(self) -> dict[str, Ask]:
+        """{way: how to ask for {layer: operator}}, of those whose labels it draws for itself."""
+        return {way: getattr(self, way) for way in self.ways if way in SAMPLED}
+
+    @property
     def tensors(self) -> dict[str, Ask]:
         """{way: how to ask for {layer: tensor}}, of those that it has."""
         return {way: _joining(getattr(self, way)) for way in self.ways if way in TENSORS}
@@ -110,7 +123,7 @@ class Subject:
 
     def wrapped(self, wrap: Callable[[Ask], Ask]) -> "Subject":
         """A copy of the subject with something around every way to ask it."""
-        asks = {**self.operators, **self.tensors}
+        asks = {**self.operators, **self.sampled, **self.tensors}
         around: dict[str, Any] = {way: wrap(ask) for way, ask in asks.items()}
         for way in set(self.ways) - set(asks) - {"optimizer"}:
             around[way] = _wrapped(getattr(self, way), wrap)

@@ -1,7 +1,7 @@
 """A subject's answers to one problem, in the form that laws are asked of."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -12,20 +12,19 @@ from ekfac_ref.conformance.declared.damping import Tikhonov
 from ekfac_ref.conformance.declared.training import Hyperparameters
 from ekfac_ref.conformance.problems.changed import copied
 from ekfac_ref.conformance.problems.designed.batching import held
-from ekfac_ref.conformance.subjects.answered import Answered, Case
+from ekfac_ref.conformance.subjects.answered import Case, answered_blocks
 from ekfac_ref.conformance.subjects.definition import Block, titles
+from ekfac_ref.conformance.subjects.drawn import OwnDraws, seeded
 from ekfac_ref.conformance.subjects.matrices import (
     BadAnswer,
     checked,
     entries,
     extent,
-    matrices_of_blocks,
-    own_blocks,
     real,
 )
-from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.subjects.preconditioned import (
     Preconditioned,
+    Solved,
     Vectors,
     at_random,
     inverted_ekfac,
@@ -42,16 +41,6 @@ from ekfac_ref.question.columns import Empirical
 from ekfac_ref.question.problem import Problem
 
 DAMPINGS = (1e-6, 1.0)  # at 1 a damping that is squared, or its root, looks right
-
-
-@dataclass(frozen=True, eq=False)
-class Solved:
-    """What ``precondition`` made of V in one layer: x, and once more ``again``. In float64."""
-
-    damping: float
-    V: Tensor
-    x: Tensor
-    again: Tensor
 
 
 class Trial:
@@ -108,6 +97,19 @@ class Trial:
             for name, blocks in self.blocks.items()
             for case in self._cases(name, blocks, {way: of[name] for way, of in asked.items()})
         ]
+
+    @cached_property
+    def drawn(self) -> OwnDraws:
+        """Answers with labels that the subject draws for itself."""
+        return OwnDraws(self._draw, self.subject.definition, [*self.subject.sampled], self.problem)
+
+    def _draw(self, problem: Problem) -> dict[str, Answer]:
+        """{way: its answer}. A generator that it draws from is moved by that, and nothing else."""
+        later = self.about(problem)
+        with seeded():
+            found = {way: later.asked(ask, way) for way, ask in self.subject.sampled.items()}
+        self.changes += [line for line in later.changes if not line.endswith(" rng: changed")]
+        return found
 
     @cached_property
     def inverse(self) -> Preconditioned | None:
@@ -225,17 +227,12 @@ class Trial:
 
     def _cases(self, name: str, blocks: list[Block], operators: dict[str, Any]) -> list[Case]:
         """The blocks of one layer, out of {way: its operator}."""
-        named = titles(name, blocks)
-        by_way: dict[str, list[Answered]] = {}
+        by_way = {}
         for way, operator in operators.items():
             damping = self.subject.definition.damping if way == "kfac" else Tikhonov()
-            matrices = matrices_of_blocks(name, operator, blocks)
-            rows = zip(blocks, named, matrices, own_blocks(operator, blocks), strict=True)
-            by_way[way] = [
-                Answered(way, b.seen, dense.matrix, Own(own, title, b.seen.shape), damping)
-                for b, title, dense, own in rows
-            ]
+            by_way[way] = answered_blocks(way, name, operator, blocks, damping)
         none: list[None] = [None] * len(blocks)
+        named = titles(name, blocks)
         columns = zip(named, blocks, *(by_way.get(way, none) for way in OPERATORS), strict=True)
         return [Case(title, block.seen, *several) for title, block, *several in columns]
 

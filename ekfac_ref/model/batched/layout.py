@@ -45,12 +45,14 @@ def layout_of(session: Session, batch: Batch) -> SampleAxes | None:
 def _distinct(batch: Batch) -> list[int]:
     """The numbers in the batch of COMPARED samples with different inputs, or of fewer."""
     found: list[int] = []
-    tensors = tree_leaves(batch.inputs)
-    for n in range(batch.size):
-        if all(any(not torch.equal(x[n], x[m]) for x in tensors) for m in found):
-            found.append(n)
-        if len(found) == COMPARED:
-            break
+    other = torch.ones(batch.size, dtype=torch.bool)  # than all that were found
+    while len(found) < COMPARED and bool(other.any()):
+        n = int(other.nonzero()[0])
+        unlike = [
+            (x != x[n]).reshape(batch.size, -1).any(1).cpu() for x in tree_leaves(batch.inputs)
+        ]
+        other &= torch.stack(unlike).any(0)
+        found.append(n)
     return found
 
 

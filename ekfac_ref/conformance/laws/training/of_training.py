@@ -14,7 +14,12 @@ from ekfac_ref.conformance.declared.damping import Factored
 from ekfac_ref.conformance.declared.training import ByCurvature, Hyperparameters
 from ekfac_ref.conformance.laws.damped import largest_eigenvalue
 from ekfac_ref.conformance.laws.law import ALGEBRA, DEFINITION, GEORGE, Lane, law_of_a_trial
-from ekfac_ref.conformance.laws.step import JudgedStep, first_steps, later_steps, settings_for
+from ekfac_ref.conformance.laws.training.step import (
+    JudgedStep,
+    first_steps,
+    later_steps,
+    settings_for,
+)
 from ekfac_ref.conformance.problems import changed
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import LawBroken, bounded
