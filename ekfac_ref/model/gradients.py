@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad, vmap
+from torch.utils._pytree import tree_map
 
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.forward import call, forward_one, in_algebra_dtype, with_parameters
@@ -75,10 +76,11 @@ def _by_vmap(session: Session, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]
         return (output(values, inputs) * s).sum()
 
     per_column = vmap(grad(loss), in_dims=(None, None, 0))
+    along = tree_map(lambda x: 0 if isinstance(x, Tensor) else None, batch.inputs)
     with batchable(), Rewriting():
-        f = vmap(output, in_dims=(None, 0))(parameters, batch.inputs)
+        f = vmap(output, in_dims=(None, along))(parameters, batch.inputs)
         S = session.columns(f, batch)
-        return S, vmap(per_column, in_dims=(None, 0, 0))(parameters, batch.inputs, S)
+        return S, vmap(per_column, in_dims=(None, along, 0))(parameters, batch.inputs, S)
 
 
 def _one_by_one(session: Session, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -77,7 +77,7 @@ class Session:
         found = uses(self.model, self.layers, one)
         for layer in self.layers:
             counted_positions(layer, [use.axes for use in found[layer.name]], one.mask)
-        check_samples_apart(self.model, batch, self.problem.model)
+        check_samples_apart(self.model, batch, self.problem)
         return Form(found, self.columns(call(self.model, one.inputs), one).shape[1], batch.size)
 
     def warn_once(self, cost: str) -> None:
@@ -119,7 +119,7 @@ def open_session(problem: Problem, kind: Kind = Session) -> Session:
     check_model(problem.model)
     # OnceForAll memory is not shared by the copy.
     find_layers(problem.model, problem.layers, lambda: _that_run(problem))
-    model = private_copy(problem.model)
+    model = private_copy(problem.model, problem.output)
     layers = find_layers(model, problem.layers)
     own = {id(p) for layer in layers for p in (layer.weight, layer.bias)}
     for parameter in model.parameters():
@@ -130,9 +130,11 @@ def open_session(problem: Problem, kind: Kind = Session) -> Session:
 def _that_run(problem: Problem) -> tuple[str, ...]:
     """The layers that can be treated on the first batch, or all that can be called without it."""
     names = callable_layers(problem.model)
+    if not names:
+        return ()
     try:
         batch = next(read(problem))
-        model = private_copy(problem.model)
-        return that_run(model, find_layers(model, names), batch) if names else ()
+        model = private_copy(problem.model, problem.output)
+        return that_run(model, find_layers(model, names), batch)
     except ProblemError:
         return names

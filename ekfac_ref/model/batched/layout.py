@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run
@@ -25,6 +24,7 @@ from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.model.session import Session, open_session
 from ekfac_ref.model.uses import Recorder, Use
 from ekfac_ref.question.batches import Batch
+from ekfac_ref.question.inputs import on_tensors, tensors_of
 
 COMPARED = 3  # distinct samples
 
@@ -45,7 +45,7 @@ def layout_of(session: Session, batch: Batch) -> SampleAxes | None:
 def _distinct(batch: Batch) -> list[int]:
     """The numbers in the batch of COMPARED samples with different inputs, or of fewer."""
     found: list[int] = []
-    tensors = tree_leaves(batch.inputs)
+    tensors = tensors_of(batch.inputs)
     for n in range(batch.size):
         if all(any(not torch.equal(x[n], x[m]) for x in tensors) for m in found):
             found.append(n)
@@ -60,7 +60,7 @@ def _found(session: Session, few: Batch) -> SampleAxes | None:
         return found
     # It may be rounding that tells them apart, which a network amplifies at will.
     with suppress(ProblemError, RuntimeError, TypeError):  # it may insist on its dtype
-        inputs = tree_map(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
+        inputs = on_tensors(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
         model = copy_of(session.problem.model).double()
         exact = replace(session.problem, model=model, batches=[(inputs, few.targets)])
         return _proved(open_session(exact), replace(few, inputs=inputs))

@@ -4,23 +4,24 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import call, one_output
 from ekfac_ref.model.private_copy import copy_of, private_copy
 from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.question.batches import Batch
+from ekfac_ref.question.inputs import on_tensors
+from ekfac_ref.question.problem import Problem
 
 
-def check_samples_apart(model: nn.Module, batch: Batch, original: nn.Module) -> None:
+def check_samples_apart(model: nn.Module, batch: Batch, problem: Problem) -> None:
     """Together and one by one must be the same function; rounding alone may differ.
 
-    ``original``: what the model is a private copy of, to ask again in float64 where they do differ.
+    ``problem``: whose model it is a private copy of, to ask again in float64 where they do differ.
     """
     few = batch.samples(0, min(4, batch.size))
     together = call(model, few.inputs)
-    if isinstance(together, Tensor) and together.is_inference():
+    if together.is_inference():
         raise ProblemError(
             "model: its forward runs under torch.inference_mode, so its outputs have no gradient; "
             "take that out of the forward, and put it around calls of the model."
@@ -42,7 +43,7 @@ def check_samples_apart(model: nn.Module, batch: Batch, original: nn.Module) -> 
             "model: two calls on the same inputs gave different outputs; make its forward "
             "deterministic: no random numbers, no state from call to call."
         )
-    if not _same(together, alone) and not _same_in_float64(original, few):
+    if not _same(together, alone) and not _same_in_float64(problem, few):
         raise ProblemError(
             "model: the output of a sample depends on the other samples of its batch, so "
             "per-sample gradients are not defined; remove what mixes them (batch statistics, "
@@ -61,11 +62,11 @@ def _same(x: Tensor, y: Tensor) -> bool:
     return not bool((x - y).abs().amax() > rounding)
 
 
-def _same_in_float64(original: nn.Module, few: Batch) -> bool:
+def _same_in_float64(problem: Problem, few: Batch) -> bool:
     """Whether it is rounding that tells them apart, which a network may amplify at will."""
     try:
-        model = private_copy(copy_of(original).double())
-        inputs = tree_map(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
+        model = private_copy(copy_of(problem.model).double(), problem.output)
+        inputs = on_tensors(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
         exact = replace(few, inputs=inputs)
         return _same(call(model, inputs), _one_by_one(model, exact))
     except (ProblemError, RuntimeError, TypeError):  # it, or its device, insists on its dtype

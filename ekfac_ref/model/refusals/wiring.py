@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import call, in_algebra_dtype
@@ -31,6 +30,7 @@ from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.model.refusals.weighted import Seen
 from ekfac_ref.model.session import Session, open_session
 from ekfac_ref.question.batches import Batch
+from ekfac_ref.question.inputs import on_tensors
 
 PLACES = (1, 2, 3)
 _INSISTS = (ProblemError, RuntimeError, TypeError)  # what a forward raises in another dtype
@@ -172,8 +172,8 @@ def _at(
     for parameter in model.parameters():
         parameter.data = move(parameter.data)
     data = (
-        tree_map(move, batch.inputs),
-        tree_map(lambda y: y.to(dtype) if y.dtype.is_floating_point else y, batch.targets),
+        on_tensors(move, batch.inputs),
+        batch.targets.to(dtype) if batch.targets.dtype.is_floating_point else batch.targets,
     )
     problem = replace(session.problem, model=model.to(dtype), batches=[data])
     other = open_session(problem)
