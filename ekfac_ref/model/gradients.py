@@ -39,15 +39,13 @@ def gradients(session: Session, budget: int) -> Iterator[Gradients]:
     numbers = sum(parameter.numel() for parameter in parameters)
     for batch, form in session.batches():
         size = 2 * numbers * form.columns * parameters[0].itemsize
-        roundoff = max(torch.finfo(u.dtype).eps for uses in form.uses.values() for u in uses)
         for chunk in batch.chunks(size, budget):
-            see = partial(_see, roundoff)
-            seen, G = see(session, chunk)
-            check_wiring(session, chunk, seen, see)
+            seen, G = _see(session, chunk)
+            check_wiring(session, chunk, seen, _see)
             yield G
 
 
-def _see(roundoff: float, session: Session, batch: Batch) -> tuple[Seen, Gradients]:
+def _see(session: Session, batch: Batch) -> tuple[Seen, Gradients]:
     try:
         S, gradients = (_one_by_one if session.beyond_vmap else _by_vmap)(session, batch)
     except NotBatchable as error:
@@ -62,7 +60,7 @@ def _see(roundoff: float, session: Session, batch: Batch) -> tuple[Seen, Gradien
         for layer in session.layers
     }
     weighted = {name: partial(of_gradients, G_l) for name, G_l in by_layer.items()}
-    return Seen(S, weighted, roundoff), by_layer
+    return Seen(S, weighted, session.form(batch).roundoff), by_layer
 
 
 def _by_vmap(session: Session, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -27,11 +27,13 @@ class Form:
 
     Attributes:
         uses: of every layer, on one sample.
+        roundoff: of the coarsest dtype that the forward rounds to.
         columns: C.
         compared: size of the batch whose samples were compared together and apart.
     """
 
     uses: dict[str, list[Use]]
+    roundoff: float
     columns: int
     compared: int
 
@@ -70,15 +72,20 @@ class Session:
             if known is None or known.compared < min(batch.size, 2):
                 with untouched():
                     self._forms[batch.form] = self._try(batch)
-            yield batch, self._forms[batch.form]
+            yield batch, self.form(batch)
+
+    def form(self, batch: Batch) -> Form:
+        """What the model does to batches like this one, which ``batches`` has come across."""
+        return self._forms[batch.form]
 
     def _try(self, batch: Batch) -> Form:
         one = batch.samples(0, 1)
         found = uses(self.model, self.layers, one)
         for layer in self.layers:
-            counted_positions(layer, [use.axes for use in found[layer.name]], one.mask)
+            counted_positions(layer, [use.axes for use in found.uses[layer.name]], one.mask)
         check_samples_apart(self.model, batch, self.problem)
-        return Form(found, self.columns(call(self.model, one.inputs), one).shape[1], batch.size)
+        columns = self.columns(call(self.model, one.inputs), one).shape[1]
+        return Form(found.uses, found.roundoff, columns, batch.size)
 
     def warn_once(self, cost: str) -> None:
         """A UserWarning of what it costs to run samples one after another, the first time."""

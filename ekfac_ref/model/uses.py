@@ -27,13 +27,11 @@ class Use:
         a: its inputs, the homogeneous 1 of the bias last; positions of all samples in the order of
             ``axes``.
         axes: the output's axes other than channels, those of the samples included.
-        dtype: of the output.
         transformed: whether it was inside of a ``torch.func`` transform that the forward made.
     """
 
     a: Shaped[Tensor, "T groups d_in"]
     axes: torch.Size
-    dtype: torch.dtype
     transformed: bool
 
 
@@ -55,6 +53,8 @@ class Recorder(TorchFunctionMode):
         self._owner |= {id(layer.bias): layer for layer in layers if layer.bias is not None}
         self.uses: dict[str, list[Use]] = {layer.name: [] for layer in layers}
         self.calling: Layer | None = None  # whom an error inside of the op is about
+        # of the coarsest dtype that any op rounded to, layers' included: float32 in a float64 norm
+        self.roundoff = 0.0
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -62,7 +62,10 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         layer = self._layer_among((*args, *kwargs.values()))
         if layer is None:
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
+            if isinstance(result, Tensor) and result.is_floating_point():
+                self._note_rounding(result, (*args, *kwargs.values()))
+            return result
         if func is not layer.op:
             return _pass_harmless(layer, func, func(*args, **kwargs))
         call = Call.bind(func, args, kwargs)
@@ -76,9 +79,16 @@ class Recorder(TorchFunctionMode):
             y = channels_in_place(call, self._shift(layer.name, len(uses), outputs))
         # Under autocast it is the rounded input that is multiplied.
         a = a.to(y.dtype)
-        uses.append(Use(a, outputs.shape[:-1], y.dtype, transforms() > self._transforms))
+        self.roundoff = max(self.roundoff, torch.finfo(y.dtype).eps)
+        uses.append(Use(a, outputs.shape[:-1], transforms() > self._transforms))
         self.calling = None
         return y
+
+    def _note_rounding(self, result: Tensor, values: tuple[Any, ...]) -> None:
+        unit = torch.finfo(result.dtype).eps
+        floats = (x for x in values if isinstance(x, Tensor) and x.is_floating_point())
+        if unit > self.roundoff and any(torch.finfo(x.dtype).eps < unit for x in floats):
+            self.roundoff = unit
 
     def _layer_among(self, values: tuple[Any, ...]) -> Layer | None:
         for value in values:
@@ -107,8 +117,8 @@ def transforms() -> int:
     return 0 if innermost is None else innermost.level()
 
 
-def uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> dict[str, list[Use]]:
-    """How the model uses each layer, seen on the first sample of the batch."""
+def uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> Recorder:
+    """What the model does with each layer, as recorded on the first sample of the batch."""
     try:
         return _uses(model, layers, batch)
     except LayerRefused as error:
@@ -125,15 +135,15 @@ def that_run(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> tuple
             found = _uses(model, (*kept, layer), batch)
         except ProblemError:
             continue
-        if not any(use.transformed for use in found[layer.name]):
+        if not any(use.transformed for use in found.uses[layer.name]):
             kept = (*kept, layer)
     return tuple(layer.name for layer in kept)
 
 
-def _uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> dict[str, list[Use]]:
+def _uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> Recorder:
     found = _recorded(model, layers, batch.samples(0, 1))
-    if not all(found.values()):  # an expert that the first sample does not go to
-        everywhere = _recorded(model, layers, batch)
+    if not all(found.uses.values()):  # an expert that the first sample does not go to
+        everywhere = _recorded(model, layers, batch).uses
         unused = [name for name, uses in everywhere.items() if not uses]
         if unused:
             raise LayerRefused(
@@ -143,7 +153,7 @@ def _uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> dict[str
     return found
 
 
-def _recorded(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> dict[str, list[Use]]:
+def _recorded(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> Recorder:
     with torch.enable_grad(), Recorder(layers) as recorder:  # as when it is trained
         try:
             call_model(model, batch.inputs)
@@ -153,7 +163,7 @@ def _recorded(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> dict
             if of_memory(error):
                 raise
             raise ProblemError(_why_it_failed(recorder, error)) from error
-    return recorder.uses
+    return recorder
 
 
 def _why_it_failed(recorder: Recorder, error: Exception) -> str:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ekfac_ref.errors import ProblemError, first_line
 from ekfac_ref.question.inputs import (
+    cuttable,
     form_of,
     misfits,
     no_plain_tensor,
     on_tensors,
-    plain,
     tensors_of,
 )
 from ekfac_ref.question.problem import Problem
@@ -97,7 +97,7 @@ def _checked(problem: Problem, item: Any, first: int) -> Batch:
             "into one tuple or dict, one batch into a list: [(inputs, targets)]."
         )
     inputs, targets = item
-    inputs = plain(inputs)
+    inputs = cuttable(inputs)
     odd = [("inputs", x, way_out) for x, way_out in misfits(inputs)]
     if no_plain_tensor(targets):
         odd.append(("targets", targets, _LABELS))

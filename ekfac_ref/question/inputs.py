@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map, tree_map_only, tree_struc
 CONSTANTS = (bool, int, float, complex, str, bytes, torch.dtype, torch.device, Enum, FunctionType)
 
 
-def plain(inputs: Any) -> Any:
+def cuttable(inputs: Any) -> Any:
     """Inputs in the form in which they are cut and passed on.
 
     A list is a tuple, a mapping of any type (a tokenizer's) a dict. So are mappings within, unless
@@ -24,7 +24,7 @@ def plain(inputs: Any) -> Any:
         inputs = dict(inputs)
     elif isinstance(inputs, list):
         inputs = tuple(inputs)
-    return tree_map(lambda x: plain(x) if isinstance(x, Mapping) else x, inputs)
+    return tree_map(lambda x: cuttable(x) if isinstance(x, Mapping) else x, inputs)
 
 
 def on_tensors(change: Callable[[Tensor], Any], inputs: Any) -> Any:

@@ -145,13 +145,14 @@ def _agreeing(
     tried = seen.layout[name][k]
     for samples in (tried,) if isinstance(tried, OnceForAll) else way:
         found = seen.inputs(name, k, samples), seen.gradients(name, k, g, samples)
-        if all(_same(x, y) for x, y in zip(found, truth, strict=True)):
+        if all(_same(x, y, seen.roundoff) for x, y in zip(found, truth, strict=True)):
             return samples
     return None
 
 
-def _same(x: Tensor, y: Tensor) -> bool:
+def _same(x: Tensor, y: Tensor, roundoff: float) -> bool:
     if x.shape != y.shape:
         return False
-    rounding = torch.finfo(x.dtype).eps ** 0.5 * y.abs().amax() if y.numel() else 0.0
+    unit = max(torch.finfo(x.dtype).eps, roundoff)
+    rounding = unit**0.5 * y.abs().amax() if y.numel() else 0.0
     return not bool(((x - y).abs() > rounding).any())

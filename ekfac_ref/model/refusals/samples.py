@@ -9,6 +9,7 @@ from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import call, one_output
 from ekfac_ref.model.private_copy import copy_of, private_copy
 from ekfac_ref.model.refusals.causes import explained
+from ekfac_ref.model.uses import Recorder
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.inputs import on_tensors
 from ekfac_ref.question.problem import Problem
@@ -20,7 +21,8 @@ def check_samples_apart(model: nn.Module, batch: Batch, problem: Problem) -> Non
     ``problem``: whose model it is a private copy of, to ask again in float64 where they do differ.
     """
     few = batch.samples(0, min(4, batch.size))
-    together = call(model, few.inputs)
+    with Recorder(()) as recorder:
+        together = call(model, few.inputs)
     if together.is_inference():
         raise ProblemError(
             "model: its forward runs under torch.inference_mode, so its outputs have no gradient; "
@@ -38,12 +40,12 @@ def check_samples_apart(model: nn.Module, batch: Batch, problem: Problem) -> Non
             f"model: {few.size} samples gave outputs of shape {list(together.shape)} together and "
             f"{list(alone.shape)} one by one; axis 0 of the output has to be the samples."
         )
-    if not _same(together, again):
+    if not _same(together, again, recorder.roundoff):
         raise ProblemError(
             "model: two calls on the same inputs gave different outputs; make its forward "
             "deterministic: no random numbers, no state from call to call."
         )
-    if not _same(together, alone) and not _same_in_float64(problem, few):
+    if not _same(together, alone, recorder.roundoff) and not _same_in_float64(problem, few):
         raise ProblemError(
             "model: the output of a sample depends on the other samples of its batch, so "
             "per-sample gradients are not defined; remove what mixes them (batch statistics, "
@@ -57,8 +59,8 @@ def _one_by_one(model: nn.Module, few: Batch) -> Tensor:
         return torch.cat([one_output(model, sample.inputs) for sample in samples])
 
 
-def _same(x: Tensor, y: Tensor) -> bool:
-    rounding = torch.finfo(x.dtype).eps ** 0.5 * x.abs().amax().clamp(min=1e-2)
+def _same(x: Tensor, y: Tensor, roundoff: float) -> bool:
+    rounding = max(torch.finfo(x.dtype).eps, roundoff) ** 0.5 * x.abs().amax().clamp(min=1e-2)
     return not bool((x - y).abs().amax() > rounding)
 
 
@@ -68,6 +70,8 @@ def _same_in_float64(problem: Problem, few: Batch) -> bool:
         model = private_copy(copy_of(problem.model).double(), problem.output)
         inputs = on_tensors(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
         exact = replace(few, inputs=inputs)
-        return _same(call(model, inputs), _one_by_one(model, exact))
+        with Recorder(()) as recorder:
+            together = call(model, inputs)
+        return _same(together, _one_by_one(model, exact), recorder.roundoff)
     except (ProblemError, RuntimeError, TypeError):  # it, or its device, insists on its dtype
         return False

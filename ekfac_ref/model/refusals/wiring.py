@@ -143,23 +143,27 @@ def _places(session: Session, batch: Batch, see: See) -> Iterator[_Place]:
     """
     for k in PLACES:
         try:
-            exact = _at(session, batch, see, torch.float64, k)
+            exact, roundoff = _at(session, batch, see, torch.float64, k)
         except _INSISTS:
             own = session.problem.dtype
             unit = torch.finfo(own).eps
-            place, nudged = _at(session, batch, see, own, k), _at(session, batch, see, own, k, unit)
+            place, _ = _at(session, batch, see, own, k)
+            nudged, _ = _at(session, batch, see, own, k, unit)
             yield _Place(place, nudged, max(unit**0.5, _ROUNDINGS * unit), _ROUNDINGS)
             continue
+        roundings = max(1e-8, _ROUNDINGS * roundoff)  # it may round to float32 in between
         with contextlib.suppress(*_INSISTS):
-            yield _Place(exact, _at(session, batch, see, torch.float32, k), 1e-8, 1e-3)
+            single, _ = _at(session, batch, see, torch.float32, k)
+            yield _Place(exact, single, roundings, 1e-3)
         unit = torch.finfo(torch.float64).eps
-        nudged = _at(session, batch, see, torch.float64, k, unit)
-        yield _Place(exact, nudged, 1e-8, _ROUNDINGS)
+        nudged, _ = _at(session, batch, see, torch.float64, k, unit)
+        yield _Place(exact, nudged, roundings, _ROUNDINGS)
 
 
 def _at(
     session: Session, batch: Batch, see: See, dtype: torch.dtype, place: int, nudge: float = 0.0
-) -> dict[str, _Sides]:
+) -> tuple[dict[str, _Sides], float]:
+    """Both sides, and the roundoff there."""
     drawn = torch.Generator().manual_seed(place)
 
     def move(x: Tensor) -> Tensor:
@@ -178,7 +182,8 @@ def _at(
     problem = replace(session.problem, model=model.to(dtype), batches=[data])
     other = open_session(problem)
     ((moved, _),) = other.batches()
-    return _sides(other, moved, see(other, moved)[0])
+    seen, _ = see(other, moved)
+    return _sides(other, moved, seen), seen.roundoff
 
 
 def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:
