@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.layer_kinds import NO_GRADIENT, OP_OF, Op, from_matrix, to_matrix
+from ekfac_ref.model.layer_kinds import NO_GRADIENT, OP_OF, Op, from_matrix, op_of, to_matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ def find_layers(
     owners: dict[Tensor, list[tuple[str, nn.Module]]] = {}
     for name, module in modules.items():
         weight = getattr(module, "weight", None)
-        if _op(module) is not None and isinstance(weight, nn.Parameter) and weight.requires_grad:
+        if op_of(module) is not None and isinstance(weight, nn.Parameter) and weight.requires_grad:
             owners.setdefault(weight, []).append((name, module))
     layers = tuple(
         _layer(weight, uses, parameter_names)
@@ -116,15 +116,11 @@ def callable_layers(model: nn.Module) -> Names:
     return tuple(
         name
         for name, module in model.named_modules()
-        if _op(module) is not None
+        if op_of(module) is not None
         and not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
         and isinstance(module.weight, nn.Parameter)
         and module.weight.requires_grad
     )
-
-
-def _op(module: nn.Module) -> Op | None:
-    return next((op for kind, op in OP_OF.items() if isinstance(module, kind)), None)
 
 
 def _layer(
@@ -133,7 +129,7 @@ def _layer(
     name, first = uses[0]
     for other_name, other in uses:
         refuse_options(other_name, type(other).__name__, vars(other))
-        if _op(other) is not _op(first) or _groups(other) != _groups(first):
+        if op_of(other) is not op_of(first) or _groups(other) != _groups(first):
             raise ProblemError(
                 f"layer {name!r}: its weight is tied to {other_name!r}, a {type(other).__name__}, "
                 f"which reads it in another orientation (or other groups) than {name!r}, a "
@@ -148,7 +144,7 @@ def _layer(
         )
     tensors = [weight, *biases[:1]]
     named = tuple(parameter_names[tensor] for tensor in tensors)
-    op = _op(first)
+    op = op_of(first)
     assert op is not None
     return Layer(name, op, weight, biases[0] if biases else None, named, _groups(first))
 
@@ -175,7 +171,7 @@ def refuse_options(name: str, kind: str, options: Mapping[str, Any]) -> None:
 def _check_names(
     model: nn.Module, modules: dict[str, nn.Module], names: tuple[str, ...] | None
 ) -> None:
-    supported = [n for n, m in modules.items() if _op(m) is not None]
+    supported = [n for n, m in modules.items() if op_of(m) is not None]
     if names is not None and not names:
         raise ProblemError(
             f"layers: no name is given; choose among {supported}, or leave layers=None."
@@ -183,7 +179,7 @@ def _check_names(
     for name in names if names is not None else ():
         if name not in modules:
             raise ProblemError(f"layers: there is no module {name!r}; choose among {supported}.")
-        if _op(modules[name]) is None:
+        if op_of(modules[name]) is None:
             raise ProblemError(
                 f"layers: {name!r} is a {type(modules[name]).__name__}, which is not linear in one "
                 f"weight; choose among {supported}."

@@ -188,6 +188,11 @@ def _with_homogeneous(layer: Layer, call: Call) -> Tensor:
 
 
 def _check_call(layer: Layer, call: Call, owner_of_bias: Layer) -> None:
+    if call.op is torch.addmm and {*call.arguments} != {*ARGUMENTS_OF[torch.addmm]}:
+        raise LayerRefused(
+            f"layer {layer.name!r}: it calls torch.addmm with beta, alpha or names of arguments; "
+            "call torch.addmm(bias, input, weight), and scale the input or the output instead."
+        )
     if call.arguments["weight"] is not layer.weight or owner_of_bias is not layer:
         raise LayerRefused(
             f"layer {owner_of_bias.name!r}: its weight or bias is used together with another "
