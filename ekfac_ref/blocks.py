@@ -18,7 +18,7 @@ from ekfac_ref.matrix.kfac import FactorSums, add, chunk_factors, kronecker
 from ekfac_ref.matrix.operators import BlockDiagonal, Dense, EigenKronecker, Kronecker, direct_sum
 from ekfac_ref.model.gradients import Gradients, gradients
 from ekfac_ref.model.random_state import generators, interleaved, undisturbed
-from ekfac_ref.model.session import Session, open_session
+from ekfac_ref.model.session import Session, open_for_gradients, open_session
 from ekfac_ref.model.taps import tapped
 from ekfac_ref.question.batches import CHUNK_BYTES
 from ekfac_ref.question.problem import Problem
@@ -46,7 +46,7 @@ def per_sample_gradients(problem: Problem) -> Iterator[Gradients]:
     follow the order of the data and hold about CHUNK_BYTES at most.
     """
     with enough_memory():
-        chunks = gradients(open_session(problem), CHUNK_BYTES)
+        chunks = gradients(open_for_gradients(problem), CHUNK_BYTES)
         yield from interleaved(chunks, *generators(problem.batches))
 
 
@@ -56,7 +56,7 @@ def exact_fisher(problem: Problem) -> dict[str, Dense | BlockDiagonal]:
 
     Dense: quadratic in the parameters of a layer.
     """
-    session = open_session(problem)
+    session = open_for_gradients(problem)
     N = 0
     sums: ByGroup[torch.Tensor] = {}
     shapes: dict[str, tuple[int, int]] = {}
@@ -81,7 +81,7 @@ def full_fisher(problem: Problem) -> FullFisher:
     N = 0
     total = torch.zeros((), device="cpu")
     shapes: dict[str, tuple[int, int]] = {}
-    for G in gradients(open_session(problem), CHUNK_BYTES):
+    for G in gradients(open_for_gradients(problem), CHUNK_BYTES):
         shapes = {name: (G_l.shape[2], G_l.shape[3]) for name, G_l in G.items()}
         side_by_side = torch.cat([G_l.flatten(2) for G_l in G.values()], 2)
         total = total.to(side_by_side) + sum_of_outer_products(side_by_side[:, :, None])

@@ -76,9 +76,14 @@ def op_of(module: nn.Module) -> Op | None:
 
 
 def to_matrix(
-    op: Op, weight: Shaped[Tensor, "..."], groups: int
+    op: Op | None, weight: Shaped[Tensor, "..."], groups: int
 ) -> Shaped[Tensor, "d_out d_weight"]:
-    """The Parameter (or its gradient) as the matrix that multiplies a; groups stacked as rows."""
+    """The Parameter (or its gradient) as the matrix that multiplies a; groups stacked as rows.
+
+    Without an op it is a row.
+    """
+    if op is None:
+        return weight.reshape(1, -1)
     if op in _TRANSPOSES:
         return weight.T
     if op in TRANSPOSED_CONVOLUTIONS:
@@ -88,9 +93,11 @@ def to_matrix(
 
 
 def from_matrix(
-    op: Op, matrix: Shaped[Tensor, "d_out d_weight"], shape: torch.Size, groups: int
+    op: Op | None, matrix: Shaped[Tensor, "d_out d_weight"], shape: torch.Size, groups: int
 ) -> Shaped[Tensor, "..."]:
     """What ``to_matrix`` was given: shape is the Parameter's; only d_out may differ from it."""
+    if op is None:
+        return matrix.reshape(shape)
     if op in _TRANSPOSES:
         return matrix.T.contiguous()
     if op in TRANSPOSED_CONVOLUTIONS:

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.batched.sample_axis import SampleAxes
 from ekfac_ref.model.forward import call
-from ekfac_ref.model.layers import Layer, callable_layers, find_layers
+from ekfac_ref.model.layers import Layer, Names, callable_layers, find_layers, find_parameters
 from ekfac_ref.model.masks import counted_positions
 from ekfac_ref.model.private_copy import private_copy
 from ekfac_ref.model.random_state import RandomState, generators, put_back, take, untouched
 from ekfac_ref.model.refusals.beforehand import check_model
 from ekfac_ref.model.refusals.samples import check_samples_apart
-from ekfac_ref.model.uses import Use, that_run, uses
+from ekfac_ref.model.uses import Recorder, Use, any_uses, that_run, uses
 from ekfac_ref.question.batches import Batch, read
 from ekfac_ref.question.problem import Problem
 
@@ -80,12 +80,25 @@ class Session:
 
     def _try(self, batch: Batch) -> Form:
         one = batch.samples(0, 1)
-        found = uses(self.model, self.layers, one)
-        for layer in self.layers:
-            counted_positions(layer, [use.axes for use in found.uses[layer.name]], one.mask)
+        found = self._recorded(one)
         check_samples_apart(self.model, batch, self.problem)
         columns = self.columns(call(self.model, one.inputs), one).shape[1]
         return Form(found.uses, found.roundoff, columns, batch.size)
+
+    def _recorded(self, one: Batch) -> Recorder:
+        """What the model does with every layer."""
+        found = uses(self.model, self.layers, one)
+        for layer in self.layers:
+            counted_positions(layer, [use.axes for use in found.uses[layer.name]], one.mask)
+        return found
+
+    def like(self, problem: Problem) -> "Session":
+        """A session of another problem, in which what was warned of here is not said again."""
+        return self._silent(open_session(problem))
+
+    def _silent(self, other: "Session") -> "Session":
+        other._warned, other.beyond_vmap = True, self.beyond_vmap
+        return other
 
     def warn_once(self, cost: str) -> None:
         """A UserWarning of what it costs to run samples one after another, the first time."""
@@ -112,22 +125,44 @@ class Session:
         return self.problem.fisher.columns(likelihood, f, batch.targets, batch.first)
 
 
+class GradientSession(Session):
+    """Of gradients alone, which any parameter has, whatever the model does with it.
+
+    A mask is of no concern: a position that it leaves out carries no gradient.
+    """
+
+    def _recorded(self, one: Batch) -> Recorder:
+        """That every layer is used."""
+        return any_uses(self.model, self.layers, one)
+
+    def like(self, problem: Problem) -> Session:
+        """A session of gradients alone, for another problem; nothing is warned of again."""
+        return self._silent(open_for_gradients(problem))
+
+
 Kind = Callable[[Problem, nn.Module, tuple[Layer, ...], RandomState], Session]
+Find = Callable[[nn.Module, Names | None, Callable[[], Names] | None], tuple[Layer, ...]]
 
 
-def open_session(problem: Problem, kind: Kind = Session) -> Session:
+def open_for_gradients(problem: Problem) -> Session:
+    """Open the problem for what has no factors; see ``open_session``, ``find_parameters``."""
+    return open_session(problem, GradientSession, find_parameters)
+
+
+def open_session(problem: Problem, kind: Kind = Session, find: Find = find_layers) -> Session:
     """Copy the model and check what can be checked without data.
 
-    ``kind`` makes the session of its parts: a subclass, if it has other columns.
+    ``kind`` makes the session of its parts: a subclass, if it has other columns. ``find`` says
+    which layers there are.
 
     A session draws random numbers, if the data does; whoever opens one puts them back.
     """
     start = take(*generators(problem.batches))
     check_model(problem.model)
     # OnceForAll memory is not shared by the copy.
-    find_layers(problem.model, problem.layers, lambda: _that_run(problem))
+    find(problem.model, problem.layers, lambda: _that_run(problem))
     model = private_copy(problem.model, problem.output)
-    layers = find_layers(model, problem.layers)
+    layers = find(model, problem.layers, None)
     own = {id(p) for layer in layers for p in (layer.weight, layer.bias)}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in own)

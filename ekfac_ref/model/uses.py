@@ -1,21 +1,27 @@
 """Every use of a layer's weight in a forward pass, seen without hooks, and an error for misuses."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode, resolve_name
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from ekfac_ref.errors import ProblemError, first_line, of_memory
 from ekfac_ref.model.forward import call as call_model
-from ekfac_ref.model.layer_kinds import ARGUMENTS_OF
-from ekfac_ref.model.layers import Layer, naming, refuse_options
+from ekfac_ref.model.layers import Layer, naming
 from ekfac_ref.model.linear_form import Call, channels_in_place, channels_last, layer_inputs
 from ekfac_ref.model.refusals.causes import way_out
+from ekfac_ref.model.refusals.misuses import (
+    LayerRefused,
+    check_harmless,
+    check_inputs,
+    check_together,
+)
 from ekfac_ref.question.batches import Batch
 
 
@@ -35,11 +41,8 @@ class Use:
     transformed: bool
 
 
+AnyRecorder = TypeVar("AnyRecorder", bound="Recorder")
 Shift = Callable[[str, int, Shaped[Tensor, "*axes d_out"]], Shaped[Tensor, "*axes_of_all d_out"]]
-
-
-class LayerRefused(ProblemError):
-    """One layer cannot be treated; the others may be."""
 
 
 class Recorder(TorchFunctionMode):
@@ -59,21 +62,28 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
-        layer = self._layer_among((*args, *kwargs.values()))
-        if layer is None:
-            result = func(*args, **kwargs)
-            if isinstance(result, Tensor) and result.is_floating_point():
-                self._note_rounding(result, (*args, *kwargs.values()))
+        values = (*args, *(kwargs := kwargs or {}).values())
+        layer = next(self._layers_among(values), None)
+        if layer is not None and layer.op is not None and func is layer.op:
+            self.calling = layer
+            result = self._of_its_op(
+                layer, Call.bind(func, args, kwargs), partial(func, *args, **kwargs)
+            )
+            self.calling = None
             return result
-        if func is not layer.op:
-            return _pass_harmless(layer, func, func(*args, **kwargs))
-        call = Call.bind(func, args, kwargs)
-        self.calling = layer
-        _check_call(layer, call, self._owner.get(id(call.arguments.get("bias")), layer))
+        result = func(*args, **kwargs)
+        if isinstance(result, Tensor) and result.is_floating_point():
+            self._note_rounding(result, values)
+        if layer is not None:
+            self._of_another_op(layer, func, result)
+        return result
+
+    def _of_its_op(self, layer: Layer, call: Call, run: Callable[[], Tensor]) -> Tensor:
+        check_together(layer, call, self._owner.get(id(call.arguments.get("bias")), layer))
+        check_inputs(layer, call)
         with torch.no_grad():  # to which checkpointing would save tensors that it does not expect
             a = _with_homogeneous(layer, call)
-        y = func(*args, **kwargs)
+        y = run()
         uses, outputs = self.uses[layer.name], channels_last(call, y)
         if self._shift is not None:
             y = channels_in_place(call, self._shift(layer.name, len(uses), outputs))
@@ -81,8 +91,10 @@ class Recorder(TorchFunctionMode):
         a = a.to(y.dtype)
         self.roundoff = max(self.roundoff, torch.finfo(y.dtype).eps)
         uses.append(Use(a, outputs.shape[:-1], transforms() > self._transforms))
-        self.calling = None
         return y
+
+    def _of_another_op(self, layer: Layer, func: Any, result: Any) -> None:
+        check_harmless(layer, func, result)
 
     def _note_rounding(self, result: Tensor, values: tuple[Any, ...]) -> None:
         unit = torch.finfo(result.dtype).eps
@@ -90,13 +102,38 @@ class Recorder(TorchFunctionMode):
         if unit > self.roundoff and any(torch.finfo(x.dtype).eps < unit for x in floats):
             self.roundoff = unit
 
-    def _layer_among(self, values: tuple[Any, ...]) -> Layer | None:
+    def _layers_among(self, values: Iterable[Any]) -> Iterator[Layer]:
         for value in values:
-            nested = self._layer_among(tuple(value)) if isinstance(value, (tuple, list)) else None
-            found = nested or self._owner.get(id(value))
-            if found is not None:
-                return found
-        return None
+            if isinstance(value, (tuple, list)):
+                yield from self._layers_among(value)
+            elif id(value) in self._owner:
+                yield self._owner[id(value)]
+
+
+class RecorderOfAnyUse(Recorder):
+    """Keeps the names of the layers that are used, each in whatever way."""
+
+    def __init__(self, layers: tuple[Layer, ...]) -> None:
+        super().__init__(layers)
+        self.used: set[str] = set()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = super().__torch_function__(func, types, args, kwargs)
+        if any(isinstance(x, Tensor) for x in tree_leaves(result)):
+            values = (*args, *(kwargs or {}).values())
+            self.used |= {layer.name for layer in self._layers_among(values)}
+        return result
+
+    def _of_its_op(self, layer: Layer, call: Call, run: Callable[[], Tensor]) -> Tensor:
+        check_inputs(layer, call)
+        y = run()
+        self.roundoff = max(self.roundoff, torch.finfo(y.dtype).eps)
+        return y
+
+    def _of_another_op(self, layer: Layer, func: Any, result: Any) -> None:
+        """Autograd knows what it does."""
 
 
 def check_not_transformed(uses: Mapping[str, list[Use]]) -> None:
@@ -141,20 +178,34 @@ def that_run(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> tuple
 
 
 def _uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> Recorder:
-    found = _recorded(model, layers, batch.samples(0, 1))
+    found = _recorded(model, Recorder(layers), batch.samples(0, 1))
     if not all(found.uses.values()):  # an expert that the first sample does not go to
-        everywhere = _recorded(model, layers, batch).uses
-        unused = [name for name, uses in everywhere.items() if not uses]
-        if unused:
-            raise LayerRefused(
-                f"layer {unused[0]!r}: its weight was never used in the forward pass, so it has "
-                "no curvature; leave it out by naming the others in Problem(layers=...)."
-            )
+        everywhere = _recorded(model, Recorder(layers), batch).uses
+        _check_used(name for name, uses in everywhere.items() if not uses)
     return found
 
 
-def _recorded(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> Recorder:
-    with torch.enable_grad(), Recorder(layers) as recorder:  # as when it is trained
+def any_uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> RecorderOfAnyUse:
+    """That the model uses each layer, on the first sample of the batch or on others."""
+    found = _recorded(model, RecorderOfAnyUse(layers), batch.samples(0, 1))
+    names = [layer.name for layer in layers]
+    if len(found.used) < len(names):
+        used = _recorded(model, RecorderOfAnyUse(layers), batch).used
+        advice = f"; go on by {naming(tuple(name for name in names if name in used))}"
+        _check_used((name for name in names if name not in used), advice)
+    return found
+
+
+def _check_used(unused: Iterator[str], advice: str = "") -> None:
+    for name in unused:
+        raise LayerRefused(
+            f"layer {name!r}: its weight was never used in the forward pass, so it has no "
+            f"curvature; leave it out by naming the others in Problem(layers=...){advice}."
+        )
+
+
+def _recorded(model: nn.Module, recorder: AnyRecorder, batch: Batch) -> AnyRecorder:
+    with torch.enable_grad(), recorder:  # as when it is trained
         try:
             call_model(model, batch.inputs)
         except ProblemError:
@@ -185,51 +236,3 @@ def _with_homogeneous(layer: Layer, call: Call) -> Tensor:
     # A tied module with no bias, or a frozen one, uses [W | b] at the homogeneous coordinate 0.
     one = 1.0 if call.arguments.get("bias") is layer.bias else 0.0
     return torch.cat([a, torch.full_like(a[..., :1], one)], -1)
-
-
-def _check_call(layer: Layer, call: Call, owner_of_bias: Layer) -> None:
-    if call.op is torch.addmm and {*call.arguments} != {*ARGUMENTS_OF[torch.addmm]}:
-        raise LayerRefused(
-            f"layer {layer.name!r}: it calls torch.addmm with beta, alpha or names of arguments; "
-            "call torch.addmm(bias, input, weight), and scale the input or the output instead."
-        )
-    if call.arguments["weight"] is not layer.weight or owner_of_bias is not layer:
-        raise LayerRefused(
-            f"layer {owner_of_bias.name!r}: its weight or bias is used together with another "
-            "weight, so there is no one matrix [W | b]; give the other weight a bias of its own."
-        )
-    if call.op is F.embedding:
-        refuse_options(layer.name, "F.embedding", call.arguments)
-    autocast = torch.is_autocast_enabled(layer.weight.device.type)
-    for name in ("input", "input1", "input2"):
-        x = call.arguments.get(name)
-        integer_wanted = call.op is F.embedding
-        if x is not None and integer_wanted == x.dtype.is_floating_point:
-            wanted = "integer indices" if integer_wanted else f"inputs of {layer.weight.dtype}"
-            raise ProblemError(
-                f"layer {layer.name!r}: it was given {x.dtype}, but takes {wanted}; convert the "
-                "data."
-            )
-        as_it_is = integer_wanted or autocast
-        if x is not None and not as_it_is and x.dtype != layer.weight.dtype:
-            raise ProblemError(
-                f"layer {layer.name!r}: inputs are {x.dtype}, its weight {layer.weight.dtype}; "
-                f"convert the data with .to({layer.weight.dtype}) or the model alike."
-            )
-
-
-def _pass_harmless(layer: Layer, func: Any, result: Any) -> Any:
-    """Asking a weight for its shape is fine; computing with it in another op is not."""
-    parts = result if isinstance(result, (tuple, list)) else (result,)
-    if not any(isinstance(part, Tensor) for part in parts):
-        return result
-    what = (
-        "in two orientations: it is tied between ops"
-        if func in ARGUMENTS_OF
-        else "outside the layer's own op"
-    )
-    raise LayerRefused(
-        f"layer {layer.name!r}: its weight or bias is used {what} ({resolve_name(func)}, expected "
-        f"{resolve_name(layer.op)}); call the module itself, untie it, or leave it out by naming "
-        "the other layers in Problem(layers=...)."
-    )

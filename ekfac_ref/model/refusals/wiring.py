@@ -28,7 +28,7 @@ from ekfac_ref.model.forward import call, in_algebra_dtype
 from ekfac_ref.model.private_copy import copy_of
 from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.model.refusals.weighted import Seen
-from ekfac_ref.model.session import Session, open_session
+from ekfac_ref.model.session import Session
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.inputs import on_tensors
 
@@ -180,7 +180,7 @@ def _at(
         batch.targets.to(dtype) if batch.targets.dtype.is_floating_point else batch.targets,
     )
     problem = replace(session.problem, model=model.to(dtype), batches=[data])
-    other = open_session(problem)
+    other = session.like(problem)
     ((moved, _),) = other.batches()
     seen, _ = see(other, moved)
     return _sides(other, moved, seen), seen.roundoff
