@@ -44,6 +44,10 @@ def per_sample_gradients(problem: Problem) -> Iterator[Gradients]:
     Yields {layer: [n, C, d_out, d_in]}, gradients of <f_n, s_nc> with respect to [W | b] for the
     unit likelihood; no factor of N. Rows of a grouped layer are stacked group by group. Chunks
     follow the order of the data and hold about CHUNK_BYTES at most.
+
+    Of whatever parameter, used in whatever way (``find_parameters``): where no layer covers it, it
+    is a row vector under its own name, [n, C, 1, entries]; a weight that an embedding and a head
+    share has the sum over both uses.
     """
     with enough_memory():
         chunks = gradients(open_for_gradients(problem), CHUNK_BYTES)
@@ -54,7 +58,7 @@ def per_sample_gradients(problem: Problem) -> Iterator[Gradients]:
 def exact_fisher(problem: Problem) -> dict[str, Dense | BlockDiagonal]:
     """F = (1/N) sum_nc vec(G_nc) vec(G_nc)^T of every layer, from explicit gradients.
 
-    Dense: quadratic in the parameters of a layer.
+    Of whatever parameter, as ``per_sample_gradients``. Dense: quadratic in a layer's parameters.
     """
     session = open_for_gradients(problem)
     N = 0
