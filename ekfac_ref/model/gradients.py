@@ -52,8 +52,9 @@ def _see(session: Session, batch: Batch) -> tuple[Seen, Gradients]:
         S, gradients = _one_by_one(session, batch)
         session.beyond_vmap = True
         session.warn_once(
+            "alone",
             f"model: torch.vmap cannot run all samples at once: {error}. They were run one after "
-            "another: the same numbers, by one forward and C backward passes for each."
+            "another: the same numbers, by one forward and C backward passes for each.",
         )
     by_layer = {
         layer.name: in_algebra_dtype(vmap(vmap(layer.to_matrix))(gradients))

@@ -56,7 +56,7 @@ class Session:
         self._forms: dict[object, Form] = {}
         # {form of a batch: how many distinct samples were compared, what was found}
         self.layouts: dict[object, tuple[int, SampleAxes | None]] = {}
-        self._warned = False
+        self._said: set[str] = set()
         self.beyond_vmap = False
         self._checked: set[tuple[int, int]] = set()  # (first, size) of runs of samples
 
@@ -97,14 +97,14 @@ class Session:
         return self._silent(open_session(problem))
 
     def _silent(self, other: "Session") -> "Session":
-        other._warned, other.beyond_vmap = True, self.beyond_vmap
+        other._said, other.beyond_vmap = {"alone", "padding"}, self.beyond_vmap
         return other
 
-    def warn_once(self, cost: str) -> None:
-        """A UserWarning of what it costs to run samples one after another, the first time."""
-        if not self._warned:
-            warnings.warn(cost, stacklevel=2)
-        self._warned = True
+    def warn_once(self, of: str, message: str) -> None:
+        """A UserWarning, the first time that there is one of this."""
+        if of not in self._said:
+            warnings.warn(message, stacklevel=2)
+        self._said.add(of)
 
     def is_new(self, batch: Batch) -> bool:
         """Whether these samples are seen for the first time, so that their wiring is checked."""

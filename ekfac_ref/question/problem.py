@@ -41,10 +41,9 @@ class Problem:
             gradients and the exact Fisher, a trainable parameter can be named, too.
         mask: None, or a function from a batch's inputs to booleans ``[N, *positions]`` that tells
             which positions count, or to None for a batch of which all do. It concerns the layers
-            that have positions; where a sample is one single position, it counts. Padding does not
-            count by itself: ``lambda inputs: inputs["attention_mask"].bool()``. A label that is
-            ignored (-100) leaves out a loss term and no position, since the token there is seen by
-            others.
+            that have positions; where a sample is one single position, it counts. Padding counts,
+            unless it is left out: ``lambda inputs: inputs["attention_mask"].bool()``. A label that
+            is ignored (-100) leaves out a loss term and no position: others see the token there.
         output: from what the model returns to the one tensor of outputs. The default, None, takes
             a tensor as it is; of a mapping (Hugging Face's ModelOutput), its ``logits``, or the
             only tensor in it.

@@ -165,3 +165,31 @@ def test_an_optimizer_takes_an_output_and_a_mapping() -> None:
     found = optimizer.preconditioner.operators
     E = ek.ekfac(problem({"x": X, "pooling": "last"}, model, output=lambda o: o["f"]))
     torch.testing.assert_close(found["token"].dense(), E["token"].dense())
+
+
+def test_padding_that_no_mask_leaves_out_is_said_once() -> None:
+    inputs = UserDict(x=X, attention_mask=PRESENT)
+    with pytest.warns(UserWarning, match="padding counts among the positions") as said:
+        ek.ekfac(problem(inputs))
+    assert len(said) == 1
+    for mask in ("lambda inputs: inputs['attention_mask'].bool()", "lambda inputs: None"):
+        assert f"Problem(mask={mask})" in str(said[0].message)
+        ek.ekfac(problem(inputs, mask=eval(mask)))
+    ek.exact_fisher(problem(inputs))  # has no A
+
+
+def test_padding_counts_in_A_or_not() -> None:
+    """In a layer whose inputs are the data: a mean over all 15 tokens, or over the 11 present."""
+    inputs = {"x": X, "attention_mask": PRESENT}
+    everything = ek.kfac(problem(inputs, mask=lambda given: None))["token"]
+    present = ek.kfac(problem(inputs, mask=lambda given: given["attention_mask"].bool()))["token"]
+    rows = torch.cat([X, torch.ones_like(X[..., :1])], -1)
+    for found, a in ((everything, rows.flatten(0, 1)), (present, rows[PRESENT.bool()])):
+        torch.testing.assert_close(found.A, a.T @ a / len(a))
+
+
+def test_a_mask_that_is_1_everywhere_is_no_padding() -> None:
+    for mask in (torch.ones(5, 3).double(), torch.ones(5, 3, dtype=torch.bool)):
+        ek.ekfac(
+            problem({"x": X, "attention_mask": mask.to(X) if mask.is_floating_point() else mask})
+        )
