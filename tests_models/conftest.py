@@ -32,6 +32,26 @@ if spec is not None:
     _declare_ops()
 
 
+COLUMNS = ("network", "parameters", "G off by", "layers", "Lambda off by", "samples", "refused")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each network: what was computed, and how far from the loops."""
+    rows: dict[str, dict[str, str]] = {}
+    for report in terminalreporter.stats.get("passed", []):
+        found = dict(report.user_properties)
+        if "network" in found:
+            rows.setdefault(found["network"], {}).update(found)
+    if rows:
+        terminalreporter.write_line("")
+        for row in ({name: name for name in COLUMNS}, *rows.values()):
+            cells = [str(row.get(name, "")) for name in COLUMNS]
+            widths = (27, 10, 8, 6, 13, 8, 0)
+            terminalreporter.write_line(
+                "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+            )
+
+
 @pytest.fixture(autouse=True)
 def _the_same_random_numbers_in_every_run() -> None:
     torch.manual_seed(0)

@@ -116,7 +116,8 @@ def _checked(problem: Problem, item: Any, first: int) -> Batch:
     if len(set(sizes)) != 1 or sizes[0] == 0:
         raise ProblemError(
             f"batches: axis 0 counts the samples and must be the same, and not 0, for inputs and "
-            f"targets; the batch at sample {first} has {sizes}. Drop empty batches, add the axis."
+            f"targets; the batch at sample {first} has {sizes}. Drop empty batches, add the axis, "
+            "and expand a tensor that all samples share, one for each."
         )
     for name, x in [*(("inputs", x) for x in tensors[:-1]), ("targets", targets)]:
         _check_finite_and_in_place(problem, name, x, first)
