@@ -1,7 +1,7 @@
 """What people do to a model before its curvature is asked for, and with its optimizer."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from transformers import GPT2LMHeadModel
 
 import ekfac_ref as ek
 from ekfac_ref.optim import EKFAC
-from tests_models.architectures import ARCHITECTURES, IGNORED
+from tests_models.architectures import ARCHITECTURES, IGNORED, present
 from tests_models.loop import called, loss
 
 NAMES = ("GPT2", "Llama")
@@ -48,6 +48,25 @@ def problem(name: str, inputs: Any = None, model: nn.Module | None = None) -> ek
         layers=layers(model),
         mask=architecture.mask,
     )
+
+
+def seen_of(
+    model: nn.Module, names: Iterable[str], inputs: Any
+) -> tuple[Any, dict[str, tuple[Tensor, Tensor]]]:
+    """What the model returns, and {layer: (what goes in, what comes out)} by hooks."""
+    seen: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def hook(name: str) -> Callable[..., None]:
+        def keep(module: nn.Module, x: tuple[Tensor, ...], y: Tensor) -> None:
+            seen[name] = (x[0].detach(), y)
+
+        return keep
+
+    hooks = [model.get_submodule(name).register_forward_hook(hook(name)) for name in names]
+    outputs = called(model, inputs)
+    for one in hooks:
+        one.remove()
+    return outputs, seen
 
 
 def checkpointed(model: nn.Module) -> None:
@@ -113,17 +132,10 @@ def test_factors_of_a_padded_batch(name: str) -> None:
     question = problem(name)
     ((inputs, labels),) = question.batches
     kept = inputs["attention_mask"].bool().reshape(-1)
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def hook(layer: str) -> Callable[..., None]:
-        return lambda module, x, y: seen.update({layer: (x[0].detach(), y)})
-
     model = question.model
-    hooks = [model.get_submodule(n).register_forward_hook(hook(n)) for n in question.layers or ()]
-    total = loss(called(model, inputs).logits, labels)
+    outputs, seen = seen_of(model, question.layers or (), inputs)
+    total = loss(outputs.logits, labels)
     gradients = torch.autograd.grad(total, [y for _, y in seen.values()])
-    for one in hooks:
-        one.remove()
     K = ek.kfac(question)
     for (layer, (x, _)), g in zip(seen.items(), gradients, strict=True):
         a = x.reshape(-1, x.shape[-1])
@@ -205,3 +217,33 @@ def test_a_frozen_base_with_adapters_needs_no_names() -> None:
     assert len(E) == 4
     for layer, block in E.items():
         torch.testing.assert_close(block.trace(), F[layer].trace())
+
+
+def test_an_encoder_and_a_decoder_are_two_problems() -> None:
+    """Each with the mask of its own positions: keys and values from the encoder are with it."""
+    torch.manual_seed(1)
+    architecture = ARCHITECTURES["T5"]
+    model = architecture.model()
+    inputs, labels = architecture.batch()
+    linear = [n for n, m in model.named_modules() if type(m) is nn.Linear and n != "lm_head"]
+    keys_and_values = ("EncDecAttention.k", "EncDecAttention.v")
+    of_source = [n for n in linear if n.startswith("encoder") or n.endswith(keys_and_values)]
+    of_target = [n for n in linear if n not in of_source]
+    of_words = inputs["attention_mask"].bool()
+    all_words = torch.ones_like(inputs["decoder_input_ids"]).bool()
+    for names, mask, kept in (
+        (of_source, present, of_words),
+        (of_target, lambda given: None, all_words),
+    ):
+        question = ek.Problem(
+            model,
+            [(inputs, labels)],
+            ek.Categorical(),
+            fisher=ek.Empirical(),
+            layers=tuple(names),
+            mask=mask,
+        )
+        K = ek.kfac(question)
+        _, seen = seen_of(model, names, inputs)
+        for name, (x, _) in seen.items():
+            torch.testing.assert_close(K[name].A, x[kept].T @ x[kept] / kept.sum())
