@@ -174,6 +174,21 @@ def test_gradients_of_every_parameter(name: str) -> None:
         torch.testing.assert_close(blocks[layer.name].trace(), squares)
 
 
+def test_what_is_one_layer_and_what_is_a_parameter_by_itself() -> None:
+    def names(model: nn.Module) -> dict[str, tuple[str, ...]]:
+        return {layer.name: layer.parameters for layer in ek.find_parameters(model)}
+
+    apart = {"one": ("one.weight",), "gain": ("gain",)}
+    apart |= {name: (name,) for name in ("one.bias", "two.bias")}
+    assert names(MODELS["different biases"][0]()) == apart
+    assert names(one_bias()) == {
+        "one": ("one.weight", "one.bias"),
+        "two": ("two.weight",),
+        "gain": ("gain",),
+    }
+    assert names(language_model(True))["emb"] == ("emb.weight", "head.bias")
+
+
 @pytest.mark.parametrize("name", ["embedding and head", "LayerNorm", "attention"])
 def test_parameters_can_be_named(name: str) -> None:
     question = problem(name)
