@@ -6,12 +6,13 @@ PYTHON ?= python3
 PYTHON_LOWEST ?= python3.10
 BIN := .venv/bin
 
-.PHONY: help demo test test-lowest numerics hostile train bench power clean
+.PHONY: help demo test test-lowest models numerics hostile train bench power clean
 
 help:
 	@sed -n '2,3s/^#   //p' Makefile
 	@echo "make train   SGD, Adam, KFAC and EKFAC on digits, equally tuned: ten minutes"
 	@echo "make bench   speed beside other libraries, memory, agreement with a plain loop"
+	@echo "make models   networks of transformers and torchvision, small and random, by explicit loops"
 	@echo "make power   every mutant against every law, to docs/mutants.md and README.md: half an hour"
 	@echo "make hostile subjects that do their worst, by the real command, to docs/hostile.md: ten minutes"
 	@echo "make numerics   the suite and correct subjects under other kernels: an hour"
@@ -33,6 +34,9 @@ test: .venv/installed
 
 test-lowest: .venv-lowest/installed
 	.venv-lowest/bin/pytest -n 2
+
+models: .venv-models/installed
+	.venv-models/bin/pytest tests_models
 
 numerics: .venv/installed
 	$(BIN)/python -m studies.numerics
@@ -60,9 +64,14 @@ hostile: .venv/installed
 	.venv-lowest/bin/pip install --quiet --constraint constraints-lowest.txt --editable '.[test]'
 	@touch $@
 
+.venv-models/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-models
+	.venv-models/bin/pip install --quiet --constraint constraints.txt --editable '.[models]'
+	@touch $@
+
 .venv/benchable: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-lowest demo train .hypothesis .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-lowest .venv-models demo train .hypothesis .mypy_cache .ruff_cache *.egg-info

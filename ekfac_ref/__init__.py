@@ -5,7 +5,7 @@ from ekfac_ref.errors import ProblemError
 from ekfac_ref.losses import likelihood_of, loss_scale
 from ekfac_ref.matrix.fisher import FullFisher
 from ekfac_ref.matrix.operators import BlockDiagonal, Dense, EigenKronecker, Kronecker, Operator
-from ekfac_ref.model.layers import Layer, find_layers
+from ekfac_ref.model.layers import Layer, find_layers, find_parameters
 from ekfac_ref.question.columns import Empirical, Exact, Sampled
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from ekfac_ref.question.problem import Problem
@@ -36,6 +36,7 @@ __all__ = [
     "ekfac",
     "exact_fisher",
     "find_layers",
+    "find_parameters",
     "full_fisher",
     "kfac",
     "likelihood_of",

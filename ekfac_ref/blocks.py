@@ -18,7 +18,7 @@ from ekfac_ref.matrix.kfac import FactorSums, add, chunk_factors, kronecker
 from ekfac_ref.matrix.operators import BlockDiagonal, Dense, EigenKronecker, Kronecker, direct_sum
 from ekfac_ref.model.gradients import Gradients, gradients
 from ekfac_ref.model.random_state import generators, interleaved, undisturbed
-from ekfac_ref.model.session import Session, open_session
+from ekfac_ref.model.session import Session, open_for_gradients, open_session
 from ekfac_ref.model.taps import tapped
 from ekfac_ref.question.batches import CHUNK_BYTES
 from ekfac_ref.question.problem import Problem
@@ -44,9 +44,13 @@ def per_sample_gradients(problem: Problem) -> Iterator[Gradients]:
     Yields {layer: [n, C, d_out, d_in]}, gradients of <f_n, s_nc> with respect to [W | b] for the
     unit likelihood; no factor of N. Rows of a grouped layer are stacked group by group. Chunks
     follow the order of the data and hold about CHUNK_BYTES at most.
+
+    Of whatever parameter, used in whatever way (``find_parameters``): where no layer covers it, it
+    is a row vector under its own name, [n, C, 1, entries]; a weight that an embedding and a head
+    share has the sum over both uses.
     """
     with enough_memory():
-        chunks = gradients(open_session(problem), CHUNK_BYTES)
+        chunks = gradients(open_for_gradients(problem), CHUNK_BYTES)
         yield from interleaved(chunks, *generators(problem.batches))
 
 
@@ -54,9 +58,9 @@ def per_sample_gradients(problem: Problem) -> Iterator[Gradients]:
 def exact_fisher(problem: Problem) -> dict[str, Dense | BlockDiagonal]:
     """F = (1/N) sum_nc vec(G_nc) vec(G_nc)^T of every layer, from explicit gradients.
 
-    Dense: quadratic in the parameters of a layer.
+    Of whatever parameter, as ``per_sample_gradients``. Dense: quadratic in a layer's parameters.
     """
-    session = open_session(problem)
+    session = open_for_gradients(problem)
     N = 0
     sums: ByGroup[torch.Tensor] = {}
     shapes: dict[str, tuple[int, int]] = {}
@@ -81,7 +85,7 @@ def full_fisher(problem: Problem) -> FullFisher:
     N = 0
     total = torch.zeros((), device="cpu")
     shapes: dict[str, tuple[int, int]] = {}
-    for G in gradients(open_session(problem), CHUNK_BYTES):
+    for G in gradients(open_for_gradients(problem), CHUNK_BYTES):
         shapes = {name: (G_l.shape[2], G_l.shape[3]) for name, G_l in G.items()}
         side_by_side = torch.cat([G_l.flatten(2) for G_l in G.values()], 2)
         total = total.to(side_by_side) + sum_of_outer_products(side_by_side[:, :, None])

@@ -10,15 +10,15 @@ import torch
 import torch.backends.mha
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_map
 from torch.utils.checkpoint import CheckpointFunction
 
 from ekfac_ref.errors import ProblemError
+from ekfac_ref.question.inputs import on_tensors
 
 
 def call(model: Callable[..., Any], inputs: Any) -> Any:
     """The model on a copy of the inputs (it may write to them), of any of the three structures."""
-    inputs = tree_map(torch.clone, inputs)
+    inputs = on_tensors(torch.clone, inputs)
     with _as_written(), patch.object(CheckpointFunction, "apply", _run):
         if isinstance(inputs, dict):
             return model(**inputs)
@@ -82,17 +82,12 @@ def with_parameters(model: nn.Module, values: dict[str, Tensor]) -> Callable[...
 
 def forward_one(model: Callable[..., Any], inputs: Any) -> Tensor:
     """f_n, shape ``*out``, from the inputs of one sample, without a sample axis."""
-    return one_output(model, tree_map(lambda x: x[None], inputs))[0]
+    return one_output(model, on_tensors(lambda x: x[None], inputs))[0]
 
 
 def one_output(model: Callable[..., Any], inputs: Any) -> Tensor:
     """f, shape [1, *out], of a batch of one sample; a ProblemError for anything else."""
-    f = call(model, inputs)
-    if not isinstance(f, Tensor):
-        raise ProblemError(
-            f"model: it returned a {type(f).__name__}; it has to return one tensor of outputs, "
-            "wrap it in a module that picks the right one."
-        )
+    f: Tensor = call(model, inputs)
     if f.dim() == 0 or f.shape[0] != 1:
         raise ProblemError(
             f"model: for one sample it returned shape {list(f.shape)}, but axis 0 has to be the "

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad, vmap
+from torch.utils._pytree import tree_map
 
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.forward import call, forward_one, in_algebra_dtype, with_parameters
@@ -38,30 +39,29 @@ def gradients(session: Session, budget: int) -> Iterator[Gradients]:
     numbers = sum(parameter.numel() for parameter in parameters)
     for batch, form in session.batches():
         size = 2 * numbers * form.columns * parameters[0].itemsize
-        roundoff = max(torch.finfo(u.dtype).eps for uses in form.uses.values() for u in uses)
         for chunk in batch.chunks(size, budget):
-            see = partial(_see, roundoff)
-            seen, G = see(session, chunk)
-            check_wiring(session, chunk, seen, see)
+            seen, G = _see(session, chunk)
+            check_wiring(session, chunk, seen, _see)
             yield G
 
 
-def _see(roundoff: float, session: Session, batch: Batch) -> tuple[Seen, Gradients]:
+def _see(session: Session, batch: Batch) -> tuple[Seen, Gradients]:
     try:
         S, gradients = (_one_by_one if session.beyond_vmap else _by_vmap)(session, batch)
     except NotBatchable as error:
         S, gradients = _one_by_one(session, batch)
         session.beyond_vmap = True
         session.warn_once(
+            "alone",
             f"model: torch.vmap cannot run all samples at once: {error}. They were run one after "
-            "another: the same numbers, by one forward and C backward passes for each."
+            "another: the same numbers, by one forward and C backward passes for each.",
         )
     by_layer = {
         layer.name: in_algebra_dtype(vmap(vmap(layer.to_matrix))(gradients))
         for layer in session.layers
     }
     weighted = {name: partial(of_gradients, G_l) for name, G_l in by_layer.items()}
-    return Seen(S, weighted, roundoff), by_layer
+    return Seen(S, weighted, session.form(batch).roundoff), by_layer
 
 
 def _by_vmap(session: Session, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -75,10 +75,11 @@ def _by_vmap(session: Session, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]
         return (output(values, inputs) * s).sum()
 
     per_column = vmap(grad(loss), in_dims=(None, None, 0))
+    along = tree_map(lambda x: 0 if isinstance(x, Tensor) else None, batch.inputs)
     with batchable(), Rewriting():
-        f = vmap(output, in_dims=(None, 0))(parameters, batch.inputs)
+        f = vmap(output, in_dims=(None, along))(parameters, batch.inputs)
         S = session.columns(f, batch)
-        return S, vmap(per_column, in_dims=(None, 0, 0))(parameters, batch.inputs, S)
+        return S, vmap(per_column, in_dims=(None, along, 0))(parameters, batch.inputs, S)
 
 
 def _one_by_one(session: Session, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

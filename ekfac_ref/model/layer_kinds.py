@@ -11,6 +11,7 @@ bilinear            [out, in1, in2]            [out, in1 in2]
 conv                [out, in/groups, *k]       [out, in/groups k], rows group by group
 conv_transpose      [in, out/groups, *k]       [out, in/groups k], rows group by group
 embedding           [vocabulary, out]          its transpose; a_t is one-hot, 0 at padding_idx
+addmm               [in, out]                  its transpose
 ==================  =========================  ==================================================
 
 ``to_matrix`` and ``from_matrix`` know that, and nobody else.
@@ -37,6 +38,11 @@ OP_OF: dict[type[nn.Module], Op] = {
     nn.ConvTranspose3d: F.conv_transpose3d,
     nn.Embedding: F.embedding,
 }
+# Classes of packages that are not imported here. GPT-2's Conv1D is a Linear, its weight transposed.
+OP_BY_NAME: dict[str, Op] = {
+    "transformers.pytorch_utils.Conv1D": torch.addmm,
+    "transformers.modeling_utils.Conv1D": torch.addmm,  # where old versions have it
+}
 CONVOLUTIONS: tuple[Op, ...] = (F.conv1d, F.conv2d, F.conv3d)
 TRANSPOSED_CONVOLUTIONS: tuple[Op, ...] = (
     F.conv_transpose1d,
@@ -52,18 +58,33 @@ ARGUMENTS_OF: dict[Op, tuple[str, ...]] = {
     F.linear: ("input", "weight", "bias"),
     F.bilinear: ("input1", "input2", "weight", "bias"),
     F.embedding: ("input", "weight", "padding_idx", "max_norm", "norm_type", *NO_GRADIENT[1:]),
+    torch.addmm: ("bias", "input", "weight"),
     **dict.fromkeys(CONVOLUTIONS, _CONV),
     **dict.fromkeys(TRANSPOSED_CONVOLUTIONS, _TRANSPOSED),
 }
+_TRANSPOSES: tuple[Op, ...] = (F.embedding, torch.addmm)
 # op: how many axes of its output stand behind the channels; 0 for those that are not named
 SPATIAL_AXES = dict(zip(CONVOLUTIONS + TRANSPOSED_CONVOLUTIONS, 2 * (1, 2, 3), strict=True))
 
 
+def op_of(module: nn.Module) -> Op | None:
+    """The op that applies the module's weight, which it is linear in; None where none is known."""
+    known = (op for kind, op in OP_OF.items() if isinstance(module, kind))
+    names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__)
+    by_name = (OP_BY_NAME[name] for name in names if name in OP_BY_NAME)
+    return next(known, next(by_name, None))
+
+
 def to_matrix(
-    op: Op, weight: Shaped[Tensor, "..."], groups: int
+    op: Op | None, weight: Shaped[Tensor, "..."], groups: int
 ) -> Shaped[Tensor, "d_out d_weight"]:
-    """The Parameter (or its gradient) as the matrix that multiplies a; groups stacked as rows."""
-    if op is F.embedding:
+    """The Parameter (or its gradient) as the matrix that multiplies a; groups stacked as rows.
+
+    Without an op it is a row.
+    """
+    if op is None:
+        return weight.reshape(1, -1)
+    if op in _TRANSPOSES:
         return weight.T
     if op in TRANSPOSED_CONVOLUTIONS:
         by_group = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
@@ -72,10 +93,12 @@ def to_matrix(
 
 
 def from_matrix(
-    op: Op, matrix: Shaped[Tensor, "d_out d_weight"], shape: torch.Size, groups: int
+    op: Op | None, matrix: Shaped[Tensor, "d_out d_weight"], shape: torch.Size, groups: int
 ) -> Shaped[Tensor, "..."]:
     """What ``to_matrix`` was given: shape is the Parameter's; only d_out may differ from it."""
-    if op is F.embedding:
+    if op is None:
+        return matrix.reshape(shape)
+    if op in _TRANSPOSES:
         return matrix.T.contiguous()
     if op in TRANSPOSED_CONVOLUTIONS:
         by_group = matrix.reshape(groups, -1, shape[0] // groups, *shape[2:])

@@ -1,8 +1,7 @@
 """Which parameters make up which layer, and an error for every trainable one that none covers."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,16 +9,23 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.layer_kinds import NO_GRADIENT, OP_OF, Op, from_matrix, to_matrix
+from ekfac_ref.model.layer_kinds import NO_GRADIENT, OP_OF, Op, from_matrix, op_of, to_matrix
+from ekfac_ref.model.refusals.ties import (
+    check_no_shared_memory,
+    groups_of,
+    no_one_matrix,
+    trainable_bias,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One trainable weight, all the modules that use it, and their bias.
+    """One trainable weight, all the modules that use it, and their bias; or any one parameter.
 
     Attributes:
         name: of the first module that owns the weight.
-        op: the function that applies the weight.
+        op: the function that applies the weight; None for a parameter of no supported module,
+            which is a row vector here.
         weight: the Parameter itself.
         bias: the bias Parameter, where there is one and it is trainable.
         parameters: names of weight and bias in ``model.named_parameters()``.
@@ -27,7 +33,7 @@ class Layer:
     """
 
     name: str
-    op: Op
+    op: Op | None
     weight: Tensor
     bias: Tensor | None
     parameters: tuple[str, ...]
@@ -55,6 +61,7 @@ class Layer:
 
 
 Names = tuple[str, ...]
+Owners = list[tuple[str, nn.Module]]  # the modules that one weight is in
 
 
 def find_layers(
@@ -69,32 +76,77 @@ def find_layers(
     data if there is any.
     """
     modules = dict(model.named_modules())
-    _check_names(model, modules, names)
+    _check_names(model, modules, names or (), given=names is not None)
     parameter_names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
-    owners: dict[Tensor, list[tuple[str, nn.Module]]] = {}
-    for name, module in modules.items():
-        weight = getattr(module, "weight", None)
-        if _op(module) is not None and isinstance(weight, nn.Parameter) and weight.requires_grad:
-            owners.setdefault(weight, []).append((name, module))
-    layers = tuple(
-        _layer(weight, uses, parameter_names)
-        for weight, uses in owners.items()
-        if names is None or any(name in names for name, _ in uses)
-    )
-    if names is None and (parameter := _uncovered(model, layers)):
-        advised = callable_layers(model) if that_run is None else that_run()
+
+    def advised() -> Names:
+        found = callable_layers(model) if that_run is None else that_run()
+        return tuple(name for name in found if names is None or name in names) or found
+
+    layers = []
+    for weight, owners in _owners(modules, names).items():
+        if tie := no_one_matrix(owners):
+            raise ProblemError(
+                f"{tie}; untie them, or leave the weight out by {naming(advised())}. "
+                "(per_sample_gradients and exact_fisher have it: G is the sum over its uses.)"
+            )
+        layers.append(_layer(weight, owners, parameter_names))
+    if names is None and (parameter := next(iter(_uncovered(model, layers)), None)):
         owner = type(modules[parameter.rpartition(".")[0]]).__name__
         raise ProblemError(
             f"parameter {parameter!r} (of a {owner}) is trainable, but no supported layer covers "
-            f"it; freeze it, or say that it is left out by {naming(advised)}."
+            f"it; freeze it, or say that it is left out by {naming(advised())}."
         )
-    _check_no_shared_memory(model, layers)
+    return _checked(model, layers)
+
+
+def find_parameters(
+    model: nn.Module, names: Names | None = None, that_run: Callable[[], Names] | None = None
+) -> tuple[Layer, ...]:
+    """What gradients alone are defined for: all layers, and every other trainable parameter.
+
+    A parameter that no layer covers is a row vector, [1, entries], under its own name, and can be
+    named in ``names`` like a layer. A weight that its modules read in different orientations is one
+    layer, in that of the module that has a bias, or else of the first; a bias of two layers is in
+    the first.
+    """
+    modules = dict(model.named_modules())
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    of_modules = None if names is None else tuple(n for n in names if n not in parameters)
+    _check_names(model, modules, of_modules or (), given=names is not None and not names)
+    parameter_names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+    layers: list[Layer] = []
+    for weight, owners in _owners(modules, of_modules).items():
+        layer = _layer(weight, owners, parameter_names)
+        if layer.bias is not None and any(layer.bias is other.bias for other in layers):
+            layer = replace(layer, bias=None, parameters=layer.parameters[:1])
+        layers.append(layer)
+    alone = _uncovered(model, layers) if names is None else [n for n in names if n in parameters]
+    layers += [Layer(name, None, parameters[name], None, (name,), 1) for name in alone]
+    return _checked(model, layers)
+
+
+def _owners(modules: dict[str, nn.Module], names: Names | None) -> dict[Tensor, Owners]:
+    owners: dict[Tensor, Owners] = {}
+    for name, module in modules.items():
+        weight = getattr(module, "weight", None)
+        if op_of(module) is not None and isinstance(weight, nn.Parameter) and weight.requires_grad:
+            owners.setdefault(weight, []).append((name, module))
+    return {
+        weight: those
+        for weight, those in owners.items()
+        if names is None or any(name in names for name, _ in those)
+    }
+
+
+def _checked(model: nn.Module, layers: list[Layer]) -> tuple[Layer, ...]:
+    check_no_shared_memory(model, {name for layer in layers for name in layer.parameters})
     if not layers:
         raise ProblemError(
             "layers: the model has no supported layer with a trainable weight; call "
             "requires_grad_(True) on what you want the curvature of."
         )
-    return layers
+    return tuple(layers)
 
 
 def naming(layers: Names) -> str:
@@ -111,55 +163,30 @@ def naming(layers: Names) -> str:
 def callable_layers(model: nn.Module) -> Names:
     """The names of all supported layers with a trainable weight that are called as modules.
 
-    Attention calls its ``out_proj`` by a function of its own, which no layer is seen in.
+    Attention calls its ``out_proj`` by a function of its own, which no layer is seen in. Nor is a
+    weight one layer that its modules read in different orientations.
     """
+    modules = dict(model.named_modules())
     return tuple(
         name
-        for name, module in model.named_modules()
-        if _op(module) is not None
-        and not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
-        and isinstance(module.weight, nn.Parameter)
-        and module.weight.requires_grad
+        for owners in _owners(modules, None).values()
+        if no_one_matrix(owners) is None
+        for name, module in owners
+        if not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
     )
 
 
-def _op(module: nn.Module) -> Op | None:
-    return next((op for kind, op in OP_OF.items() if isinstance(module, kind)), None)
-
-
-def _layer(
-    weight: Tensor, uses: list[tuple[str, nn.Module]], parameter_names: dict[Tensor, str]
-) -> Layer:
-    name, first = uses[0]
-    for other_name, other in uses:
-        refuse_options(other_name, type(other).__name__, vars(other))
-        if _op(other) is not _op(first) or _groups(other) != _groups(first):
-            raise ProblemError(
-                f"layer {name!r}: its weight is tied to {other_name!r}, a {type(other).__name__}, "
-                f"which reads it in another orientation (or other groups) than {name!r}, a "
-                f"{type(first).__name__}; untie them, or leave the weight out by naming the other "
-                "layers in Problem(layers=...)."
-            )
-    biases = [bias for _, module in uses if (bias := _trainable_bias(module)) is not None]
-    if any(bias is not biases[0] for bias in biases):
-        raise ProblemError(
-            f"layer {name!r}: its weight is tied across {[n for n, _ in uses]}, but their biases "
-            "differ, so there is no one matrix [W | b]; tie the biases too, or drop them."
-        )
-    tensors = [weight, *biases[:1]]
+def _layer(weight: Tensor, owners: Owners, parameter_names: dict[Tensor, str]) -> Layer:
+    for name, module in owners:
+        refuse_options(name, type(module).__name__, vars(module))
+    with_bias = [module for _, module in owners if trainable_bias(module) is not None]
+    biases = {trainable_bias(module) for module in with_bias}
+    # different ones are no column of one matrix, but parameters by themselves
+    bias = biases.pop() if len(biases) == 1 else None
+    module = with_bias[0] if bias is not None else owners[0][1]
+    tensors = [weight] if bias is None else [weight, bias]
     named = tuple(parameter_names[tensor] for tensor in tensors)
-    op = _op(first)
-    assert op is not None
-    return Layer(name, op, weight, biases[0] if biases else None, named, _groups(first))
-
-
-def _groups(module: nn.Module) -> int:
-    return int(getattr(module, "groups", 1))
-
-
-def _trainable_bias(module: nn.Module) -> Tensor | None:
-    bias = getattr(module, "bias", None)
-    return bias if isinstance(bias, nn.Parameter) and bias.requires_grad else None
+    return Layer(owners[0][0], op_of(module), weight, bias, named, groups_of(module))
 
 
 def refuse_options(name: str, kind: str, options: Mapping[str, Any]) -> None:
@@ -173,20 +200,29 @@ def refuse_options(name: str, kind: str, options: Mapping[str, Any]) -> None:
 
 
 def _check_names(
-    model: nn.Module, modules: dict[str, nn.Module], names: tuple[str, ...] | None
+    model: nn.Module, modules: dict[str, nn.Module], names: Names, given: bool
 ) -> None:
-    supported = [n for n, m in modules.items() if _op(m) is not None]
-    if names is not None and not names:
+    supported = [n for n, m in modules.items() if op_of(m) is not None]
+    if given and not names:
         raise ProblemError(
             f"layers: no name is given; choose among {supported}, or leave layers=None."
         )
-    for name in names if names is not None else ():
+    for name in names:
+        if name in dict(model.named_parameters()):
+            raise ProblemError(
+                f"layers: {name!r} is a parameter, for which per_sample_gradients and exact_fisher "
+                f"are defined if it is trainable, and factors are not; choose among {supported}."
+            )
         if name not in modules:
             raise ProblemError(f"layers: there is no module {name!r}; choose among {supported}.")
-        if _op(modules[name]) is None:
+        if op_of(modules[name]) is None:
+            own = tuple(
+                f"{name}.{part}" for part, _ in modules[name].named_parameters(recurse=False)
+            )
             raise ProblemError(
                 f"layers: {name!r} is a {type(modules[name]).__name__}, which is not linear in one "
-                f"weight; choose among {supported}."
+                f"weight; choose among {supported}"
+                + (f", or name its parameters for exact_fisher alone, {own}." if own else ".")
             )
         if not isinstance(modules[name].weight, nn.Parameter):
             raise ProblemError(
@@ -201,29 +237,7 @@ def _check_names(
             )
 
 
-def _uncovered(model: nn.Module, layers: tuple[Layer, ...]) -> str | None:
+def _uncovered(model: nn.Module, layers: list[Layer]) -> list[str]:
     covered = {name for layer in layers for name in layer.parameters}
     trainable = (name for name, p in model.named_parameters() if p.requires_grad)
-    return next((name for name in trainable if name not in covered), None)
-
-
-def _check_no_shared_memory(model: nn.Module, layers: tuple[Layer, ...]) -> None:
-    """Two Parameters over the same memory (say, one a view of the other's transpose) are a tie
-    that autograd does not see.
-    """
-    ours = {name for layer in layers for name in layer.parameters}
-    dense = ((n, p) for n, p in model.named_parameters() if p.layout is torch.strided)
-    spans = [(n, _span(p)) for n, p in dense if p.numel()]
-    for (one, (start, end)), (two, (other_start, other_end)) in combinations(spans, 2):
-        if (one in ours or two in ours) and start < other_end and other_start < end:
-            raise ProblemError(
-                f"parameter {two!r} shares its memory with {one!r} without being the same "
-                "Parameter, so they are tied in a way that gradients cannot see (two orientations, "
-                "say); give it memory of its own with .clone()."
-            )
-
-
-def _span(p: Tensor) -> tuple[int, int]:
-    last = sum((size - 1) * stride for size, stride in zip(p.shape, p.stride(), strict=True))
-    start = p.data_ptr()
-    return start, start + (last + 1) * p.element_size()
+    return [name for name in trainable if name not in covered]

@@ -45,8 +45,9 @@ def channels_in_place(call: Call, y: Shaped[Tensor, "... d"]) -> Shaped[Tensor, 
 def layer_inputs(call: Call, groups: int) -> Shaped[Tensor, "T groups d_weight"]:
     """The a_t of one call, without the homogeneous coordinate of a bias."""
     weight = call.arguments["weight"]
-    if call.op is F.linear:  # the identity weight would return the input itself
-        return call.arguments["input"].reshape(-1, 1, weight.shape[1])
+    if call.op in (F.linear, torch.addmm):  # the identity weight would return the input itself
+        x: Tensor = call.arguments["input"]
+        return x.reshape(-1, 1, x.shape[-1])
     d = to_matrix(call.op, weight, groups).shape[1]
     eye = torch.eye(d, dtype=weight.dtype, device=weight.device).repeat(groups, 1)
     identity = from_matrix(call.op, eye, weight.shape, groups)

@@ -1,6 +1,7 @@
 """What a position mask means to one layer: which positions count, and no gradient at the others."""
 
 from math import prod
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -29,6 +30,19 @@ def counted_positions(
                 "layer out by naming the others in Problem(layers=...)."
             )
     return torch.cat([mask.flatten(1)] * len(uses), 1)
+
+
+PADDING = (
+    "mask: the inputs have an attention_mask that is 0 somewhere, and padding counts among the "
+    "positions that A is a mean over; leave it out with Problem(mask=lambda inputs: "
+    "inputs['attention_mask'].bool()), or say that all count: Problem(mask=lambda inputs: None)."
+)
+
+
+def has_padding(inputs: Any) -> bool:
+    """Whether a tokenizer's mask says so."""
+    mask = inputs.get("attention_mask") if isinstance(inputs, dict) else None
+    return isinstance(mask, Tensor) and mask.dim() == 2 and not bool(mask.bool().all())
 
 
 def _wide(axes: torch.Size) -> list[int]:

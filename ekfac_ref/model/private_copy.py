@@ -8,11 +8,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError, first_line, of_memory
+from ekfac_ref.model.outputs import Output, return_one_tensor
 
 
-def private_copy(model: nn.Module) -> nn.Module:
-    """A copy without backward hooks, whose forwards leave its buffers as they are."""
+def private_copy(model: nn.Module, output: Output | None) -> nn.Module:
+    """A copy without backward hooks, whose forwards leave its buffers as they are, and return one
+    tensor.
+    """
     copied = copy_of(model)
+    return_one_tensor(copied, output)
     _keep_buffers(copied)
     return copied
 

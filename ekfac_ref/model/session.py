@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.batched.sample_axis import SampleAxes
 from ekfac_ref.model.forward import call
-from ekfac_ref.model.layers import Layer, callable_layers, find_layers
+from ekfac_ref.model.layers import Layer, Names, callable_layers, find_layers, find_parameters
 from ekfac_ref.model.masks import counted_positions
 from ekfac_ref.model.private_copy import private_copy
 from ekfac_ref.model.random_state import RandomState, generators, put_back, take, untouched
 from ekfac_ref.model.refusals.beforehand import check_model
 from ekfac_ref.model.refusals.samples import check_samples_apart
-from ekfac_ref.model.uses import Use, that_run, uses
+from ekfac_ref.model.uses import Recorder, Use, any_uses, that_run, uses
 from ekfac_ref.question.batches import Batch, read
 from ekfac_ref.question.problem import Problem
 
@@ -27,11 +27,13 @@ class Form:
 
     Attributes:
         uses: of every layer, on one sample.
+        roundoff: of the coarsest dtype that the forward rounds to.
         columns: C.
         compared: size of the batch whose samples were compared together and apart.
     """
 
     uses: dict[str, list[Use]]
+    roundoff: float
     columns: int
     compared: int
 
@@ -54,7 +56,7 @@ class Session:
         self._forms: dict[object, Form] = {}
         # {form of a batch: how many distinct samples were compared, what was found}
         self.layouts: dict[object, tuple[int, SampleAxes | None]] = {}
-        self._warned = False
+        self._said: set[str] = set()
         self.beyond_vmap = False
         self._checked: set[tuple[int, int]] = set()  # (first, size) of runs of samples
 
@@ -70,21 +72,39 @@ class Session:
             if known is None or known.compared < min(batch.size, 2):
                 with untouched():
                     self._forms[batch.form] = self._try(batch)
-            yield batch, self._forms[batch.form]
+            yield batch, self.form(batch)
+
+    def form(self, batch: Batch) -> Form:
+        """What the model does to batches like this one, which ``batches`` has come across."""
+        return self._forms[batch.form]
 
     def _try(self, batch: Batch) -> Form:
         one = batch.samples(0, 1)
+        found = self._recorded(one)
+        check_samples_apart(self.model, batch, self.problem)
+        columns = self.columns(call(self.model, one.inputs), one).shape[1]
+        return Form(found.uses, found.roundoff, columns, batch.size)
+
+    def _recorded(self, one: Batch) -> Recorder:
+        """What the model does with every layer."""
         found = uses(self.model, self.layers, one)
         for layer in self.layers:
-            counted_positions(layer, [use.axes for use in found[layer.name]], one.mask)
-        check_samples_apart(self.model, batch, self.problem.model)
-        return Form(found, self.columns(call(self.model, one.inputs), one).shape[1], batch.size)
+            counted_positions(layer, [use.axes for use in found.uses[layer.name]], one.mask)
+        return found
 
-    def warn_once(self, cost: str) -> None:
-        """A UserWarning of what it costs to run samples one after another, the first time."""
-        if not self._warned:
-            warnings.warn(cost, stacklevel=2)
-        self._warned = True
+    def like(self, problem: Problem) -> "Session":
+        """A session of another problem, in which what was warned of here is not said again."""
+        return self._silent(open_session(problem))
+
+    def _silent(self, other: "Session") -> "Session":
+        other._said, other.beyond_vmap = {"alone", "padding"}, self.beyond_vmap
+        return other
+
+    def warn_once(self, of: str, message: str) -> None:
+        """A UserWarning, the first time that there is one of this."""
+        if of not in self._said:
+            warnings.warn(message, stacklevel=2)
+        self._said.add(of)
 
     def is_new(self, batch: Batch) -> bool:
         """Whether these samples are seen for the first time, so that their wiring is checked."""
@@ -105,22 +125,44 @@ class Session:
         return self.problem.fisher.columns(likelihood, f, batch.targets, batch.first)
 
 
+class GradientSession(Session):
+    """Of gradients alone, which any parameter has, whatever the model does with it.
+
+    A mask is of no concern: a position that it leaves out carries no gradient.
+    """
+
+    def _recorded(self, one: Batch) -> Recorder:
+        """That every layer is used."""
+        return any_uses(self.model, self.layers, one)
+
+    def like(self, problem: Problem) -> Session:
+        """A session of gradients alone, for another problem; nothing is warned of again."""
+        return self._silent(open_for_gradients(problem))
+
+
 Kind = Callable[[Problem, nn.Module, tuple[Layer, ...], RandomState], Session]
+Find = Callable[[nn.Module, Names | None, Callable[[], Names] | None], tuple[Layer, ...]]
 
 
-def open_session(problem: Problem, kind: Kind = Session) -> Session:
+def open_for_gradients(problem: Problem) -> Session:
+    """Open the problem for what has no factors; see ``open_session``, ``find_parameters``."""
+    return open_session(problem, GradientSession, find_parameters)
+
+
+def open_session(problem: Problem, kind: Kind = Session, find: Find = find_layers) -> Session:
     """Copy the model and check what can be checked without data.
 
-    ``kind`` makes the session of its parts: a subclass, if it has other columns.
+    ``kind`` makes the session of its parts: a subclass, if it has other columns. ``find`` says
+    which layers there are.
 
     A session draws random numbers, if the data does; whoever opens one puts them back.
     """
     start = take(*generators(problem.batches))
     check_model(problem.model)
     # OnceForAll memory is not shared by the copy.
-    find_layers(problem.model, problem.layers, lambda: _that_run(problem))
-    model = private_copy(problem.model)
-    layers = find_layers(model, problem.layers)
+    find(problem.model, problem.layers, lambda: _that_run(problem))
+    model = private_copy(problem.model, problem.output)
+    layers = find(model, problem.layers, None)
     own = {id(p) for layer in layers for p in (layer.weight, layer.bias)}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in own)
@@ -130,9 +172,11 @@ def open_session(problem: Problem, kind: Kind = Session) -> Session:
 def _that_run(problem: Problem) -> tuple[str, ...]:
     """The layers that can be treated on the first batch, or all that can be called without it."""
     names = callable_layers(problem.model)
+    if not names:
+        return ()
     try:
         batch = next(read(problem))
-        model = private_copy(problem.model)
-        return that_run(model, find_layers(model, names), batch) if names else ()
+        model = private_copy(problem.model, problem.output)
+        return that_run(model, find_layers(model, names), batch)
     except ProblemError:
         return names

@@ -23,7 +23,7 @@ from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.batched.sample_axis import SampleAxes
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.layers import Layer
-from ekfac_ref.model.masks import check_silent, counted_positions
+from ekfac_ref.model.masks import PADDING, check_silent, counted_positions, has_padding
 from ekfac_ref.model.refusals.weighted import Seen, of_taps
 from ekfac_ref.model.refusals.wiring import check_wiring, differing
 from ekfac_ref.model.session import Form, Session
@@ -59,9 +59,10 @@ def tap(session: Session, form: Form, batch: Batch) -> list[tuple[Batch, Taps]]:
     apart = [(sample, _alone(session, sample)) for sample in samples]
     if batch.size > 1:
         session.warn_once(
+            "alone",
             f"model: at sample {batch.first} it is not clear which positions of its layers belong "
             "to which sample, so samples are run one after another: the same numbers, but one "
-            "forward and backward pass for each. Layers that are called on [N, ...] avoid that."
+            "forward and backward pass for each. Layers that are called on [N, ...] avoid that.",
         )
     return apart
 
@@ -144,6 +145,8 @@ def _side_by_side(tensors: list[Tensor], axis: int) -> Tensor:
 def tapped(session: Session, budget: int) -> Iterator[tuple[Batch, Taps]]:
     """One pass: the taps of chunks that need about ``budget`` bytes at most."""
     for batch, form in session.batches():
+        if session.problem.mask is None and has_padding(batch.inputs):
+            session.warn_once("padding", PADDING)
         for chunk in batch.chunks(_bytes_per_sample(session, form), budget):
             yield from tap(session, form, chunk)
 

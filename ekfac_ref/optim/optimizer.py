@@ -57,6 +57,7 @@ class PreconditionedMomentum(torch.optim.Optimizer):
         sharing: Sharing = Expand(),  # noqa: B008
         layers: tuple[str, ...] | None = None,
         mask: Callable[[Any], Tensor | None] | None = None,
+        output: Callable[[Any], Tensor] | None = None,
         decay: float = 0.95,
         recompute_every: int = 10,
     ) -> None:
@@ -68,6 +69,7 @@ class PreconditionedMomentum(torch.optim.Optimizer):
             sharing=sharing,
             layers=layers,
             mask=mask,
+            output=output,
             decay=decay,
             recompute_every=recompute_every,
         )

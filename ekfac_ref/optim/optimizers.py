@@ -13,8 +13,8 @@ class EKFAC(PreconditionedMomentum):
     Args:
         model: whose parameters move.
         likelihood: a Likelihood or a torch loss module; with ``fisher``, ``sharing``, ``layers``,
-            ``mask``, ``decay`` and ``recompute_every`` as in ``EKFACPreconditioner``. There it
-            says what happens to parameters outside of the layers, too.
+            ``mask``, ``output``, ``decay`` and ``recompute_every`` as in ``EKFACPreconditioner``.
+            There it says what happens to parameters outside of the layers, too.
         lr: learning rate.
         damping: in units of the loss's own operator; like the eigenvalues that it is added to.
         momentum: of the velocity.

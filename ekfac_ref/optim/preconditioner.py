@@ -50,6 +50,7 @@ class Preconditioner(ABC):
             all others keep their plain gradient.
         mask: None, or a function from inputs to booleans: which positions count; or to None, for a
             batch of which all do.
+        output: None, or a function from what the model returns to its one tensor of outputs.
         decay: beta in [0, 1] of the running means (``running.py``): 0 is each batch by itself
             (George et al. 2018, Algorithm 1), 1 the mean over everything seen.
         recompute_every: eigenbases are taken at the first update and at every so many updates.
@@ -64,12 +65,13 @@ class Preconditioner(ABC):
         sharing: Sharing = Expand(),  # noqa: B008
         layers: tuple[str, ...] | None = None,
         mask: Callable[[Any], Tensor | None] | None = None,
+        output: Callable[[Any], Tensor] | None = None,
         decay: float = 0.95,
         recompute_every: int = 10,
     ) -> None:
         self._loss = likelihood if isinstance(likelihood, nn.Module) else None
         unit = likelihood_of(likelihood) if isinstance(likelihood, nn.Module) else likelihood
-        self._question = Problem(model, [], unit, fisher, sharing, layers, mask)
+        self._question = Problem(model, [], unit, fisher, sharing, layers, mask, output)
         if not 0 <= decay <= 1:
             raise ProblemError(
                 f"decay: {decay!r} is not in [0, 1]; choose 0 for each batch by itself, 1 for the "

@@ -1,6 +1,6 @@
 """The problem's data as a stream of checked batches."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -8,10 +8,16 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
-from torch.utils._pytree import tree_leaves, tree_map
 
-from ekfac_ref.errors import ProblemError
+from ekfac_ref.errors import ProblemError, first_line
+from ekfac_ref.question.inputs import (
+    cuttable,
+    form_of,
+    misfits,
+    no_plain_tensor,
+    on_tensors,
+    tensors_of,
+)
 from ekfac_ref.question.problem import Problem
 
 # Bytes for one chunk of samples, unless one sample alone takes more.
@@ -23,7 +29,7 @@ class Batch:
     """Some consecutive samples.
 
     Attributes:
-        inputs: a tensor, tuple or dict of tensors, axis 0 = samples.
+        inputs: a tensor, or a tuple or dict of tensors, axis 0 = samples, and of constants.
         targets: axis 0 = samples.
         mask: which positions count; None means all.
         first: number of the first sample in the data.
@@ -41,14 +47,13 @@ class Batch:
 
     @property
     def form(self) -> tuple[object, ...]:
-        """Dtype and shape of one sample's inputs and mask."""
-        tensors = (x for x in tree_leaves((self.inputs, self.mask)) if x is not None)
-        return tuple((x.dtype, x.shape[1:]) for x in tensors)
+        """What tells batches apart that a model may treat differently; see ``form_of``."""
+        return form_of((self.inputs, self.mask))
 
     def samples(self, start: int, stop: int) -> "Batch":
         """Samples start to stop - 1 of this batch."""
         return Batch(
-            tree_map(lambda x: x[start:stop], self.inputs),
+            on_tensors(lambda x: x[start:stop], self.inputs),
             self.targets[start:stop],
             None if self.mask is None else self.mask[start:stop],
             self.first + start,
@@ -57,7 +62,7 @@ class Batch:
     def chosen(self, numbers: list[int]) -> "Batch":
         """Some samples of this batch; ``first`` is the batch's own."""
         return Batch(
-            tree_map(lambda x: x[numbers], self.inputs),
+            on_tensors(lambda x: x[numbers], self.inputs),
             self.targets[numbers],
             None if self.mask is None else self.mask[numbers],
             self.first,
@@ -92,30 +97,31 @@ def _checked(problem: Problem, item: Any, first: int) -> Batch:
             "into one tuple or dict, one batch into a list: [(inputs, targets)]."
         )
     inputs, targets = item
-    if isinstance(inputs, list):
-        inputs = tuple(inputs)
-    tensors = [*_leaves(inputs), targets]
-    for x in tensors:
-        if way_out := _no_plain_tensor(x):
-            where, way_out = ("targets", _LABELS) if x is targets else ("inputs", way_out)
-            raise ProblemError(
-                f"batches: inputs and targets are to be tensors, but one of the {where} at sample "
-                f"{first} is a {_kind(x)}; {way_out}."
-            )
+    inputs = cuttable(inputs)
+    odd = [("inputs", x, way_out) for x, way_out in misfits(inputs)]
+    if no_plain_tensor(targets):
+        odd.append(("targets", targets, _LABELS))
+    for where, x, way_out in odd:
+        raise ProblemError(
+            f"batches: inputs and targets are to be tensors, but one of the {where} at sample "
+            f"{first} is a {_kind(x)}; {way_out}."
+        )
+    tensors = [*tensors_of(inputs), targets]
     if len(tensors) == 1:
         raise ProblemError(
             f"inputs: there is no tensor among them in the batch at sample {first}; pass a tensor, "
-            "a tuple or a dict of tensors."
+            "a tuple or a dict of tensors, made of numbers with torch.as_tensor."
         )
     sizes = [len(x) if x.dim() else 0 for x in tensors]
     if len(set(sizes)) != 1 or sizes[0] == 0:
         raise ProblemError(
             f"batches: axis 0 counts the samples and must be the same, and not 0, for inputs and "
-            f"targets; the batch at sample {first} has {sizes}. Drop empty batches, add the axis."
+            f"targets; the batch at sample {first} has {sizes}. Drop empty batches, add the axis, "
+            "and expand a tensor that all samples share, one for each."
         )
     for name, x in [*(("inputs", x) for x in tensors[:-1]), ("targets", targets)]:
         _check_finite_and_in_place(problem, name, x, first)
-    mask = None if problem.mask is None else problem.mask(inputs)
+    mask = _mask(problem, inputs)
     if mask is not None:
         mask = _checked_mask(mask, sizes[0])
         _check_finite_and_in_place(problem, "mask", mask, first)
@@ -125,41 +131,10 @@ def _checked(problem: Problem, item: Any, first: int) -> Batch:
 _LABELS = "pass the labels of all samples as one dense tensor (Exact() asks only for its shape)"
 
 
-def _leaves(inputs: Any) -> list[Any]:
-    """What has to be tensors; None, which a tree takes for nothing at all, among them."""
-    return tree_leaves(inputs, is_leaf=lambda x: x is None or isinstance(x, PackedSequence))
-
-
 def _kind(x: Any) -> str:
     if not isinstance(x, Tensor):
         return type(x).__name__
     return "nested tensor" if x.is_nested else f"tensor of {x.layout}, {x.dtype}"
-
-
-def _no_plain_tensor(x: Any) -> str | None:
-    """What to do about it, or None for a tensor that can be cut into samples."""
-    if isinstance(x, Tensor):
-        if x.is_nested:
-            return "pad it: torch.nested.to_padded_tensor(x, 0.0), and mask the rest in the model"
-        if x.layout is not torch.strided:
-            return "convert it with x.to_dense()"
-        return "convert it with x.dequantize()" if x.is_quantized else None
-    if x is None:
-        return "leave it out; where the model needs it, in a module around it that passes None"
-    if isinstance(x, (str, bytes)):
-        return "give the model numbers, such as the tokenizer's ids, and leave names and texts out"
-    if isinstance(x, (bool, int, float, complex)):
-        return (
-            "where it is the same for all samples, pass it in a module around the model, or as a "
-            "tensor with one entry for each; make a list of numbers a tensor with torch.as_tensor"
-        )
-    if isinstance(x, Mapping):
-        return "convert it with dict(inputs), and leave out what is no tensor"
-    if isinstance(x, PackedSequence):
-        return "pad it: torch.nn.utils.rnn.pad_packed_sequence(x, batch_first=True)[0]"
-    if isinstance(x, list) or hasattr(x, "__array__"):
-        return "convert it with torch.as_tensor"
-    return "take the tensors out of it, and pass them as a tuple or a dict"
 
 
 def _check_finite_and_in_place(problem: Problem, name: str, x: Tensor, first: int) -> None:
@@ -178,6 +153,17 @@ def _check_finite_and_in_place(problem: Problem, name: str, x: Tensor, first: in
             f"{name}: NaN or infinity in the batch at sample {first}; clean the data, curvature "
             "would be NaN everywhere."
         )
+
+
+def _mask(problem: Problem, inputs: Any) -> Any:
+    try:
+        return None if problem.mask is None else problem.mask(inputs)
+    except (AttributeError, KeyError, IndexError, TypeError) as error:
+        raise ProblemError(
+            f"mask: it failed on the inputs of a batch, a {type(inputs).__name__} "
+            f"({first_line(error)}); write it for a tensor, a tuple or a dict, as the inputs are: "
+            "lambda inputs: inputs['attention_mask'].bool(), for a tokenizer's."
+        ) from error
 
 
 def _checked_mask(mask: Any, size: int) -> Tensor:

@@ -1,6 +1,6 @@
 """One record that everything is asked about: a model, its data, and what "Fisher" means there."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from ekfac_ref.question.columns import Empirical, Exact, Fisher, Sampled
 from ekfac_ref.question.likelihoods import Likelihood
 from ekfac_ref.question.sharing import Expand, Reduce, Sharing
 
-Inputs = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
+Inputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,21 +21,32 @@ class Problem:
 
     Attributes:
         model: any module without coupling between samples, in the mode (``eval``) it is to be
-            judged in. It maps one batch of inputs to one tensor of outputs, axis 0 = samples.
-            What ``torch.compile`` made of it or of its parts is computed as it is written.
+            judged in. It maps one batch of inputs to one tensor of outputs, axis 0 = samples; see
+            ``output``. What ``torch.compile`` made of it or of its parts is computed as it is
+            written.
         batches: a collection of ``(inputs, targets)``, iterated once for each pass: a list, a
             ``DataLoader``, any object that can be iterated again. Inputs are a tensor, a tuple
-            (``model(*inputs)``) or a dict (``model(**inputs)``). Batches may be uneven.
+            (``model(*inputs)``) or a mapping, a tokenizer's too (``model(**inputs)``). Tensors are
+            cut into samples along axis 0; None, numbers, booleans and texts beside them are passed
+            on as they are. Batches may be uneven. Targets are those of the outputs, position by
+            position: where a language model is to predict the next token, they are the labels one
+            to the left, ``torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)``.
         likelihood: Gaussian, Categorical, Bernoulli or Poisson; ``likelihood_of(loss)`` finds the
             one behind a torch loss module.
         fisher: ``Exact()``, ``Sampled(draws, seed)`` or ``Empirical()``.
         sharing: ``Expand()`` or ``Reduce()``: KFAC's treatment of shared weights.
         layers: names of the modules to treat, as in ``model.named_modules()`` (with
             ``_orig_mod`` in them where a module is compiled). The default, None, stands for all of
-            them and insists that they cover every trainable parameter.
+            them and insists, for KFAC and EKFAC, that they cover every trainable parameter. For
+            gradients and the exact Fisher, a trainable parameter can be named, too.
         mask: None, or a function from a batch's inputs to booleans ``[N, *positions]`` that tells
             which positions count, or to None for a batch of which all do. It concerns the layers
-            that have positions; where a sample is one single position, it counts.
+            that have positions; where a sample is one single position, it counts. Padding counts,
+            unless it is left out: ``lambda inputs: inputs["attention_mask"].bool()``. A label that
+            is ignored (-100) leaves out a loss term and no position: others see the token there.
+        output: from what the model returns to the one tensor of outputs. The default, None, takes
+            a tensor as it is; of a mapping (Hugging Face's ModelOutput), its ``logits``, or the
+            only tensor in it.
     """
 
     model: nn.Module
@@ -45,6 +56,7 @@ class Problem:
     sharing: Sharing = field(default_factory=Expand)
     layers: tuple[str, ...] | None = None
     mask: Callable[[Any], Tensor | None] | None = None
+    output: Callable[[Any], Tensor] | None = None
 
     def __post_init__(self) -> None:
         _check_type("model", self.model, nn.Module, "a torch.nn.Module")
@@ -68,6 +80,11 @@ class Problem:
             raise ProblemError(
                 f"mask: a {type(self.mask).__name__} cannot follow the batches; pass a function "
                 "from a batch's inputs to booleans [N, *positions]."
+            )
+        if self.output is not None and not callable(self.output):
+            raise ProblemError(
+                f"output: a {type(self.output).__name__} picks no tensor; pass a function of what "
+                "the model returns: lambda o: o.logits, or lambda o: o[0]."
             )
         if isinstance(self.batches, Iterator) or not isinstance(self.batches, Iterable):
             raise ProblemError(

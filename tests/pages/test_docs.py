@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS]
 PROSE = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+IN_MAKE_MODELS = {"transformers.md"}  # tests_models/test_page.py
 WRITTEN_BY_PROGRAMS = {"mutants.md", "numerics.md", "published.md"}
 PUBLIC = {f"ekfac_ref.conformance{part}" for part in ("", ".adapter", ".declared", ".for_pytest")}
 SAVED_AS = "my_adapter"  # the name under which docs/adapter.md has its reader save its blocks
@@ -55,7 +56,9 @@ def links(path: Path) -> list[tuple[str, str]]:
 
 # torch's first use of forward mode compiles its own decompositions
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is:DeprecationWarning")
-@of_every_page
+@pytest.mark.parametrize(
+    "path", [path for path in PAGES if path.name not in IN_MAKE_MODELS], ids=lambda path: path.name
+)
 def test_page_runs(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """In order, in one namespace; all that is printed is the page's ``text`` blocks, in order.
 

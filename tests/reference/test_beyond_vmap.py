@@ -1,5 +1,6 @@
 """Forwards that ``torch.vmap`` cannot run: the same numbers, by batches or sample by sample."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -187,3 +188,23 @@ def test_attention_with_a_trainable_bias() -> None:
 def test_a_path_for_each_sample_is_followed_by_each() -> None:
     with pytest.warns(UserWarning, match="one after another"):
         check(question(per_sample))
+
+
+class ShiftedSoftmax(nn.Module):
+    """All gradients of the shift cancel, so that both sides are computed at other places, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.shift = nn.Linear(3, 4), nn.Linear(3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert not bool((x > 9).all())
+        return (self.layer(x) + self.shift(x)).softmax(-1)
+
+
+def test_what_is_computed_again_elsewhere_is_not_warned_of_again() -> None:
+    x, y = torch.randn(5, 3), torch.randn(5, 4)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        list(ek.per_sample_gradients(ek.Problem(ShiftedSoftmax(), [(x, y)], ek.Gaussian())))
+    assert len(said) == 1

@@ -5,7 +5,7 @@ Where the advice is to leave layers out, the names in the message are taken as t
 
 import ast
 import re
-from collections import UserDict
+from collections import OrderedDict, UserDict
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 import ekfac_ref as ek
 from ekfac_ref.optim import EKFAC, KFAC
-from tests.support.refusals import ENTRIES, Arguments, regression
+from tests.support.refusals import ENTRIES, FACTORED, Arguments, regression
 
 ALL = {
     **ENTRIES,
@@ -32,7 +32,8 @@ WORDS = torch.tensor([[0, 5], [1, 1], [2, 3], [4, 0], [5, 5]])
 
 
 def updated(kind: Callable[..., Any], problem: ek.Problem) -> None:
-    options = {"lr": 0.1, "damping": 0.1, "layers": problem.layers}
+    options = {"lr": 0.1, "damping": 0.1}
+    options |= {name: getattr(problem, name) for name in ("layers", "mask", "output")}
     optimizer = kind(problem.model, problem.likelihood, **options)
     for inputs, targets in problem.batches:
         optimizer.update(inputs, targets)
@@ -149,29 +150,74 @@ CASES: dict[str, Case] = {
         "a lock or a file",
         plain,
     ),
-    "None": (
-        lambda: data({"x": X, "mask": None}, model=WithMask()),
-        "is a NoneType",
-        "leave it out",
+    "texts": (
+        lambda: data({"x": X, "names": ["a"] * 5}),
+        "is a str",
+        "leave lists of names and texts out",
         lambda: data({"x": X}, model=WithMask()),
     ),
-    "a bool": (
-        lambda: data((X, True), model=WithMask()),
-        "is a bool",
-        "one entry for each",
-        lambda: data((X, torch.ones(5, 1)), model=WithMask()),
-    ),
-    "a string": (
-        lambda: data({"x": X, "name": "a"}),
+    "texts in a tuple, as a DataLoader has them": (
+        lambda: data([X, ("a", "b", "c", "d", "e")]),
         "is a str",
-        "leave names and texts out",
-        lambda: data(X),
+        "leave lists of names and texts out",
+        lambda: data([X]),
     ),
-    "a tokenizer's dict": (
+    "a tokenizer's lists": (
+        lambda: data(UserDict(x=X.tolist()), model=WithMask()),
+        "is a float",
+        "return_tensors='pt'",
         lambda: data(UserDict(x=X), model=WithMask()),
-        "is a UserDict",
-        "dict(inputs)",
-        lambda: data(dict(UserDict(x=X)), model=WithMask()),
+    ),
+    "numbers, one for each sample": (
+        lambda: data((X, (1.0, 0.0, 1.0, 1.0, 0.0)), model=WithMask()),
+        "is a float",
+        "torch.as_tensor",
+        lambda: data((X, torch.as_tensor((1.0, 0.0, 1.0, 1.0, 0.0))[:, None]), model=WithMask()),
+    ),
+    "a mask for another kind of inputs": (
+        lambda: data(UserDict(x=X), model=WithMask()) | {"mask": lambda inputs: inputs.x[:, 0] > 9},
+        "mask: it failed on the inputs of a batch, a dict",
+        "inputs['attention_mask']",
+        lambda: data(UserDict(x=X), model=WithMask()) | {"mask": lambda inputs: None},
+    ),
+    "a tuple of outputs": (
+        lambda: around(lambda net, x: (net(x), x)),
+        "it returned a tuple, of Tensor, Tensor",
+        "Problem(output=lambda o: o[0])",
+        lambda: around(lambda net, x: (net(x), x)) | {"output": lambda o: o[0]},
+    ),
+    "several outputs by name": (
+        lambda: around(lambda net, x: OrderedDict(pooled=net(x), hidden=x, past=None)),
+        "it returned a OrderedDict, with pooled, hidden, past in it",
+        "Problem(output=lambda o: o['pooled'])",
+        lambda: (
+            around(lambda net, x: OrderedDict(pooled=net(x), hidden=x, past=None))
+            | {"output": lambda o: o["pooled"]}
+        ),
+    ),
+    "no outputs": (
+        lambda: around(lambda net, x: None),
+        "it returned a NoneType",
+        "say which one tensor in it has the outputs",
+        plain,
+    ),
+    "an output that is not there": (
+        lambda: plain() | {"output": lambda o: o.logits},
+        "output: it failed on what the model returned, a Tensor, of shape [1, 2] (AttributeError",
+        "leave it out where the model returns one tensor",
+        plain,
+    ),
+    "an output that is none": (
+        lambda: plain() | {"output": lambda o: [o]},
+        "output: it made a list of what the model returned",
+        "let it return one tensor",
+        lambda: plain() | {"output": lambda o: [o][0]},
+    ),
+    "an output by name": (
+        lambda: plain() | {"output": "logits"},
+        "output: a str picks no tensor",
+        "lambda o: o.logits",
+        plain,
     ),
     "an object": (
         lambda: data(as_namespace(x=X)),
@@ -181,7 +227,7 @@ CASES: dict[str, Case] = {
     ),
     "a list of numbers": (
         lambda: data(X[0].tolist()),
-        "is a float",
+        "there is no tensor among them",
         "torch.as_tensor",
         lambda: data(torch.as_tensor(X.tolist())),
     ),
@@ -378,11 +424,12 @@ def test_the_layers_that_are_advised_run_at_once(name: str) -> None:
     """One round: what the message lists is complete and is not refused."""
     build, names = MODELS[name]
     arguments = regression(build(), torch.randn(5, 3, 4), Y)
-    for entry in ENTRIES.values():
+    for entry in FACTORED.values():
         with pytest.raises(ek.ProblemError) as caught:
             entry(ek.Problem(**arguments))
         listed = re.findall(r"Problem\(layers=(\(.*?\))\)", str(caught.value))
         assert ast.literal_eval(listed[-1]) == names
+    for entry in ENTRIES.values():
         entry(ek.Problem(**arguments, layers=names))
 
 
@@ -413,14 +460,14 @@ def test_a_model_without_any_layer_is_not_advised_to_name_some(
     build: Callable[[], nn.Module],
 ) -> None:
     model = build()
-    for entry in ENTRIES.values():
+    for entry in FACTORED.values():
         with pytest.raises(ek.ProblemError, match="of which there is none here: build the model"):
             entry(ek.Problem(model, [(X, Y)], ek.Gaussian()))
 
 
 def test_functional_call_with_other_weights_is_refused() -> None:
     arguments = around(lambda net, x: functional_call(net, detached(net), (x,)))
-    for entry in ENTRIES.values():
+    for entry in FACTORED.values():
         with pytest.raises(ek.ProblemError, match=r"layer 'net.0': .* outside the layer's own op"):
             entry(ek.Problem(**arguments))
 

@@ -152,17 +152,17 @@ def reduced_with_its_axis_kept() -> Arguments:
     return regression(Then(lambda f: f.mean(0, keepdim=True)))
 
 
-@case("model: it returned a tuple", "one tensor of outputs")
+@case("model: it returned a tuple, of Tensor, Tensor", "Problem(output=lambda o: o[0])")
 def returns_a_tuple() -> Arguments:
     return regression(Then(lambda f: (f, f.square())))
 
 
-@case("model: it returned a dict", "wrap it in a module")
+@case("model: it returned a dict, with start, end", "Problem(output=lambda o: o['start'])")
 def returns_a_dict() -> Arguments:
-    return regression(Then(lambda f: {"logits": f}))
+    return regression(Then(lambda f: {"start": f, "end": f}))
 
 
-@case("model: it returned a NoneType", "one tensor of outputs")
+@case("model: it returned a NoneType", "say which one tensor in it has the outputs")
 def returns_nothing() -> Arguments:
     return regression(Then(lambda f: None))
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import ekfac_ref as ek
-from tests.support.refusals import ENTRIES, Arguments, Cases, regression
+from tests.support.refusals import ENTRIES, FACTORED, Arguments, Cases, regression
 
 case = Cases()
+without_factors = Cases()
 
 
 def two_layers(**options: Any) -> Arguments:
@@ -57,34 +58,34 @@ class Skipping(nn.Module):
         return self.used(x)
 
 
-@case("parameter '1.weight' (of a LayerNorm)", "Problem(layers=('0',))")
+@without_factors("parameter '1.weight' (of a LayerNorm)", "Problem(layers=('0',))")
 def norm_layer() -> Arguments:
     return regression(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)))
 
 
-@case("parameter '1.weight' (of a BatchNorm1d)", "freeze it, or say that it is left out")
+@without_factors("parameter '1.weight' (of a BatchNorm1d)", "freeze it, or say that it is left out")
 def batch_norm_in_eval_mode() -> Arguments:
     return regression(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)))
 
 
-@case("parameter 'rnn.weight_ih_l0' (of a GRU)", "Problem(layers=('head',))")
+@without_factors("parameter 'rnn.weight_ih_l0' (of a GRU)", "Problem(layers=('head',))")
 def recurrent_network() -> Arguments:
     return regression(Recurrent(), torch.randn(5, 4, 3))
 
 
-@case("parameter 'gain' (of a RawParameter)", "Problem(layers=('linear',))")
+@without_factors("parameter 'gain' (of a RawParameter)", "Problem(layers=('linear',))")
 def raw_parameter() -> Arguments:
     return regression(RawParameter())
 
 
-@case("parameter '0.bias' (of a Linear)", "freeze it")
+@without_factors("parameter '0.bias' (of a Linear)", "freeze it")
 def trainable_bias_on_a_frozen_weight() -> Arguments:
     arguments = two_layers()
     arguments["model"][0].weight.requires_grad_(False)
     return arguments
 
 
-@case("(of a ParametrizedLinear)", "Problem(layers=('2',))")
+@without_factors("(of a ParametrizedLinear)", "Problem(layers=('2',))")
 def reparametrized_weight() -> Arguments:
     arguments = two_layers()
     parametrizations.weight_norm(arguments["model"][0])
@@ -193,7 +194,18 @@ def layers_of_two_dtypes() -> Arguments:
     return arguments
 
 
+@without_factors("layers: '1.weight' is a parameter", "choose among ['0']")
+def name_of_a_parameter() -> Arguments:
+    return norm_layer() | {"layers": ("0", "1.weight")}
+
+
+@case("layers: '1' is a LayerNorm", "name its parameters for exact_fisher alone, ('1.weight',")
+def name_of_a_norm_layer() -> Arguments:
+    return norm_layer() | {"layers": ("0", "1")}
+
+
 test_a_layer_that_is_not_supported_is_refused_by_name = case.at(ENTRIES)
+test_a_parameter_of_no_layer_has_no_factors = without_factors.at(FACTORED)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import ekfac_ref as ek
-from tests.support.refusals import ENTRIES, Arguments, Cases, regression
+from tests.support.refusals import ENTRIES, FACTORED, Arguments, Cases, regression
 
 everywhere = Cases()
+of_no_layer = Cases()
 where_positions_matter = Cases()
 
 WITH_POSITIONS = {
@@ -80,29 +81,31 @@ def mask_elsewhere() -> Arguments:
     return tokens(lambda x: present(x).to("meta"))
 
 
-@everywhere("layer 'token': its positions have axes [4], but the mask has [3]", "one boolean per")
+@of_no_layer("layer 'token': its positions have axes [4], but the mask has [3]", "one boolean per")
 def too_few_positions() -> Arguments:
     return tokens(lambda x: present(x)[:, 1:])
 
 
-@everywhere("layer 'token': its positions have axes [4], but the mask has []", "one boolean per")
+@of_no_layer("layer 'token': its positions have axes [4], but the mask has []", "one boolean per")
 def one_boolean_per_sample() -> Arguments:
     return tokens(lambda x: present(x).any(1))
 
 
-@everywhere(
+@of_no_layer(
     "layer 'token': its positions have axes [4], but the mask has [4, 3]", "leave the layer"
 )
 def one_boolean_per_feature() -> Arguments:
     return tokens(lambda x: x != 0)
 
 
-@everywhere("layer '0': its positions have axes [2, 3], but the mask has [3, 2]", "one boolean per")
+@of_no_layer(
+    "layer '0': its positions have axes [2, 3], but the mask has [3, 2]", "one boolean per"
+)
 def transposed_axes() -> Arguments:
     return image(lambda x: torch.ones(len(x), 3, 2, dtype=torch.bool))
 
 
-@everywhere("layer '0': its positions have axes [2, 3], but the mask has [6]", "one boolean per")
+@of_no_layer("layer '0': its positions have axes [2, 3], but the mask has [6]", "one boolean per")
 def flattened_axes() -> Arguments:
     return image(lambda x: torch.ones(len(x), 6, dtype=torch.bool))
 
@@ -124,7 +127,8 @@ def mask_that_counts_nothing() -> Arguments:
     return arguments | {"batches": silent}
 
 
-test_a_mask_that_fits_no_layer_is_refused = everywhere.at(ENTRIES)
+test_what_is_no_mask_is_refused = everywhere.at(ENTRIES)
+test_a_mask_that_fits_no_layer_is_refused = of_no_layer.at(FACTORED)
 
 
 test_a_mask_that_leaves_out_the_wrong_positions_is_refused = where_positions_matter.at(
@@ -132,7 +136,9 @@ test_a_mask_that_leaves_out_the_wrong_positions_is_refused = where_positions_mat
 )
 
 
-@pytest.mark.parametrize("build", [masked_position_that_counts, mask_that_counts_nothing])
+@pytest.mark.parametrize(
+    "build", [masked_position_that_counts, mask_that_counts_nothing, too_few_positions]
+)
 def test_the_fisher_itself_does_not_depend_on_the_mask(build: Callable[[], Arguments]) -> None:
     problem = ek.Problem(**build())
     masked, whole = ek.full_fisher(problem), ek.full_fisher(replace(problem, mask=None))

@@ -5,9 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ekfac_ref as ek
-from tests.support.refusals import ENTRIES, Arguments, Cases, regression
+from tests.support.refusals import ENTRIES, FACTORED, Arguments, Cases, regression
 
 case = Cases()
+everywhere = Cases()
 
 WORDS = torch.tensor([[0, 5], [1, 1], [2, 3], [4, 0], [5, 5]])
 
@@ -83,14 +84,14 @@ def chain(*layers: nn.Module, targets: Tensor) -> Arguments:
     return regression(nn.Sequential(*layers), targets=targets)
 
 
-@case("layer 'emb': its weight is tied to 'head', a Linear", "untie them")
+@case("layer 'emb': its weight is tied to 'head', a Linear", "Problem(layers=('hidden',))")
 def embedding_and_linear() -> Arguments:
     model = LanguageModel()
     model.head.weight = model.emb.weight
     return tagging(model)
 
 
-@case("layer 'emb': its weight is tied to 'head', a Linear", "naming the other layers")
+@case("layer 'emb': its weight is tied to 'head', a Linear", "Problem(layers=('hidden',))")
 def embedding_and_linear_by_name() -> Arguments:
     return embedding_and_linear() | {"layers": ("hidden", "head")}
 
@@ -100,21 +101,21 @@ def head_by_hand() -> Arguments:
     return tagging(HeadByHand())
 
 
-@case("parameter 'head.weight' shares its memory with 'emb.weight'", ".clone()")
+@everywhere("parameter 'head.weight' shares its memory with 'emb.weight'", ".clone()")
 def parameter_over_anothers_memory() -> Arguments:
     model = LanguageModel()
     model.head.weight = nn.Parameter(model.emb.weight.data)
     return tagging(model)
 
 
-@case("parameter '1.weight' shares its memory with '0.weight'", ".clone()")
+@everywhere("parameter '1.weight' shares its memory with '0.weight'", ".clone()")
 def parameter_over_transposed_memory() -> Arguments:
     one, two = nn.Linear(3, 2), nn.Linear(2, 3)
     two.weight = nn.Parameter(one.weight.data.T)
     return chain(one, two, targets=torch.randn(5, 3))
 
 
-@case("parameter '1.weight' shares its memory with '0.weight'", ".clone()")
+@everywhere("parameter '1.weight' shares its memory with '0.weight'", ".clone()")
 def parameter_over_part_of_anothers_memory() -> Arguments:
     one, two = nn.Linear(3, 4), nn.Linear(4, 1)
     two.weight = nn.Parameter(one.weight.data.view(3, 4)[2:])
@@ -172,7 +173,8 @@ def attention_by_name() -> Arguments:
     return attention() | {"layers": ("attention.out_proj",)}
 
 
-test_a_tie_without_one_matrix_is_refused_by_name = case.at(ENTRIES)
+test_a_tie_without_one_matrix_is_refused_by_name = case.at(FACTORED)
+test_a_tie_that_gradients_cannot_see_is_refused = everywhere.at(ENTRIES)
 
 
 def test_a_frozen_bias_of_a_tied_module_is_a_constant() -> None:

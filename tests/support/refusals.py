@@ -29,10 +29,11 @@ Arguments = dict[str, Any]  # of ek.Problem
 Builder = Callable[[], Arguments]
 Entry = Callable[[ek.Problem], Any]
 
+FACTORED: dict[str, Entry] = {"kfac": ek.kfac, "ekfac": ek.ekfac}  # a layer is g a^T there
 ENTRIES: dict[str, Entry] = {
+    **FACTORED,
+    # of these, any parameter has its own
     "exact_fisher": ek.exact_fisher,
-    "kfac": ek.kfac,
-    "ekfac": ek.ekfac,
     "full_fisher": ek.full_fisher,
     "per_sample_gradients": lambda problem: list(ek.per_sample_gradients(problem)),
 }

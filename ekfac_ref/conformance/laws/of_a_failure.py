@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from math import inf
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -28,6 +28,7 @@ from ekfac_ref.question.problem import Problem
 _ON_PURPOSE = "by the law 'after an exception', which asks whether things are left as they were"
 
 
+@runtime_checkable
 class _Failure(Protocol):
     """What makes a question fail.
 

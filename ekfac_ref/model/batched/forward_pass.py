@@ -33,6 +33,7 @@ class ForwardPass:
         zeros: {layer: the zero of each use}, shaped like its output, channels last, where every
             sample has positions of its own.
         layout: {layer: how each use was read}.
+        roundoff: of the coarsest dtype that the forward rounds to.
     """
 
     samples: int
@@ -40,17 +41,12 @@ class ForwardPass:
     uses: dict[str, list[Use]]
     zeros: dict[str, list[Tensor]]
     layout: SampleAxes
+    roundoff: float
 
     @property
     def leaves(self) -> list[Tensor]:
         """The zeros of all layers, in their order."""
         return [zero for zeros in self.zeros.values() for zero in zeros]
-
-    @property
-    def roundoff(self) -> float:
-        """Of the coarsest dtype among the layers' outputs."""
-        dtypes = {use.dtype for uses in self.uses.values() for use in uses}
-        return max((torch.finfo(dtype).eps for dtype in dtypes), default=0.0)
 
     def inputs(
         self, name: str, k: int, samples: SampleAxis | None = None
@@ -93,4 +89,4 @@ def run(session: Session, inputs: Any, N: int, layout: SampleAxes | None) -> For
     check_not_transformed(recorder.uses)
     if layout is not None and any(len(layout[name]) != len(zeros[name]) for name in names):
         raise Misfit
-    return ForwardPass(N, f, recorder.uses, zeros, used)
+    return ForwardPass(N, f, recorder.uses, zeros, used, recorder.roundoff)

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run
@@ -25,6 +24,7 @@ from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.model.session import Session, open_session
 from ekfac_ref.model.uses import Recorder, Use
 from ekfac_ref.question.batches import Batch
+from ekfac_ref.question.inputs import on_tensors, tensors_of
 
 COMPARED = 3  # distinct samples
 
@@ -44,15 +44,13 @@ def layout_of(session: Session, batch: Batch) -> SampleAxes | None:
 
 def _distinct(batch: Batch) -> list[int]:
     """The numbers in the batch of COMPARED samples with different inputs, or of fewer."""
-    found: list[int] = []
-    other = torch.ones(batch.size, dtype=torch.bool)  # than all that were found
+    found, tensors = list[int](), tensors_of(batch.inputs)
+    other = torch.ones(batch.size, dtype=torch.bool, device="cpu")  # than all that were found
     while len(found) < COMPARED and bool(other.any()):
         n = int(other.nonzero()[0])
-        unlike = [
-            (x != x[n]).reshape(batch.size, -1).any(1).cpu() for x in tree_leaves(batch.inputs)
-        ]
-        other &= torch.stack(unlike).any(0)
         found.append(n)
+        different = [(x != x[n])[:, None].flatten(1).any(1).cpu() for x in tensors]
+        other &= torch.stack(different).any(0)
     return found
 
 
@@ -62,7 +60,7 @@ def _found(session: Session, few: Batch) -> SampleAxes | None:
         return found
     # It may be rounding that tells them apart, which a network amplifies at will.
     with suppress(ProblemError, RuntimeError, TypeError):  # it may insist on its dtype
-        inputs = tree_map(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
+        inputs = on_tensors(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
         model = copy_of(session.problem.model).double()
         exact = replace(session.problem, model=model, batches=[(inputs, few.targets)])
         return _proved(open_session(exact), replace(few, inputs=inputs))
@@ -147,13 +145,14 @@ def _agreeing(
     tried = seen.layout[name][k]
     for samples in (tried,) if isinstance(tried, OnceForAll) else way:
         found = seen.inputs(name, k, samples), seen.gradients(name, k, g, samples)
-        if all(_same(x, y) for x, y in zip(found, truth, strict=True)):
+        if all(_same(x, y, seen.roundoff) for x, y in zip(found, truth, strict=True)):
             return samples
     return None
 
 
-def _same(x: Tensor, y: Tensor) -> bool:
+def _same(x: Tensor, y: Tensor, roundoff: float) -> bool:
     if x.shape != y.shape:
         return False
-    rounding = torch.finfo(x.dtype).eps ** 0.5 * y.abs().amax() if y.numel() else 0.0
+    unit = max(torch.finfo(x.dtype).eps, roundoff)
+    rounding = unit**0.5 * y.abs().amax() if y.numel() else 0.0
     return not bool(((x - y).abs() > rounding).any())

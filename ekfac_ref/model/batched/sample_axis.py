@@ -9,12 +9,13 @@ open; ``layout.py`` proves one.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Shaped
 from torch import Tensor
 
 
+@runtime_checkable
 class SampleAxis(Protocol):
     """One way to read the axes of one use of a layer."""
 

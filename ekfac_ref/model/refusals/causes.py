@@ -1,6 +1,7 @@
 """From what torch says about a model's forward to what the model's owner can do."""
 
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -78,9 +79,14 @@ class NotBatchable(Exception):
 
 @contextmanager
 def batchable() -> Iterator[None]:
-    """Around what is run by ``torch.vmap``: raise NotBatchable for what torch says."""
+    """Around what is run by ``torch.vmap``: raise NotBatchable for what torch says.
+
+    That an op is run sample by sample inside of it is no concern of the caller's.
+    """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop because")
+            yield
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, ProblemError) or of_memory(error):
             raise

@@ -4,23 +4,26 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import call, one_output
 from ekfac_ref.model.private_copy import copy_of, private_copy
 from ekfac_ref.model.refusals.causes import explained
+from ekfac_ref.model.uses import Recorder
 from ekfac_ref.question.batches import Batch
+from ekfac_ref.question.inputs import on_tensors
+from ekfac_ref.question.problem import Problem
 
 
-def check_samples_apart(model: nn.Module, batch: Batch, original: nn.Module) -> None:
+def check_samples_apart(model: nn.Module, batch: Batch, problem: Problem) -> None:
     """Together and one by one must be the same function; rounding alone may differ.
 
-    ``original``: what the model is a private copy of, to ask again in float64 where they do differ.
+    ``problem``: whose model it is a private copy of, to ask again in float64 where they do differ.
     """
     few = batch.samples(0, min(4, batch.size))
-    together = call(model, few.inputs)
-    if isinstance(together, Tensor) and together.is_inference():
+    with Recorder(()) as recorder:
+        together = call(model, few.inputs)
+    if together.is_inference():
         raise ProblemError(
             "model: its forward runs under torch.inference_mode, so its outputs have no gradient; "
             "take that out of the forward, and put it around calls of the model."
@@ -37,12 +40,12 @@ def check_samples_apart(model: nn.Module, batch: Batch, original: nn.Module) -> 
             f"model: {few.size} samples gave outputs of shape {list(together.shape)} together and "
             f"{list(alone.shape)} one by one; axis 0 of the output has to be the samples."
         )
-    if not _same(together, again):
+    if not _same(together, again, recorder.roundoff):
         raise ProblemError(
             "model: two calls on the same inputs gave different outputs; make its forward "
             "deterministic: no random numbers, no state from call to call."
         )
-    if not _same(together, alone) and not _same_in_float64(original, few):
+    if not _same(together, alone, recorder.roundoff) and not _same_in_float64(problem, few):
         raise ProblemError(
             "model: the output of a sample depends on the other samples of its batch, so "
             "per-sample gradients are not defined; remove what mixes them (batch statistics, "
@@ -56,17 +59,19 @@ def _one_by_one(model: nn.Module, few: Batch) -> Tensor:
         return torch.cat([one_output(model, sample.inputs) for sample in samples])
 
 
-def _same(x: Tensor, y: Tensor) -> bool:
-    rounding = torch.finfo(x.dtype).eps ** 0.5 * x.abs().amax().clamp(min=1e-2)
+def _same(x: Tensor, y: Tensor, roundoff: float) -> bool:
+    rounding = max(torch.finfo(x.dtype).eps, roundoff) ** 0.5 * x.abs().amax().clamp(min=1e-2)
     return not bool((x - y).abs().amax() > rounding)
 
 
-def _same_in_float64(original: nn.Module, few: Batch) -> bool:
+def _same_in_float64(problem: Problem, few: Batch) -> bool:
     """Whether it is rounding that tells them apart, which a network may amplify at will."""
     try:
-        model = private_copy(copy_of(original).double())
-        inputs = tree_map(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
+        model = private_copy(copy_of(problem.model).double(), problem.output)
+        inputs = on_tensors(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
         exact = replace(few, inputs=inputs)
-        return _same(call(model, inputs), _one_by_one(model, exact))
+        with Recorder(()) as recorder:
+            together = call(model, inputs)
+        return _same(together, _one_by_one(model, exact), recorder.roundoff)
     except (ProblemError, RuntimeError, TypeError):  # it, or its device, insists on its dtype
         return False

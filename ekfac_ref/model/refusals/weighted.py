@@ -32,7 +32,7 @@ class Seen:
     Attributes:
         S: the Fisher's columns for their outputs, held constant.
         weighted: {layer: from r [N] and w [C] to sum_nc r_n w_c G_nc}.
-        roundoff: of the coarsest dtype that a layer's outputs came in, autocast's say.
+        roundoff: of the coarsest dtype that the forward rounds to, autocast's say.
     """
 
     S: Float[Tensor, "N C *out"]

@@ -22,15 +22,15 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import call, in_algebra_dtype
 from ekfac_ref.model.private_copy import copy_of
 from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.model.refusals.weighted import Seen
-from ekfac_ref.model.session import Session, open_session
+from ekfac_ref.model.session import Session
 from ekfac_ref.question.batches import Batch
+from ekfac_ref.question.inputs import on_tensors
 
 PLACES = (1, 2, 3)
 _INSISTS = (ProblemError, RuntimeError, TypeError)  # what a forward raises in another dtype
@@ -143,23 +143,27 @@ def _places(session: Session, batch: Batch, see: See) -> Iterator[_Place]:
     """
     for k in PLACES:
         try:
-            exact = _at(session, batch, see, torch.float64, k)
+            exact, roundoff = _at(session, batch, see, torch.float64, k)
         except _INSISTS:
             own = session.problem.dtype
             unit = torch.finfo(own).eps
-            place, nudged = _at(session, batch, see, own, k), _at(session, batch, see, own, k, unit)
+            place, _ = _at(session, batch, see, own, k)
+            nudged, _ = _at(session, batch, see, own, k, unit)
             yield _Place(place, nudged, max(unit**0.5, _ROUNDINGS * unit), _ROUNDINGS)
             continue
+        roundings = max(1e-8, _ROUNDINGS * roundoff)  # it may round to float32 in between
         with contextlib.suppress(*_INSISTS):
-            yield _Place(exact, _at(session, batch, see, torch.float32, k), 1e-8, 1e-3)
+            single, _ = _at(session, batch, see, torch.float32, k)
+            yield _Place(exact, single, roundings, 1e-3)
         unit = torch.finfo(torch.float64).eps
-        nudged = _at(session, batch, see, torch.float64, k, unit)
-        yield _Place(exact, nudged, 1e-8, _ROUNDINGS)
+        nudged, _ = _at(session, batch, see, torch.float64, k, unit)
+        yield _Place(exact, nudged, roundings, _ROUNDINGS)
 
 
 def _at(
     session: Session, batch: Batch, see: See, dtype: torch.dtype, place: int, nudge: float = 0.0
-) -> dict[str, _Sides]:
+) -> tuple[dict[str, _Sides], float]:
+    """Both sides, and the roundoff there."""
     drawn = torch.Generator().manual_seed(place)
 
     def move(x: Tensor) -> Tensor:
@@ -172,13 +176,14 @@ def _at(
     for parameter in model.parameters():
         parameter.data = move(parameter.data)
     data = (
-        tree_map(move, batch.inputs),
-        tree_map(lambda y: y.to(dtype) if y.dtype.is_floating_point else y, batch.targets),
+        on_tensors(move, batch.inputs),
+        batch.targets.to(dtype) if batch.targets.dtype.is_floating_point else batch.targets,
     )
     problem = replace(session.problem, model=model.to(dtype), batches=[data])
-    other = open_session(problem)
+    other = session.like(problem)
     ((moved, _),) = other.batches()
-    return _sides(other, moved, see(other, moved)[0])
+    seen, _ = see(other, moved)
+    return _sides(other, moved, seen), seen.roundoff
 
 
 def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:

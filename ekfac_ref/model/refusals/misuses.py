@@ -1,0 +1,71 @@
+"""Uses of a layer's weight for which there is no g a^T: in another op, with another weight."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import resolve_name
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.layer_kinds import ARGUMENTS_OF
+from ekfac_ref.model.layers import Layer, refuse_options
+from ekfac_ref.model.linear_form import Call
+
+
+class LayerRefused(ProblemError):
+    """One layer cannot be treated; the others may be."""
+
+
+def check_together(layer: Layer, call: Call, owner_of_bias: Layer) -> None:
+    """Raise a LayerRefused where weight and bias are not one matrix [W | b]."""
+    if call.op is torch.addmm and {*call.arguments} != {*ARGUMENTS_OF[torch.addmm]}:
+        raise LayerRefused(
+            f"layer {layer.name!r}: it calls torch.addmm with beta, alpha or names of arguments; "
+            "call torch.addmm(bias, input, weight), and scale the input or the output instead."
+        )
+    if call.arguments["weight"] is not layer.weight or owner_of_bias is not layer:
+        raise LayerRefused(
+            f"layer {owner_of_bias.name!r}: its weight or bias is used together with another "
+            "weight, so there is no one matrix [W | b]; give the other weight a bias of its own."
+        )
+
+
+def check_inputs(layer: Layer, call: Call) -> None:
+    """Raise a ProblemError for an option or a dtype of inputs under which there is no gradient."""
+    if call.op is F.embedding:
+        refuse_options(layer.name, "F.embedding", call.arguments)
+    autocast = torch.is_autocast_enabled(layer.weight.device.type)
+    for name in ("input", "input1", "input2"):
+        x = call.arguments.get(name)
+        integer_wanted = call.op is F.embedding
+        if x is not None and integer_wanted == x.dtype.is_floating_point:
+            wanted = "integer indices" if integer_wanted else f"inputs of {layer.weight.dtype}"
+            raise ProblemError(
+                f"layer {layer.name!r}: it was given {x.dtype}, but takes {wanted}; convert the "
+                "data."
+            )
+        as_it_is = integer_wanted or autocast
+        if x is not None and not as_it_is and x.dtype != layer.weight.dtype:
+            raise ProblemError(
+                f"layer {layer.name!r}: inputs are {x.dtype}, its weight {layer.weight.dtype}; "
+                f"convert the data with .to({layer.weight.dtype}) or the model alike."
+            )
+
+
+def check_harmless(layer: Layer, func: Any, result: Any) -> None:
+    """Asking a weight for its shape is fine; computing with it in another op is a LayerRefused."""
+    parts = result if isinstance(result, (tuple, list)) else (result,)
+    if not any(isinstance(part, Tensor) for part in parts):
+        return
+    assert layer.op is not None
+    what = (
+        "in two orientations: it is tied between ops"
+        if func in ARGUMENTS_OF
+        else "outside the layer's own op"
+    )
+    raise LayerRefused(
+        f"layer {layer.name!r}: its weight or bias is used {what} ({resolve_name(func)}, expected "
+        f"{resolve_name(layer.op)}); call the module itself, untie it, or leave it out by naming "
+        "the other layers in Problem(layers=...)."
+    )

@@ -1,0 +1,1 @@
+"""Architectures of other people, from small configs with random weights: ``make models``."""
