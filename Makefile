@@ -29,11 +29,11 @@ test: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
-	$(BIN)/pytest -n 2 -m shapes --jaxtyping-packages=ekfac_ref,beartype.beartype
+	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal -m shapes --jaxtyping-packages=ekfac_ref,beartype.beartype
 
 test-lowest: .venv-lowest/installed
-	.venv-lowest/bin/pytest -n 2
+	.venv-lowest/bin/pytest -n 2 --dist worksteal
 
 models: .venv-models/installed
 	.venv-models/bin/pytest tests_models

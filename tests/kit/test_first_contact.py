@@ -18,6 +18,7 @@ from ekfac_ref.conformance.adapter import (
     samples,
     sum_loss,
 )
+from ekfac_ref.conformance.diagnosis import selection
 from ekfac_ref.conformance.diagnosis.arguments import unused
 from ekfac_ref.conformance.diagnosis.comparable import DOUBLE
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
@@ -195,3 +196,21 @@ def test_the_diagnosis_says_what_to_declare() -> None:
     subject = Subject("", adapted(lambda p: basis(p, size(p), True)), abilities=LINEAR)
     said = diagnose(subject, A_FEW).sentence
     assert said.endswith("It is right once Convention(scale=samples, bias=bias_first) is declared.")
+
+
+def test_the_diagnosis_says_that_float32_is_not_enough(monkeypatch) -> None:
+    """What rounds to it has no mistake of the catalogue; what is off by more may have."""
+    monkeypatch.setattr(selection, "DRAWS", (3,))
+
+    def rounded(problem: ek.Problem) -> dict[str, Matrix]:
+        return {name: Matrix(E.dense().float()) for name, E in ek.ekfac(problem).items()}
+
+    def off(problem: ek.Problem) -> dict[str, Matrix]:
+        return {name: Matrix(E.dense() * 1.0001) for name, E in ek.ekfac(problem).items()}
+
+    says = " mostly, as arithmetic in float32 is, and the problems are in float64"
+    subject = Subject("", adapted(rounded), abilities=LINEAR)
+    assert says in diagnose(subject, A_FEW).sentence
+    assert says not in diagnose(replace(subject, ekfac=adapted(off)), A_FEW).sentence
+    singles = replace(LINEAR, dtypes=(torch.float32,))
+    assert says not in diagnose(replace(subject, abilities=singles), A_FEW).sentence

@@ -10,7 +10,10 @@ Here is the answer in one sentence.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from statistics import median
 from typing import Any
+
+import torch
 
 from ekfac_ref.conformance.diagnosis.arguments import unused
 from ekfac_ref.conformance.diagnosis.comparable import PRECISIONS, Precision
@@ -35,6 +38,11 @@ _TOO_COARSE = (
     "float64, let its abilities say so, and the mistake may get a name."
 )
 
+_SINGLE_ROUNDING = 100 * torch.finfo(torch.float32).eps
+_SINGLE = (
+    "It is right to {:.0e} mostly, as arithmetic in float32 is, and the problems are in float64: "
+    "compute in the dtype of the problem, and answer in it."
+)
 _ELSEWHERE = "Where a law is broken, the mistake is in what that law names."
 _ITS_STEPS = f"Its steps agree with the rules that it declares. {_ELSEWHERE}"
 _NOTHING = "Nothing can be compared: no problem has a single right answer here."
@@ -145,6 +153,9 @@ def _found(
     others = chain((c for c in found if c not in used), chain.from_iterable(drawn))
     near = told_apart(near, catalogue, others)
     candidates = sorted([right, *near], key=_rank)
+    typical = median(c.wrong for c in used)
+    if not candidates[0].agrees and precision.fits < typical <= _SINGLE_ROUNDING:
+        return Diagnosis([right], _SINGLE.format(typical))
     differing = sum(c.is_wrong for c in used)
     if not candidates[0].agrees and differing < NEEDED:
         rare = f"It differs from the definition on {differing} of {len(used)} problems, too few"
