@@ -11,12 +11,14 @@ from torch import Tensor
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT
 from ekfac_ref.conformance.mutants.sampler import Sampler, labels_by, second_moment
-from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Likelihood
+from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Likelihood, Poisson
 
 
 def _most_likely(likelihood: Likelihood, f: Tensor, y: Tensor) -> Tensor:
     if isinstance(likelihood, Categorical):
         return torch.where(likelihood.counted(y), f.argmax(likelihood.class_axis), y)
+    if isinstance(likelihood, Poisson):
+        return f.exp().floor()
     return (f > 0).to(f) if isinstance(likelihood, Bernoulli) else f
 
 
