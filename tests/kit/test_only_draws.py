@@ -1,5 +1,6 @@
 """One that draws labels for itself: right by chance, and wrong in spite of it."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from math import exp, log
@@ -159,7 +160,11 @@ def test_who_draws_rightly_is_not_accused(draws: int | None) -> None:
 
 def test_of_what_is_far_off_it_is_said_how_far() -> None:
     found = ct.ask(sampling(times=3.0), problem(), ["sampled trace"])
-    assert str(found["sampled trace"]).startswith("sampled_ekfac, layer '0': tr F is 9.0")
+    says = re.match(
+        r"sampled_ekfac, layer '0': tr F is ([\d.]+) times", str(found["sampled trace"])
+    )
+    assert says is not None
+    assert abs(float(says[1]) - 9) < 0.5  # labels are drawn
 
 
 def test_a_mixture_of_right_answers_has_no_wrong_input_factor() -> None:
