@@ -27,7 +27,6 @@ from ekfac_ref.question.problem import Problem
 _USED = 6  # problems
 FITS = 1e-6  # relative; a mistake is far larger, and rounding that is carried on far smaller
 _STEPS = 3
-_Moves = list[list[Tensor]]  # for each problem those of all trainings, or none
 
 
 def diagnosed_training(
@@ -36,10 +35,10 @@ def diagnosed_training(
     """What is wrong with its steps, in a sentence; "" where nothing is or nothing can be told."""
     drawn = problems or draw_problems(subject.abilities, 60, seed)
     used = list(islice((p for p in drawn if _is_determined(p)), _USED))
-    given = _moves(subject, used)
+    given = [_all_moves(subject, problem) for problem in used]
     if subject.definition.has_other_matrices or not any(given):
         return ""
-    if _agree(given, _moves(_following(subject, Trainer()), used)):
+    if _agree(given, _following(subject, Trainer()), used):
         return ""
     trainers = [
         (mutant, getattr(mutant.subject.optimizer, "__self__", None)) for mutant in catalogue
@@ -47,8 +46,7 @@ def diagnosed_training(
     named = [
         mutant.mistake
         for mutant, trainer in trainers
-        if isinstance(trainer, Trainer)
-        and _agree(given, _moves(_following(subject, trainer), used))
+        if isinstance(trainer, Trainer) and _agree(given, _following(subject, trainer), used)
     ]
     if not named:
         return "Its steps are those of no mistake in the catalogue."
@@ -81,22 +79,38 @@ def _is_determined(problem: Problem) -> bool:
     return all(gap(seen) >= gate(problem.dtype) for of in first.values() for seen in of)
 
 
-def _moves(subject: Subject, problems: Sequence[Problem]) -> _Moves:
-    found: _Moves = []
-    for problem in problems:
-        trial = Trial(subject, problem)
-        try:
-            trained = [trial.trained(_STEPS, settings) for settings in trainings(trial)]
-        except Exception:  # whatever it was, there is nothing to compare
-            found.append([])
-            continue
-        moves = [one.move(step) for one in trained for step in range(_STEPS)]
-        found.append([torch.cat([x.flatten() for x in move.values()]) for move in moves])
-    return found
+def _moves(subject: Subject, problem: Problem) -> Iterator[Tensor]:
+    """What every step of all trainings moves, all layers in one."""
+    trial = Trial(subject, problem)
+    for settings in trainings(trial):
+        trained = trial.trained(_STEPS, settings)
+        for step in range(_STEPS):
+            yield torch.cat([x.flatten() for x in trained.move(step).values()])
 
 
-def _agree(ones: _Moves, others: _Moves) -> bool:
+def _all_moves(subject: Subject, problem: Problem) -> list[Tensor]:
+    """None, where it cannot be trained."""
+    try:
+        return list(_moves(subject, problem))
+    except Exception:  # whatever it was, there is nothing to compare
+        return []
+
+
+def _agree(given: Sequence[list[Tensor]], other: Subject, problems: Sequence[Problem]) -> bool:
     """On all problems but one in five, whose eigenvectors may not be determined."""
-    pairs = [(one, other) for one, other in zip(ones, others, strict=True) if one and other]
-    fitting = sum(max(map(relative, one, other)) <= FITS for one, other in pairs)
-    return bool(pairs) and 5 * (len(pairs) - fitting) <= len(pairs)
+    pairs = [pair for pair in zip(given, problems, strict=True) if pair[0]]
+    misfits = 0
+    for moves, problem in pairs:
+        misfits += not _fits(moves, other, problem)
+        if 5 * misfits > len(pairs):
+            return False
+    return True
+
+
+def _fits(given: Sequence[Tensor], other: Subject, problem: Problem) -> bool:
+    """Up to the first step that differs: the other one is trained no further."""
+    try:
+        pairs = zip(given, _moves(other, problem), strict=True)
+        return all(relative(one, move) <= FITS for one, move in pairs)
+    except Exception:  # the mistake cannot be trained here
+        return False
