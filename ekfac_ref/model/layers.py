@@ -9,7 +9,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.layer_kinds import NO_GRADIENT, OP_OF, Op, from_matrix, op_of, to_matrix
+from ekfac_ref.model.linear.layer_kinds import NO_GRADIENT, OP_OF, Op, from_matrix, op_of, to_matrix
 from ekfac_ref.model.refusals.ties import (
     check_no_shared_memory,
     groups_of,

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from ekfac_ref.errors import ProblemError, first_line, of_memory
 from ekfac_ref.model.forward import call as call_model
 from ekfac_ref.model.layers import Layer, naming
-from ekfac_ref.model.linear_form import Call, channels_in_place, channels_last, layer_inputs
+from ekfac_ref.model.linear.linear_form import Call, channels_in_place, channels_last, layer_inputs
 from ekfac_ref.model.refusals.causes import way_out
 from ekfac_ref.model.refusals.misuses import (
     LayerRefused,

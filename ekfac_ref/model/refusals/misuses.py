@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.overrides import resolve_name
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.layer_kinds import ARGUMENTS_OF
 from ekfac_ref.model.layers import Layer, refuse_options
-from ekfac_ref.model.linear_form import Call
+from ekfac_ref.model.linear.layer_kinds import ARGUMENTS_OF
+from ekfac_ref.model.linear.linear_form import Call
 
 
 class LayerRefused(ProblemError):

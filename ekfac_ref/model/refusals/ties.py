@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.layer_kinds import op_of
+from ekfac_ref.model.linear.layer_kinds import op_of
 
 
 def no_one_matrix(owners: Sequence[tuple[str, nn.Module]]) -> str | None:

@@ -3,7 +3,8 @@ r"""Every layer as y = W a: the identity-weight trick.
 A layer that is linear in its weight becomes a matrix product when it is evaluated **at the identity
 weight**: ``op(x, identity)`` returns the a_t themselves, whatever the stride, padding or dilation,
 because the op itself does the work. What "the identity" is depends only on how a kind of layer
-stores its matrix (``layer_kinds.py``).
+stores its matrix (``layer_kinds.py``). It is the definition; convolutions, where that is a hundred
+times the work, read their patches instead (``patches.py``).
 
 Source of the view: Grosse & Martens 2016 (1602.01407), Dangel 2023 (2307.02275).
 """
@@ -16,7 +17,15 @@ import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor
 
-from ekfac_ref.model.layer_kinds import ARGUMENTS_OF, SPATIAL_AXES, Op, from_matrix, to_matrix
+from ekfac_ref.model.linear.layer_kinds import (
+    ARGUMENTS_OF,
+    CONVOLUTIONS,
+    SPATIAL_AXES,
+    Op,
+    from_matrix,
+    to_matrix,
+)
+from ekfac_ref.model.linear.patches import patches
 
 
 @dataclass(frozen=True)
@@ -44,10 +53,18 @@ def channels_in_place(call: Call, y: Shaped[Tensor, "... d"]) -> Shaped[Tensor, 
 
 def layer_inputs(call: Call, groups: int) -> Shaped[Tensor, "T groups d_weight"]:
     """The a_t of one call, without the homogeneous coordinate of a bias."""
-    weight = call.arguments["weight"]
     if call.op in (F.linear, torch.addmm):  # the identity weight would return the input itself
         x: Tensor = call.arguments["input"]
         return x.reshape(-1, 1, x.shape[-1])
+    if call.op in CONVOLUTIONS:
+        read = patches(call.arguments, groups)
+        return read.reshape(-1, groups, read.shape[-1])
+    return at_identity_weight(call, groups)
+
+
+def at_identity_weight(call: Call, groups: int) -> Shaped[Tensor, "T groups d_weight"]:
+    """The a_t of one call, by the op itself: its definition, for every op that is not x W^T."""
+    weight = call.arguments["weight"]
     d = to_matrix(call.op, weight, groups).shape[1]
     eye = torch.eye(d, dtype=weight.dtype, device=weight.device).repeat(groups, 1)
     identity = from_matrix(call.op, eye, weight.shape, groups)

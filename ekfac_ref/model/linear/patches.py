@@ -1,0 +1,49 @@
+"""What the weight of a convolution multiplies, by strided views and one copy.
+
+The identity weight (``linear_form.py``) says the same by multiplying with ones and zeros: as many
+times as the layer itself multiplies, times in / out and the size of the kernel.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Shaped
+from torch import Tensor
+
+
+def patches(arguments: dict[str, Any], groups: int) -> Shaped[Tensor, "*out_axes groups d_weight"]:
+    """Of one call of a convolution, by its arguments' names; sample and spatial axes in front.
+
+    A patch runs over the channels of its group, then over the kernel, as the weight's rows do.
+    """
+    x, kernel = arguments["input"], arguments["weight"].shape[2:]
+    axes = len(kernel)
+    stride, dilation = (_of_every(arguments.get(name, 1), axes) for name in ("stride", "dilation"))
+    before_after = _padding(arguments.get("padding", 0), kernel, dilation)
+    x = F.pad(x, [n for pair in reversed(before_after) for n in pair])
+    first = x.dim() - axes
+    for axis, (k, step, apart) in enumerate(zip(kernel, stride, dilation, strict=True)):
+        x = x.unfold(first + axis, apart * (k - 1) + 1, step)[..., ::apart]
+    x = x.unflatten(first - 1, (groups, -1))  # [*samples, groups, channels, *out, *kernel]
+    out = range(first + 1, first + 1 + axes)
+    return x.movedim(tuple(out), tuple(range(first - 1, first - 1 + axes))).flatten(first + axes)
+
+
+def _of_every(given: int | Sequence[int], axes: int) -> Sequence[int]:
+    """One number may stand for all axes."""
+    several = (given,) if isinstance(given, int) else tuple(given)
+    return several * axes if len(several) == 1 else several
+
+
+def _padding(
+    given: str | int | Sequence[int], kernel: Sequence[int], dilation: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Zeros before and after every axis; 'same' puts the odd one behind."""
+    if given == "valid":
+        return [(0, 0)] * len(kernel)
+    if given == "same":
+        totals = [apart * (k - 1) for k, apart in zip(kernel, dilation, strict=True)]
+        return [(total // 2, total - total // 2) for total in totals]
+    assert not isinstance(given, str)
+    return [(n, n) for n in _of_every(given, len(kernel))]
