@@ -56,21 +56,21 @@ hostile: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 .venv-lowest/installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON_LOWEST) -m venv .venv-lowest
-	.venv-lowest/bin/pip install --quiet --constraint constraints-lowest.txt --editable '.[test]'
+	.venv-lowest/bin/pip install --quiet --no-compile --constraint constraints-lowest.txt --editable '.[test]'
 	@touch $@
 
 .venv-models/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-models
-	.venv-models/bin/pip install --quiet --constraint constraints.txt --editable '.[models]'
+	.venv-models/bin/pip install --quiet --no-compile --constraint constraints.txt --editable '.[models]'
 	@touch $@
 
 .venv/benchable: .venv/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[bench]'
 	@touch $@
 
 clean:

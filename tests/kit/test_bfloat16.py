@@ -44,7 +44,7 @@ def mutant(name: str) -> Subject:
 
 @pytest.mark.parametrize("subject", [reference, definition], ids=["rounded", "exact"])
 def test_correct_answers_break_no_law(subject: Subject, problems: list[Problem]) -> None:
-    for problem in problems[:6]:
+    for problem in problems[:3]:
         assert problem.dtype is torch.bfloat16
         trial = Trial(replace(subject, abilities=COARSE), problem)
         assert not [law.name for law in LAWS.values() if notices(law, trial)]

@@ -16,7 +16,7 @@ from ekfac_ref.conformance.mutants.recipe import Turn, turned
 # Ways to turn the eigenvectors of a layer: d! 2^(d-1) of each factor, for all signs of one at once
 # change nothing that is quadratic in it.
 MANY = 100
-FEW = 5  # of these
+FEW = 3  # of these
 PROBLEMS = 3
 
 
