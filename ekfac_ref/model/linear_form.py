@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor
 
+from ekfac_ref.model import layer_kinds
 from ekfac_ref.model.layer_kinds import ARGUMENTS_OF, SPATIAL_AXES, Op, from_matrix, to_matrix
 
 
@@ -45,7 +45,7 @@ def channels_in_place(call: Call, y: Shaped[Tensor, "... d"]) -> Shaped[Tensor, 
 def layer_inputs(call: Call, groups: int) -> Shaped[Tensor, "T groups d_weight"]:
     """The a_t of one call, without the homogeneous coordinate of a bias."""
     weight = call.arguments["weight"]
-    if call.op in (F.linear, torch.addmm):  # the identity weight would return the input itself
+    if call.op in layer_kinds.MATRIX_PRODUCTS:  # the identity weight would return the input itself
         x: Tensor = call.arguments["input"]
         return x.reshape(-1, 1, x.shape[-1])
     d = to_matrix(call.op, weight, groups).shape[1]

@@ -11,6 +11,7 @@ from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layer_kinds import ARGUMENTS_OF
 from ekfac_ref.model.layers import Layer, refuse_options
 from ekfac_ref.model.linear_form import Call
+from ekfac_ref.model.weights.attention import projection
 
 
 class LayerRefused(ProblemError):
@@ -59,13 +60,15 @@ def check_harmless(layer: Layer, func: Any, result: Any) -> None:
     if not any(isinstance(part, Tensor) for part in parts):
         return
     assert layer.op is not None
+    packed = layer.op is projection
     what = (
         "in two orientations: it is tied between ops"
-        if func in ARGUMENTS_OF
+        if func in ARGUMENTS_OF and not packed
         else "outside the layer's own op"
     )
+    own = F.multi_head_attention_forward if packed else layer.op
     raise LayerRefused(
         f"layer {layer.name!r}: its weight or bias is used {what} ({resolve_name(func)}, expected "
-        f"{resolve_name(layer.op)}); call the module itself, untie it, or leave it out by naming "
+        f"{resolve_name(own)}); call the module itself, untie it, or leave it out by naming "
         "the other layers in Problem(layers=...)."
     )
