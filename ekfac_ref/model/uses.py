@@ -32,7 +32,7 @@ class Use:
 
     Attributes:
         a: its inputs, the homogeneous 1 of the bias last; positions of all samples in the order of
-            ``axes``.
+            ``axes``. Of a lookup, the number of the word (``linear_form.py``), and d_in is 1.
         axes: the output's axes other than channels, those of the samples included.
         transformed: whether it was inside of a ``torch.func`` transform that the forward made.
     """
@@ -95,7 +95,7 @@ class Recorder(TorchFunctionMode):
         if self._shift is not None:
             y = channels_in_place(call, self._shift(layer.name, len(uses), outputs))
         # Under autocast it is the rounded input that is multiplied.
-        a = a.to(y.dtype)
+        a = a.to(y.dtype) if a.is_floating_point() else a
         self.roundoff = max(self.roundoff, torch.finfo(y.dtype).eps)
         uses.append(Use(a, outputs.shape[:-1], transforms() > self._transforms))
         return y
