@@ -4,6 +4,7 @@ from ekfac_ref.blocks import ekfac, exact_fisher, full_fisher, kfac, per_sample_
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.losses import likelihood_of, loss_scale
 from ekfac_ref.matrix.fisher import FullFisher
+from ekfac_ref.matrix.lookup import LookupEigenKronecker, LookupKronecker
 from ekfac_ref.matrix.operators import BlockDiagonal, Dense, EigenKronecker, Kronecker, Operator
 from ekfac_ref.model.layers import Layer, find_layers, find_parameters
 from ekfac_ref.question.columns import Empirical, Exact, Sampled
@@ -27,6 +28,8 @@ __all__ = [
     "Kronecker",
     "Layer",
     "Likelihood",
+    "LookupEigenKronecker",
+    "LookupKronecker",
     "Operator",
     "Poisson",
     "Problem",

@@ -12,18 +12,22 @@ from typing import TypeVar
 import torch
 
 from ekfac_ref.errors import ProblemError, enough_memory
-from ekfac_ref.matrix.ekfac import eigenbasis, squares_from_taps
+from ekfac_ref.matrix.basis import basis_of
 from ekfac_ref.matrix.fisher import FullFisher, sum_of_outer_products
 from ekfac_ref.matrix.kfac import FactorSums, add, chunk_factors, kronecker
+from ekfac_ref.matrix.lookup import LookupEigenKronecker, LookupKronecker
 from ekfac_ref.matrix.operators import BlockDiagonal, Dense, EigenKronecker, Kronecker, direct_sum
 from ekfac_ref.model.gradients import Gradients, gradients
 from ekfac_ref.model.random_state import generators, interleaved, undisturbed
 from ekfac_ref.model.session import Session, open_for_gradients, open_session
-from ekfac_ref.model.taps import tapped
+from ekfac_ref.model.taps import Tap, tapped
 from ekfac_ref.question.batches import CHUNK_BYTES
+from ekfac_ref.question.one_hot import OneHot
 from ekfac_ref.question.problem import Problem
+from ekfac_ref.question.sharing import Reduce, Sharing
 
 Value = TypeVar("Value")
+LARGEST_OF_BAGS = 16_384  # words: A has 2 GiB in float64
 ByGroup = dict[str, list[Value]]
 
 
@@ -94,34 +98,35 @@ def full_fisher(problem: Problem) -> FullFisher:
 
 
 @_undisturbing
-def kfac(problem: Problem) -> dict[str, Kronecker | BlockDiagonal]:
-    """B (x) A of every layer, under the problem's sharing."""
+def kfac(problem: Problem) -> dict[str, Kronecker | LookupKronecker | BlockDiagonal]:
+    """B (x) A of every layer, under the problem's sharing.
+
+    Of an Embedding with a large vocabulary, A is not written out (``matrix/lookup.py``).
+    """
     factors = _factors(open_session(problem))
     return {name: direct_sum([kronecker(f) for f in fs]) for name, fs in factors.items()}
 
 
 @_undisturbing
-def ekfac(problem: Problem) -> dict[str, EigenKronecker | BlockDiagonal]:
+def ekfac(problem: Problem) -> dict[str, EigenKronecker | LookupEigenKronecker | BlockDiagonal]:
     """KFAC's eigenbasis of every layer, with Lambda the diagonal of F read in it.
 
-    Two passes: factors and eigenbases, then eigenvalues. Memory does not depend on N.
+    Two passes: factors and eigenbases, then eigenvalues. Memory does not depend on N. In the basis
+    of an Embedding the input side is that of the words that occur (``matrix/words.py``).
     """
     session = open_session(problem)
-    bases = {
-        name: [(eigenbasis(f.g), eigenbasis(f.a)) for f in fs]
-        for name, fs in _factors(session).items()
-    }
+    bases = {name: [basis_of(f) for f in fs] for name, fs in _factors(session).items()}
     N = 0
     sums: ByGroup[torch.Tensor] = {}
     for batch, taps in tapped(session, CHUNK_BYTES):
         for name, by_group in taps.items():
             pairs = zip(by_group, bases[name], strict=True)
-            squares = [squares_from_taps(t.a, t.g, Q_B, Q_A) for t, (Q_B, Q_A) in pairs]
+            squares = [Q.squares(t.inputs, t.g) for t, Q in pairs]
             _accumulate(sums, name, squares, _plus)
         N += batch.size
     return {
         name: direct_sum(
-            [EigenKronecker(*Q, total / N) for Q, total in zip(bases[name], totals, strict=True)]
+            [Q.operator(total / N) for Q, total in zip(bases[name], totals, strict=True)]
         )
         for name, totals in sums.items()
     }
@@ -133,7 +138,9 @@ def _factors(session: Session) -> ByGroup[FactorSums]:
     total: ByGroup[FactorSums] = {}
     for batch, taps in tapped(session, CHUNK_BYTES):
         for name, by_group in taps.items():
-            rows = [sharing.rows(t.a, t.g, t.counted) for t in by_group]
+            for t in by_group:
+                _check_bags(name, t, sharing)
+            rows = [sharing.rows(t.inputs, t.g, t.counted) for t in by_group]
             _accumulate(total, name, [chunk_factors(r, batch.size) for r in rows], add)
     for name, factors in total.items():
         if factors[0].rows_a == 0:
@@ -143,6 +150,17 @@ def _factors(session: Session) -> ByGroup[FactorSums]:
                 "data, or leave the layer out."
             )
     return total
+
+
+def _check_bags(name: str, tap: Tap, sharing: Sharing) -> None:
+    """Raise a ProblemError for a large A that Reduce makes of what is diagonal under Expand."""
+    d, T = (tap.inputs.size, tap.g.shape[2]) if isinstance(tap.inputs, OneHot) else (0, 0)
+    if isinstance(sharing, Reduce) and T > 1 and d > LARGEST_OF_BAGS:
+        raise ProblemError(
+            f"layer {name!r}: under Reduce() its A is the second moment of bags of words, {d} x "
+            f"{d} and not diagonal; choose sharing=Expand(), under which it is, or leave the layer "
+            "out by naming the others in Problem(layers=...)."
+        )
 
 
 def _accumulate(

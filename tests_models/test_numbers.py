@@ -19,6 +19,7 @@ from tests_models.vision import VISION
 Answer = TypeVar("Answer")
 Record = Callable[[str, object], None]
 EXACT = 1e-12  # in units of the largest entry
+THIRDS = ("q_proj", "k_proj", "v_proj")  # of a packed weight
 EVERY = {**ARCHITECTURES, **VISION}
 of_all = pytest.mark.parametrize("name", EVERY)
 
@@ -63,7 +64,8 @@ def test_gradients_of_every_parameter_and_their_sum(name: str, record_property: 
     ratios = []
     for layer_name, layer in layers.items():
         expected = torch.stack([_flat(layer, one) for one in truth])
-        found = torch.stack([_flat(layer, layer.from_matrix(G_n[0])) for G_n in G[layer_name]])
+        pairs = zip(G[layer_name], truth, strict=True)  # rows of other layers are as they are
+        found = torch.stack([_flat(layer, layer.from_matrix(G_n[0], one)) for G_n, one in pairs])
         ratios.append(off(found, expected, layer_name))
         ratios.append(off(found.sum(0), expected.sum(0), f"sum of {layer_name}"))
     record_property("network", name)
@@ -121,6 +123,11 @@ def test_traces_and_eigenvalues_of_the_layers_that_are_advised(
 
 def _of_layer(model: nn.Module, layer: str, gradient: dict[str, Tensor]) -> Tensor:
     """[W | b] of one sample; a shared module's parameters go by the first of their names."""
+    name, _, part = layer.rpartition(".")
+    if part in THIRDS and isinstance(owner := model.get_submodule(name), nn.MultiheadAttention):
+        k, d = THIRDS.index(part), owner.embed_dim
+        W, b = gradient[f"{name}.in_proj_weight"], gradient[f"{name}.in_proj_bias"][:, None]
+        return torch.cat([W, b], 1)[k * d : (k + 1) * d]
     module = model.get_submodule(layer)
     first = {id(p): n for n, p in model.named_parameters()}
     W = matrix(module, gradient[first[id(module.weight)]])

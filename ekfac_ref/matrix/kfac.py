@@ -14,7 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ekfac_ref.matrix.lookup import LookupKronecker
 from ekfac_ref.matrix.operators import Kronecker
+from ekfac_ref.matrix.words import Counts
+from ekfac_ref.question.one_hot import LARGE_VOCABULARY, OneHot
 from ekfac_ref.question.sharing import Rows
 
 
@@ -51,7 +54,7 @@ class FactorSums:
         samples: N so far.
     """
 
-    a: Stack | Gram
+    a: Stack | Gram | Counts
     g: Stack | Gram
     rows_a: int
     samples: int
@@ -59,7 +62,10 @@ class FactorSums:
 
 def chunk_factors(rows: Rows, samples: int) -> FactorSums:
     """The sums over one chunk of samples."""
-    a, g = Stack(rows.a), Stack(rows.g)
+    g = Stack(rows.g)
+    if isinstance(rows.a, OneHot):
+        return FactorSums(Counts.of(rows.a), _compact(g), len(rows.a.words), samples)
+    a = Stack(rows.a)
     if not rows.complete:
         return FactorSums(Gram(a.gram()), Gram(g.gram()), len(rows.a), samples)
     return FactorSums(_compact(a), _compact(g), len(rows.a), samples)
@@ -67,13 +73,22 @@ def chunk_factors(rows: Rows, samples: int) -> FactorSums:
 
 def add(one: FactorSums, two: FactorSums) -> FactorSums:
     """The sums over two chunks together."""
-    a, g = _join(one.a, two.a), _join(one.g, two.g)
+    g = _join(one.g, two.g)
+    if isinstance(one.a, Counts) and isinstance(two.a, Counts):
+        return FactorSums(one.a.plus(two.a), g, one.rows_a + two.rows_a, one.samples + two.samples)
+    a = _join(*(Gram(x.gram()) if isinstance(x, Counts) else x for x in (one.a, two.a)))
     return FactorSums(a, g, one.rows_a + two.rows_a, one.samples + two.samples)
 
 
-def kronecker(factors: FactorSums) -> Kronecker:
+def kronecker(factors: FactorSums) -> Kronecker | LookupKronecker:
     """KFAC's block: B = (1/N) sum over gradient rows, A = mean over input rows."""
-    return Kronecker(B=factors.g.gram() / factors.samples, A=factors.a.gram() / factors.rows_a)
+    B = factors.g.gram() / factors.samples
+    if isinstance(factors.a, Counts):
+        words, counts = factors.a.seen, factors.a.counts
+        frequencies = counts[words].to(B) / factors.rows_a
+        lookup = LookupKronecker(B, words, frequencies, len(counts))
+        return lookup if len(counts) > LARGE_VOCABULARY else lookup.written_out()
+    return Kronecker(B, A=factors.a.gram() / factors.rows_a)
 
 
 def _join(one: Stack | Gram, two: Stack | Gram) -> Stack | Gram:

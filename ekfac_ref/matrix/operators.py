@@ -46,13 +46,13 @@ class Dense:
         return self.matrix
 
     def matvec(self, V: _Matrix) -> _Matrix:
-        _check(self, V)
+        check_shape(self, V)
         return (self.matrix @ V.reshape(-1)).reshape(V.shape)
 
     def solve(self, V: _Matrix, *, damping: float) -> _Matrix:
-        _check(self, V)
+        check_shape(self, V)
         w, Q = eigh(self.matrix)
-        w = _damped(_without_noise(w), damping, null_space=False)
+        w = damped(without_noise(w), damping, null_space=False)
         return (Q @ ((Q.T @ V.reshape(-1)) / w)).reshape(V.shape)
 
     def scaled(self, factor: float) -> "Dense":
@@ -62,8 +62,8 @@ class Dense:
         return self.matrix.trace()
 
     def logdet(self, *, damping: float) -> _Scalar:
-        w = _without_noise(eigh(self.matrix)[0])
-        return _damped(w, damping, null_space=False).log().sum()
+        w = without_noise(eigh(self.matrix)[0])
+        return damped(w, damping, null_space=False).log().sum()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +81,14 @@ class Kronecker:
         """This matrix by its eigenvectors; its eigenvalues are the products of the factors'."""
         b, Q_B = eigh(self.B)
         a, Q_A = eigh(self.A)
-        return EigenKronecker(Q_B, Q_A, torch.outer(_without_noise(b), _without_noise(a)))
+        return EigenKronecker(Q_B, Q_A, torch.outer(without_noise(b), without_noise(a)))
 
     @enough_memory()
     def dense(self) -> Float[Tensor, "P P"]:
         return torch.einsum("op,iq->oipq", self.B, self.A).flatten(2).flatten(0, 1)
 
     def matvec(self, V: _Matrix) -> _Matrix:
-        _check(self, V)
+        check_shape(self, V)
         return self.B @ V @ self.A.T
 
     def solve(self, V: _Matrix, *, damping: float) -> _Matrix:
@@ -125,14 +125,14 @@ class EigenKronecker:
         return (Q * self.eigenvalues.reshape(-1)) @ Q.T
 
     def matvec(self, V: _Matrix) -> _Matrix:
-        _check(self, V)
+        check_shape(self, V)
         return self._from_basis(self.eigenvalues * self._to_basis(V))
 
     def solve(self, V: _Matrix, *, damping: float) -> _Matrix:
-        _check(self, V)
-        damped = _damped(self.eigenvalues, damping, self._has_null_space)
+        check_shape(self, V)
+        eigenvalues = damped(self.eigenvalues, damping, self._has_null_space)
         coordinates = self._to_basis(V)
-        inside = self._from_basis(coordinates / damped)
+        inside = self._from_basis(coordinates / eigenvalues)
         if not self._has_null_space:
             return inside
         # Projected out twice: once leaves rounding in the span, which 1 / damping would blow up.
@@ -147,7 +147,7 @@ class EigenKronecker:
         return self.eigenvalues.sum()
 
     def logdet(self, *, damping: float) -> _Scalar:
-        inside = _damped(self.eigenvalues, damping, self._has_null_space).log().sum()
+        inside = damped(self.eigenvalues, damping, self._has_null_space).log().sum()
         null = len(self.Q_B) * len(self.Q_A) - self.eigenvalues.numel()
         return inside + null * torch.log(inside.new_tensor(damping)) if null else inside
 
@@ -162,14 +162,14 @@ class EigenKronecker:
         return self.eigenvalues.numel() < len(self.Q_B) * len(self.Q_A)
 
 
-_Block = TypeVar("_Block", Dense, Kronecker, EigenKronecker)
+_Block = TypeVar("_Block", bound=Operator)
 
 
 @dataclass(frozen=True, eq=False)
 class BlockDiagonal:
     """One block per group: block k acts on the k-th run of rows of V."""
 
-    blocks: tuple[Dense | Kronecker | EigenKronecker, ...]
+    blocks: tuple[Operator, ...]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -194,8 +194,8 @@ class BlockDiagonal:
     def logdet(self, *, damping: float) -> _Scalar:
         return torch.stack([block.logdet(damping=damping) for block in self.blocks]).sum()
 
-    def _split(self, V: _Matrix) -> list[tuple[Dense | Kronecker | EigenKronecker, Tensor]]:
-        _check(self, V)
+    def _split(self, V: _Matrix) -> list[tuple[Operator, Tensor]]:
+        check_shape(self, V)
         rows = V.split([block.shape[0] for block in self.blocks])
         return list(zip(self.blocks, rows, strict=True))
 
@@ -205,7 +205,8 @@ def direct_sum(blocks: list[_Block]) -> _Block | BlockDiagonal:
     return blocks[0] if len(blocks) == 1 else BlockDiagonal(tuple(blocks))
 
 
-def _check(operator: Operator, V: Tensor) -> None:
+def check_shape(operator: Operator, V: Tensor) -> None:
+    """Raise a ProblemError for a V that the operator does not act on."""
     if tuple(V.shape) != operator.shape:
         raise ProblemError(
             f"V: shape {list(V.shape)}, but this block acts on [d_out, d_in] = "
@@ -213,12 +214,13 @@ def _check(operator: Operator, V: Tensor) -> None:
         )
 
 
-def _without_noise(w: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+def without_noise(w: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
     """Eigenvalues from eigh, where those within its rounding error of zero are zero."""
     return torch.where(w.abs() <= torch.finfo(w.dtype).eps * len(w) * w.abs().amax(), 0.0, w)
 
 
-def _damped(w: Float[Tensor, "..."], damping: float, null_space: bool) -> Float[Tensor, "..."]:
+def damped(w: Float[Tensor, "..."], damping: float, null_space: bool) -> Float[Tensor, "..."]:
+    """w + damping, or a ProblemError where that is not positive."""
     noise = torch.finfo(w.dtype).eps * w.abs().amax()
     lowest = 0.0 if null_space or w.amin().abs() <= noise else float(w.amin())
     if not lowest + damping > 0:

@@ -33,9 +33,7 @@ def gradients(session: Session, budget: int) -> Iterator[Gradients]:
     A run is as long as ``budget`` bytes allow. Rows of a grouped layer follow one another group by
     group. No factor of N. Checked by autograd (``refusals/wiring.py``).
     """
-    parameters = [
-        p for layer in session.layers for p in (layer.weight, layer.bias) if p is not None
-    ]
+    parameters = [*_parameters(session).values()]
     numbers = sum(parameter.numel() for parameter in parameters)
     for batch, form in session.batches():
         size = 2 * numbers * form.columns * parameters[0].itemsize

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -9,27 +10,32 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.linear.layer_kinds import NO_GRADIENT, OP_OF, Op, from_matrix, op_of, to_matrix
-from ekfac_ref.model.refusals.ties import (
-    check_no_shared_memory,
-    groups_of,
-    no_one_matrix,
-    trainable_bias,
-)
+from ekfac_ref.model.refusals.names import check_names
+from ekfac_ref.model.refusals.ties import check_no_shared_memory, no_one_matrix
+from ekfac_ref.model.weights.attention import RowRange, RowRanges, rows_of
+from ekfac_ref.model.weights.layer_kinds import NO_GRADIENT, OP_OF, Op, from_matrix, to_matrix
+from ekfac_ref.model.weights.owned import Owned, owned_by
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
     """One trainable weight, all the modules that use it, and their bias; or any one parameter.
 
+    An ``nn.MultiheadAttention`` has four, whichever way it stores them: ``"attention.q_proj"``,
+    ``"attention.k_proj"``, ``"attention.v_proj"`` and ``"attention.out_proj"``. The first three
+    share a Parameter, the bias's at least, and each has its own rows of it.
+
     Attributes:
-        name: of the first module that owns the weight.
+        name: of the first module that owns the weight; of one of several weights of a module, see
+            above.
         op: the function that applies the weight; None for a parameter of no supported module,
             which is a row vector here.
-        weight: the Parameter itself.
-        bias: the bias Parameter, where there is one and it is trainable.
+        weight: the Parameter itself, of all rows.
+        bias: the bias Parameter, likewise, where there is one and it is trainable.
         parameters: names of weight and bias in ``model.named_parameters()``.
         groups: of a grouped convolution, else 1.
+        rows: which rows of weight and of bias are this layer's, (first, behind the last); None for
+            all.
     """
 
     name: str
@@ -38,30 +44,53 @@ class Layer:
     bias: Tensor | None
     parameters: tuple[str, ...]
     groups: int
+    rows: RowRanges = (None, None)
 
     @property
     def shape(self) -> tuple[int, int]:
         """[d_out, d_in] of [W | b], all groups."""
-        d_out, d_weight = to_matrix(self.op, self.weight, self.groups).shape
+        d_out, d_weight = self._weight_matrix(self.weight).shape
         return d_out, d_weight + (self.bias is not None)
 
-    def to_matrix(self, tensors: dict[str, Tensor]) -> Shaped[Tensor, "d_out d_in"]:
+    def to_matrix(self, tensors: Mapping[str, Tensor]) -> Shaped[Tensor, "d_out d_in"]:
         """[W | b] from tensors (values, gradients) named and shaped like the Parameters."""
-        matrix = to_matrix(self.op, tensors[self.parameters[0]], self.groups)
+        matrix = self._weight_matrix(tensors[self.parameters[0]])
         if self.bias is None:
             return matrix
-        return torch.cat([matrix, tensors[self.parameters[1]][:, None]], 1)
+        return torch.cat([matrix, rows_of(tensors[self.parameters[1]], self.rows[1])[:, None]], 1)
 
-    def from_matrix(self, matrix: Shaped[Tensor, "d_out d_in"]) -> dict[str, Tensor]:
-        """Tensors named and shaped like the Parameters, from [W | b]; undoes ``to_matrix``."""
+    def from_matrix(
+        self, matrix: Shaped[Tensor, "d_out d_in"], others: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Tensors named and shaped like the Parameters, from [W | b]; undoes ``to_matrix``.
+
+        ``others``: where a Parameter has rows of other layers, too, those of the tensor under its
+        name here, or else zeros.
+        """
         d_weight = matrix.shape[1] - (self.bias is not None)
         weight = from_matrix(self.op, matrix[:, :d_weight], self.weight.shape, self.groups)
-        tensors = (weight,) if self.bias is None else (weight, matrix[:, -1])
-        return dict(zip(self.parameters, tensors, strict=True))
+        found = {}
+        for name, own, whole, rows in zip(
+            self.parameters,
+            (weight, matrix[:, -1]),
+            (self.weight, self.bias),
+            self.rows,
+            strict=False,
+        ):
+            found[name] = own
+            if rows is not None and whole is not None:
+                found[name] = own.new_zeros(whole.shape)
+                if others is not None and name in others:
+                    found[name].copy_(others[name])
+                found[name][slice(*rows)] = own
+        return found
+
+    def _weight_matrix(self, weight: Tensor) -> Tensor:
+        return to_matrix(self.op, rows_of(weight, self.rows[0]), self.groups)
 
 
 Names = tuple[str, ...]
-Owners = list[tuple[str, nn.Module]]  # the modules that one weight is in
+Owners = list[Owned]  # who has one weight
 
 
 def find_layers(
@@ -76,21 +105,21 @@ def find_layers(
     data if there is any.
     """
     modules = dict(model.named_modules())
-    _check_names(model, modules, names or (), given=names is not None)
+    check_names(model, modules, names or (), given=names is not None)
     parameter_names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
 
     def advised() -> Names:
-        found = callable_layers(model) if that_run is None else that_run()
+        found = one_matrix_each(model) if that_run is None else that_run()
         return tuple(name for name in found if names is None or name in names) or found
 
     layers = []
-    for weight, owners in _owners(modules, names).items():
+    for owners in _owners(modules, names):
         if tie := no_one_matrix(owners):
             raise ProblemError(
                 f"{tie}; untie them, or leave the weight out by {naming(advised())}. "
                 "(per_sample_gradients and exact_fisher have it: G is the sum over its uses.)"
             )
-        layers.append(_layer(weight, owners, parameter_names))
+        layers.append(_layer(owners, parameter_names))
     if names is None and (parameter := next(iter(_uncovered(model, layers)), None)):
         owner = type(modules[parameter.rpartition(".")[0]]).__name__
         raise ProblemError(
@@ -113,12 +142,12 @@ def find_parameters(
     modules = dict(model.named_modules())
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
     of_modules = None if names is None else tuple(n for n in names if n not in parameters)
-    _check_names(model, modules, of_modules or (), given=names is not None and not names)
+    check_names(model, modules, of_modules or (), given=names is not None and not names)
     parameter_names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
     layers: list[Layer] = []
-    for weight, owners in _owners(modules, of_modules).items():
-        layer = _layer(weight, owners, parameter_names)
-        if layer.bias is not None and any(layer.bias is other.bias for other in layers):
+    for owners in _owners(modules, of_modules):
+        layer = _layer(owners, parameter_names)
+        if any(_share_bias(layer, other) for other in layers):
             layer = replace(layer, bias=None, parameters=layer.parameters[:1])
         layers.append(layer)
     alone = _uncovered(model, layers) if names is None else [n for n in names if n in parameters]
@@ -126,17 +155,26 @@ def find_parameters(
     return _checked(model, layers)
 
 
-def _owners(modules: dict[str, nn.Module], names: Names | None) -> dict[Tensor, Owners]:
-    owners: dict[Tensor, Owners] = {}
+def _share_bias(one: Layer, two: Layer) -> bool:
+    """Whether an entry of the bias of one layer is one of the other's."""
+    rows = {one.rows[1], two.rows[1]}
+    return one.bias is not None and one.bias is two.bias and (None in rows or len(rows) == 1)
+
+
+def _owners(modules: dict[str, nn.Module], names: Names | None) -> list[Owners]:
+    """Of every weight, or of rows of it that are a layer by themselves."""
+    by_weight: dict[Tensor, dict[RowRange, Owners]] = {}
     for name, module in modules.items():
-        weight = getattr(module, "weight", None)
-        if op_of(module) is not None and isinstance(weight, nn.Parameter) and weight.requires_grad:
-            owners.setdefault(weight, []).append((name, module))
-    return {
-        weight: those
-        for weight, those in owners.items()
-        if names is None or any(name in names for name, _ in those)
-    }
+        for one in owned_by(name, module):
+            if one.trainable:
+                by_weight.setdefault(one.weight, {}).setdefault(one.rows[0], []).append(one)
+    found = []
+    for by_rows in by_weight.values():
+        if None in by_rows:  # who has all rows has those of the others: one layer, or none
+            found.append([*by_rows.pop(None), *chain(*by_rows.values())])
+        else:
+            found += by_rows.values()
+    return [by for by in found if names is None or any(one.name in names for one in by)]
 
 
 def _checked(model: nn.Module, layers: list[Layer]) -> tuple[Layer, ...]:
@@ -153,40 +191,34 @@ def naming(layers: Names) -> str:
     """How to go on with these layers alone."""
     if layers:
         return f"naming the layers to treat: Problem(layers={layers!r})"
-    kinds = ", ".join(kind.__name__ for kind in OP_OF)
+    kinds = ", ".join(kind.__name__ for kind in (*OP_OF, nn.MultiheadAttention))
     return (
         f"naming the layers to treat, of which there is none here: build the model of {kinds}, "
         "and pass it as it was before torch.jit, torch.export or a quantizer"
     )
 
 
-def callable_layers(model: nn.Module) -> Names:
-    """The names of all supported layers with a trainable weight that are called as modules.
+def one_matrix_each(model: nn.Module) -> Names:
+    """The names of all supported layers with a trainable weight.
 
-    Attention calls its ``out_proj`` by a function of its own, which no layer is seen in. Nor is a
-    weight one layer that its modules read in different orientations.
+    A weight that its modules read in different orientations is none.
     """
     modules = dict(model.named_modules())
-    return tuple(
-        name
-        for owners in _owners(modules, None).values()
-        if no_one_matrix(owners) is None
-        for name, module in owners
-        if not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
-    )
+    each = (owners for owners in _owners(modules, None) if no_one_matrix(owners) is None)
+    return tuple(one.name for owners in each for one in owners)
 
 
-def _layer(weight: Tensor, owners: Owners, parameter_names: dict[Tensor, str]) -> Layer:
-    for name, module in owners:
-        refuse_options(name, type(module).__name__, vars(module))
-    with_bias = [module for _, module in owners if trainable_bias(module) is not None]
-    biases = {trainable_bias(module) for module in with_bias}
+def _layer(owners: Owners, parameter_names: dict[Tensor, str]) -> Layer:
+    for one in owners:
+        refuse_options(one.name, one.kind, one.options)
+    with_bias = [one for one in owners if one.trainable_bias is not None]
+    biases = {(one.trainable_bias, one.rows[1]) for one in with_bias}
     # different ones are no column of one matrix, but parameters by themselves
-    bias = biases.pop() if len(biases) == 1 else None
-    module = with_bias[0] if bias is not None else owners[0][1]
-    tensors = [weight] if bias is None else [weight, bias]
+    first = with_bias[0] if len(biases) == 1 else owners[0]
+    tensors = [first.weight, first.bias] if len(biases) == 1 else [first.weight]
     named = tuple(parameter_names[tensor] for tensor in tensors)
-    return Layer(owners[0][0], op_of(module), weight, bias, named, groups_of(module))
+    bias = tensors[1] if len(biases) == 1 else None
+    return Layer(owners[0].name, first.op, first.weight, bias, named, first.groups, first.rows)
 
 
 def refuse_options(name: str, kind: str, options: Mapping[str, Any]) -> None:
@@ -196,44 +228,6 @@ def refuse_options(name: str, kind: str, options: Mapping[str, Any]) -> None:
             raise ProblemError(
                 f"layer {name!r}: {kind} with {option} has no per-sample gradient of the usual "
                 f"form; switch {option} off, or name the other layers in Problem(layers=...)."
-            )
-
-
-def _check_names(
-    model: nn.Module, modules: dict[str, nn.Module], names: Names, given: bool
-) -> None:
-    supported = [n for n, m in modules.items() if op_of(m) is not None]
-    if given and not names:
-        raise ProblemError(
-            f"layers: no name is given; choose among {supported}, or leave layers=None."
-        )
-    for name in names:
-        if name in dict(model.named_parameters()):
-            raise ProblemError(
-                f"layers: {name!r} is a parameter, for which per_sample_gradients and exact_fisher "
-                f"are defined if it is trainable, and factors are not; choose among {supported}."
-            )
-        if name not in modules:
-            raise ProblemError(f"layers: there is no module {name!r}; choose among {supported}.")
-        if op_of(modules[name]) is None:
-            own = tuple(
-                f"{name}.{part}" for part, _ in modules[name].named_parameters(recurse=False)
-            )
-            raise ProblemError(
-                f"layers: {name!r} is a {type(modules[name]).__name__}, which is not linear in one "
-                f"weight; choose among {supported}"
-                + (f", or name its parameters for exact_fisher alone, {own}." if own else ".")
-            )
-        if not isinstance(modules[name].weight, nn.Parameter):
-            raise ProblemError(
-                f"layers: the weight of {name!r} is computed from other parameters, not one "
-                "itself; undo that (parametrize.remove_parametrizations, prune.remove), or leave "
-                "the name out."
-            )
-        if not modules[name].weight.requires_grad:
-            raise ProblemError(
-                f"layers: the weight of {name!r} is frozen; call requires_grad_(True) on it, or "
-                "leave the name out."
             )
 
 

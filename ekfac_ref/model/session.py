@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.batched.sample_axis import SampleAxes
 from ekfac_ref.model.forward import call
-from ekfac_ref.model.layers import Layer, Names, callable_layers, find_layers, find_parameters
+from ekfac_ref.model.layers import Layer, Names, find_layers, find_parameters, one_matrix_each
 from ekfac_ref.model.masks import counted_positions
 from ekfac_ref.model.private_copy import private_copy
 from ekfac_ref.model.random_state import RandomState, generators, put_back, take, untouched
@@ -170,8 +170,8 @@ def open_session(problem: Problem, kind: Kind = Session, find: Find = find_layer
 
 
 def _that_run(problem: Problem) -> tuple[str, ...]:
-    """The layers that can be treated on the first batch, or all that can be called without it."""
-    names = callable_layers(problem.model)
+    """The layers that can be treated on the first batch; without one, all that may be."""
+    names = one_matrix_each(problem.model)
     if not names:
         return ()
     try:

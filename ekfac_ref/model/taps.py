@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -29,6 +30,7 @@ from ekfac_ref.model.refusals.wiring import check_wiring, differing
 from ekfac_ref.model.session import Form, Session
 from ekfac_ref.model.uses import check_not_transformed
 from ekfac_ref.question.batches import Batch
+from ekfac_ref.question.one_hot import LARGE_VOCABULARY, OneHot
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,19 @@ class Tap:
     """What one layer (one group of it) saw of some samples: G_nc = sum_t g_nct a_nt^T.
 
     Attributes:
-        a: inputs, the homogeneous 1 of the bias last.
+        inputs: a, the homogeneous 1 of the bias last; of an Embedding, by the numbers of words.
         g: gradients of <f_n, s_nc> with respect to the output.
         counted: which positions count; None means all. Where one does not, g is zero.
     """
 
-    a: Float[Tensor, "N T d_in"]
+    inputs: Float[Tensor, "N T d_in"] | OneHot
     g: Float[Tensor, "N C T d_out"]
     counted: Bool[Tensor, "N T"] | None
+
+    @property
+    def a(self) -> Float[Tensor, "N T d_in"]:
+        """The inputs as rows, written out where they are words."""
+        return self.inputs.dense() if isinstance(self.inputs, OneHot) else self.inputs
 
 
 Taps = dict[str, tuple[Tap, ...]]  # {layer: one Tap per group}
@@ -111,7 +118,7 @@ def _see(
         else _no_positions(layer, S)
         for layer in session.layers
     }
-    weighted = {name: partial(of_taps, [(t.a, t.g) for t in ts]) for name, ts in taps.items()}
+    weighted = {name: partial(of_taps, [(t.inputs, t.g) for t in ts]) for name, ts in taps.items()}
     return Seen(S, weighted, seen.roundoff), taps
 
 
@@ -120,12 +127,16 @@ def _by_group(
 ) -> tuple[Tap, ...]:
     """All uses of a layer side by side along T, its groups apart."""
     name, uses = layer.name, range(len(g))
-    a_ntgi = _side_by_side([in_algebra_dtype(seen.inputs(name, k)) for k in uses], 1)
+    a_ntgi = _side_by_side([seen.inputs(name, k) for k in uses], 1)
     g_ncto = _side_by_side([in_algebra_dtype(seen.gradients(name, k, g[k])) for k in uses], 2)
     g_nctgo = g_ncto.unflatten(-1, (layer.groups, -1))
     counted = counted_positions(layer, axes, mask)
     if counted is not None:
         check_silent(layer, g_ncto, counted)
+    if not a_ntgi.is_floating_point():
+        words = OneHot(a_ntgi[:, :, 0, 0], layer.shape[1], g_ncto.dtype)
+        return (Tap(words, g_ncto, counted),)
+    a_ntgi = in_algebra_dtype(a_ntgi)
     return tuple(Tap(a_ntgi[:, :, k], g_nctgo[:, :, :, k], counted) for k in range(layer.groups))
 
 
@@ -134,6 +145,8 @@ def _no_positions(layer: Layer, S: Tensor) -> tuple[Tap, ...]:
     (N, C), (d_out, d_in) = S.shape[:2], layer.shape
     weight = in_algebra_dtype(layer.weight)
     a, g = weight.new_zeros(N, 0, d_in), weight.new_zeros(N, C, 0, d_out // layer.groups)
+    if layer.op is F.embedding:
+        return (Tap(OneHot(a.new_zeros(N, 0).long(), d_in, a.dtype), g, None),)
     return (Tap(a, g, None),) * layer.groups
 
 
@@ -156,6 +169,8 @@ def _bytes_per_sample(session: Session, form: Form) -> int:
     for layer in session.layers:
         T = sum(use.axes.numel() for use in form.uses[layer.name])
         d_out, d_in = layer.shape
+        if layer.op is F.embedding and d_in > LARGE_VOCABULARY:
+            d_in = 1
         inputs_and_gradients = T * (layer.groups * d_in + C * d_out)
         numbers += inputs_and_gradients + (C * d_out * d_in if T > 1 else 0)
     return 2 * numbers * session.layers[0].weight.itemsize

@@ -14,7 +14,6 @@ from torch.utils._pytree import tree_leaves
 from ekfac_ref.errors import ProblemError, first_line, of_memory
 from ekfac_ref.model.forward import call as call_model
 from ekfac_ref.model.layers import Layer, naming
-from ekfac_ref.model.linear.linear_form import Call, channels_in_place, channels_last, layer_inputs
 from ekfac_ref.model.refusals.causes import way_out
 from ekfac_ref.model.refusals.misuses import (
     LayerRefused,
@@ -22,6 +21,8 @@ from ekfac_ref.model.refusals.misuses import (
     check_inputs,
     check_together,
 )
+from ekfac_ref.model.weights import attention
+from ekfac_ref.model.weights.linear_form import Call, channels_in_place, channels_last, layer_inputs
 from ekfac_ref.question.batches import Batch
 
 
@@ -31,7 +32,7 @@ class Use:
 
     Attributes:
         a: its inputs, the homogeneous 1 of the bias last; positions of all samples in the order of
-            ``axes``.
+            ``axes``. Of a lookup, the number of the word (``linear_form.py``), and d_in is 1.
         axes: the output's axes other than channels, those of the samples included.
         transformed: whether it was inside of a ``torch.func`` transform that the forward made.
     """
@@ -52,8 +53,10 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self._shift = shift
         self._transforms = transforms()
-        self._owner = {id(layer.weight): layer for layer in layers}
-        self._owner |= {id(layer.bias): layer for layer in layers if layer.bias is not None}
+        self._owners: dict[int, list[Layer]] = {}  # several have rows of one Parameter
+        for layer in layers:
+            for tensor in (layer.weight, layer.bias) if layer.bias is not None else (layer.weight,):
+                self._owners.setdefault(id(tensor), []).append(layer)
         self.uses: dict[str, list[Use]] = {layer.name: [] for layer in layers}
         self.calling: Layer | None = None  # whom an error inside of the op is about
         # of the coarsest dtype that any op rounded to, layers' included: float32 in a float64 norm
@@ -63,7 +66,11 @@ class Recorder(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         values = (*args, *(kwargs := kwargs or {}).values())
-        layer = next(self._layers_among(values), None)
+        attending = self._layers_among(attention.weights_given(func, args, kwargs))
+        if any(layer.op is not None for layer in attending):
+            with self:  # which is not active in here
+                return attention.layer_by_layer(*args, **kwargs)
+        layer = next(self._layers_among(values, attention.projected_rows(func, args, kwargs)), None)
         if layer is not None and layer.op is not None and func is layer.op:
             self.calling = layer
             result = self._of_its_op(
@@ -79,7 +86,7 @@ class Recorder(TorchFunctionMode):
         return result
 
     def _of_its_op(self, layer: Layer, call: Call, run: Callable[[], Tensor]) -> Tensor:
-        check_together(layer, call, self._owner.get(id(call.arguments.get("bias")), layer))
+        check_together(layer, call, self._owner_of_bias(layer, call))
         check_inputs(layer, call)
         with torch.no_grad():  # to which checkpointing would save tensors that it does not expect
             a = _with_homogeneous(layer, call)
@@ -88,7 +95,7 @@ class Recorder(TorchFunctionMode):
         if self._shift is not None:
             y = channels_in_place(call, self._shift(layer.name, len(uses), outputs))
         # Under autocast it is the rounded input that is multiplied.
-        a = a.to(y.dtype)
+        a = a.to(y.dtype) if a.is_floating_point() else a
         self.roundoff = max(self.roundoff, torch.finfo(y.dtype).eps)
         uses.append(Use(a, outputs.shape[:-1], transforms() > self._transforms))
         return y
@@ -102,12 +109,23 @@ class Recorder(TorchFunctionMode):
         if unit > self.roundoff and any(torch.finfo(x.dtype).eps < unit for x in floats):
             self.roundoff = unit
 
-    def _layers_among(self, values: Iterable[Any]) -> Iterator[Layer]:
+    def _layers_among(
+        self, values: Iterable[Any], rows: attention.RowRanges | None = None
+    ) -> Iterator[Layer]:
+        """The layers whose weights or biases are among the values.
+
+        Of those that have rows of a Parameter, the one with these rows alone, if any are given.
+        """
         for value in values:
             if isinstance(value, (tuple, list)):
-                yield from self._layers_among(value)
-            elif id(value) in self._owner:
-                yield self._owner[id(value)]
+                yield from self._layers_among(value, rows)
+            for layer in self._owners.get(id(value), ()):
+                if rows is None or layer.op is not attention.projection or layer.rows == rows:
+                    yield layer
+
+    def _owner_of_bias(self, layer: Layer, call: Call) -> Layer:
+        owners = self._owners.get(id(call.arguments.get("bias")), ())
+        return next((x for x in reversed(owners) if x.rows[1] == layer.rows[1]), layer)
 
 
 class RecorderOfAnyUse(Recorder):

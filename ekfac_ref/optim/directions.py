@@ -36,7 +36,7 @@ def directions(
             x = operators[layer.name].solve(V, damping=dampings[layer.name])
         except ProblemError as error:
             raise ProblemError(f"layer {layer.name!r}: {error}") from error
-        for name, part in layer.from_matrix(x).items():
+        for name, part in layer.from_matrix(x, found).items():
             found[name] = part.to(gradients[name].dtype).contiguous()
     return found
 

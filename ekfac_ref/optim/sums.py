@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.matrix.ekfac import squares_from_taps
+from ekfac_ref.matrix.kfac import chunk_factors
 from ekfac_ref.matrix.operators import EigenKronecker
 from ekfac_ref.optim.curvature import BlockState
 from ekfac_ref.optim.reading import Chunks, Key
@@ -28,9 +29,9 @@ def running_factors(
     B = {key: block.B.faded(beta) for key, block in blocks.items()}
     for chunk in chunks():
         for key, tap in chunk.taps.items():
-            rows = sharing.rows(tap.a, tap.g, tap.counted)
-            _add(A, key, rows.a.T @ rows.a, len(rows.a))
-            _add(B, key, rows.g.T @ rows.g, chunk.samples)
+            f = chunk_factors(sharing.rows(tap.inputs, tap.g, tap.counted), chunk.samples)
+            _add(A, key, f.a.gram(), f.rows_a)
+            _add(B, key, f.g.gram(), f.samples)
     for (name, _), mean in A.items():
         if mean.count == 0:
             raise ProblemError(

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ekfac_ref.question.one_hot import OneHot
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -30,7 +32,7 @@ class Rows:
             a direction that no row has carry no gradient either.
     """
 
-    a: Float[Tensor, "rows_a d_in"]
+    a: Float[Tensor, "rows_a d_in"] | OneHot
     g: Float[Tensor, "rows_g d_out"]
     complete: bool
 
@@ -41,11 +43,13 @@ class Expand:
 
     def rows(
         self,
-        a: Float[Tensor, "N T d_in"],
+        a: Float[Tensor, "N T d_in"] | OneHot,
         g: Float[Tensor, "N C T d_out"],
         counted: Bool[Tensor, "N T"] | None,
     ) -> Rows:
         """Rows over n, t and over n, c, t; ``counted=None`` means that every position counts."""
+        if isinstance(a, OneHot):
+            return Rows(a.rows(counted), g.flatten(0, 2), complete=True)
         kept = a.flatten(0, 1) if counted is None else a[counted]
         return Rows(kept, g.flatten(0, 2), complete=True)
 
@@ -56,12 +60,18 @@ class Reduce:
 
     def rows(
         self,
-        a: Float[Tensor, "N T d_in"],
+        a: Float[Tensor, "N T d_in"] | OneHot,
         g: Float[Tensor, "N C T d_out"],
         counted: Bool[Tensor, "N T"] | None,
     ) -> Rows:
-        """Rows over n and over n, c; g is zero where a position does not count."""
-        complete = a.shape[1] == 1
+        """Rows over n and over n, c; g is zero where a position does not count.
+
+        Of several words, the mean is a bag of them.
+        """
+        complete = g.shape[2] == 1
+        if isinstance(a, OneHot) and complete:
+            return Rows(a.rows(counted), g.flatten(0, 2), complete)
+        a = a.dense() if isinstance(a, OneHot) else a
         if counted is None:
             return Rows(a.mean(1), g.sum(2).flatten(0, 1), complete)
         count = counted.sum(1)

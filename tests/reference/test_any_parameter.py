@@ -94,7 +94,23 @@ class Recurrent(nn.GRU):
 
 class Attention(nn.MultiheadAttention):
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x, x, x, need_weights=False)[0]
+        value = x[..., : self.vdim]
+        return super().forward(x, x, value, need_weights=False)[0]
+
+
+def one_bias_for_queries_and_all() -> nn.Module:
+    """Rows of a weight in attention, all of it in a Linear; and the bias in that alone."""
+    model = behind(Attention(4, 2, batch_first=True, vdim=3))
+    model.net.append(nn.Linear(4, 12)).append(nn.Linear(12, 4))
+    model.net[2].bias = model.net[1].in_proj_bias
+    return model
+
+
+def packed_and_linear() -> nn.Module:
+    model = behind(Attention(4, 2, batch_first=True))
+    model.net.append(nn.Linear(4, 12, bias=False)).append(nn.Linear(12, 4))
+    model.net[2].weight = model.net[1].in_proj_weight
+    return model
 
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
@@ -117,6 +133,13 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "weight norm": (lambda: behind(parametrizations.weight_norm(nn.Linear(4, 4))), X),
     "GRU": (lambda: behind(Recurrent(4, 4, batch_first=True)), X),
     "attention": (lambda: behind(Attention(4, 2, batch_first=True)), X),
+    "attention, separate weights": (lambda: behind(Attention(4, 2, batch_first=True, vdim=3)), X),
+    "attention, more rows": (
+        lambda: behind(Attention(4, 2, batch_first=True, add_bias_kv=True, add_zero_attn=True)),
+        X,
+    ),
+    "a bias of attention and a Linear": (one_bias_for_queries_and_all, X),
+    "a weight of attention and a Linear": (packed_and_linear, X),
     "transformer": (
         lambda: behind(nn.TransformerEncoderLayer(4, 2, 6, 0.0, batch_first=True)),
         X,
@@ -161,14 +184,16 @@ def test_gradients_of_every_parameter(name: str) -> None:
     blocks = ek.exact_fisher(question)
     layers = ek.find_parameters(question.model)
     assert list(blocks) == [layer.name for layer in layers]
-    assert sorted(p for layer in layers for p in layer.parameters) == sorted(truth[0])
+    assert {p for layer in layers for p in layer.parameters} == {*truth[0]}
+    entries = sum(layer.shape[0] * layer.shape[1] for layer in layers)
+    assert entries == sum(g.numel() for g in truth[0].values())
     for layer in layers:
         G = torch.cat([run[layer.name] for run in runs]).flatten(0, 1)
         assert G.shape[1:] == layer.shape
         expected = torch.stack([layer.to_matrix(one) for one in truth])
         torch.testing.assert_close(G, expected, rtol=1e-11, atol=1e-12)
         for one, gradients in zip(G, truth, strict=True):
-            for parameter, gradient in layer.from_matrix(one).items():
+            for parameter, gradient in layer.from_matrix(one, gradients).items():
                 torch.testing.assert_close(gradient, gradients[parameter], rtol=1e-11, atol=1e-12)
         squares = expected.square().sum() / 4
         torch.testing.assert_close(blocks[layer.name].trace(), squares)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ekfac_ref.model.linear.linear_form import Call, at_identity_weight, layer_inputs
+from ekfac_ref.model.weights.linear_form import Call, at_identity_weight, layer_inputs
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 # Kernels, strides, dilations and paddings of three axes, each another on every axis.

@@ -73,8 +73,8 @@ def inputs_as(change: Callable[[Tensor], Tensor]) -> Callable[[pytest.MonkeyPatc
 
 def second_use_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     class Blind(uses.Recorder):
-        def _layers_among(self, values: Any) -> Any:
-            return (x for x in super()._layers_among(values) if not self.uses[x.name])
+        def _layers_among(self, *args: Any) -> Any:
+            return (x for x in super()._layers_among(*args) if not self.uses[x.name])
 
     for module in (forward_pass, uses, layout):
         monkeypatch.setattr(module, "Recorder", Blind)

@@ -335,12 +335,15 @@ def test_autocast_around_the_call(entry: Callable[[ek.Problem], Any]) -> None:
             entry(question)
 
 
+ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+
 class Everything(nn.Module):
-    """All reasons to leave a layer out: layers that are idle, used otherwise, or in attention."""
+    """All reasons to leave a layer out: idle, or used otherwise; and rows that attention adds."""
 
     def __init__(self, covered: bool) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.attention = nn.MultiheadAttention(4, 2, add_bias_kv=True, batch_first=True)
         self.first_idle, self.second_idle = nn.Linear(2, 2), nn.Linear(2, 2)
         self.product, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
         self.table = nn.Embedding(3, 4)
@@ -402,7 +405,10 @@ def with_low_rank() -> nn.Module:
 
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
-    "with attention": (lambda: Everything(False), ("head",)),
+    "with attention": (
+        lambda: Everything(False),
+        (*(f"attention.{part}" for part in ATTENTION), "head"),
+    ),
     "without": (lambda: Everything(True), ("head",)),
     "a derivative": (Derived, ("head",)),
     "tied": (Tied, ("head",)),
@@ -410,7 +416,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
         lambda: nn.Sequential(
             nn.TransformerEncoderLayer(4, 2, 4, 0.0, batch_first=True), nn.Linear(4, 2), Mean()
         ),
-        ("0.linear1", "0.linear2", "1"),
+        (*(f"0.self_attn.{part}" for part in ATTENTION), "0.linear1", "0.linear2", "1"),
     ),
     "scripted part": (scripted_part, ("0.1",)),
     "low rank": (with_low_rank, ("1",)),

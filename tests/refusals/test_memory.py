@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import ekfac_ref as ek
 from ekfac_ref import blocks
 from ekfac_ref.conformance.subjects.snapshot import snapshot
+from ekfac_ref.matrix import basis
 from ekfac_ref.model import session
 from ekfac_ref.model.refusals import wiring
 from ekfac_ref.optim import EKFAC, KFAC, sums
@@ -75,7 +76,7 @@ STEPS: dict[str, list[tuple[Any, str]]] = {
         (wiring, "_by_autograd"),
         (session, "private_copy"),
     ],
-    "ekfac": [(blocks, "eigenbasis"), (blocks, "squares_from_taps")],
+    "ekfac": [(basis, "eigenbasis"), (basis, "squares_from_taps")],
     "exact_fisher": [(blocks, "sum_of_outer_products")],
     "full_fisher": [(blocks, "sum_of_outer_products")],
     "per_sample_gradients": [(sys.modules["ekfac_ref.model.gradients"], "_see")],

@@ -1,5 +1,8 @@
 """Refused: one weight used in two ways, for which there is no one matrix [W | b]."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,12 +71,16 @@ class ForeignBias(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self) -> None:
+    """And any function of it and its inputs, added to what it returns."""
+
+    def __init__(self, also: Callable[..., Any] = lambda a, x: 0, **options: Any) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True, **options)
+        self.also = also
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.attention(x, x, x, need_weights=False)[0]
+        y = self.attention(x, x, x, need_weights=False)[0]
+        return y + self.also(self.attention, x)
 
 
 def tagging(model: nn.Module) -> Arguments:
@@ -163,14 +170,53 @@ def weight_in_the_output() -> Arguments:
     return regression(WeightDecay())
 
 
-@case("parameter 'attention.in_proj_weight' (of a MultiheadAttention)", "freeze it")
-def attention() -> Arguments:
-    return regression(Attention(), torch.randn(5, 3, 4), torch.randn(5, 3, 4))
+def attending(model: nn.Module) -> Arguments:
+    return regression(model, torch.randn(5, 3, 4), torch.randn(5, 3, 4))
 
 
-@case("layer 'attention.out_proj': its weight or bias is used outside", "leave it out")
-def attention_by_name() -> Arguments:
-    return attention() | {"layers": ("attention.out_proj",)}
+@case("parameter 'attention.bias_k' (of a MultiheadAttention)", "layers=('attention.q_proj', ")
+def rows_that_are_added_to_keys_and_values() -> Arguments:
+    return attending(Attention(add_bias_kv=True))
+
+
+@case("layers: 'attention' is a MultiheadAttention, which has several layers", "'attention.q_proj'")
+def attention_by_its_own_name() -> Arguments:
+    return attending(Attention()) | {"layers": ("attention",)}
+
+
+@case("layers: 'attention.in_proj_weight' is a parameter", "choose among ['attention.q_proj'")
+def attention_by_its_parameter() -> Arguments:
+    return attending(Attention()) | {"layers": ("attention.in_proj_weight",)}
+
+
+@case(
+    "layer 'attention.q_proj': its weight or bias is used outside", "multi_head_attention_forward"
+)
+def packed_weight_in_a_matrix_product() -> Arguments:
+    return attending(Attention(lambda a, x: x @ a.in_proj_weight[:4]))
+
+
+@case("layer 'attention.q_proj': its weight or bias is used outside", "('attention.out_proj',)")
+def packed_weight_as_one_layer() -> Arguments:
+    return attending(Attention(lambda a, x: F.linear(x, a.in_proj_weight, a.in_proj_bias)[..., :4]))
+
+
+@case("layer '1': its weight is tied to '0.attention.q_proj', a MultiheadAttention", "untie them")
+def packed_weight_of_a_linear_layer() -> Arguments:
+    model = nn.Sequential(Attention(), nn.Linear(4, 12), nn.Linear(12, 4))
+    model[1].weight = model[0].attention.in_proj_weight
+    return attending(model)
+
+
+@case("tied across ['attention.q_proj', 'attention.k_proj'], but their biases", "tie the biases")
+def queries_and_keys_by_one_weight() -> Arguments:
+    class Values(Attention):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.attention(x, x, x[..., :3])[0]
+
+    model = Values(vdim=3)
+    model.attention.k_proj_weight = model.attention.q_proj_weight
+    return attending(model)
 
 
 test_a_tie_without_one_matrix_is_refused_by_name = case.at(FACTORED)

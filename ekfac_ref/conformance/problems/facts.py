@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ekfac_ref.model.forward import call
-from ekfac_ref.model.linear.layer_kinds import ARGUMENTS_OF, OP_OF
-from ekfac_ref.model.linear.linear_form import Call
+from ekfac_ref.model.weights.layer_kinds import ARGUMENTS_OF, OP_OF
+from ekfac_ref.model.weights.linear_form import Call
 from ekfac_ref.question.problem import Problem
 
 ANY_CONVOLUTION = tuple(kind for kind in OP_OF if issubclass(kind, nn.modules.conv._ConvNd))

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from ekfac_ref.conformance.problems.facts import ANY_CONVOLUTION, Facts, facts_of
 from ekfac_ref.conformance.problems.wiring import WIRING, Feature
-from ekfac_ref.model.linear.layer_kinds import OP_OF
+from ekfac_ref.model.weights.layer_kinds import OP_OF
 from ekfac_ref.question.columns import Empirical, Exact
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Poisson
 from ekfac_ref.question.problem import Problem

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from ekfac_ref.conformance.problems.facts import ANY_CONVOLUTION, Facts
 from ekfac_ref.conformance.problems.networks import SelfAttention
-from ekfac_ref.model.linear.layer_kinds import OP_OF
+from ekfac_ref.model.weights.layer_kinds import OP_OF
 
 
 @dataclass(frozen=True)

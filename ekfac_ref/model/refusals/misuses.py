@@ -9,8 +9,9 @@ from torch.overrides import resolve_name
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import Layer, refuse_options
-from ekfac_ref.model.linear.layer_kinds import ARGUMENTS_OF
-from ekfac_ref.model.linear.linear_form import Call
+from ekfac_ref.model.weights.attention import projection
+from ekfac_ref.model.weights.layer_kinds import ARGUMENTS_OF
+from ekfac_ref.model.weights.linear_form import Call
 
 
 class LayerRefused(ProblemError):
@@ -59,13 +60,15 @@ def check_harmless(layer: Layer, func: Any, result: Any) -> None:
     if not any(isinstance(part, Tensor) for part in parts):
         return
     assert layer.op is not None
+    packed = layer.op is projection
     what = (
         "in two orientations: it is tied between ops"
-        if func in ARGUMENTS_OF
+        if func in ARGUMENTS_OF and not packed
         else "outside the layer's own op"
     )
+    own = F.multi_head_attention_forward if packed else layer.op
     raise LayerRefused(
         f"layer {layer.name!r}: its weight or bias is used {what} ({resolve_name(func)}, expected "
-        f"{resolve_name(layer.op)}); call the module itself, untie it, or leave it out by naming "
+        f"{resolve_name(own)}); call the module itself, untie it, or leave it out by naming "
         "the other layers in Problem(layers=...)."
     )

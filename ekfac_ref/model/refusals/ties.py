@@ -7,36 +7,26 @@ import torch
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.linear.layer_kinds import op_of
+from ekfac_ref.model.weights.owned import Owned
 
 
-def no_one_matrix(owners: Sequence[tuple[str, nn.Module]]) -> str | None:
-    """Why the modules that one weight is in, by name, are no one layer; None if they are."""
-    name, first = owners[0]
-    for other_name, other in owners:
-        if op_of(other) is not op_of(first) or groups_of(other) != groups_of(first):
+def no_one_matrix(owners: Sequence[Owned]) -> str | None:
+    """Why the modules that one weight is in are no one layer; None if they are."""
+    first = owners[0]
+    for other in owners:
+        if other.op is not first.op or other.groups != first.groups:
             return (
-                f"layer {name!r}: its weight is tied to {other_name!r}, a {type(other).__name__}, "
-                f"which reads it in another orientation (or other groups) than {name!r}, a "
-                f"{type(first).__name__}"
+                f"layer {first.name!r}: its weight is tied to {other.name!r}, a {other.kind}, "
+                f"which reads it in another orientation (or other groups) than {first.name!r}, a "
+                f"{first.kind}"
             )
-    if len({bias for _, module in owners if (bias := trainable_bias(module)) is not None}) > 1:
+    if len({(bias, one.rows[1]) for one in owners if (bias := one.trainable_bias) is not None}) > 1:
         return (
-            f"layer {name!r}: its weight is tied across {[n for n, _ in owners]}, but their biases "
-            "differ, so there is no one matrix [W | b]; tie the biases too, or drop them"
+            f"layer {first.name!r}: its weight is tied across {[one.name for one in owners]}, but "
+            "their biases differ, so there is no one matrix [W | b]; tie the biases too, or drop "
+            "them"
         )
     return None
-
-
-def groups_of(module: nn.Module) -> int:
-    """Of a grouped convolution; 1 for other modules."""
-    return int(getattr(module, "groups", 1))
-
-
-def trainable_bias(module: nn.Module) -> Tensor | None:
-    """The module's bias, unless it is none, frozen, or computed from other parameters."""
-    bias = getattr(module, "bias", None)
-    return bias if isinstance(bias, nn.Parameter) and bias.requires_grad else None
 
 
 def check_no_shared_memory(model: nn.Module, ours: set[str]) -> None:

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ekfac_ref.question.one_hot import OneHot
+
 
 @dataclass(frozen=True)
 class Sum:
@@ -40,8 +42,30 @@ class Seen:
     roundoff: float
 
 
-def of_taps(by_group: Sequence[tuple[Tensor, Tensor]], r: Tensor, w: Tensor) -> Sum:
+def of_taps(by_group: Sequence[tuple[Tensor | OneHot, Tensor]], r: Tensor, w: Tensor) -> Sum:
     """sum_nct r_n w_c g_nct a_nt^T, from (a [N, T, d_in], g [N, C, T, d_out]) of every group."""
+    a, g = by_group[0]
+    if isinstance(a, OneHot):
+        return _of_words(a, g, r, w)
+    return _of_rows([(a, g) for a, g in by_group if isinstance(a, Tensor)], r, w)
+
+
+def _of_words(a: OneHot, g: Float[Tensor, "N C T d_out"], r: Tensor, w: Tensor) -> Sum:
+    """Columns of a sum, each of the positions that have its word."""
+    words = a.words.flatten()
+    known = words >= 0
+
+    def in_units(unit: float) -> Sum:
+        g_o = _weighted(g, r, w / unit).flatten(0, 1)[known]
+        total = g_o.new_zeros(a.size, g_o.shape[1]).index_add_(0, words[known], g_o)
+        squares = g_o.new_zeros(a.size).index_add_(0, words[known], g_o.square().sum(1))
+        return Sum(total.T, squares, unit)
+
+    plain = in_units(1.0)
+    return plain if _has_room(plain) else in_units(*_largest([g]))
+
+
+def _of_rows(by_group: Sequence[tuple[Tensor, Tensor]], r: Tensor, w: Tensor) -> Sum:
 
     def in_units(unit_a: float, unit_g: float) -> Sum:
         totals, squares = [], []

@@ -4,7 +4,7 @@ import pytest
 
 from ekfac_ref.conformance.findings.enough import ANSWERED, DECLARED, too_few
 from ekfac_ref.conformance.findings.outcome import Outcome
-from ekfac_ref.model.linear.layer_kinds import OP_OF
+from ekfac_ref.model.weights.layer_kinds import OP_OF
 
 
 def right(*features: str) -> Outcome:

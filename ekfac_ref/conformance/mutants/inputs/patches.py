@@ -14,7 +14,7 @@ from ekfac_ref.conformance.mutants.inputs.layers import LayerObservation, with_i
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth.observation import Observation
-from ekfac_ref.model.linear.layer_kinds import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
+from ekfac_ref.model.weights.layer_kinds import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ekfac_ref.conformance.problems.strategies import (
     with_drawn_values,
 )
 from ekfac_ref.model.forward import call
-from ekfac_ref.model.linear.layer_kinds import OP_OF
+from ekfac_ref.model.weights.layer_kinds import OP_OF
 from ekfac_ref.question.likelihoods import Categorical
 from ekfac_ref.question.problem import Problem
 

@@ -14,7 +14,7 @@ from ekfac_ref.conformance.problems.designed.design import Channels, Design, ung
 from ekfac_ref.conformance.problems.facts import ANY_CONVOLUTION
 from ekfac_ref.conformance.problems.features import CONVOLUTION_KINDS, FEATURES
 from ekfac_ref.conformance.problems.networks import Gain, ScaledConv2d, ScaledLinear
-from ekfac_ref.model.linear.layer_kinds import OP_OF
+from ekfac_ref.model.weights.layer_kinds import OP_OF
 from ekfac_ref.question.columns import Empirical, Exact
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Poisson
 from ekfac_ref.question.sharing import Expand, Reduce

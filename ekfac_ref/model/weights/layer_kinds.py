@@ -12,6 +12,7 @@ conv                [out, in/groups, *k]       [out, in/groups k], rows group by
 conv_transpose      [in, out/groups, *k]       [out, in/groups k], rows group by group
 embedding           [vocabulary, out]          its transpose; a_t is one-hot, 0 at padding_idx
 addmm               [in, out]                  its transpose
+projection          [3 out, in] or [out, in]   its rows of query, key or value; as they are
 ==================  =========================  ==================================================
 
 ``to_matrix`` and ``from_matrix`` know that, and nobody else.
@@ -23,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor, nn
+
+from ekfac_ref.model.weights.attention import projection
 
 Op = Callable[..., Tensor]
 
@@ -59,9 +62,11 @@ ARGUMENTS_OF: dict[Op, tuple[str, ...]] = {
     F.bilinear: ("input1", "input2", "weight", "bias"),
     F.embedding: ("input", "weight", "padding_idx", "max_norm", "norm_type", *NO_GRADIENT[1:]),
     torch.addmm: ("bias", "input", "weight"),
+    projection: ("input", "weight", "bias", "rows"),
     **dict.fromkeys(CONVOLUTIONS, _CONV),
     **dict.fromkeys(TRANSPOSED_CONVOLUTIONS, _TRANSPOSED),
 }
+MATRIX_PRODUCTS: tuple[Op, ...] = (F.linear, torch.addmm, projection)  # of the input as it is
 _TRANSPOSES: tuple[Op, ...] = (F.embedding, torch.addmm)
 # op: how many axes of its output stand behind the channels; 0 for those that are not named
 SPATIAL_AXES = dict(zip(CONVOLUTIONS + TRANSPOSED_CONVOLUTIONS, 2 * (1, 2, 3), strict=True))

@@ -17,15 +17,16 @@ import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor
 
-from ekfac_ref.model.linear.layer_kinds import (
+from ekfac_ref.model.weights.layer_kinds import (
     ARGUMENTS_OF,
     CONVOLUTIONS,
+    MATRIX_PRODUCTS,
     SPATIAL_AXES,
     Op,
     from_matrix,
     to_matrix,
 )
-from ekfac_ref.model.linear.patches import patches
+from ekfac_ref.model.weights.patches import patches
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,16 @@ def channels_in_place(call: Call, y: Shaped[Tensor, "... d"]) -> Shaped[Tensor, 
 
 
 def layer_inputs(call: Call, groups: int) -> Shaped[Tensor, "T groups d_weight"]:
-    """The a_t of one call, without the homogeneous coordinate of a bias."""
-    if call.op in (F.linear, torch.addmm):  # the identity weight would return the input itself
+    """The a_t of one call, without the homogeneous coordinate of a bias.
+
+    Those of a lookup are [T, 1, 1], the number of the word that is one-hot, or -1 for no word.
+    """
+    if call.op is F.embedding:
+        words, padding = call.arguments["input"].long(), call.arguments.get("padding_idx")
+        if padding is not None:  # the row that autograd never trains
+            words = words.masked_fill(words == padding % len(call.arguments["weight"]), -1)
+        return words.reshape(-1, 1, 1)
+    if call.op in MATRIX_PRODUCTS:  # the identity weight would return the input itself
         x: Tensor = call.arguments["input"]
         return x.reshape(-1, 1, x.shape[-1])
     if call.op in CONVOLUTIONS:
@@ -68,8 +77,6 @@ def at_identity_weight(call: Call, groups: int) -> Shaped[Tensor, "T groups d_we
     d = to_matrix(call.op, weight, groups).shape[1]
     eye = torch.eye(d, dtype=weight.dtype, device=weight.device).repeat(groups, 1)
     identity = from_matrix(call.op, eye, weight.shape, groups)
-    if call.arguments.get("padding_idx") is not None:
-        identity[call.arguments["padding_idx"]] = 0  # the row that autograd never trains
     at_identity = {**call.arguments, "weight": identity}
     at_identity.pop("bias", None)
     return channels_last(call, call.op(**at_identity)).reshape(-1, groups, d)

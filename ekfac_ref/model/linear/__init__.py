@@ -1,1 +1,0 @@
-"""What is linear in its weight: which ops, how a weight is a matrix, and what it multiplies."""

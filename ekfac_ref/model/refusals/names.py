@@ -1,0 +1,62 @@
+"""Names of layers, as a caller gives them: an error for one that is none, with those there are."""
+
+from torch import nn
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.weights.owned import owned_by
+
+
+def check_names(
+    model: nn.Module, modules: dict[str, nn.Module], names: tuple[str, ...], given: bool
+) -> None:
+    """Raise a ProblemError for a name of no layer that has a trainable weight.
+
+    ``given``: whether the caller gave any, or left them away.
+    """
+    known = {one.name: one for name, m in modules.items() for one in owned_by(name, m)}
+    supported = [*known]
+    if given and not names:
+        raise ProblemError(
+            f"layers: no name is given; choose among {supported}, or leave layers=None."
+        )
+    for name in names:
+        if name in dict(model.named_parameters()):
+            raise ProblemError(
+                f"layers: {name!r} is a parameter, for which per_sample_gradients and exact_fisher "
+                f"are defined if it is trainable, and factors are not; choose among {supported}."
+            )
+        if name not in modules and name not in known:
+            raise ProblemError(f"layers: there is no module {name!r}; choose among {supported}.")
+        if name not in known and (several := _inside(modules[name], name)):
+            raise ProblemError(
+                f"layers: {name!r} is a {type(modules[name]).__name__}, which has several layers; "
+                f"name those that you mean, of {several}."
+            )
+        if name not in known:
+            own = tuple(
+                f"{name}.{part}" for part, _ in modules[name].named_parameters(recurse=False)
+            )
+            raise ProblemError(
+                f"layers: {name!r} is a {type(modules[name]).__name__}, which is not linear in one "
+                f"weight; choose among {supported}"
+                + (f", or name its parameters for exact_fisher alone, {own}." if own else ".")
+            )
+        if not isinstance(known[name].weight, nn.Parameter):
+            raise ProblemError(
+                f"layers: the weight of {name!r} is computed from other parameters, not one "
+                "itself; undo that (parametrize.remove_parametrizations, prune.remove), or leave "
+                "the name out."
+            )
+        if not known[name].trainable:
+            raise ProblemError(
+                f"layers: the weight of {name!r} is frozen; call requires_grad_(True) on it, or "
+                "leave the name out."
+            )
+
+
+def _inside(module: nn.Module, name: str) -> tuple[str, ...]:
+    """The layers of torch's attention; none of other modules."""
+    if not isinstance(module, nn.MultiheadAttention):
+        return ()
+    parts = ((f"{name}.{part}".strip("."), m) for part, m in module.named_modules())
+    return tuple(one.name for part, m in parts for one in owned_by(part, m))

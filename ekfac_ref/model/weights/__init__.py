@@ -1,0 +1,1 @@
+"""Which weights a module has, how each is a matrix, and what it multiplies."""

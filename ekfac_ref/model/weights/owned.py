@@ -1,0 +1,78 @@
+"""The weights that a module applies by itself: one in most kinds, three in torch's attention."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ekfac_ref.model.weights.attention import QUERY_KEY_VALUE, RowRanges, projection, third
+from ekfac_ref.model.weights.layer_kinds import Op, op_of
+
+
+@dataclass(frozen=True, eq=False)
+class Owned:
+    """One weight of one module.
+
+    Attributes:
+        name: of the module, or ``"attention.q_proj"`` for one of several weights.
+        kind: the module's class, as messages have it.
+        op: what applies the weight.
+        weight: as the module has it: a Parameter, or what is computed from others.
+        bias: likewise, or None.
+        rows: which rows of weight and of bias are meant; None for all.
+        groups: of a grouped convolution, else 1.
+        options: the module's attributes.
+    """
+
+    name: str
+    kind: str
+    op: Op
+    weight: Any
+    bias: Any
+    rows: RowRanges
+    groups: int
+    options: dict[str, Any]
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the weight is a Parameter that is trained."""
+        return isinstance(self.weight, nn.Parameter) and self.weight.requires_grad
+
+    @property
+    def trainable_bias(self) -> Tensor | None:
+        """The bias, unless it is none, frozen, or computed from other parameters."""
+        is_one = isinstance(self.bias, nn.Parameter) and self.bias.requires_grad
+        return self.bias if is_one else None
+
+
+def owned_by(name: str, module: nn.Module) -> tuple[Owned, ...]:
+    """The weights that the module itself applies, not those of modules inside of it.
+
+    The projections of an ``nn.MultiheadAttention`` are named like the Parameters that torch makes
+    where they are not packed: ``q_proj``, ``k_proj``, ``v_proj``, beside the module ``out_proj``.
+    """
+    kind, options = type(module).__name__, vars(module)
+    if isinstance(module, nn.MultiheadAttention):
+        return _projections(name, module)
+    op = op_of(module)
+    if op is None:
+        return ()
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    groups = int(getattr(module, "groups", 1))
+    return (Owned(name, kind, op, weight, bias, (None, None), groups, options),)
+
+
+def _projections(name: str, module: nn.MultiheadAttention) -> tuple[Owned, ...]:
+    kind, options = type(module).__name__, vars(module)
+    bias, owned = module.in_proj_bias, []
+    of_bias = 0 if bias is None else len(bias)
+    for k, part in enumerate(QUERY_KEY_VALUE):
+        weight, rows = getattr(module, f"{part}_weight"), None
+        if weight is None:
+            weight = module.in_proj_weight
+            rows = third(k, len(weight))
+        own = f"{name}.{part}".lstrip(".")
+        owned.append(
+            Owned(own, kind, projection, weight, bias, (rows, third(k, of_bias)), 1, options)
+        )
+    return tuple(owned)
