@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.declared.damping import Tikhonov
-from ekfac_ref.conformance.own_model.data import as_dtype, duplicate, in_memory
-from ekfac_ref.conformance.own_model.examined import Examined, Inverted
-from ekfac_ref.conformance.own_model.measured import Measured, measure
-from ekfac_ref.conformance.own_model.of_answers import dampings_of
-from ekfac_ref.conformance.own_model.parts import Part, parts_of
-from ekfac_ref.conformance.own_model.sums import chunks
+from ekfac_ref.conformance.own_model.laws.examined import Examined, Inverted
+from ekfac_ref.conformance.own_model.laws.of_answers import dampings_of
+from ekfac_ref.conformance.own_model.measured.data import as_dtype, duplicate, in_memory
+from ekfac_ref.conformance.own_model.measured.measure import Measured, measure
+from ekfac_ref.conformance.own_model.measured.parts import OwnPart, parts_of
+from ekfac_ref.conformance.own_model.measured.sums import chunks
 from ekfac_ref.conformance.subjects.matrices import BadAnswer, checked, extent, own_blocks
 from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
@@ -23,7 +22,7 @@ from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.question.problem import Problem
 
 ASKED = ("ekfac", "kfac", "precondition")  # of the ways to ask, those that need no P x P
-FEW = 32  # gradients G_nc, at most, that E is multiplied with one by one
+ONE_BY_ONE = 32  # gradients G_nc, at most, that E is multiplied with one by one
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,11 @@ class Given:
     """
 
     problem: Problem
-    parts: dict[str, list[Part]]
+    parts: dict[str, list[OwnPart]]
 
     @property
-    def all_parts(self) -> list[Part]:
-        """Of every layer."""
+    def all_parts(self) -> list[OwnPart]:
+        """The parts of every layer, one after the other."""
         return [part for of_layer in self.parts.values() for part in of_layer]
 
 
@@ -69,10 +68,10 @@ class OwnTrial:
         held = in_memory(problem)
         self.given = Given(held, parts_of(held, subject.definition))
 
-    def measured(self) -> list[Measured]:
-        """What is right, of every part; most of the time that a trial takes."""
+    def measured(self, tick: Callable[[], None] = lambda: None) -> list[Measured]:
+        """What is right, of every part; ``tick`` is called after every pass over the data."""
         with undisturbed():
-            return measure(self.given.problem, self.given.all_parts)
+            return measure(self.given.problem, self.given.all_parts, tick)
 
     def examined(self, known: Sequence[Measured]) -> list[Examined]:
         """Every part with the subject's answers about it."""
@@ -105,22 +104,22 @@ class OwnTrial:
         return answer
 
     def _operators(self, answer: Mapping[str, Any]) -> Iterator[Own]:
-        """Of every part."""
+        """The operator of every part."""
         for name, parts in self.given.parts.items():
             for part, own in zip(parts, own_blocks(answer[name], parts), strict=True):
                 yield Own(own, part.title, part.shape)
 
     def _look_at_gradients(self, found: list[Examined]) -> None:
-        """One pass with the subject's answers at hand: Lambda in the bases that it shows, tr E F."""
+        """One pass with the answers at hand: Lambda in the bases that they show, and tr E F."""
         bases = [
             one.E.basis()[:2] if one.E is not None and one.E.shows_its_basis else None
             for one in found
         ]
-        few = [one.E is not None and one.known.columns <= FEW for one in found]
+        few = [one.E is not None and one.known.columns <= ONE_BY_ONE for one in found]
         if not any(few) and all(basis is None for basis in bases):
             return
         exact = as_dtype(self.given.problem, torch.float64)
-        squares = [None if Q is None else torch.zeros(()).double() for Q in bases]
+        squares = [torch.zeros(()).double() for _ in bases]
         inner = [0.0 for _ in found]
         with undisturbed():
             for several in chunks(exact, self.given.all_parts):
@@ -129,10 +128,10 @@ class OwnTrial:
                         squares[i] = squares[i] + chunk.rotated(*Q).square().sum((0, 1))
                     if few[i]:
                         inner[i] += _inner(one, chunk.gradients())
-        for one, total, yes, product in zip(found, squares, few, inner, strict=True):
+        for i, one in enumerate(found):
             N = one.known.samples
-            one.own_Lambda = None if total is None else total / N
-            one.inner = product / N if yes else None
+            one.in_own_basis = None if bases[i] is None else squares[i] / N
+            one.inner = inner[i] / N if few[i] else None
 
     def _precondition(self, found: list[Examined]) -> None:
         """At two dampings, for random vectors of all layers at once."""
@@ -150,18 +149,18 @@ class OwnTrial:
             for name, x in V.items():
                 if name not in given or not torch.equal(given[name], x):
                     self.changes.append(f"precondition, gradients of {name!r}: changed")
-            x = {
+            solved = {
                 name: checked(name, "precondition", answer[name], "for gradients of", shape)
                 for name, shape in shapes.items()
             }
             for one in found:
                 part = one.known.part
-                V_part, x_part = (part.of(of[part.layer]).double() for of in (V, x))
+                V_part, x_part = (part.of(of[part.layer]).double() for of in (V, solved))
                 one.inverted.append(Inverted(damping, V_part, x_part))
 
 
 def _inner(one: Examined, G: Tensor) -> float:
-    """sum_nc <G_nc, E G_nc>."""
+    """sum_nc <G_nc, E G_nc> over these gradients."""
     assert one.E is not None
     total = 0.0
     for each in G.flatten(0, 1):

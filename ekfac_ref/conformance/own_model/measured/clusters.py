@@ -38,7 +38,7 @@ class Spectrum:
 
     @property
     def largest(self) -> float:
-        """The largest eigenvalue."""
+        """The largest eigenvalue of the factor."""
         return float(self.values[-1])
 
     @property

@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.own_model.data import as_dtype, shaken
-from ekfac_ref.conformance.own_model.parts import Part
-from ekfac_ref.conformance.own_model.sums import Basis, FactorTotal, SquareTotal, glimpse
+from ekfac_ref.conformance.own_model.measured.data import as_dtype, shaken
+from ekfac_ref.conformance.own_model.measured.parts import OwnPart
+from ekfac_ref.conformance.own_model.measured.sums import FactorTotal, Pair, SquareTotal, glimpse
 from ekfac_ref.conformance.truth.output_sizes import (
     counted_outputs,
     mean_of_label,
@@ -61,7 +61,7 @@ Exactly = Sequence[tuple[FactorTotal, SquareTotal]]
 
 
 def moved_by_rounding(
-    problem: Problem, parts: Sequence[Part], bases: Sequence[Basis], exact: Exactly
+    problem: Problem, parts: Sequence[OwnPart], bases: Sequence[Pair], exact: Exactly
 ) -> Iterator[list[Moved]]:
     """Of every part, by one replay after the other.
 
@@ -72,18 +72,25 @@ def moved_by_rounding(
         exact: what ``glimpse`` finds in float64.
     """
     roundoff = torch.finfo(problem.dtype).eps
-    coarse = problem.dtype is not torch.float64
-    replayed = problem if coarse else as_dtype(problem, torch.float32)
+    replayed = problem if _is_coarse(problem) else as_dtype(problem, torch.float32)
     unit = torch.finfo(replayed.dtype).eps
-    steps = [(1.0, 1.0)]
-    if coarse and KINKS * unit < 1e-3:
-        steps.append((KINKS, KINKS**0.5))
+    steps = [(1.0, 1.0), (KINKS, KINKS**0.5)][: replays_of(problem) - 1]
     for seed, (ulps, times) in enumerate(steps):
         found = glimpse(shaken(replayed, ulps, seed), parts, bases)
         yield _differences(exact, found, roundoff / unit / times)
     double = as_dtype(problem, torch.float64)
     found = glimpse(double, parts, bases, partial(_ByTerms, roundoff))
     yield _differences(exact, found, roundoff / _SMALL)
+
+
+def replays_of(problem: Problem) -> int:
+    """How many replays there are."""
+    fine_enough = KINKS * torch.finfo(problem.dtype).eps < 1e-3  # else numbers would be others
+    return 3 if _is_coarse(problem) and fine_enough else 2
+
+
+def _is_coarse(problem: Problem) -> bool:
+    return problem.dtype is not torch.float64
 
 
 def _differences(exact: Exactly, found: Exactly, scale: float) -> list[Moved]:
@@ -126,4 +133,3 @@ class _ByTerms(Known):
 
 def _signs(shape: torch.Size, generator: torch.Generator) -> Tensor:
     return torch.randint(0, 2, shape, generator=generator) * 2 - 1
-

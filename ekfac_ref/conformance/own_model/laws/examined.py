@@ -1,4 +1,4 @@
-"""One part of a layer as a subject answers for it, next to what is right: what laws are asked of."""
+"""One part of a layer as a subject answers for it, next to what is right."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.declared.damping import Damping, Tikhonov
-from ekfac_ref.conformance.own_model.measured import Measured
-from ekfac_ref.conformance.own_model.readings import (
+from ekfac_ref.conformance.own_model.laws.readings import (
     Reading,
     Sums,
     read_eigenvalues,
     sums_to_compare,
 )
+from ekfac_ref.conformance.own_model.measured.measure import Measured
 from ekfac_ref.conformance.subjects.own import Own
 
 
@@ -35,7 +35,7 @@ class Examined:
         seed: of random vectors.
         E, K: the subject's operators on it, where it has them.
         damping: what the ``solve`` of K is, and a ``precondition`` without E.
-        own_Lambda: (1/N) sum_nc [Q_B^T G_nc Q_A]^2 in the basis that E shows, where it does.
+        in_own_basis: (1/N) sum_nc [Q_B^T G_nc Q_A]^2 in the basis that E shows, where it does.
         inner: (1/N) sum_nc <G_nc, E G_nc>, where there are few of them.
         inverted: what ``precondition`` answered.
     """
@@ -45,7 +45,7 @@ class Examined:
     E: Own | None = None
     K: Own | None = None
     damping: Damping = field(default_factory=Tikhonov)
-    own_Lambda: Tensor | None = None
+    in_own_basis: Tensor | None = None
     inner: float | None = None
     inverted: list[Inverted] = field(default_factory=list)
 

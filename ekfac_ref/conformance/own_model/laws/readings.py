@@ -12,8 +12,8 @@ free. There sum_b r is tr M_b in the mean over signs, with the variance
 .. math:: 2 \sum_{i \ne j \in b} M_{ij}^2 \le 2\, (|F_b|^2 - (\operatorname{tr} F_b)^2 / m_b),
 
 since M_b = R diag(diag(R^T F_b R)) R^T for some rotation R: so |M_b| <= |F_b|, and the squares on
-the diagonal of M_b sum to (tr M_b)^2 / m_b at least, tr M_b = tr F_b. The mean over PRODUCTS of them
-has no more. The signs of neighbours are orthogonal over these, so that a cluster of two eigenvalues
+the diagonal of M_b sum to (tr M_b)^2 / m_b at least, tr M_b = tr F_b. The mean over READS has no
+more. The signs of neighbours are orthogonal over these, so that a cluster of two eigenvalues
 leaves no variance at all.
 
 **Level.** Such a sum is a homogeneous polynomial of degree 2 in signs, whose moments are bounded by
@@ -28,11 +28,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ekfac_ref.conformance.own_model.measured import Measured
+from ekfac_ref.conformance.own_model.measured.measure import Measured
 from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.truth.tolerance import MISTAKE
 
-PRODUCTS = 4
+READS = 4
 SIGMAS = 54.0
 # What all sums that are compared may be off by before that is a mistake, relative to |Lambda|: few
 # sums to high precision, and more of them to less.
@@ -41,7 +41,7 @@ SEEN = (0.003, 0.03, 0.3)
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What PRODUCTS products with one operator say of its eigenvalues.
+    """What READS products with one operator say of its eigenvalues.
 
     Attributes:
         values: the mean of r over all products, [d_out, d_in].
@@ -55,7 +55,7 @@ class Reading:
 
 
 def read_eigenvalues(M: Own, known: Measured, seed: int) -> Reading:
-    """PRODUCTS products."""
+    """By so many products, READS, with V of signs in the basis Q_B (x) Q_A."""
     Q_B, Q_A = known.B.Q, known.A.Q
     total, sizes = torch.zeros_like(known.Lambda), list[float]()
     for S in signs(known.part.shape, seed):
@@ -63,13 +63,13 @@ def read_eigenvalues(M: Own, known: Measured, seed: int) -> Reading:
         image = Q_B.T @ M.matvec(V).double() @ Q_A
         total += S * image
         sizes.append(float(image.norm()))
-    return Reading(total / PRODUCTS, max(sizes), sum(x * x for x in sizes) / PRODUCTS)
+    return Reading(total / READS, max(sizes), sum(x * x for x in sizes) / READS)
 
 
 def signs(shape: tuple[int, int], seed: int) -> Float[Tensor, "4 d_out d_in"]:
     """Random signs; those of neighbours, in a row or a column, are orthogonal over the products."""
     generator = torch.Generator().manual_seed(seed)
-    one = torch.randint(0, 2, (PRODUCTS, *shape), generator=generator).double()[:1] * 2 - 1
+    one = torch.randint(0, 2, (READS, *shape), generator=generator).double()[:1] * 2 - 1
     rows, columns = ((-1.0) ** torch.arange(d, dtype=torch.float64) for d in shape)
     both = rows[:, None] * columns
     patterns = [torch.ones_like(both), rows[:, None].expand(shape), columns.expand(shape), both]

@@ -1,4 +1,4 @@
-"""Laws of what else an answer shows: a basis, factors, a solution. No larger than d x d is needed."""
+"""Laws of what else an answer shows: a basis, factors, a solution."""
 
 from collections.abc import Iterator
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ekfac_ref.conformance.declared.damping import Factored, Tikhonov
 from ekfac_ref.conformance.laws.law import Lane
-from ekfac_ref.conformance.own_model.examined import Examined
-from ekfac_ref.conformance.own_model.of_products import GATE_WIDTH
-from ekfac_ref.conformance.own_model.own_law import Weighed, as_own_law, weigh
+from ekfac_ref.conformance.own_model.laws.examined import Examined
+from ekfac_ref.conformance.own_model.laws.of_products import GATE_WIDTH
+from ekfac_ref.conformance.own_model.laws.own_law import Weighed, as_own_law, weigh
 from ekfac_ref.conformance.subjects.matrices import BadAnswer, real
 from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.truth.oracle import parts_by_traces
@@ -41,12 +41,12 @@ def _basis_diagonalizes(one: Examined) -> Iterator[Weighed]:
 def _eigenvalues_in_own_basis(one: Examined) -> Iterator[Weighed]:
     """Lambda_oi = (1/N) sum_nc [Q_B^T G_nc Q_A]_oi^2 in the subject's own basis"""
     assert one.E is not None
-    if one.own_Lambda is None:
+    if one.in_own_basis is None:
         return
     shown = one.E.basis()[2]
-    size = _norm(one.own_Lambda)
+    size = _norm(one.in_own_basis)
     rounding = one.known.off + one.product_rounding(max(size, _norm(shown)))
-    yield weigh("Lambda = diag(Q^T F Q)", _norm(shown - one.own_Lambda), rounding, size)
+    yield weigh("Lambda = diag(Q^T F Q)", _norm(shown - one.in_own_basis), rounding, size)
 
 
 @as_own_law("kfac", Lane.KFAC)

@@ -2,13 +2,26 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import inf
 
 import torch
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import ALGEBRA, Lane, Law
-from ekfac_ref.conformance.own_model.examined import Examined
+from ekfac_ref.conformance.own_model.laws.examined import Examined
 from ekfac_ref.conformance.truth.tolerance import MISTAKE, LawBroken
+
+
+class Beyond(LawBroken):
+    """A law that does not hold, and by how much in relation to what is compared.
+
+    Attributes:
+        size: the residual over the size of that; inf where there is none.
+    """
+
+    def __init__(self, what: str, ratio: float, size: float) -> None:
+        super().__init__(what, ratio)
+        self.size = size
 
 
 @dataclass(frozen=True)
@@ -76,10 +89,11 @@ def weigh(law: str, residual: float, rounding: float, size: float) -> Weighed:
     rounding = max(rounding, torch.finfo(torch.float32).tiny)
     ratio = residual / rounding
     if not ratio <= MISTAKE:  # a NaN breaks every law
-        part = f", {residual / size:.2g} of its size" if size > 0 else ""
-        raise LawBroken(
-            f"{law}: residual {residual:.3g}{part}, is {ratio:.3g} times rounding (limit "
+        part = f" ({residual / size:.2g} of the whole)" if size > 0 else ""
+        raise Beyond(
+            f"{law}: residual {residual:.3g}{part} is {ratio:.3g} times rounding (limit "
             f"{MISTAKE:g})",
             ratio,
+            residual / size if size > 0 else inf,
         )
     return Weighed(ratio, MISTAKE * rounding / size if size > 0 else 0.0)

@@ -13,7 +13,7 @@ from ekfac_ref.question.problem import Problem
 
 
 @dataclass(frozen=True)
-class Part:
+class OwnPart:
     """A part of a layer's [d_out, d_in] that is coupled to no other.
 
     Attributes:
@@ -38,7 +38,7 @@ class Part:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(d_out, d_in)."""
+        """(d_out, d_in) of the part alone."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
     def of(self, V: Tensor) -> Tensor:
@@ -46,17 +46,17 @@ class Part:
         return V[self.rows, self.columns]
 
 
-def parts_of(problem: Problem, definition: Definition) -> dict[str, list[Part]]:
+def parts_of(problem: Problem, definition: Definition) -> dict[str, list[OwnPart]]:
     """{layer: its parts}, group by group, the weight's before the bias's."""
     layers = find_layers(problem.model, problem.layers)
     return {layer.name: _of_layer(problem, definition, layer) for layer in layers}
 
 
-def _of_layer(problem: Problem, definition: Definition, layer: Layer) -> list[Part]:
+def _of_layer(problem: Problem, definition: Definition, layer: Layer) -> list[OwnPart]:
     d_out, d_in = layer.shape[0] // layer.groups, layer.shape[1]
     shared = isinstance(definition.A, Shared) and layer.groups > 1
     return [
-        Part(
+        OwnPart(
             layer.name,
             ", ".join(filter(None, [f"group {k}" if layer.groups > 1 else "", name])),
             k,

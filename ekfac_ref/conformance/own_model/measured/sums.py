@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ekfac_ref.conformance.own_model.parts import Part
+from ekfac_ref.conformance.own_model.measured.parts import OwnPart
 from ekfac_ref.conformance.truth.record import Known
 from ekfac_ref.model.session import Kind, open_session
 from ekfac_ref.model.taps import Tap, tapped
@@ -20,11 +20,11 @@ from ekfac_ref.question.batches import CHUNK_BYTES
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Expand, Sharing
 
-Basis = tuple[Tensor, Tensor]  # (Q_B, Q_A)
+Pair = tuple[Tensor, Tensor]  # (Q_B, Q_A)
 
 
 @dataclass(frozen=True, eq=False)
-class Chunk:
+class SomeSamples:
     """What one part saw of some samples, in float64.
 
     Attributes:
@@ -48,12 +48,14 @@ class Chunk:
     ) -> Float[Tensor, "N C r_out r_in"]:
         """Q_B^T G_nc Q_A, by whichever order takes fewer multiplications."""
         (d_out, d_in), T = (Q_B.shape[0], Q_A.shape[0]), self.a.shape[1]
-        if T < d_out + d_in:
+        if d_out + d_in > T:
             return torch.einsum("ncto,nti->ncoi", self.g @ Q_B, self.a @ Q_A)
         return Q_B.T @ self.gradients() @ Q_A
 
 
-def chunks(problem: Problem, parts: Sequence[Part], kind: Kind = Known) -> Iterator[list[Chunk]]:
+def chunks(
+    problem: Problem, parts: Sequence[OwnPart], kind: Kind = Known
+) -> Iterator[list[SomeSamples]]:
     """One pass: for every part what it saw of some consecutive samples, whatever the dtype.
 
     ``kind`` is of the session; another one may check the wiring, or have other columns.
@@ -62,12 +64,12 @@ def chunks(problem: Problem, parts: Sequence[Part], kind: Kind = Known) -> Itera
         yield [_chunk(part, taps[part.layer]) for part in parts]
 
 
-def _chunk(part: Part, groups: tuple[Tap, ...]) -> Chunk:
+def _chunk(part: OwnPart, groups: tuple[Tap, ...]) -> SomeSamples:
     own = groups[part.group]
     sharing = groups if part.shared else (own,)
     others = [(tap.a[..., part.columns].double(), tap.counted) for tap in sharing]
     a = own.a[..., part.columns].double()
-    return Chunk(a, own.g.double(), own.counted, others)
+    return SomeSamples(a, own.g.double(), own.counted, others)
 
 
 @dataclass(eq=False)
@@ -86,13 +88,13 @@ class FactorTotal:
     samples: int = 0
 
     @classmethod
-    def none(cls, part: Part) -> "FactorTotal":
-        """Of no samples yet."""
+    def none(cls, part: OwnPart) -> "FactorTotal":
+        """The sums over no samples yet."""
         d_out, d_in = part.shape
         zeros = torch.zeros((), dtype=torch.float64)
         return cls(zeros.expand(d_in, d_in).clone(), zeros.expand(d_out, d_out).clone())
 
-    def add(self, chunk: Chunk, sharing: Sharing) -> None:
+    def add(self, chunk: SomeSamples, sharing: Sharing) -> None:
         """Add some samples: every position is a row (Expand), or every sample is one (Reduce)."""
         expand = isinstance(sharing, Expand)
         for a, counted in chunk.others:
@@ -105,8 +107,8 @@ class FactorTotal:
         self.samples += len(chunk.a)
 
     @property
-    def factors(self) -> Basis:
-        """(B, A)."""
+    def factors(self) -> Pair:
+        """(B, A): the sums over N, and over the number of input rows."""
         return self.B / self.samples, self.A / max(self.rows_a, 1)
 
 
@@ -123,7 +125,7 @@ def _means(a: Tensor, counted: Tensor | None) -> Tensor:
 
 
 def factor_totals(
-    problem: Problem, parts: Sequence[Part], kind: Kind = Known
+    problem: Problem, parts: Sequence[OwnPart], kind: Kind = Known
 ) -> list[FactorTotal]:
     """The sums behind every part's factors, over one pass."""
     totals = [FactorTotal.none(part) for part in parts]
@@ -145,7 +147,7 @@ class SquareTotal:
         length: the largest number of positions; columns: N C.
     """
 
-    basis: Basis
+    basis: Pair
     squares: Tensor
     samples: int = 0
     terms: float = 0.0
@@ -153,12 +155,12 @@ class SquareTotal:
     columns: int = 0
 
     @classmethod
-    def none(cls, basis: Basis) -> "SquareTotal":
-        """Of no samples yet."""
+    def none(cls, basis: Pair) -> "SquareTotal":
+        """The sums over no samples yet."""
         Q_B, Q_A = basis
         return cls(basis, Q_B.new_zeros(Q_B.shape[1], Q_A.shape[1]))
 
-    def add(self, chunk: Chunk) -> Float[Tensor, "N C r_out r_in"]:
+    def add(self, chunk: SomeSamples) -> Float[Tensor, "N C r_out r_in"]:
         """Add some samples; returns their rotated gradients."""
         rotated = chunk.rotated(*self.basis)
         self.squares += rotated.square().sum((0, 1))
@@ -175,7 +177,7 @@ class SquareTotal:
 
 
 def glimpse(
-    problem: Problem, parts: Sequence[Part], bases: Sequence[Basis], kind: Kind = Known
+    problem: Problem, parts: Sequence[OwnPart], bases: Sequence[Pair], kind: Kind = Known
 ) -> list[tuple[FactorTotal, SquareTotal]]:
     """Factors and Lambda in bases that are known, over one pass."""
     totals = [(FactorTotal.none(p), SquareTotal.none(Q)) for p, Q in zip(parts, bases, strict=True)]

@@ -4,20 +4,20 @@ All of it comes from four or five passes over the data, in float64: A, B and the
 Lambda in these; and replays of rounding. P x P numbers are never kept, d_in^2 + d_out^2 + P are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ekfac_ref.conformance.own_model.clusters import Spectrum, eigenbasis_of, turned_by
-from ekfac_ref.conformance.own_model.data import as_dtype
-from ekfac_ref.conformance.own_model.parts import Part
-from ekfac_ref.conformance.own_model.replays import Moved, moved_by_rounding
-from ekfac_ref.conformance.own_model.sums import (
-    Basis,
+from ekfac_ref.conformance.own_model.measured.clusters import Spectrum, eigenbasis_of, turned_by
+from ekfac_ref.conformance.own_model.measured.data import as_dtype
+from ekfac_ref.conformance.own_model.measured.parts import OwnPart
+from ekfac_ref.conformance.own_model.measured.replays import Moved, moved_by_rounding, replays_of
+from ekfac_ref.conformance.own_model.measured.sums import (
     FactorTotal,
+    Pair,
     SquareTotal,
     chunks,
     factor_totals,
@@ -27,6 +27,7 @@ from ekfac_ref.model.forward import algebra_dtype
 from ekfac_ref.model.session import Session
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Expand
+
 
 @dataclass(frozen=True, eq=False)
 class Measured:
@@ -41,10 +42,10 @@ class Measured:
         off_trace: its sum.
         silent: whether no gradient lives in the null spaces of A and B: expand, or one position.
         lengths: of the sums behind it: positions, and d_out and d_in.
-        samples: N; columns: N C.
+        samples: N; columns: N C; positions: the most in one sample.
     """
 
-    part: Part
+    part: OwnPart
     dtype: torch.dtype
     B: Spectrum
     A: Spectrum
@@ -55,10 +56,11 @@ class Measured:
     lengths: float
     samples: int
     columns: int
+    positions: int
 
     @property
     def roundoff(self) -> float:
-        """Of the subject's dtype."""
+        """The distance from 1 to the next number in the subject's dtype."""
         return torch.finfo(self.dtype).eps
 
     @property
@@ -73,7 +75,7 @@ class Measured:
 
     @property
     def uneven(self) -> Float[Tensor, "clusters_B clusters_A"]:
-        """Of every block of m_b entries a bound on |F_b|^2 - (tr F_b)^2 / m_b, by |F_b| <= tr F_b."""
+        """Of every block a bound on |F_b|^2 - (tr F_b)^2 / m_b, m_b entries: |F_b| <= tr F_b."""
         numbers = self.blocks(torch.ones_like(self.Lambda))
         return self.blocks(self.Lambda) ** 2 * (1 - 1 / numbers)
 
@@ -82,7 +84,9 @@ class Measured:
         """|E|, the norm of Lambda."""
         return float(self.Lambda.norm())
 
-    def blocks(self, entries: Float[Tensor, "d_out d_in"]) -> Float[Tensor, "clusters_B clusters_A"]:
+    def blocks(
+        self, entries: Float[Tensor, "d_out d_in"]
+    ) -> Float[Tensor, "clusters_B clusters_A"]:
         """Sums over the blocks that clusters of B and A make."""
         return self.B.members.T @ entries @ self.A.members
 
@@ -92,10 +96,21 @@ class Measured:
         return Q_B @ (self.Lambda * (Q_B.T @ V @ Q_A)) @ Q_A.T
 
 
-def measure(problem: Problem, parts: Sequence[Part]) -> list[Measured]:
-    """Every part of a problem in memory; the first pass checks the wiring against autograd."""
+def passes_over(problem: Problem) -> int:
+    """How many passes over the data ``measure`` takes."""
+    return 2 + replays_of(problem)
+
+
+def measure(
+    problem: Problem, parts: Sequence[OwnPart], tick: Callable[[], None] = lambda: None
+) -> list[Measured]:
+    """Every part of a problem in memory; the first pass checks the wiring against autograd.
+
+    ``tick`` is called after every pass.
+    """
     exact = as_dtype(problem, torch.float64)
     factors = factor_totals(exact, parts, Session)
+    tick()
     for part, total in zip(parts, factors, strict=True):
         if total.rows_a == 0:
             raise ProblemError(
@@ -108,19 +123,21 @@ def measure(problem: Problem, parts: Sequence[Part]) -> list[Measured]:
     for several in chunks(exact, parts):
         for total_of_squares, chunk in zip(squares, several, strict=True):
             total_of_squares.add(chunk)
+    tick()
     moved = [Moved() for _ in parts]
     known = list(zip(factors, squares, strict=True))
     for replay in moved_by_rounding(problem, parts, bases, known):
         moved = [one.or_more(other) for one, other in zip(moved, replay, strict=True)]
+        tick()
     rows = zip(parts, pairs, bases, factors, squares, moved, strict=True)
     return [_measured(problem, *row) for row in rows]
 
 
 def _measured(
     problem: Problem,
-    part: Part,
-    factors: Basis,
-    basis: Basis,
+    part: OwnPart,
+    factors: Pair,
+    basis: Pair,
     rows: FactorTotal,
     squares: SquareTotal,
     moved: Moved,
@@ -148,4 +165,5 @@ def _measured(
         lengths,
         squares.samples,
         squares.columns,
+        squares.length,
     )

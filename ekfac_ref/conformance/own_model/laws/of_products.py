@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.laws.law import Lane
-from ekfac_ref.conformance.own_model.examined import Examined
-from ekfac_ref.conformance.own_model.own_law import Weighed, as_own_law, weigh
-from ekfac_ref.conformance.own_model.readings import SIGMAS, left_to_chance, off_beside, signs
+from ekfac_ref.conformance.own_model.laws.examined import Examined
+from ekfac_ref.conformance.own_model.laws.own_law import Weighed, as_own_law, weigh
+from ekfac_ref.conformance.own_model.laws.readings import SIGMAS, left_to_chance, off_beside, signs
 from ekfac_ref.conformance.truth.tolerance import MISTAKE, LawBroken
 
 GATE_WIDTH = 0.1  # where a right E may be off by more, relative to |E|, there is no one to compare
