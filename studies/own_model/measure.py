@@ -75,7 +75,8 @@ def _noticed(mutant: str, examined: list[Examined], correct: list[Examined]) -> 
         changes.append(_change(one, other))
         shown |= dict.fromkeys(_broken(one))
         assert one.E is not None
-        bare = SimpleNamespace(matvec=one.E.operator.matvec, solve=one.E.operator.solve)
+        kept = [name for name in ("matvec", "solve") if hasattr(one.E.operator, name)]
+        bare = SimpleNamespace(**{name: getattr(one.E.operator, name) for name in kept})
         one.E, one.in_own_basis = Own(bare, one.E.layer, one.E.shape), None
         noticed = _broken(one)
         opaque |= dict.fromkeys(noticed)
