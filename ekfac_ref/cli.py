@@ -23,7 +23,7 @@ from ekfac_ref.commands.power import power_command
 from ekfac_ref.commands.subject import refuse
 from ekfac_ref.conformance.findings.known import KnownDeviations, known_from
 from ekfac_ref.conformance.findings.verdicts import FAULT
-from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.laws.catalogue import ASKED_AT_ANY_SIZE, LAWS
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.run.load import MUTANT
 from ekfac_ref.conformance.run.profile import PROFILES
@@ -108,8 +108,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--profile", choices=PROFILES, default="quick", help=_profiles())
     check.add_argument("--seed", type=int, default=0, help="of the problems (default: 0)")
-    check.add_argument("--law", action="append", choices=LAWS, metavar="LAW", help="only these")
-    check.add_argument("--seconds", type=_seconds, default=60.0, help="per problem (default: 60)")
+    check.add_argument(
+        "--problem",
+        metavar="MODULE:NAME",
+        help="a problem of your own instead of drawn ones, or a function that returns it: its "
+        "layers may have any size",
+    )
+    laws = (*LAWS, *ASKED_AT_ANY_SIZE)
+    check.add_argument("--law", action="append", choices=laws, metavar="LAW", help="only these")
+    check.add_argument(
+        "--seconds", type=_seconds, help="per problem (default: 60; with --problem, 3600)"
+    )
     check.add_argument(
         "--max-fail", type=_number, metavar="N", help="stop after N problems that break a law"
     )
@@ -123,9 +132,9 @@ def _parser() -> argparse.ArgumentParser:
         "--in-process", action="store_true", help="ask the subject in this process, to debug it"
     )
     check.set_defaults(run=check_command)
-    laws = commands.add_parser("laws", help="what must hold")
-    laws.add_argument("law", nargs="?", choices=LAWS, metavar="LAW", help="all about one")
-    laws.set_defaults(run=laws_command)
+    told = commands.add_parser("laws", help="what must hold")
+    told.add_argument("law", nargs="?", choices=LAWS, metavar="LAW", help="all about one")
+    told.set_defaults(run=laws_command)
     mutants = commands.add_parser("mutants", help="known mistakes")
     mutants.add_argument(
         "mutant", nargs="?", choices=MUTANTS, metavar="MUTANT", help="all about one"

@@ -39,10 +39,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conformance.run": {"errors", "question", "conformance.laws", "conformance.mutants"}
     | {"conformance.diagnosis", "conformance.findings"}
     | TRUTH,
+    "conformance.own_model": {"errors", "question", "conformance.laws", "conformance.findings"}
+    | {"model", "matrix", "conformance.run"}
+    | TRUTH,
     "conformance.reports": {"conformance.laws", "conformance.mutants", "conformance.run"}
     | {"conformance.diagnosis", "conformance.findings"}
     | TRUTH,
     "conformance.process": {"errors", "conformance.laws", "conformance.run"}
+    | {"conformance.own_model"}
     | {"conformance.reports", "conformance.findings"}
     | TRUTH,
 }

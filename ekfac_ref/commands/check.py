@@ -2,12 +2,9 @@
 
 import argparse
 import contextlib
-import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from types import FrameType
 
 from rich.console import Console
 from rich.progress import (
@@ -18,7 +15,9 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from ekfac_ref.commands.check_own import put_on_trial_on
 from ekfac_ref.commands.report_files import ReportFiles, one_file
+from ekfac_ref.commands.rerun import command_line, hearing_signals
 from ekfac_ref.commands.subject import Unbroken, loaded, refuse
 from ekfac_ref.conformance.findings.known import KnownDeviations
 from ekfac_ref.conformance.findings.report import Report
@@ -32,6 +31,7 @@ from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.extras import missing
 
+PER_PROBLEM = 60.0  # for all laws on one drawn problem
 Show = Callable[[Report, argparse.Namespace], object]
 _GRAVEST = (6, 3, 4, 1, 5)  # of the exit codes of several subjects, the one that is theirs together
 
@@ -67,14 +67,16 @@ def _of_one(options: argparse.Namespace, show: Show) -> int:
         return refuse(f"{twice} are one file; give each a file of its own", 2)
     with contextlib.ExitStack() as stack:
         try:
+            if options.problem:
+                return put_on_trial_on(stack, options, show)
             examiner: Here | Apart
             if options.in_process:
                 subject, printed = loaded(options.subject)
-                examiner = Here(subject, options.seconds, options.subject)
+                examiner = Here(subject, options.seconds or PER_PROBLEM, options.subject)
                 examiner.printed = printed
             else:
                 examiner = stack.enter_context(
-                    contextlib.closing(Apart(options.subject, options.seconds))
+                    contextlib.closing(Apart(options.subject, options.seconds or PER_PROBLEM))
                 )
             return _put_on_trial(examiner, options, show)
         except ProblemError as error:
@@ -83,6 +85,8 @@ def _of_one(options: argparse.Namespace, show: Show) -> int:
 
 def _put_on_trial(examiner: Here | Apart, options: argparse.Namespace, show: Show) -> int:
     profile = profile_named(options.profile)
+    if other := [name for name in options.law or () if name not in LAWS]:
+        raise ProblemError(f"--law {other[0]}: it is asked with --problem alone; leave it out.")
     laws = [LAWS[name] for name in LAWS if name in (options.law or LAWS)]
     files, (bar, tick) = ReportFiles(options, command_line(options)), _progress(profile.problems)
 
@@ -93,7 +97,7 @@ def _put_on_trial(examiner: Here | Apart, options: argparse.Namespace, show: Sho
     known = options.known[1] if options.known else KnownDeviations()
     run = Run(examiner, profile, options.seed, laws, known, ticks, options.max_fail)
     files.write(run.so_far())  # what is there of an earlier run is not this one's
-    with _hearing_signals():
+    with hearing_signals():
         with bar:
             report = run.report()
         report = run.diagnosed(report)
@@ -112,31 +116,13 @@ def _put_on_trial(examiner: Here | Apart, options: argparse.Namespace, show: Sho
 def _refused(what: str, options: argparse.Namespace) -> int:
     """One line on stderr, and files that say so, too."""
     trouble = Trouble(what, "", None, blame=Blame.SUBJECT)
-    count = profile_named(options.profile).problems
+    count = 1 if options.problem else profile_named(options.profile).problems
     report = Report(options.subject, options.profile, options.seed, [], [trouble], count, 0)
+    report = replace(report, about=options.problem or "")
     ReportFiles(options, command_line(options)).write(
         replace(report, apart=not options.in_process), last=True
     )
     return refuse(what, report.exit_code)
-
-
-@contextlib.contextmanager
-def _hearing_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the run as an interrupt does, and not its report."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
-    heard = [number for number in numbers if before[number] is not signal.SIG_IGN]  # as by nohup
-    for number in heard:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in heard:
-            signal.signal(number, before[number])
 
 
 def _progress(problems: int) -> tuple[Progress, Callable[[str], None]]:
@@ -158,15 +144,3 @@ def _progress(problems: int) -> tuple[Progress, Callable[[str], None]]:
         bar.update(task, advance=1, visible=True)
 
     return bar, tick
-
-
-def command_line(options: argparse.Namespace) -> str:
-    """What to type to have the same run again."""
-    words = ["ekfac-ref", "check", options.subject, "--profile", options.profile]
-    words += ["--seed", str(options.seed)]
-    words += [word for law in options.law or () for word in ("--law", law)]
-    words += ["--max-fail", str(options.max_fail)] if options.max_fail else []
-    words += ["--seconds", f"{options.seconds:g}"] if options.seconds != 60 else []
-    words += ["--known", options.known[0]] if options.known else []
-    words += ["--in-process"] if options.in_process else []
-    return shlex.join(words)

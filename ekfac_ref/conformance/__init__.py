@@ -6,6 +6,7 @@
 
     ct.check(my_ekfac, "quick").summary
     ct.ask(my_ekfac, problem, ["trace", "commutes"])
+    ct.check_on(my_ekfac, my_problem).summary
     ct.LAWS["trace"].statement, ct.MUTANTS["half-lambda"].story
 
 Another library's conventions are declared in ``conformance.adapter``, the rules of an optimizer in
@@ -20,6 +21,7 @@ from ekfac_ref.conformance.findings.report import Report
 from ekfac_ref.conformance.findings.verdicts import Status
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.mutants import MUTANTS
+from ekfac_ref.conformance.own_model.check_on import check_on
 from ekfac_ref.conformance.problems import networks
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import draw_problems
@@ -52,6 +54,7 @@ __all__ = [
     "as_subject",
     "ask",
     "check",
+    "check_on",
     "diagnose",
     "draw_problems",
     "load",

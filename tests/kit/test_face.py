@@ -25,7 +25,16 @@ def test_public_names_of_the_kit() -> None:
     records = ["Abilities", "BadAnswer", "Definition", "Doubt", "Factored", "KnownDeviations"]
     records += ["LawBroken", "OnKFAC", "Profile", "Report", "Separate", "Shared", "Status"]
     records += ["Subject"]
-    functions = ["as_subject", "ask", "check", "diagnose", "draw_problems", "load", "networks"]
+    functions = [
+        "as_subject",
+        "ask",
+        "check",
+        "check_on",
+        "diagnose",
+        "draw_problems",
+        "load",
+        "networks",
+    ]
     assert ct.__all__ == constants + records + functions
 
 

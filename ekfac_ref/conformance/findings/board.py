@@ -61,7 +61,8 @@ def scoreboard(
     known: KnownDeviations,
     declines: Collection[str] = (),
 ) -> list[Score]:
-    """All of FEATURES: what is wrong first, then what is refused, in doubt, exact, not drawn.
+    """All of FEATURES, and others that are there: what is wrong first, then what is refused, in
+    doubt, exact, not drawn.
 
     A law of manners that is broken wherever it was asked says nothing about features, and one that
     is known to be broken does not count.
@@ -84,6 +85,7 @@ def scoreboard(
     turned_down = {name for one in refused for name in one.features}
     declared = dict.fromkeys(declines, "declined")
     reasons = {**declared, **known.refusals, **known.features}
+    drawn = dict.fromkeys(name for one in outcomes for name in one.features)
     rows = [
         _Having(name, [one for one in outcomes if name in one.features], counting).score(
             [where for where in blamed if where == Conjunction() or name in where.present],
@@ -91,7 +93,7 @@ def scoreboard(
             name in turned_down,
             reasons.get(name, ""),
         )
-        for name in FEATURES
+        for name in dict.fromkeys((*FEATURES, *drawn))
     ]
     order = list(Standing)
     return sorted(rows, key=lambda row: order.index(row.standing))

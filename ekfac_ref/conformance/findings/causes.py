@@ -37,12 +37,14 @@ class Cause:
         laws: that are broken on some of them, the one with most of them first.
         problems: their numbers in the run.
         asked: how many problems those laws were asked of.
+        things: what they are called, "problems" or "blocks".
     """
 
     attributed: Attributed | None
     laws: tuple[str, ...]
     problems: tuple[int, ...]
     asked: int
+    things: str = "problems"
 
     @property
     def is_measured(self) -> bool:
@@ -54,10 +56,10 @@ class Cause:
         """Where it is wrong, in words."""
         if self.attributed is None:
             return (
-                f"Wrong on {len(self.problems)} of {self.asked} problems, which have no features "
-                "in common that the others lack."
+                f"Wrong on {len(self.problems)} of {self.asked} {self.things}, which have no "
+                "features in common that the others lack."
             )
-        return f"Wrong {where(self.attributed)}."
+        return f"Wrong {where(self.attributed, self.things)}."
 
 
 @dataclass(frozen=True)
@@ -88,15 +90,15 @@ class Refusal:
         return {name for one in self.attributed if one.sure for name in one.where.present}
 
 
-def where(one: Attributed) -> str:
-    """In which problems, and how many of them back that."""
+def where(one: Attributed, things: str = "problems") -> str:
+    """In which problems, or blocks, and how many of them back that."""
     if one.where == Conjunction():
-        return f"on every problem ({one.faulty})"
+        return f"on every {things[:-1]} ({one.faulty})"
     named = str(one.where)
     if one.also:
         named += f" (or {', or '.join(one.also)}, which came with it)"
     how = "exactly" if one.faulty == one.meant else "only"
-    found = f"{how} where {named}: {one.faulty} of {one.meant} such problems"
+    found = f"{how} where {named}: {one.faulty} of {one.meant} such {things}"
     found += f", 0 of {one.others - one.meant + one.faulty} others"
     return found if one.sure else f"{found}; it may be a coincidence"
 

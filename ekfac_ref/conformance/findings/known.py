@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from ekfac_ref.conformance.findings.outcome import Outcome
-from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.laws.catalogue import ASKED_AT_ANY_SIZE, LAWS
 from ekfac_ref.conformance.problems.features import FEATURES
 from ekfac_ref.errors import ProblemError, no_such
 
@@ -31,7 +31,8 @@ class KnownDeviations:
     refusals: _Reasons = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for what, among in (("laws", LAWS), ("features", FEATURES), ("refusals", FEATURES)):
+        laws = (*LAWS, *ASKED_AT_ANY_SIZE)
+        for what, among in (("laws", laws), ("features", FEATURES), ("refusals", FEATURES)):
             reasons = getattr(self, what)
             if not isinstance(reasons, Mapping):
                 raise ProblemError(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 
@@ -63,6 +63,9 @@ class Report:
         allowed: features that problems for the subject may have.
         declines: features that the subject declares to refuse.
         exhibits: one for each cause, once a problem to look at has been looked for.
+        about: the one problem that all is about, where it is a user's own; what is counted as
+            problems are then the blocks of its layers.
+        unresolved: blocks of that on which no law would notice answers that are far off.
     """
 
     subject: str
@@ -85,6 +88,8 @@ class Report:
     allowed: tuple[str, ...] = ()
     declines: tuple[str, ...] = ()
     exhibits: Sequence[Exhibit] = ()
+    about: str = ""
+    unresolved: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Report on {self.subject}, exit code {self.exit_code}: {self.summary}>"
@@ -98,6 +103,11 @@ class Report:
             if score.standing not in (Standing.EXACT, Standing.NOT_DRAWN)
         )
         return f"{found}<table>{rows}</table>" if rows else found
+
+    @property
+    def things(self) -> str:
+        """What is counted: problems, or the blocks of one."""
+        return "blocks" if self.about else "problems"
 
     @property
     def faults(self) -> list[Trouble]:
@@ -120,7 +130,7 @@ class Report:
         laws = [v.law for v in self.verdicts if v.law.name not in self.known.laws]
         known = tuple(self.known.features)
         new = [Outcome(o.features) if o.has_any(known) else o for o in self.outcomes]
-        return causes(new, laws)
+        return [replace(one, things=self.things) for one in causes(new, laws)]
 
     @cached_property
     def refusals(self) -> list[Refusal]:
@@ -182,7 +192,8 @@ class Report:
             return 1
         if self.too_few:
             return 3
-        return 5 if statuses & {Status.INCONCLUSIVE, Status.IN_DOUBT} or None in shown else 0
+        blunt = bool(self.unresolved) if self.about else Status.INCONCLUSIVE in statuses
+        return 5 if blunt or Status.IN_DOUBT in statuses or None in shown else 0
 
     @property
     def summary(self) -> str:
@@ -191,7 +202,7 @@ class Report:
         if code == 6:
             return f"No verdict: {FAULT} ({found})."
         if code == 3:
-            if self.troubles and not self.troubles[0].problem:
+            if self.troubles and not self.troubles[0].problem:  # as always with a user's own
                 return f"No verdict: it could not be asked ({self.troubles[0].what})."
             given_up = "; it was asked no more" if self.given_up else ""
             why = (
@@ -203,7 +214,7 @@ class Report:
             return f"No verdict: {why} ({found})."
         if code == 4:
             why = "not all was asked" if self.complete else "interrupted"
-            return f"Incomplete: {why}, {self.asked} of {self.problems} problems ({found})."
+            return f"Incomplete: {why}, {self.asked} of {self.problems} {self.things} ({found})."
         if code == 1:
             return f"It does not conform ({found})."
         return self._open() if code == 5 else self._conforms()
@@ -217,7 +228,7 @@ class Report:
         return "; ".join(parts) or "no law was broken"
 
     def _open(self) -> str:
-        open_ = [v for v in self.verdicts if v.status is Status.INCONCLUSIVE]
+        open_ = [v for v in self.verdicts if v.status is Status.INCONCLUSIVE and not self.about]
         never = [v.law.name for v in open_ if not v.asked]
         blunt = [v.law.name for v in open_ if v.asked]
         unseen = [f"{one.what} {one.name}" for one in self.deviations if one.shown is None]
@@ -225,6 +236,9 @@ class Report:
         parts += [f"answers far off would pass {', '.join(blunt)} too"] if blunt else []
         parts += [f"no problem could show the known {', '.join(unseen)}"] if unseen else []
         advice = ["ask more"] if parts else []
+        if self.unresolved:
+            parts += [f"answers far off would pass all laws on {', '.join(self.unresolved)}"]
+            advice += ["show eigenvectors and eigenvalues, or answer in float64"]
         doubt = [v.law.name for v in self.verdicts if v.status is Status.IN_DOUBT]
         if doubt:
             parts += [f"neither rounding nor clearly a mistake in {', '.join(doubt)}"]
@@ -238,6 +252,6 @@ class Report:
         passed, refused = how[Status.PASS], len(self.refused)
         held = f"{passed} {'law holds' if passed == 1 else 'laws hold'}{deviations}"
         if not refused:
-            return f"It conforms: {held}, on {self.problems} problems."
+            return f"It conforms: {held}, on {self.problems} {self.things}."
         others = "1 other" if refused == 1 else f"{refused} others"
         return f"It conforms: {held}, on {self.answered} problems, and it refuses {others}."

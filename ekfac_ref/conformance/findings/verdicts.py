@@ -40,6 +40,8 @@ class Verdict:
         reason: of a known deviation.
         refused: how many problems were answered, but not what this law asks beside; and what was
             raised at the first of these.
+        notices: the smallest relative error that would have been a mistake, on the block where that
+            is smallest and where it is largest; None where it is not told.
     """
 
     law: Law
@@ -50,6 +52,7 @@ class Verdict:
     problem: Written | None = None
     reason: str = ""
     refused: tuple[int, str] = (0, "")
+    notices: tuple[float, float] | None = None
 
 
 class Blame(Enum):

@@ -51,4 +51,7 @@ _LAWS: tuple[Law, ...] = (
     *of_draws.DRAW_LAWS,
 )
 
+# Names of laws that are asked of layers of any size alone (``own_model``).
+ASKED_AT_ANY_SIZE = ("spectrum", "solve")
+
 LAWS: Mapping[str, Law] = MappingProxyType({law.name: above_noise(law) for law in _LAWS})

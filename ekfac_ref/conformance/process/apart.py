@@ -26,6 +26,7 @@ from ekfac_ref.conformance.run.tally import Broken
 from ekfac_ref.errors import ProblemError
 
 _T = TypeVar("_T")
+TOLD = ("draw", "ask", "diagnose", "begin", "measure", "answer", "judge")
 GRACE = 5.0  # seconds, at least, until one that takes no alarm is stopped
 
 
@@ -137,7 +138,7 @@ class Apart:
         limit = KIT if request["do"] == "draw" else _limit(seconds)  # nobody else does that
         try:
             plain = self._there().reply({**request, "limit": limit}, limit)
-            if request["do"] in ("draw", "ask", "diagnose"):  # the others have been heard before
+            if request["do"] in TOLD:  # the others have been heard before
                 self._all.write(str(self._heard))
             _trusted(plain)
             return read(plain), None

@@ -18,11 +18,13 @@ import torch
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Lane
+from ekfac_ref.conformance.own_model.load_problem import load_problem
+from ekfac_ref.conformance.own_model.own_examiner import OwnHere
 from ekfac_ref.conformance.problems.source import Written
-from ekfac_ref.conformance.process import wire
+from ekfac_ref.conformance.process import own_wire, wire
 from ekfac_ref.conformance.process.surroundings import Functions, Settings
 from ekfac_ref.conformance.reports.furthest import furthest
-from ekfac_ref.conformance.run.examiner import Found, Here
+from ekfac_ref.conformance.run.examiner import Found
 from ekfac_ref.conformance.run.kept import Kept
 from ekfac_ref.conformance.run.load import load
 from ekfac_ref.conformance.run.raised import message
@@ -30,6 +32,7 @@ from ekfac_ref.conformance.run.time_limit import TookTooLong, at_most
 from ekfac_ref.errors import ProblemError
 
 Request = dict[str, Any]
+_THREADS = torch.get_num_threads()
 # Taken before the subject is imported, which may put others in their place.
 _exit, _getpid, _write, _encode = os._exit, os.getpid, os.write, json.JSONEncoder().encode
 
@@ -112,7 +115,7 @@ def _loaded(subject: str, seconds: float) -> Any:
         return f"subject {subject!r}: its module exits when imported ({message(error)})"
 
 
-class _Examiner(Here):
+class _Examiner(OwnHere):
     """Asks as in any process; nobody but the subject raises a KeyboardInterrupt here."""
 
     interrupt = ()
@@ -124,6 +127,8 @@ class _Examiner(Here):
             return self._drawn(request)
         if what == "look":
             return self._seen(request)
+        if what in ("begin", "measure", "answer", "judge"):
+            return self._of_own(what, request, reply)
         if what == "recall":
             self.ask(Written(request["problem"]), [LAWS["trace"]])  # which needs all answers
             return {}
@@ -153,6 +158,23 @@ class _Examiner(Here):
             return self.diagnose(request["seed"], problems)
         finally:
             self.raised.tell = None
+
+    def _of_own(self, what: str, request: Request, reply: Callable[[Request], None]) -> Request:
+        """A step with a problem of the user's own, by as many threads as torch would take."""
+        torch.set_num_threads(_THREADS)
+        if what == "begin":
+            return self._begun(request)
+        if what == "measure":
+            return own_wire.opened_as_plain(self.measure_own(lambda: reply({"busy": True})))
+        if what == "answer":
+            return own_wire.asked_as_plain(self.ask_own())
+        return own_wire.judged_as_plain(self.judge_own(request["number"], request["laws"]))
+
+    def _begun(self, request: Request) -> Request:
+        try:
+            return {"passes": self.begin(load_problem(request["problem"]), request["seed"])}
+        except ProblemError as error:
+            return {"refused": str(error)}
 
     def _drawn(self, request: Request) -> Request:
         try:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,12 +42,14 @@ class Running:
         crash: a file where it tells what it did last.
         heard: takes what the subject says.
         unread: the beginning of a reply.
+        told: is called with every line that is no reply: that it is busy.
     """
 
     running: "subprocess.Popen[bytes]"
     crash: Path
     heard: Kept
     unread: bytearray = field(default_factory=bytearray)
+    told: Callable[[Plain], None] | None = None
 
     @classmethod
     def started(
@@ -107,7 +109,9 @@ class Running:
                     if "busy" not in line:
                         self._drain()
                         return line
-                    left = limit = seconds if line["busy"] else KIT
+                    left = limit = seconds if line["busy"] else max(KIT, seconds)
+                    if self.told:
+                        self.told(line)
                 # While this process is stopped, nobody is late.
                 left -= min(time.monotonic() - before, 1.0)
         self.kill()

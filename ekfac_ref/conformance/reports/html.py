@@ -21,12 +21,14 @@ from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.reports.formulas import with_formulas
 from ekfac_ref.conformance.reports.furthest import Furthest
 from ekfac_ref.conformance.reports.terminal import (
+    asked_about,
     how_asked,
     how_far,
     one_line,
     printable,
     standing,
     worst,
+    would_notice,
 )
 
 DIVERGING = "RdBu_r"  # white is zero
@@ -89,9 +91,9 @@ def page(report: Report, look: Look, subject: str | None, rerun: str) -> str:
     ]
     told = {name for exhibit in report.exhibits for name in exhibit.says}
     failures = [
-        (verdict, verdict.problem.script(verdict.law.name, subject))
+        (verdict, verdict.problem.script(verdict.law.name, subject) if verdict.problem else "")
         for verdict in report.verdicts
-        if verdict.problem is not None and verdict.law.name not in told
+        if verdict.broken and verdict.law.name not in told
     ]
     first = [(report.first_of(one), len(one.problems)) for one in report.refusals]
     others = {
@@ -115,6 +117,9 @@ def page(report: Report, look: Look, subject: str | None, rerun: str) -> str:
         fault=FAULT if report.faults else "",
         tones=TONES,
         worst=worst,
+        would_notice=would_notice,
+        about=asked_about(report),
+        sees=any(verdict.notices for verdict in report.verdicts),
     )
 
 

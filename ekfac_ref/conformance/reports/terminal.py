@@ -66,6 +66,19 @@ def worst(verdict: Verdict) -> str:
     return f"{verdict.worst:.2g}" if verdict.asked and isfinite(verdict.worst) else ""
 
 
+def would_notice(verdict: Verdict) -> str:
+    """The smallest relative errors that are noticed, from block to block; "" where nobody says."""
+    if verdict.notices is None:
+        return ""
+    low, high = (f"{x:.1g}" for x in verdict.notices)
+    return low if low == high else f"{low} to {high}"
+
+
+def asked_about(report: Report) -> str:
+    """The problems of a profile, or a user's own."""
+    return f"on {printable(report.about)}" if report.about else f"profile {report.profile}"
+
+
 def print_report(console: Console, report: Report, subject: str | None, rerun: str) -> None:
     """Print the verdict, what separates right from wrong, and the scoreboard; then laws, one by
     one, then what went wrong else, and one problem for each cause.
@@ -77,7 +90,7 @@ def print_report(console: Console, report: Report, subject: str | None, rerun: s
     _say(console, report.summary, style)
     for sentence in report.sentences:
         _say(console, one_line(sentence, 600), "bold")
-    _board(console, report.scoreboard)
+    _board(console, report.scoreboard, report.things)
     console.print(_table(report))
     for note in report.notes:
         _say(console, f"\nBeside the verdict: {one_line(note, 1000)}", "yellow")
@@ -108,14 +121,14 @@ def standing(score: Score) -> str:
     return f"{score.standing.value}{beside}{known}"
 
 
-def _board(console: Console, scores: list[Score]) -> None:
+def _board(console: Console, scores: list[Score], things: str) -> None:
     """A line for each feature that is not exact; the others in one line."""
     told = [s for s in scores if s.standing not in (Standing.EXACT, Standing.NOT_DRAWN)]
     if told:
         table = Table()
         table.add_column("feature", no_wrap=True)
         table.add_column("verdict")
-        table.add_column("problems")
+        table.add_column(things)
         table.add_column("off by, in roundings")
         for score in told:
             verdict = Text(standing(score), COLOURS[score.standing])
@@ -136,16 +149,21 @@ def _counts(score: Score) -> str:
 
 
 def _table(report: Report) -> Table:
-    title = f"{printable(report.subject)}, profile {report.profile}, seed {report.seed}"
+    title = f"{printable(report.subject)}, {asked_about(report)}, seed {report.seed}"
     title += f", problems {report.digest}" if report.digest else ""
+    sees = any(verdict.notices for verdict in report.verdicts)
     found = Table(title=Text(title), title_justify="left")
     found.add_column("law")
     found.add_column("verdict")
-    found.add_column("problems", justify="right")
+    found.add_column(report.things, justify="right")
     found.add_column("worst, in roundings", justify="right")
+    if sees:
+        found.add_column("would notice", justify="right")
     for verdict in report.verdicts:
         status = Text(verdict.status.value, STYLES[verdict.status])
-        found.add_row(Text(verdict.law.name), status, str(verdict.asked), worst(verdict))
+        more = [would_notice(verdict)] if sees else []
+        name = Text(verdict.law.name)
+        found.add_row(name, status, str(verdict.asked), worst(verdict), *more)
     return found
 
 
@@ -162,13 +180,14 @@ def _exhibits(console: Console, report: Report, subject: str | None) -> None:
         told |= {*exhibit.says}
         _script(console, exhibit.problem.script(exhibit.law.name, subject))
     for verdict in report.verdicts:
-        if verdict.problem is not None and verdict.law.name not in told:
+        if verdict.broken and verdict.law.name not in told:
             _say(console, f"\n{verdict.law.name}: {verdict.status.value}", STYLES[verdict.status])
             if verdict.reason:
                 _say(console, f"known:     {printable(verdict.reason)}")
             _say(console, f"must hold: {verdict.law.statement}")
             _say(console, f"found:     {one_line(verdict.broken)}")
-            _script(console, verdict.problem.script(verdict.law.name, subject))
+            if verdict.problem is not None:
+                _script(console, verdict.problem.script(verdict.law.name, subject))
 
 
 def _script(console: Console, source: str) -> None:
@@ -190,11 +209,14 @@ def _troubles(console: Console, report: Report) -> None:
     for verdict in report.verdicts:
         times, says = verdict.refused
         if times:
-            what = f"\nRefused to {verdict.law.name!r} on {times} problems: {one_line(says)}"
+            where = f"{times} {report.things}"
+            what = f"\nRefused to {verdict.law.name!r} on {where}: {one_line(says)}"
             _say(console, what)
     answers = [trouble for trouble in report.troubles if trouble not in report.faults]
     if answers:
-        _say(console, "\nProblems without an answer (more on each: --report or --json):", "bold")
+        which = "The problem" if report.about else "Problems"
+        what = f"\n{which} without an answer (more: --report or --json):"
+        _say(console, what if report.about else what.replace("more:", "more on each:"), "bold")
         _counted(console, answers, report.problems)
     if report.faults:
         _say(console, f"\nA fault of the kit: {FAULT}:", "bold red")

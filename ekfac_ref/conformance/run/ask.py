@@ -19,7 +19,8 @@ def ask(
     Args:
         thing: a function from a problem to {layer: operator}, an object with a method ``ekfac`` or
             another of ``WAYS`` (``subject.py``), or a Subject.
-        problem: any. The subject gets copies of its model and its data.
+        problem: any with layers of up to a few thousand parameters, whose matrices are written
+            down; ``check_on`` is for larger ones. The subject gets copies of model and data.
         laws: names, as ``LAWS`` has them; None stands for all.
 
     Returns:

@@ -3,9 +3,9 @@
 ``matvec`` is the only method that every subject has.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +25,16 @@ class Unread(BadAnswer):
     """
 
 
+class Placement(Protocol):
+    """Where a block stands in a layer's [d_out, d_in]; a ``Block`` is one."""
+
+    @property
+    def rows(self) -> slice: ...
+    @property
+    def columns(self) -> slice: ...
+    def of(self, V: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True, eq=False)
 class OneBlock:
     """One block of an operator that acts on the whole layer: its product with V among zeros.
@@ -36,7 +46,7 @@ class OneBlock:
     """
 
     operator: Any
-    block: Block
+    block: Placement
     shape: tuple[int, int]
 
     def matvec(self, V: Tensor) -> Tensor:
@@ -48,7 +58,7 @@ class OneBlock:
         return self.block.of(product)
 
 
-def own_blocks(operator: Any, blocks: list[Block]) -> list[Any]:
+def own_blocks(operator: Any, blocks: Sequence[Placement]) -> list[Any]:
     """The operator of every block: its own, where it has so many, or else itself from within."""
     own = getattr(operator, "blocks", (operator,))
     if len(own) == len(blocks):
@@ -69,12 +79,12 @@ def matrices_of_blocks(layer: str, operator: Any, blocks: list[Block]) -> list[D
     return [Dense(part, block.seen.shape) for part, block in zip(parts, blocks, strict=True)]
 
 
-def extent(blocks: list[Block]) -> tuple[int, int]:
+def extent(blocks: Sequence[Placement]) -> tuple[int, int]:
     """[d_out, d_in] of all blocks of a layer together."""
     return max(block.rows.stop for block in blocks), max(block.columns.stop for block in blocks)
 
 
-def entries(blocks: list[Block]) -> list[Tensor]:
+def entries(blocks: Sequence[Placement]) -> list[Tensor]:
     """For every block the numbers of its entries in vec of the layer, rows stacked."""
     d_out, d_in = extent(blocks)
     numbers = torch.arange(d_out * d_in).reshape(d_out, d_in)

@@ -36,7 +36,7 @@ def output_sizes(
         S: the columns, H_n = sum_c s_nc s_nc^T.
         roundoff: of the arithmetic whose errors are bounded.
     """
-    counts, mean = _counted(problem, f, y), _mean(problem, f)
+    counts, mean = counted_outputs(problem, f, y), mean_of_label(problem, f)
     if mean is None:
         return _spread(S.flatten(1).norm(dim=1), counts)
     if isinstance(problem.fisher, Exact):
@@ -52,7 +52,8 @@ def _spread(size: Float[Tensor, " N"], counts: Float[Tensor, "N *out"]) -> Float
     return size.reshape(-1, *[1] * (counts.dim() - 1)) * counts
 
 
-def _counted(problem: Problem, f: Tensor, y: Tensor) -> Tensor:
+def counted_outputs(problem: Problem, f: Tensor, y: Tensor) -> Tensor:
+    """1 at outputs [N, *out] whose label counts, 0 at those of an ignored one."""
     likelihood = problem.likelihood
     if not isinstance(likelihood, Categorical):
         return torch.ones_like(f)
@@ -60,7 +61,8 @@ def _counted(problem: Problem, f: Tensor, y: Tensor) -> Tensor:
     return counted.to(f).expand_as(f)
 
 
-def _mean(problem: Problem, f: Tensor) -> Tensor | None:
+def mean_of_label(problem: Problem, f: Tensor) -> Tensor | None:
+    """The mean of every label, [N, *out], under the model; None of a likelihood unknown here."""
     match problem.likelihood:
         case Gaussian():
             return f

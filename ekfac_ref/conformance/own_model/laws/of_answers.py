@@ -1,0 +1,201 @@
+"""Laws of what else an answer shows: a basis, factors, a solution."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ekfac_ref.conformance.declared.damping import Factored, Tikhonov
+from ekfac_ref.conformance.laws.law import Lane
+from ekfac_ref.conformance.own_model.laws.examined import Examined
+from ekfac_ref.conformance.own_model.laws.of_products import GATE_WIDTH
+from ekfac_ref.conformance.own_model.laws.own_law import Weighed, as_own_law, weigh
+from ekfac_ref.conformance.subjects.matrices import BadAnswer, real
+from ekfac_ref.conformance.subjects.own import Own
+from ekfac_ref.conformance.truth.oracle import parts_by_traces
+from ekfac_ref.conformance.truth.tolerance import MISTAKE, LawBroken
+
+
+@as_own_law("orthonormal basis", Lane.BASIS)
+def _basis_is_orthonormal(one: Examined) -> Iterator[Weighed]:
+    """Q_A^T Q_A = I and Q_B^T Q_B = I"""
+    assert one.E is not None
+    for Q in one.E.basis()[:2]:
+        d, r = Q.shape
+        residual = float((Q.T @ Q - torch.eye(r).double()).norm())
+        yield weigh("Q^T Q = I", residual, 4 * one.known.roundoff * d, max(r, 1) ** 0.5)
+
+
+@as_own_law("eigenbasis", Lane.BASIS)
+def _basis_diagonalizes(one: Examined) -> Iterator[Weighed]:
+    """Q_A^T A Q_A and Q_B^T B Q_B are diagonal, and nothing of A or B is outside a thin basis"""
+    assert one.E is not None
+    for Q, spectrum in zip(one.E.basis()[:2], (one.known.B, one.known.A), strict=True):
+        factor = spectrum.factor
+        kept = (Q * (Q * (factor @ Q)).sum(0)) @ Q.T
+        rounding = 2 * spectrum.off + one.known.roundoff * len(Q) ** 0.5 * float(factor.norm())
+        yield weigh("Q^T A Q diagonal", float((factor - kept).norm()), rounding, _norm(factor))
+
+
+@as_own_law("eigenvalues", Lane.BASIS)
+def _eigenvalues_in_own_basis(one: Examined) -> Iterator[Weighed]:
+    """Lambda_oi = (1/N) sum_nc [Q_B^T G_nc Q_A]_oi^2 in the subject's own basis"""
+    assert one.E is not None
+    if one.in_own_basis is None:
+        return
+    shown = one.E.basis()[2]
+    size = _norm(one.in_own_basis)
+    rounding = one.known.off + one.product_rounding(max(size, _norm(shown)))
+    yield weigh("Lambda = diag(Q^T F Q)", _norm(shown - one.in_own_basis), rounding, size)
+
+
+@as_own_law("kfac", Lane.KFAC)
+def _kfac_block(one: Examined) -> Iterator[Weighed]:
+    """K V = B V A by the factors' definitions"""
+    assert one.K is not None
+    V, (B, A) = one.random(10), (one.known.B, one.known.A)
+    b, a = _norm(B.factor), _norm(A.factor)
+    residual = one.K.matvec(V.clone()).double() - B.factor @ V.double() @ A.factor
+    rounding = B.off * a + b * A.off + one.product_rounding(b * a)
+    yield weigh("K V = B V A", _norm(residual), rounding, b * a)
+
+
+@as_own_law("factors", Lane.FACTORS)
+def _kfac_factors(one: Examined) -> Iterator[Weighed]:
+    """A = s A* and B = B* / s by the definitions A* and B*, with one s > 0"""
+    assert one.K is not None
+    (B, A), (right_B, right_A) = _shown_factors(one.K), (one.known.B, one.known.A)
+    a = _norm(right_A.factor)
+    if a <= MISTAKE * right_A.off:
+        return
+    s = float((A * right_A.factor).sum()) / a**2
+    if s <= 0:
+        raise LawBroken(f"A = s A*: s is {s:.3g}, and it is positive where A and B are moments")
+    b = _norm(right_B.factor)
+    yield weigh("A = s A*", _norm(A / s - right_A.factor), right_A.off, a)
+    off = right_B.off + b * right_A.off / a
+    yield weigh("B = B* / s", _norm(s * B - right_B.factor), off, b)
+
+
+def _shown_factors(K: Own) -> tuple[Tensor, Tensor]:
+    B, A = (real(K.layer, name, getattr(K.operator, name)).double() for name in "BA")
+    if (tuple(B.shape), tuple(A.shape)) != tuple((d, d) for d in K.shape):
+        raise BadAnswer(
+            f"layer {K.layer!r}: B and A have shapes {list(B.shape)} and {list(A.shape)}; expected "
+            f"[d_out, d_out] and [d_in, d_in], [d_out, d_in] = {list(K.shape)}"
+        )
+    return B, A
+
+
+def dampings_of(one: Examined) -> tuple[float, float]:
+    """Powers of ten, a hundredth and a hundred times the eigenvalues that make up most of E."""
+    Lambda = one.known.Lambda
+    total = float(Lambda.sum())
+    mean = float((Lambda**2).sum()) / total if total > 0 else 1.0
+    middle = 10.0 ** round(float(torch.tensor(mean).log10())) if mean > 1e-30 else 1.0
+    return middle / 100, middle * 100
+
+
+@as_own_law("solve", Lane.SOLVE)
+def _solves_by_products(one: Examined) -> Iterator[Weighed]:
+    """(M + d I) x = v for x = solve(v), the same twice, <v, x> > 0"""
+    for name, M, _ in one.operators:
+        if not M.solves:
+            continue
+        for damping in dampings_of(one):
+            V = one.random(11)
+            x, again = (M.solve(V.clone(), damping=damping) for _ in range(2))
+            if not torch.equal(x, again):
+                raise LawBroken(f"{name}, solve: the same question twice has two answers")
+            if float((V.double() * x.double()).sum()) <= 0:
+                raise LawBroken(f"{name}, <v, solve(v)> > 0: it is not positive")
+            if name == "K" and isinstance(one.damping, Factored):
+                yield from _factored(one, x.double(), V.double(), damping)
+                continue
+            yield _residual(one, name, M, x, V, damping)
+
+
+def _residual(one: Examined, name: str, M: Own, x: Tensor, V: Tensor, damping: float) -> Weighed:
+    """A backward error by the subject's own products."""
+    image = M.matvec(x.to(one.known.algebra)).double()
+    residual = image + damping * x.double() - V.double()
+    d_out, d_in = one.known.part.shape
+    size = (_largest(one, name) + damping) * _norm(x)
+    rounding = 3 * one.known.roundoff * (d_out**0.5 + d_in**0.5) * size
+    return weigh(f"({name} + {damping:g} I) x = V", _norm(residual), rounding, _norm(V))
+
+
+def _largest(one: Examined, name: str) -> float:
+    """The largest eigenvalue of E or K, by what is right or by what is answered."""
+    if name == "K":
+        return one.known.B.largest * one.known.A.largest
+    return max(float(one.known.Lambda.amax()), float(one.reading.values.abs().amax()))
+
+
+def _factored(one: Examined, x: Tensor, V: Tensor, damping: float) -> Iterator[Weighed]:
+    """(B + sqrt(d) / pi I) x (A + sqrt(d) pi I) = V; nothing without a pi."""
+    B, A = one.known.B, one.known.A
+    sizes = (_norm(B.factor), _norm(A.factor))
+    factors, bounds = (B.factor, A.factor), (float(B.factor.trace()), float(A.factor.trace()))
+    parts = parts_by_traces(factors, bounds, one.known.roundoff * one.known.lengths, damping)
+    if parts is None:
+        return
+    left, right = (f + p * torch.eye(len(f)).double() for f, p in zip(factors, parts, strict=True))
+    terms, moved = [], 0.0
+    for spectrum, part, size in zip((B, A), parts, sizes, strict=True):
+        terms.append(spectrum.largest + part)
+        moved += spectrum.off / max(size, 1e-300)
+    d_out, d_in = one.known.part.shape
+    roundings = one.known.roundoff * (d_out**0.5 + d_in**0.5) + moved
+    rounding = roundings * terms[0] * terms[1] * (_norm(x) + _norm(V) / damping)
+    residual = left @ x @ right - V
+    law = "(B + sqrt(d) / pi I) x (A + sqrt(d) pi I) = V"
+    yield weigh(law, _norm(residual), rounding, _norm(V))
+
+
+@as_own_law("precondition", Lane.PRECONDITION)
+def _preconditions(one: Examined) -> Iterator[Weighed]:
+    """(M + d I) x = v for x = precondition(v)
+
+    M is E, or K, as the subject shows it; of one that shows neither, it is the definition's.
+    """
+    for solved in one.inverted:
+        if one.operators:
+            name, M, _ = one.operators[0]
+            if name == "K" and isinstance(one.damping, Factored):
+                yield from _factored(one, solved.x, solved.V, solved.damping)
+            else:
+                yield _residual(one, name, M, solved.x, solved.V, solved.damping)
+        elif isinstance(one.damping, Factored):
+            yield from _factored(one, solved.x, solved.V, solved.damping)
+        else:
+            yield from _by_definition(one, solved.x, solved.V, solved.damping)
+
+
+def _by_definition(one: Examined, x: Tensor, V: Tensor, damping: float) -> Iterator[Weighed]:
+    known = one.known
+    B, A = known.B, known.A
+    if isinstance(one.damping, Tikhonov):
+        image, largest = known.product(x), float(known.Lambda.amax())
+        free = 2 * float(known.uneven.sum()) ** 0.5 / (MISTAKE / 2)
+        off = known.off + float(known.turned.norm()) + free
+        if MISTAKE * off > GATE_WIDTH * known.size:
+            return
+    else:
+        image, largest = B.factor @ x @ A.factor, B.largest * A.largest
+        off = B.off * A.largest + B.largest * A.off
+    d_out, d_in = known.part.shape
+    roundings = 3 * known.roundoff * (d_out**0.5 + d_in**0.5) * (largest + damping)
+    rounding = (off + roundings) * _norm(x)
+    residual = image + damping * x - V
+    yield weigh(f"(M + {damping:g} I) P V = V", _norm(residual), rounding, _norm(V))
+
+
+def _norm(x: Tensor) -> float:
+    return float(torch.linalg.vector_norm(x.double()))
+
+
+ANSWER_LAWS = (
+    *(_basis_is_orthonormal, _basis_diagonalizes, _eigenvalues_in_own_basis),
+    *(_solves_by_products, _kfac_block, _kfac_factors, _preconditions),
+)

@@ -1,0 +1,1 @@
+"""Known mistakes in a transformer and in a small ResNet: which of them are noticed?"""

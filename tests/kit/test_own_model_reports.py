@@ -1,0 +1,246 @@
+"""What a trial on a model of one's own says: where it is wrong, how sure it is, how it ended."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import ekfac_ref as ek
+from ekfac_ref import conformance as ct
+from ekfac_ref.cli import main
+from ekfac_ref.conformance.own_model.own_examiner import OwnHere
+from ekfac_ref.conformance.own_model.own_run import OwnRun
+from ekfac_ref.conformance.reports.as_junit import as_junit
+from ekfac_ref.examples import hooks, reference
+from studies.own_model.models import GPT, transformer
+
+LAWS = ["trace", "spectrum", "eigenvalues"]
+
+
+def small() -> ek.Problem:
+    """Nine layers."""
+    torch.manual_seed(0)
+    return transformer(4, 6, GPT(20, 16, 2, 6).double())
+
+
+def in_some_layers(problem: ek.Problem) -> dict[str, Any]:
+    """Off by three percent where queries, keys and values are made."""
+    blocks = ek.ekfac(problem)
+    return {name: E.scaled(1.03) if "qkv" in name else E for name, E in blocks.items()}
+
+
+def test_it_says_which_layers_are_wrong() -> None:
+    report = ct.check_on(in_some_layers, small(), laws=LAWS)
+    assert report.exit_code == 1
+    assert report.summary == "It does not conform (broken: trace, spectrum, eigenvalues)."
+    where = "Wrong exactly where named *.qkv: 2 of 2 such blocks, 0 of 7 others"
+    assert report.sentences == [f"{where}: trace, spectrum, eigenvalues."]
+    wrong = [score.name for score in report.scoreboard if score.standing.value == "wrong"]
+    assert wrong == ["named *.qkv"]
+    trace = report.verdicts[0]
+    assert "(0.03 of the whole)" in trace.broken
+    assert trace.notices is not None
+    assert 0 < trace.notices[0] <= trace.notices[1] < 1e-9
+
+
+def test_one_layer_that_is_wrong_is_named() -> None:
+    def wrong(problem: ek.Problem) -> dict[str, Any]:
+        blocks = ek.ekfac(problem)
+        return {**blocks, "head": blocks["head"].scaled(0.9)}
+
+    (sentence,) = ct.check_on(wrong, small(), laws=["trace"]).sentences
+    assert sentence.startswith("Wrong exactly where")
+    assert "layer head" in sentence
+
+
+def test_groups_that_are_wrong_are_told_by_their_feature() -> None:
+    torch.manual_seed(0)
+    convolutions = [nn.Conv1d(4, 4, 1, groups=k, bias=False) for k in (1, 2, 4, 1, 2)]
+    model = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(12, 3)).double()
+    x, y = torch.randn(30, 4, 3).double(), torch.randn(30, 3).double()
+    problem = ek.Problem(model, [(x, y)], ek.Gaussian(), ek.Empirical())
+
+    def wrong(problem: ek.Problem) -> dict[str, Any]:
+        blocks = ek.ekfac(problem)
+        return {n: E.scaled(2.0) if hasattr(E, "blocks") else E for n, E in blocks.items()}
+
+    report = ct.check_on(wrong, problem, laws=["trace"])
+    assert report.sentences == [
+        "Wrong exactly where groups: 8 of 8 such blocks, 0 of 3 others: trace."
+    ]
+
+
+def test_known_deviations_are_expected() -> None:
+    report = ct.check_on(
+        in_some_layers, small(), laws=LAWS[:2], known=dict.fromkeys(LAWS[:2], "3 %")
+    )
+    assert report.exit_code == 0
+    held = ct.check_on(reference, small(), laws=["spectrum"], known={"spectrum": "3 %"})
+    assert held.exit_code == 1
+
+
+def test_what_is_too_blunt_is_inconclusive() -> None:
+    def bare(problem: ek.Problem) -> dict[str, Any]:
+        return {n: SimpleNamespace(matvec=E.matvec) for n, E in ek.ekfac(problem).items()}
+
+    coarse = small()
+    coarse = replace(coarse, model=coarse.model.bfloat16())
+    report = ct.check_on(bare, coarse)
+    assert report.exit_code == 5
+    assert len(report.unresolved) > 0
+    assert report.summary.startswith(
+        "Inconclusive: answers far off would pass all laws on blocks.0"
+    )
+    assert "answer in float64" in report.summary
+
+
+def test_a_refusal_of_one_question_leaves_the_others() -> None:
+    def without(problem: ek.Problem) -> dict[str, Any]:
+        def solve(V: Any, damping: float) -> Any:
+            raise NotImplementedError("no solve")
+
+        blocks = ek.ekfac(problem).items()
+        return {n: SimpleNamespace(matvec=E.matvec, solve=solve) for n, E in blocks}
+
+    report = ct.check_on(without, small(), laws=["trace", "solve"])
+    assert report.exit_code == 0
+    assert [v.status for v in report.verdicts] == [ct.Status.PASS, ct.Status.REFUSED]
+
+
+def test_what_ends_the_question_is_no_verdict() -> None:
+    def refuses(problem: ek.Problem) -> dict[str, Any]:
+        raise ValueError("no transformers")
+
+    def others(problem: ek.Problem) -> dict[str, Any]:
+        return {"head": ek.ekfac(problem)["head"]}
+
+    for subject, says in ((refuses, "no transformers"), (others, "expected a dict of")):
+        report = ct.check_on(subject, small())
+        assert report.exit_code == 3
+        assert says in report.summary
+
+
+def test_what_it_changes_is_told() -> None:
+    def careless(problem: ek.Problem) -> dict[str, Any]:
+        problem.model.train()
+        return ek.ekfac(replace(problem, model=problem.model.eval()))
+
+    def trains(problem: ek.Problem) -> dict[str, Any]:
+        found = ek.ekfac(problem)
+        problem.model.train()
+        return found
+
+    assert ct.check_on(careless, small(), laws=["leaves alone"]).exit_code == 0
+    report = ct.check_on(trains, small(), laws=["leaves alone"])
+    assert "values: changed" in report.verdicts[0].broken
+
+
+def test_what_cannot_be_asked_is_refused_with_advice() -> None:
+    with pytest.raises(ek.ProblemError, match=r"there is no 'tracing'; did you mean 'trace'\?"):
+        ct.check_on(reference, small(), laws=["tracing"])
+    with pytest.raises(ek.ProblemError, match=r"pass an ekfac_ref\.Problem"):
+        ct.check_on(reference, small)  # type: ignore[arg-type]
+    with pytest.raises(ek.ProblemError, match="judged by ekfac, kfac, precondition"):
+        ct.check_on(reference.offering(("exact_fisher",)), small())
+
+
+def test_an_interrupt_ends_the_run_and_not_the_report() -> None:
+    examiner, judged = OwnHere(reference), []
+
+    def tick(what: str) -> None:
+        judged.append(what)
+        if judged.count("judged") == 2:
+            raise KeyboardInterrupt
+
+    passes = examiner.begin(small(), 0)
+    report = OwnRun(examiner, "mine", laws=["trace"], tick=tick).report()
+    assert judged.count("measured") == passes
+    assert report.exit_code == 4
+    assert report.summary == "Incomplete: interrupted, 2 of 9 blocks (no law was broken)."
+
+
+MODULE = """
+import os
+import torch
+from ekfac_ref.examples import hooks
+from studies.own_model.models import GPT, transformer
+from tests.kit.test_own_model_reports import in_some_layers, small
+
+
+def ends(problem):
+    os._exit(7)
+
+
+def breaks():
+    raise ValueError("no data")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "own_things.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_the_command_writes_all_reports(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["--json", "o.json", "--report", "o.html", "--junit", "o.xml"]
+    asked = ["check", "own_things:in_some_layers", "--problem", "own_things:small"]
+    code = main([*asked, *(word for law in LAWS for word in ("--law", law)), *files])
+    out, found = capsys.readouterr().out, json.loads((folder / "o.json").read_text())
+    assert code == found["exit_code"] == 1
+    assert found["about"] == "own_things:small"
+    assert found["asked"] == found["problems"] == 9
+    assert found["own_process"]
+    assert found["sentences"][0].startswith("Wrong exactly where named *.qkv")
+    assert all(v["notices"][0] < 1e-9 for v in found["verdicts"])
+    for text in (out, (folder / "o.html").read_text()):
+        assert "named *.qkv" in text
+        assert "would notice" in text
+        assert "--problem own_things:small --seed 0" in text
+    assert 'failures="3"' in (folder / "o.xml").read_text()
+
+
+def test_the_command_tells_what_went_wrong(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def says(subject: str, problem: str, *more: str) -> tuple[int, str]:
+        code = main(["check", f"own_things:{subject}", "--problem", problem, *more])
+        told = capsys.readouterr()
+        return code, told.out + told.err
+
+    here = "--in-process"
+    for problem, what in {
+        "own_things:smal": "did you mean 'small'?",
+        "own_things": "write it as package.module:name",
+        "nowhere:small": "cannot be imported",
+        "own_things:breaks": "it raised ValueError: no data",
+        "own_things:MODULE": "has no 'MODULE'",
+        "own_things:hooks": "make it an ekfac_ref.Problem",
+    }.items():
+        code, told = says("hooks", problem, here)
+        assert code == 3
+        assert what in told
+    code, told = says("hooks", "own_things:small", here, "--law", "recut")
+    assert code == 3
+    assert "leave out --problem" in told
+    code, told = says("ends", "own_things:small", "--law", "trace")
+    assert code == 3
+    assert "its process ended with exit code 7" in told
+    code = main(["check", "own_things:hooks", "--law", "spectrum", here])
+    assert code == 3
+    assert "asked with --problem alone" in capsys.readouterr().err
+
+
+def test_a_law_that_is_blunt_everywhere_fails_no_suite() -> None:
+    report = ct.check_on(hooks, transformer(4, 6, GPT(20, 16, 1, 6)), laws=["trace", "eigenvalues"])
+    blunt = replace(report.verdicts[0], status=ct.Status.INCONCLUSIVE)
+    suite = as_junit(replace(report, verdicts=[blunt, report.verdicts[1]]), "")
+    assert 'errors="0"' in suite
+    assert 'skipped="1"' in suite
