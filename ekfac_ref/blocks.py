@@ -118,12 +118,12 @@ def ekfac(problem: Problem) -> dict[str, EigenKronecker | LookupEigenKronecker |
     bases = {name: [basis_of(f) for f in fs] for name, fs in _factors(session).items()}
     N = 0
     sums: ByGroup[torch.Tensor] = {}
-    for batch, taps in tapped(session, CHUNK_BYTES):
+    for samples, taps in tapped(session, CHUNK_BYTES):
         for name, by_group in taps.items():
             pairs = zip(by_group, bases[name], strict=True)
             squares = [Q.squares(t.inputs, t.g) for t, Q in pairs]
             _accumulate(sums, name, squares, _plus)
-        N += batch.size
+        N += samples
     return {
         name: direct_sum(
             [Q.operator(total / N) for Q, total in zip(bases[name], totals, strict=True)]
@@ -136,12 +136,12 @@ def _factors(session: Session) -> ByGroup[FactorSums]:
     """The sums behind KFAC's factors, over one pass."""
     sharing = session.problem.sharing
     total: ByGroup[FactorSums] = {}
-    for batch, taps in tapped(session, CHUNK_BYTES):
+    for samples, taps in tapped(session, CHUNK_BYTES):
         for name, by_group in taps.items():
             for t in by_group:
                 _check_bags(name, t, sharing)
             rows = [sharing.rows(t.inputs, t.g, t.counted) for t in by_group]
-            _accumulate(total, name, [chunk_factors(r, batch.size) for r in rows], add)
+            _accumulate(total, name, [chunk_factors(r, samples) for r in rows], add)
     for name, factors in total.items():
         if factors[0].rows_a == 0:
             raise ProblemError(

@@ -61,7 +61,8 @@ class FactorSums:
 
 
 def chunk_factors(rows: Rows, samples: int) -> FactorSums:
-    """The sums over one chunk of samples."""
+    """The sums over one chunk: of so many samples, or of more columns of the same, if it is 0."""
+    rows = rows if samples else rows.of_no_inputs()
     g = Stack(rows.g)
     if isinstance(rows.a, OneHot):
         return FactorSums(Counts.of(rows.a), _compact(g), len(rows.a.words), samples)

@@ -1,5 +1,6 @@
 """A problem opened for computing: a private copy of its model, its layers, its checked batches."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,12 @@ from ekfac_ref.model.refusals.beforehand import check_model
 from ekfac_ref.model.refusals.samples import check_samples_apart
 from ekfac_ref.model.uses import Recorder, Use, any_uses, that_run, uses
 from ekfac_ref.question.batches import Batch, read
+from ekfac_ref.question.columns import Exact
+from ekfac_ref.question.likelihoods import BY_COLUMN
 from ekfac_ref.question.problem import Problem
+
+FEW_COLUMNS = 1024  # of a sample; more are counted without writing S out
+MANY_COLUMNS = 10_000  # of a sample; more take long enough to be said before it starts
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +64,9 @@ class Session:
         self.layouts: dict[object, tuple[int, SampleAxes | None]] = {}
         self._said: set[str] = set()
         self.beyond_vmap = False
-        self._checked: set[tuple[int, int]] = set()  # (first, size) of runs of samples
+        # (first, size) of runs of samples, with the columns that were checked
+        self._checked: set[tuple[int, int, range | None]] = set()
+        self._some: range | None = None
 
     def batches(self) -> Iterator[tuple[Batch, Form]]:
         """One pass over the data, with what the model does to batches of each one's form.
@@ -82,7 +90,7 @@ class Session:
         one = batch.samples(0, 1)
         found = self._recorded(one)
         check_samples_apart(self.model, batch, self.problem)
-        columns = self.columns(call(self.model, one.inputs), one).shape[1]
+        columns = self._count(call(self.model, one.inputs), one)
         return Form(found.uses, found.roundoff, columns, batch.size)
 
     def _recorded(self, one: Batch) -> Recorder:
@@ -96,8 +104,21 @@ class Session:
         """A session of another problem, in which what was warned of here is not said again."""
         return self._silent(open_session(problem))
 
+    @property
+    def by_column(self) -> bool:
+        """Whether there is one column for each output, and each can be had alone."""
+        likelihood, fisher = self.problem.likelihood, self.problem.fisher
+        return isinstance(fisher, Exact) and isinstance(likelihood, BY_COLUMN)
+
+    def of_columns(self, some: range) -> "Session":
+        """This session, of some columns of Exact() only; what either learns, both know."""
+        other = copy.copy(self)
+        other._some = some
+        return other
+
     def _silent(self, other: "Session") -> "Session":
-        other._said, other.beyond_vmap = {"alone", "padding"}, self.beyond_vmap
+        other._said, other.beyond_vmap = {"alone", "padding", "columns"}, self.beyond_vmap
+        other._some = self._some
         return other
 
     def warn_once(self, of: str, message: str) -> None:
@@ -108,21 +129,44 @@ class Session:
 
     def is_new(self, batch: Batch) -> bool:
         """Whether these samples are seen for the first time, so that their wiring is checked."""
-        samples = (batch.first, batch.size)
+        samples = (batch.first, batch.size, self._some)
         known = samples in self._checked
         self._checked.add(samples)
         return not known
 
     def columns(self, f: Tensor, batch: Batch) -> Tensor:
         """S_n, [N, C, *out], for the batch's outputs f."""
-        likelihood = self.problem.likelihood
+        likelihood, fisher = self.problem.likelihood, self.problem.fisher
+        self._check(f, batch)
+        if self._some is not None:
+            assert isinstance(fisher, Exact)
+            assert isinstance(likelihood, BY_COLUMN)
+            return fisher.some_columns(likelihood, f, batch.targets, self._some)
+        return fisher.columns(likelihood, f, batch.targets, batch.first)
+
+    def _count(self, f: Tensor, batch: Batch) -> int:
+        """The number C of columns that one sample has."""
+        C = f[0].numel()
+        if C <= FEW_COLUMNS or not self.by_column:
+            return self.columns(f, batch).shape[1]
+        self._check(f, batch)
+        if C > MANY_COLUMNS:
+            self.warn_once(
+                "columns",
+                f"fisher: Exact() has one column for each of {C} outputs of a sample, which takes "
+                "as many backward passes; Sampled(draws) takes as many as there are draws, and is "
+                "unbiased; Empirical() takes one, and is another quantity, which knows the labels.",
+            )
+        return C
+
+    def _check(self, f: Tensor, batch: Batch) -> None:
+        """Raise a ProblemError for outputs or targets that no likelihood has."""
         if not bool(torch.isfinite(f).all()):
             raise ProblemError(
                 f"model: NaN or infinity in its outputs at sample {batch.first}; look for a "
                 "division by zero or an overflow in its forward."
             )
-        likelihood.check(f, batch.targets)
-        return self.problem.fisher.columns(likelihood, f, batch.targets, batch.first)
+        self.problem.likelihood.check(f, batch.targets)
 
 
 class GradientSession(Session):

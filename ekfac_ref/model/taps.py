@@ -22,6 +22,7 @@ from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run
 from ekfac_ref.model.batched.layout import layout_of
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.batched.sample_axis import SampleAxes
+from ekfac_ref.model.batched.sizes import bytes_per_sample, runs_of_columns
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.masks import PADDING, check_silent, counted_positions, has_padding
@@ -30,7 +31,7 @@ from ekfac_ref.model.refusals.wiring import check_wiring, differing
 from ekfac_ref.model.session import Form, Session
 from ekfac_ref.model.uses import check_not_transformed
 from ekfac_ref.question.batches import Batch
-from ekfac_ref.question.one_hot import LARGE_VOCABULARY, OneHot
+from ekfac_ref.question.one_hot import OneHot
 
 
 @dataclass(frozen=True)
@@ -155,22 +156,18 @@ def _side_by_side(tensors: list[Tensor], axis: int) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors, axis)
 
 
-def tapped(session: Session, budget: int) -> Iterator[tuple[Batch, Taps]]:
-    """One pass: the taps of chunks that need about ``budget`` bytes at most."""
+def tapped(session: Session, budget: int) -> Iterator[tuple[int, Taps]]:
+    """One pass: the taps of chunks that need about ``budget`` bytes, and how many samples are new.
+
+    Where the columns of one sample need more, they come in several runs, of which only the first
+    has new samples.
+    """
     for batch, form in session.batches():
         if session.problem.mask is None and has_padding(batch.inputs):
             session.warn_once("padding", PADDING)
-        for chunk in batch.chunks(_bytes_per_sample(session, form), budget):
-            yield from tap(session, form, chunk)
-
-
-def _bytes_per_sample(session: Session, form: Form) -> int:
-    numbers, C = 0, form.columns
-    for layer in session.layers:
-        T = sum(use.axes.numel() for use in form.uses[layer.name])
-        d_out, d_in = layer.shape
-        if layer.op is F.embedding and d_in > LARGE_VOCABULARY:
-            d_in = 1
-        inputs_and_gradients = T * (layer.groups * d_in + C * d_out)
-        numbers += inputs_and_gradients + (C * d_out * d_in if T > 1 else 0)
-    return 2 * numbers * session.layers[0].weight.itemsize
+        runs = runs_of_columns(session, form, budget)
+        for chunk in batch.chunks(bytes_per_sample(session, form, len(runs[0])), budget):
+            for some in runs:
+                own = session if len(runs) == 1 else session.of_columns(some)
+                for seen, taps in tap(own, form, chunk):
+                    yield (seen.size if some.start == 0 else 0), taps

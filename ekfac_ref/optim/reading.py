@@ -15,7 +15,7 @@ Key = tuple[str, int]  # a layer's name, and the number of one of its groups
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """Some samples of the batch, how many they are, and the tap of every block."""
+    """Some samples of the batch, how many are new, and the tap of every block, of some columns."""
 
     samples: int
     taps: dict[Key, Tap]
@@ -32,16 +32,17 @@ def chunks_of(problem: Problem, layers: tuple[Layer, ...]) -> Chunks:
     """
     session = open_session(problem)
     _check_same(layers, session.layers)
-    first = next(_chunks(session))
+    chunks = _chunks(session)
+    first = next(chunks)
     ((_, targets),) = problem.batches
-    kept = first.samples == len(targets)
+    kept = first.samples == len(targets) and next(chunks, None) is None
     return lambda: [first] if kept else _chunks(session)
 
 
 def _chunks(session: Session) -> Iterator[Chunk]:
-    for batch, taps in tapped(session, CHUNK_BYTES):
+    for samples, taps in tapped(session, CHUNK_BYTES):
         by_key = {(name, k): t for name, ts in taps.items() for k, t in enumerate(ts)}
-        yield Chunk(batch.size, by_key)
+        yield Chunk(samples, by_key)
 
 
 def _check_same(at_construction: tuple[Layer, ...], now: tuple[Layer, ...]) -> None:

@@ -18,12 +18,16 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.question.likelihoods import Likelihood
+from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 
 
 @dataclass(frozen=True)
 class Exact:
-    """The expectation over the model's own labels, in closed form."""
+    """The expectation over the model's own labels, in closed form.
+
+    One column for each output of a sample, and as many backward passes: of a language model, for
+    each word of the vocabulary at each position.
+    """
 
     def columns(
         self,
@@ -34,6 +38,16 @@ class Exact:
     ) -> Float[Tensor, "N C *out"]:
         """S_n for a run of samples whose first has number ``first`` in the data."""
         return likelihood.square_root(f, y)
+
+    def some_columns(
+        self,
+        likelihood: Gaussian | Categorical | Bernoulli | Poisson,
+        f: Float[Tensor, "N *out"],
+        y: Shaped[Tensor, "N *labels"],
+        some: range,
+    ) -> Float[Tensor, "N C *out"]:
+        """These columns of S_n alone, by their numbers."""
+        return likelihood.square_root(f, y, some)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
@@ -43,7 +43,10 @@ class Likelihood(Protocol):
     def square_root(
         self, f: Float[Tensor, "N *out"], y: Shaped[Tensor, "N *labels"]
     ) -> Float[Tensor, "N C *out"]:
-        """Columns s_nc with sum_c s_nc s_nc^T = Cov_{y ~ p(.|f_n)}[score], no factor of N."""
+        """Columns s_nc with sum_c s_nc s_nc^T = Cov_{y ~ p(.|f_n)}[score], no factor of N.
+
+        Those below have one for each output, and return any of them alone, ``columns``.
+        """
         ...
 
     def sample(
@@ -63,8 +66,8 @@ class Gaussian:
     def score(self, f: Tensor, y: Tensor) -> Tensor:
         return f - y
 
-    def square_root(self, f: Tensor, y: Tensor) -> Tensor:
-        return _diagonal_columns(torch.ones_like(f))
+    def square_root(self, f: Tensor, y: Tensor, columns: range | None = None) -> Tensor:
+        return _diagonal_columns(torch.ones_like(f), columns)
 
     def sample(self, f: Tensor, y: Tensor, rng: np.random.Generator) -> Tensor:
         return f + torch.as_tensor(rng.standard_normal(tuple(f.shape))).to(f)
@@ -85,9 +88,9 @@ class Bernoulli:
     def score(self, f: Tensor, y: Tensor) -> Tensor:
         return torch.sigmoid(f) - y
 
-    def square_root(self, f: Tensor, y: Tensor) -> Tensor:
+    def square_root(self, f: Tensor, y: Tensor, columns: range | None = None) -> Tensor:
         # p (1 - p) as a product of two sigmoids: 1 - p would cancel for large f.
-        return _diagonal_columns((torch.sigmoid(f) * torch.sigmoid(-f)).sqrt())
+        return _diagonal_columns((torch.sigmoid(f) * torch.sigmoid(-f)).sqrt(), columns)
 
     def sample(self, f: Tensor, y: Tensor, rng: np.random.Generator) -> Tensor:
         uniform = torch.as_tensor(rng.random(tuple(f.shape))).to(f)
@@ -109,8 +112,8 @@ class Poisson:
     def score(self, f: Tensor, y: Tensor) -> Tensor:
         return torch.exp(f) - y
 
-    def square_root(self, f: Tensor, y: Tensor) -> Tensor:
-        return _diagonal_columns(torch.exp(f / 2))
+    def square_root(self, f: Tensor, y: Tensor, columns: range | None = None) -> Tensor:
+        return _diagonal_columns(torch.exp(f / 2), columns)
 
     def sample(self, f: Tensor, y: Tensor, rng: np.random.Generator) -> Tensor:
         return torch.as_tensor(rng.poisson(torch.exp(f).double().cpu().numpy())).to(f)
@@ -164,16 +167,17 @@ class Categorical:
         onehot = torch.nn.functional.one_hot(y.where(valid, 0).long(), p.shape[-1])
         return ((p - onehot) * valid[..., None]).movedim(-1, self.class_axis)
 
-    def square_root(self, f: Tensor, y: Tensor) -> Tensor:
+    def square_root(self, f: Tensor, y: Tensor, columns: range | None = None) -> Tensor:
         logits = f.movedim(self.class_axis, -1)
         p = torch.softmax(logits.flatten(1, -2) if logits.dim() > 2 else logits[:, None], -1)
         valid = self.counted(y).reshape(p.shape[:2])
-        # The column of class k at one position: sqrt(p_k) (e_k - p).
-        root_ntkj = (
-            p.sqrt()[..., None] * (_unit(p, p.shape[-1]) - p[..., None, :]) * valid[..., None, None]
-        )
-        apart = _unit(p, p.shape[1])  # labels at different positions are independent
-        S = torch.einsum("ntkj,ts->ntksj", root_ntkj, apart)
+        # The column of class k at position t: sqrt(p_k) (e_k - p) there, and nothing elsewhere.
+        c = _all_or(columns, p[0].numel(), p.device)
+        t, k = c // p.shape[2], c % p.shape[2]
+        at_t = torch.nn.functional.one_hot(k, p.shape[2]).to(p) - p[:, t]
+        at_t = p[:, t, k].sqrt()[..., None] * at_t * valid[:, t, None]
+        S = p.new_zeros(len(p), len(c), *p.shape[1:])
+        S[:, torch.arange(len(c), device=c.device), t] = at_t  # labels elsewhere are independent
         S = S.reshape(len(f), -1, *logits.shape[1:])
         return S.movedim(-1, self.class_axis if self.class_axis < 0 else self.class_axis + 1)
 
@@ -184,8 +188,12 @@ class Categorical:
         return torch.where(self.counted(y), drawn.to(y), y)
 
 
-def _unit(like: Tensor, size: int) -> Tensor:
-    return torch.eye(size, dtype=like.dtype, device=like.device)
+BY_COLUMN = (Gaussian, Categorical, Bernoulli, Poisson)  # square_root takes ``columns``
+
+
+def _all_or(columns: range | None, C: int, device: torch.device) -> Int[Tensor, " columns"]:
+    chosen = range(C) if columns is None else columns
+    return torch.arange(chosen.start, chosen.stop, device=device)
 
 
 def check_labels(y: Tensor) -> None:
@@ -197,9 +205,15 @@ def check_labels(y: Tensor) -> None:
         )
 
 
-def _diagonal_columns(root: Float[Tensor, "N *out"]) -> Float[Tensor, "N C *out"]:
+def _diagonal_columns(
+    root: Float[Tensor, "N *out"], columns: range | None
+) -> Float[Tensor, "N C *out"]:
     """One column per output: root_k times the k-th unit vector."""
-    return torch.diag_embed(root.reshape(len(root), -1)).reshape(len(root), -1, *root.shape[1:])
+    flat = root.reshape(len(root), -1)
+    k = _all_or(columns, flat.shape[1], root.device)
+    S = root.new_zeros(len(root), len(k), flat.shape[1])
+    S[:, torch.arange(len(k), device=k.device), k] = flat[:, k]
+    return S.reshape(len(root), len(k), *root.shape[1:])
 
 
 def _check_like_outputs(likelihood: Likelihood, f: Tensor, y: Tensor) -> None:

@@ -13,7 +13,7 @@ They agree where T = 1. Libraries move the 1/T between the factors; only the pro
 compared.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -35,6 +35,12 @@ class Rows:
     a: Float[Tensor, "rows_a d_in"] | OneHot
     g: Float[Tensor, "rows_g d_out"]
     complete: bool
+
+    def of_no_inputs(self) -> "Rows":
+        """The rows of the gradients alone."""
+        if isinstance(self.a, OneHot):
+            return replace(self, a=replace(self.a, words=self.a.words[:0]))
+        return replace(self, a=self.a[:0])
 
 
 @dataclass(frozen=True)

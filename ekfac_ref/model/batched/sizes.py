@@ -1,0 +1,28 @@
+"""How many columns of a sample, and how many samples, fit into memory at once."""
+
+import torch.nn.functional as F
+
+from ekfac_ref.model.session import FEW_COLUMNS, Form, Session
+from ekfac_ref.question.one_hot import LARGE_VOCABULARY
+
+
+def runs_of_columns(session: Session, form: Form, budget: int) -> list[range]:
+    """Which columns to take together, so that those of one sample fit."""
+    C, each = form.columns, bytes_per_sample(session, form, 1)
+    if C <= FEW_COLUMNS or not session.by_column:
+        return [range(C)]
+    size = max(1, min(C, budget // max(1, each)))
+    return [range(start, min(start + size, C)) for start in range(0, C, size)]
+
+
+def bytes_per_sample(session: Session, form: Form, C: int) -> int:
+    """What a sample takes with so many columns of all."""
+    numbers = C * form.columns if session.by_column else 0  # of S
+    for layer in session.layers:
+        T = sum(use.axes.numel() for use in form.uses[layer.name])
+        d_out, d_in = layer.shape
+        if layer.op is F.embedding and d_in > LARGE_VOCABULARY:
+            d_in = 1
+        inputs_and_gradients = T * (layer.groups * d_in + C * d_out)
+        numbers += inputs_and_gradients + (C * d_out * d_in if T > 1 else 0)
+    return 2 * numbers * session.layers[0].weight.itemsize
