@@ -114,7 +114,6 @@ def test_a_preconditioner_of_ekfac_alone_is_judged_by_the_definition() -> None:
         ratios(wrong, net())
 
 
-@pytest.mark.shapes
 def test_half_precision_is_no_mistake() -> None:
     assert max(ratios(reference, net(torch.bfloat16)).values()) <= LIMIT
 
@@ -335,3 +334,9 @@ def test_networks_as_one_meets_them() -> None:
     exact = ct.check_on(reference, resnet(samples=4, size=4))
     assert exact.exit_code == 0
     assert max(v.worst for v in exact.verdicts) <= LIMIT
+
+
+@pytest.mark.shapes
+def test_every_law_has_something_to_say() -> None:
+    report = ct.check_on(reference, replace(net(), layers=("3",)))
+    assert {v.law.name for v in report.verdicts if v.asked} == {*ASKABLE}
