@@ -29,6 +29,7 @@ from ekfac_ref.conformance.truth.tolerance import LIMIT, LawBroken
 from ekfac_ref.examples import hooks, reference
 from studies.numerics import ordinary
 from studies.own_model.models import GPT, resnet, transformer
+from tests.kit.test_ordinary_arithmetic import posed
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 BOTH = Abilities(dtypes=(torch.float64, torch.float32))
@@ -80,6 +81,17 @@ def test_other_definitions_are_right_too(definition: ct.Definition) -> None:
         assert max(ratios(subject, net(sharing=sharing)).values()) <= LIMIT
     with pytest.raises(LawBroken):
         ratios(replace(subject, definition=ct.Definition()), net())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_where_all_terms_cancel_rounding_is_no_mistake(dtype: torch.dtype) -> None:
+    for name, fisher in (
+        ("opposites", ek.Exact()),
+        ("opposites", ek.Empirical()),
+        ("twice", ek.Exact()),
+    ):
+        found = ratios(ordinary.SUBJECTS[4], posed(name, fisher, dtype))
+        assert max(found.values()) <= LIMIT
 
 
 @pytest.mark.parametrize("how", [ct.OnKFAC(), ct.Factored()])
