@@ -23,3 +23,11 @@ def _noticed(mutant: str, row: dict[str, Any]) -> Noticed:
         return Noticed(mutant, 0.0, raised=row["raised"])
     off, seen = row["layers"]
     return Noticed(mutant, row["change"], (*row["shown"],), (*row["opaque"],), (off, seen))
+
+
+def told(name: str, found: dict[str, Noticed]) -> str:
+    """How many of the mistakes that show on a network are noticed, as a row of a table."""
+    wrong = [one for one in found.values() if one.change > 0.01]
+    shown, opaque = (sum(bool(getattr(one, way)) for one in wrong) for way in ("shown", "opaque"))
+    layers, seen = (sum(one.layers[i] for one in wrong) for i in range(2))
+    return f"| {name} | {len(wrong)} | {shown} | {opaque} | {seen} of {layers} |"
