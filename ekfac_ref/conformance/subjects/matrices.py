@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ class Unread(BadAnswer):
     """
 
 
+@runtime_checkable
 class Placement(Protocol):
     """Where a block stands in a layer's [d_out, d_in]; a ``Block`` is one."""
 

@@ -65,6 +65,14 @@ class Examined:
         """|E|, by what is right or by what is answered, whichever is larger."""
         return max(self.known.size, self.reading.size)
 
+    @cached_property
+    def size_of_K(self) -> float:
+        """|K|, likewise: where all terms cancel an answer is rounding, and no less linear."""
+        assert self.K is not None
+        B, A = self.known.B.factor, self.known.A.factor
+        answered = float(self.K.matvec(self.random(12)).double().norm())
+        return max(float(B.norm()) * float(A.norm()), answered)
+
     @property
     def operators(self) -> list[tuple[str, Own, float]]:
         """(name, operator, its norm) of E and K, those that there are."""
@@ -72,8 +80,7 @@ class Examined:
         if self.E is not None:
             found.append(("E", self.E, self.size))
         if self.K is not None:
-            B, A = self.known.B.factor, self.known.A.factor
-            found.append(("K", self.K, float(B.norm()) * float(A.norm())))
+            found.append(("K", self.K, self.size_of_K))
         return found
 
     def random(self, number: int) -> Tensor:

@@ -165,7 +165,7 @@ def _kernel(one: Examined) -> Iterator[Weighed]:
     S = signs(known.part.shape, one.seed)[0] * null
     V = known.B.Q @ S @ known.A.Q.T
     image = one.E.matvec(V.to(known.algebra))
-    right = float((null * known.Lambda).norm())
+    right = float((null * known.Lambda).norm()) + known.off
     rounding = right + float((null * known.turned).norm()) + one.product_rounding(one.size)
     yield weigh("E v = 0 in the null space of B (x) A", _norm(image), rounding, known.size)
 
