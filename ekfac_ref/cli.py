@@ -106,9 +106,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="subject",
         help=f"package.module:name, or {MUTANT}NAME for a known mistake; several side by side",
     )
-    check.add_argument("--profile", choices=PROFILES, default="quick", help=_profiles())
+    asked = check.add_mutually_exclusive_group()
+    asked.add_argument("--profile", choices=PROFILES, default="quick", help=_profiles())
     check.add_argument("--seed", type=int, default=0, help="of the problems (default: 0)")
-    check.add_argument(
+    asked.add_argument(
         "--problem",
         metavar="MODULE:NAME",
         help="a problem of your own instead of drawn ones, or a function that returns it: its "

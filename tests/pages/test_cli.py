@@ -185,6 +185,7 @@ def test_several_side_by_side(capsys: pytest.CaptureFixture[str], tmp_path: Path
         (["mutants", "tracy"], f"invalid choice: 'tracy'; choose among ['{next(iter(MUTANTS))}'"),
         (["check", "a:b", "--law", "tracy"], "invalid choice: 'tracy'; did you mean 'trace'?"),
         (["check", "a:b", "--profile", "slow"], "invalid choice: 'slow'; choose among ['demo',"),
+        (["check", "a:b", "--profile", "full", "--problem", "c:d"], "not allowed with argument"),
         (["check", "a:b", "--max-fail", "0"], "0 is no number of problems; give 1 or more"),
         (["check", "a:b", "--seconds", "-1"], "-1 is no time limit; give seconds above 0"),
         (["check", "a:b", "--json", "no/such/o.json"], "not a file in a folder that is there"),
@@ -197,6 +198,13 @@ def test_wrong_usage(arguments: list[str], says: str, capsys: pytest.CaptureFixt
         main(arguments)
     assert exit_.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_problem_of_ones_own_is_no_count_of_drawn_ones(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["check", "a:b", "--problem", "c:d", "--max-fail", "2"]) == 2
+    assert "--max-fail: it counts drawn problems; leave it out" in capsys.readouterr().err
 
 
 def test_a_page_needs_its_extra(
