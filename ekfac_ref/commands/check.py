@@ -63,6 +63,8 @@ def _of_one(options: argparse.Namespace, show: Show) -> int:
     """
     if options.report and (what := missing("report")):
         return refuse(f"--report needs {what}: install with pip install 'ekfac-ref[report]'", 2)
+    if options.problem and options.max_fail:
+        return refuse("--max-fail counts drawn problems; leave it out with --problem", 2)
     if twice := one_file(options):
         return refuse(f"{twice} are one file; give each a file of its own", 2)
     with contextlib.ExitStack() as stack:

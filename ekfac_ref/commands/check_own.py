@@ -42,8 +42,6 @@ def put_on_trial_on(
     """
     if other := [name for name in options.law or () if name not in ASKABLE]:
         raise ProblemError(f"--law {other[0]}: it is asked of drawn problems; leave out --problem.")
-    if options.max_fail:
-        raise ProblemError("--max-fail: it counts drawn problems; leave it out with --problem.")
     files = ReportFiles(options, command_line(options))
     examiner, passes = _begun(stack, options)
     known = options.known[1] if options.known else KnownDeviations()
