@@ -21,6 +21,7 @@ from ekfac_ref.commands.lists import laws_command, mutants_command
 from ekfac_ref.commands.new import new_command
 from ekfac_ref.commands.power import power_command
 from ekfac_ref.commands.subject import refuse
+from ekfac_ref.commands.vectors import vectors_command
 from ekfac_ref.conformance.findings.known import KnownDeviations, known_from
 from ekfac_ref.conformance.findings.verdicts import FAULT
 from ekfac_ref.conformance.laws.catalogue import LAWS
@@ -142,6 +143,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     power.add_argument("--seed", type=int, default=0, help="of the problems (default: 0)")
     power.set_defaults(run=power_command)
+    vectors = commands.add_parser("vectors", help="bare a and g with answers, for any language")
+    vectors.add_argument("folder", type=Path, metavar="DIR", help="is made where it is not there")
+    vectors.set_defaults(run=vectors_command)
     return parser
 
 

@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conformance.reports": {"conformance.laws", "conformance.mutants", "conformance.run"}
     | {"conformance.diagnosis", "conformance.findings"}
     | TRUTH,
+    "conformance.vectors": {"question", "conformance.truth"},
     "conformance.process": {"errors", "conformance.laws", "conformance.run"}
     | {"conformance.reports", "conformance.findings"}
     | TRUTH,
