@@ -43,6 +43,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"conformance.diagnosis", "conformance.findings"}
     | TRUTH,
     "conformance.vectors": {"question", "conformance.truth"},
+    "conformance.offline": SUBJECTS - {"matrix"}
+    | {f"conformance.{room}" for room in ("adapter", "diagnosis", "findings", "laws", "run")}
+    | TRUTH,
     "conformance.process": {"errors", "conformance.laws", "conformance.run"}
     | {"conformance.reports", "conformance.findings"}
     | TRUTH,
