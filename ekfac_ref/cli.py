@@ -27,6 +27,7 @@ from ekfac_ref.conformance.findings.known import KnownDeviations, known_from
 from ekfac_ref.conformance.findings.verdicts import FAULT
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.mutants import MUTANTS
+from ekfac_ref.conformance.offline.export import KINDS_OF_LAYERS
 from ekfac_ref.conformance.run.load import MUTANT
 from ekfac_ref.conformance.run.profile import PROFILES
 from ekfac_ref.errors import ProblemError, among
@@ -145,6 +146,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("folder", type=Path, metavar="DIR", help="is made where it is not there")
     export.add_argument("--problems", type=_number, default=100, help="drawn (default: 100)")
     export.add_argument("--seed", type=int, default=0, help="of the problems (default: 0)")
+    export.add_argument(
+        "--layer", action="append", choices=KINDS_OF_LAYERS, metavar="KIND", help="only these kinds"
+    )
     export.set_defaults(run=export_command)
     judge = commands.add_parser("judge", help="all laws, asked of answers in files")
     judge.add_argument("folder", type=Path, metavar="DIR", help="that export has made")

@@ -12,7 +12,7 @@ from ekfac_ref.commands.subject import refuse
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.offline.answer import ANSWER, ARRAYS, REFUSED
 from ekfac_ref.conformance.offline.answered_set import read_set
-from ekfac_ref.conformance.offline.export import QUESTION, QUESTIONS, export
+from ekfac_ref.conformance.offline.export import KINDS_OF_LAYERS, QUESTION, QUESTIONS, export
 from ekfac_ref.conformance.offline.judge import OfFiles
 from ekfac_ref.conformance.offline.questions import NOT_OF_FILES
 from ekfac_ref.errors import ProblemError
@@ -24,7 +24,7 @@ def export_command(options: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     folder: Path = options.folder
     try:
-        found = export(folder, options.problems, options.seed)
+        found = export(folder, options.problems, options.seed, options.layer or KINDS_OF_LAYERS)
     except OSError as error:
         return refuse(f"{folder} cannot be written ({error}); give a folder that can", 2)
     print(

@@ -23,7 +23,6 @@ from ekfac_ref.conformance.offline.export import (
 )
 from ekfac_ref.conformance.offline.question import SOLVED, VERSION, block_vectors, question_of
 from ekfac_ref.conformance.offline.questions import PLAIN, questions_about
-from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import OPERATORS, TENSORS, Subject
 from ekfac_ref.errors import ProblemError
@@ -53,6 +52,11 @@ class AnsweredSet:
     answers: dict[str, FiledAnswer]
     troubles: dict[int, str]
 
+    def refusal(self, problem: Problem) -> str:
+        """Why the problem itself is refused; "" where it is not."""
+        found = self.answers.get(question_of(problem)["key"])
+        return found.refused if found else ""
+
     @property
     def subject(self) -> Subject:
         """Who answers with what is in the files, in all ways that any of them has.
@@ -68,7 +72,7 @@ class AnsweredSet:
                 f"answers: there is none in any file, and {refused} refusals; write answers with "
                 f"names like '0/{OPERATORS[0]}/0/Q_B' beside the questions."
             )
-        abilities = Abilities(declines=self.declared.declines)
+        abilities = self.declared.abilities(self.exported.layers)
         return Subject(
             self.declared.name, **asks, abilities=abilities, definition=self.declared.definition
         )
@@ -104,7 +108,8 @@ def read_set(folder: Path) -> AnsweredSet:
         ProblemError: it is no such folder, or another version of the kit has made it.
     """
     manifest = _manifest(folder)
-    exported = problem_set(int(manifest["count"]), int(manifest["seed"]))
+    count, seed, layers = (manifest[name] for name in ("count", "seed", "layers"))
+    exported = problem_set(int(count), int(seed), layers)
     if exported.digest != manifest["problems digest"]:
         raise ProblemError(
             f"{folder}: another version of the kit has drawn these problems "

@@ -4,6 +4,7 @@ r"""What another program says of itself, in a file beside the manifest: its name
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,13 @@ class Declared:
     Attributes:
         name: how reports call it.
         declines: names of features that it refuses on purpose.
+        masks: whether it can do position masks; where not, no law asks about them.
         definition: which EKFAC it is.
     """
 
     name: str = "answers"
     declines: tuple[str, ...] = ()
+    masks: bool = True
     definition: Definition = field(default_factory=Definition)
 
     @classmethod
@@ -47,7 +50,7 @@ class Declared:
             told: Any = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise ProblemError(f"{path} cannot be read ({error}); write it anew.") from None
-        known = {"name": str, "declines": list, "bias": str, "A": str}
+        known = {"name": str, "declines": list, "masks": bool, "bias": str, "A": str}
         if not isinstance(told, dict):
             raise ProblemError(f"{path}: a {type(told).__name__}; write an object with {[*known]}.")
         for name, value in told.items():
@@ -62,4 +65,10 @@ class Declared:
             raise no_such(f"{path}, bias", bias, _BIAS)
         if A not in _A:
             raise no_such(f"{path}, A", A, _A)
-        return cls(told.get("name", cls.name), declines, Definition(_BIAS[bias], _A[A]))
+        definition = Definition(_BIAS[bias], _A[A])
+        return cls(told.get("name", cls.name), declines, told.get("masks", True), definition)
+
+    def abilities(self, layers: Collection[str]) -> Abilities:
+        """What its problems are drawn for: these kinds of layers, and everything else."""
+        kinds = tuple(kind for kind in Abilities().layers if kind.__name__ in layers)
+        return Abilities(layers=kinds, masks=self.masks, declines=self.declines)

@@ -8,6 +8,7 @@ questions/0007-recut/question.json   a question; the program writes an answer be
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ekfac_ref.question.problem import Problem
 
 SET = "ekfac-ref questions"  # the format, as the manifest has it
 QUESTION, QUESTIONS, SET_MANIFEST = "question.json", "questions", "manifest.json"
+KINDS_OF_LAYERS = tuple(kind.__name__ for kind in Abilities().layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,7 @@ class Exported:
     """A set of problems, and what of it can be written.
 
     Attributes:
-        count, seed: of the draw.
+        count, seed, layers: of the draw; names of the kinds of layers that are asked about.
         problems: {number in the draw: problem}, of those that can be written.
         left_out: {number: why not}, of the others.
         digest: of all that was drawn.
@@ -38,6 +40,7 @@ class Exported:
 
     count: int
     seed: int
+    layers: tuple[str, ...]
     problems: dict[int, Problem]
     left_out: dict[int, str]
     digest: str
@@ -53,9 +56,10 @@ class Exported:
         return f"{len(self.problems)} of {self.count} problems{told if others else ''}"
 
 
-def problem_set(count: int, seed: int) -> Exported:
-    """Drawn as for a check of a subject that can do everything."""
-    drawn = draw_problems(Abilities(), count, seed)
+def problem_set(count: int, seed: int, layers: Sequence[str] = KINDS_OF_LAYERS) -> Exported:
+    """Drawn as for a check of a subject that can do these kinds of layers."""
+    kinds = tuple(kind for kind in Abilities().layers if kind.__name__ in layers)
+    drawn = draw_problems(Abilities(layers=kinds), count, seed)
     problems, left_out = dict[int, Problem](), dict[int, str]()
     for number, problem in enumerate(drawn):
         try:
@@ -63,12 +67,14 @@ def problem_set(count: int, seed: int) -> Exported:
             problems[number] = problem
         except NoOperation as error:
             left_out[number] = str(error)
-    return Exported(count, seed, problems, left_out, digest(drawn))
+    return Exported(count, seed, tuple(layers), problems, left_out, digest(drawn))
 
 
-def export(folder: Path, count: int, seed: int) -> Exported:
+def export(
+    folder: Path, count: int, seed: int, layers: Sequence[str] = KINDS_OF_LAYERS
+) -> Exported:
     """Write all questions; what is there of the like is written over, answers are left."""
-    found = problem_set(count, seed)
+    found = problem_set(count, seed, layers)
     told, folder_of = list[dict[str, Any]](), dict[str, str]()
     for number, problem in found.problems.items():
         names = {}
@@ -96,6 +102,7 @@ def _manifest(
         "version": written.VERSION,
         "count": found.count,
         "seed": found.seed,
+        "layers": list(found.layers),
         "problems digest": found.digest,
         "left out": [{"number": n, "why": why} for n, why in found.left_out.items()],
         "problems": told,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.findings.conjunction import Conjunction
-from ekfac_ref.conformance.findings.verdicts import Trouble
+from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.offline.answered_set import AnsweredSet
 from ekfac_ref.conformance.offline.questions import NOT_OF_FILES
@@ -68,6 +68,9 @@ class OfFiles:
         """All laws; none where a file of this problem is missing or wrong."""
         if what := self._answered.troubles.get(self._numbers[problem.text], ""):
             return Found(trouble=Trouble(what, "", problem))
+        if what := self._answered.refusal(problem.rebuilt):
+            told = f"its refused.txt says: {what}"
+            return Found(trouble=Trouble(told, "", problem, blame=Blame.REFUSED))
         return self.here.ask(problem, laws)
 
     def shrink(
