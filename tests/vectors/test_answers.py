@@ -20,8 +20,6 @@ ANSWERED = [case for case in cases() if case["status"] != "refuse"]
 IN_LOOPS = ANSWERED[::3]  # a loop over indices is slow
 UNIT = 2.0**-52
 
-pytestmark = pytest.mark.shapes
-
 
 def near(mine: Any, told: dict[str, Any], summands: int) -> bool:
     """To rounding, by the scale of the vector."""

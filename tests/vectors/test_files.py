@@ -18,6 +18,7 @@ from tests.support.schema import misfits_of_schema
 from tests.vectors.conftest import FOLDER
 
 
+@pytest.mark.shapes
 def test_the_command_writes_the_committed_bytes() -> None:
     written = vector_files()
     assert {path.name for path in FOLDER.iterdir()} == set(written)

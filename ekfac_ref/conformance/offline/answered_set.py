@@ -109,7 +109,7 @@ def read_set(folder: Path) -> AnsweredSet:
     """
     manifest = _manifest(folder)
     count, seed, layers = (manifest[name] for name in ("count", "seed", "layers"))
-    exported = problem_set(int(count), int(seed), layers)
+    exported = problem_set(int(count), int(seed), tuple(layers))
     if exported.digest != manifest["problems digest"]:
         raise ProblemError(
             f"{folder}: another version of the kit has drawn these problems "

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,9 @@ class Exported:
         return f"{len(self.problems)} of {self.count} problems{told if others else ''}"
 
 
-def problem_set(count: int, seed: int, layers: Sequence[str] = KINDS_OF_LAYERS) -> Exported:
-    """Drawn as for a check of a subject that can do these kinds of layers."""
+@lru_cache(maxsize=2)  # the last sets, for whoever exports and judges
+def problem_set(count: int, seed: int, layers: tuple[str, ...] = KINDS_OF_LAYERS) -> Exported:
+    """Drawn as for a check of a subject that can do these kinds of layers; not to be changed."""
     kinds = tuple(kind for kind in Abilities().layers if kind.__name__ in layers)
     drawn = draw_problems(Abilities(layers=kinds), count, seed)
     problems, left_out = dict[int, Problem](), dict[int, str]()
@@ -67,14 +69,14 @@ def problem_set(count: int, seed: int, layers: Sequence[str] = KINDS_OF_LAYERS) 
             problems[number] = problem
         except NoOperation as error:
             left_out[number] = str(error)
-    return Exported(count, seed, tuple(layers), problems, left_out, digest(drawn))
+    return Exported(count, seed, layers, problems, left_out, digest(drawn))
 
 
 def export(
     folder: Path, count: int, seed: int, layers: Sequence[str] = KINDS_OF_LAYERS
 ) -> Exported:
     """Write all questions; what is there of the like is written over, answers are left."""
-    found = problem_set(count, seed, layers)
+    found = problem_set(count, seed, tuple(layers))
     told, folder_of = list[dict[str, Any]](), dict[str, str]()
     for number, problem in found.problems.items():
         names = {}

@@ -1,6 +1,7 @@
 """Asks answers that are in files; see ``Examiner``. Nothing is asked that was not exported."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.findings.conjunction import Conjunction
@@ -13,7 +14,7 @@ from ekfac_ref.conformance.problems.features import FEATURES, features
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.run.examiner import DrawnProblems, Found, Here
 from ekfac_ref.conformance.run.profile import Profile
-from ekfac_ref.conformance.run.tally import Broken
+from ekfac_ref.conformance.run.tally import Broken, Said
 
 
 class OfFiles:
@@ -71,7 +72,8 @@ class OfFiles:
         if what := self._answered.refusal(problem.rebuilt):
             told = f"its refused.txt says: {what}"
             return Found(trouble=Trouble(told, "", problem, blame=Blame.REFUSED))
-        return self.here.ask(problem, laws)
+        found = self.here.ask(problem, laws)
+        return replace(found, said=[_of(problem, one) for one in found.said])
 
     def shrink(
         self,
@@ -94,3 +96,9 @@ class OfFiles:
         every = list(self._answered.exported.problems.values())
         used = [problem.rebuilt for problem in problems] or every
         return Found(sentence=diagnose(self.here.subject, problems=used, elsewhere=False).sentence)
+
+
+def _of(problem: Written, said: Said) -> Said:
+    """What a law said, of the problem with its folder's name."""
+    broken = said.broken and replace(said.broken, problem=problem)
+    return replace(said, broken=broken)

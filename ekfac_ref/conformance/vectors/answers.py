@@ -7,7 +7,6 @@ may be several, and whether it is, is tried: two bases that are right must give 
 
 from dataclasses import dataclass, field
 from decimal import Decimal
-from fractions import Fraction
 from itertools import pairwise
 from math import log2
 
@@ -138,10 +137,10 @@ def _in_the_basis(
     f: Decimal,
 ) -> dict[str, RightAnswer]:
     """What E is in the basis that is given: its product with V, and what it solves."""
-    Q_B, Q_A, V = fractions_of(Q_B), fractions_of(Q_A), fractions_of(V)
-    inside = Q_B.T @ V @ Q_A
+    Q_B, Q_A, V = (decimals_of(fractions_of(x)) for x in (Q_B, Q_A, V))
+    inside, Lambda = Q_B.T @ V @ Q_A, decimals_of(Lambda)
     product = Q_B @ (Lambda * inside) @ Q_A.T
-    solutions = [Q_B @ (inside / (Lambda + Fraction(d))) @ Q_A.T for d in dampings]
+    solutions = [Q_B @ (inside / (Lambda + Decimal(d))) @ Q_A.T for d in dampings]
     scales = [_solve_scale(f, V, d) for d in dampings]
     return {
         "Lambda product": _told(product, f * _norm(V)),
@@ -164,19 +163,13 @@ def _solve_scale(size: Decimal, V: np.ndarray, damping: float) -> Decimal:
 
 
 def _norm(V: np.ndarray) -> Decimal:
-    total = sum((Fraction(v) ** 2 for v in V.ravel()), Fraction(0))
-    return (Decimal(total.numerator) / Decimal(total.denominator)).sqrt()
+    return sum((Decimal(v) ** 2 for v in V.ravel()), Decimal(0)).sqrt()
 
 
 def _ekfac(seen: Sums, silent: bool, K: _Square) -> tuple[_Square | None, RightAnswer]:
     """E in decimals, and what is told of it; None where it is no one matrix."""
     f, b, a = seen.bounds.f, seen.bounds.b, seen.bounds.a
-    found = [
-        (_spectrum(M, turned), M, bound)
-        for turned in (False, True)
-        for M, bound in ((seen.B, b), (seen.A, a))
-    ]
-    (w_B, Q_B), (w_A, Q_A) = found[0][0], found[1][0]
+    (w_B, Q_B), (w_A, Q_A) = (_spectrum(M, False) for M in (seen.B, seen.A))
     spectra = [("B", w_B, b), ("A", w_A, a)]
     E = _assembled(seen, Q_B, Q_A)
     gaps = {name: _gap(w, bound, silent) for name, w, bound in spectra}
@@ -185,7 +178,7 @@ def _ekfac(seen: Sums, silent: bool, K: _Square) -> tuple[_Square | None, RightA
     more = {"eigengap": _short(gap)}
     if gap > _ONE:  # where it is small, so much more do roundings turn eigenvectors
         return E, RightAnswer(rounded_once(E), _short(max(f / gap, b * a)), more=more)
-    other = _assembled(seen, found[2][0][1], found[3][0][1])
+    other = _assembled(seen, *(_spectrum(M, True)[1] for M in (seen.B, seen.A)))
     apart = abs(E - other).max()
     if apart > _SAME * max(f, _ONE):
         return None, RightAnswer(None, None, _several(narrow, apart, E), more)
@@ -211,7 +204,9 @@ def _orthonormal(R: _Square) -> _Square:
     return R
 
 
-def _assembled(seen: Sums, Q_B: _Square, Q_A: _Square) -> _Square:
+def _assembled(
+    seen: Sums, Q_B: Shaped[np.ndarray, "o o"], Q_A: Shaped[np.ndarray, "i i"]
+) -> Shaped[np.ndarray, "P P"]:
     """E = (Q_B (x) Q_A) diag(vec Lambda) (Q_B (x) Q_A)^T."""
     G = [decimals_of(one) for one in seen.G]
     Lambda = sum((Q_B.T @ one @ Q_A) ** 2 for one in G) / Decimal(seen.samples)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from functools import cache
 from math import lcm
 
 import numpy as np
@@ -48,8 +49,8 @@ def over(x: Shaped[np.ndarray, "*shape"], denominator: int) -> Shaped[np.ndarray
 
 
 def decimals_of(x: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
-    """Every fraction as a decimal of ``DIGITS``."""
-    found = [Decimal(v.numerator) / Decimal(v.denominator) for v in map(Fraction, x.ravel())]
+    """Every fraction, or integer, as a decimal of ``DIGITS``."""
+    found = [Decimal(v.numerator) / Decimal(v.denominator) for v in x.ravel()]
     return np.array(found, dtype=object).reshape(x.shape)
 
 
@@ -69,6 +70,7 @@ def eye(d: int) -> _Square:
     return np.array([[int(i == j) for j in range(d)] for i in range(d)], dtype=object)
 
 
+@cache  # the same few for all vectors; not to be written to
 def orthogonal_matrix(d: int, turn: int) -> Float64[np.ndarray, "d d"]:
     """A product of two reflections, each entry rounded to float64; another one for every turn."""
     Q = eye(d)

@@ -17,6 +17,8 @@ from ekfac_ref.question.sharing import Expand
 
 _Matrix = Shaped[np.ndarray, "d_out d_in"]
 _Square = Shaped[np.ndarray, "d d"]
+_A = Shaped[np.ndarray, "d_in d_in"]
+_B = Shaped[np.ndarray, "d_out d_out"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +37,9 @@ class Sums:
     a: list[Shaped[np.ndarray, "_T d_in"]]
     g: list[Shaped[np.ndarray, "_C _T d_out"]]
     G: list[_Matrix]
-    A: _Square
-    B: _Square
-    F: _Square
+    A: _A
+    B: _B
+    F: Shaped[np.ndarray, "P P"]
     length: int
     bounds: "Bounds"
 
@@ -46,7 +48,7 @@ class Sums:
         """The number N of samples, those without a position among them."""
         return len(self.a)
 
-    def eigenvalues_in(self, Q_B: _Square, Q_A: _Square) -> _Matrix:
+    def eigenvalues_in(self, Q_B: _B, Q_A: _A) -> _Matrix:
         """Lambda_oi = (1/N) sum_nc [Q_B^T G_nc Q_A]_oi^2."""
         (G, w), (Q_B, u), (Q_A, v) = map(whole, (np.stack(self.G), Q_B, Q_A))
         squares = sum((Q_B.T @ G_nc @ Q_A) ** 2 for G_nc in G)
