@@ -10,7 +10,7 @@ from ekfac_ref.commands.check import printed, put_on_trial
 from ekfac_ref.commands.report_files import one_file
 from ekfac_ref.commands.subject import refuse
 from ekfac_ref.conformance.laws.catalogue import LAWS
-from ekfac_ref.conformance.offline.answer import ANSWER, ARRAYS, REFUSED
+from ekfac_ref.conformance.offline.answer import ANSWER, ARRAYS, REFUSED_TEXT
 from ekfac_ref.conformance.offline.answered_set import read_set
 from ekfac_ref.conformance.offline.export import KINDS_OF_LAYERS, QUESTION, QUESTIONS, export
 from ekfac_ref.conformance.offline.judge import OfFiles
@@ -29,7 +29,7 @@ def export_command(options: argparse.Namespace) -> int:
         return refuse(f"{folder} cannot be written ({error}); give a folder that can", 2)
     print(
         f"Written: {found.says}.\nBeside every {folder / QUESTIONS}/*/{QUESTION}, write {ANSWER} "
-        f"or {ARRAYS}, or why not into {REFUSED}; then\n\n    ekfac-ref judge {folder}"
+        f"or {ARRAYS}, or why not into {REFUSED_TEXT}; then\n\n    ekfac-ref judge {folder}"
     )
     return 0
 

@@ -13,7 +13,7 @@ from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.mutants.recipe import Recipe
 from ekfac_ref.conformance.offline.export import export, problem_set
 from ekfac_ref.conformance.offline.network import NoOperation, nodes_of
-from ekfac_ref.conformance.offline.question import key_of, question_of
+from ekfac_ref.conformance.offline.question import as_question, key_of
 from ekfac_ref.conformance.offline.questions import NOT_OF_FILES, questions_about
 from ekfac_ref.conformance.problems import networks
 from ekfac_ref.conformance.subjects.subject import Answer, Subject
@@ -38,20 +38,20 @@ def test_all_that_laws_ask_is_among_the_questions() -> None:
     problem, asked = next(one for one in every if one.mask is not None), set[str]()
 
     def ask(question: Problem) -> Answer:
-        asked.add(question_of(question)["key"])
+        asked.add(as_question(question)["key"])
         ek.exact_fisher(question)  # which refuses what is to be refused
         return Recipe().ekfac(question)
 
     trial = Trial(Subject("asked", ask), problem)
     for name in {*LAWS} - {*NOT_OF_FILES}:
         list(LAWS[name].ask(trial))
-    assert asked == {question_of(one)["key"] for one in questions_about(problem).values()}
+    assert asked == {as_question(one)["key"] for one in questions_about(problem).values()}
 
 
 def test_a_key_tells_values_apart() -> None:
     problem = next(iter(problem_set(1, 0).problems.values()))
-    question = question_of(problem)
-    assert key_of(question) == question["key"] == question_of(problem, solved=True)["key"]
+    question = as_question(problem)
+    assert key_of(question) == question["key"] == as_question(problem, solved=True)["key"]
     question["batches"][0]["targets"][0] += 1
     assert key_of(question) != question["key"]
 

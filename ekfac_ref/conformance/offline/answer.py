@@ -19,7 +19,7 @@ from torch import Tensor
 from ekfac_ref.conformance.adapter.parts import Eigen, Factors, Matrix, Part, WithBias
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
 
-ANSWER, ARRAYS, REFUSED = "answer.json", "answer.npz", "refused.txt"
+ANSWER, ARRAYS, REFUSED_TEXT = "answer.json", "answer.npz", "refused.txt"
 SOLVE = "solve"  # [3, d_out, d_in] of a group: what the question's three solves come to
 _KINDS: tuple[tuple[type[Any], tuple[str, ...]], ...] = (
     (Eigen, ("Q_B", "Q_A", "eigenvalues")),
@@ -103,17 +103,17 @@ class FiledAnswer:
 
 def read_answer(folder: Path, key: str) -> FiledAnswer:
     """What is in a question's folder; BadAnswer where it cannot be read or is another's."""
-    there = [folder / name for name in (ANSWER, ARRAYS, REFUSED) if (folder / name).exists()]
+    there = [folder / name for name in (ANSWER, ARRAYS, REFUSED_TEXT) if (folder / name).exists()]
     if not there:
         raise BadAnswer(
-            f"{_told(folder / ANSWER)} is missing; write it, or {ARRAYS}, or why not into {REFUSED}"
+            f"{_told(folder / ANSWER)} is missing; write it, or {ARRAYS}, or why not into {REFUSED_TEXT}"
         )
     file = there[0]
     if len(there) > 1:
         others = ", ".join(path.name for path in there[1:])
         raise BadAnswer(f"{_told(file)}: there is {others} beside it; leave one of them")
     try:
-        if file.name == REFUSED:
+        if file.name == REFUSED_TEXT:
             said = file.read_text("utf-8", errors="replace").strip()
             return FiledAnswer(file, {}, said or "it gives no reason")
         found = _of_json(file) if file.name == ANSWER else _of_npz(file)

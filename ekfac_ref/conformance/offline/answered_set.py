@@ -21,7 +21,12 @@ from ekfac_ref.conformance.offline.export import (
     Exported,
     problem_set,
 )
-from ekfac_ref.conformance.offline.question import SOLVED, VERSION, block_vectors, question_of
+from ekfac_ref.conformance.offline.question import (
+    QUESTION_VERSION,
+    SOLVED,
+    as_question,
+    block_vectors,
+)
 from ekfac_ref.conformance.offline.questions import PLAIN, questions_about
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import OPERATORS, TENSORS, Subject
@@ -54,7 +59,7 @@ class AnsweredSet:
 
     def refusal(self, problem: Problem) -> str:
         """Why the problem itself is refused; "" where it is not."""
-        found = self.answers.get(question_of(problem)["key"])
+        found = self.answers.get(as_question(problem)["key"])
         return found.refused if found else ""
 
     @property
@@ -92,7 +97,7 @@ class AnsweredSet:
         return lambda problem: self._answer(problem).of_layers(way)
 
     def _answer(self, problem: Problem) -> FiledAnswer:
-        key = question_of(problem)["key"]
+        key = as_question(problem)["key"]
         if key not in self.answers:
             raise NotAmongFiles("this question is not among those that were exported")
         answer = self.answers[key]
@@ -122,7 +127,7 @@ def read_set(folder: Path) -> AnsweredSet:
         for change, question in questions_about(exported.problems[number]).items():
             if owners.setdefault(names[change], number) != number:
                 continue  # another problem has had this question
-            right = question_of(question, solved=change == PLAIN)
+            right = as_question(question, solved=change == PLAIN)
             try:
                 _check_question(folder, names[change], manifest["questions"], right)
                 answers[right["key"]] = read_answer(
@@ -137,11 +142,11 @@ def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / SET_MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if (manifest["format"], manifest["version"]) != (SET, VERSION):
+        if (manifest["format"], manifest["version"]) != (SET, QUESTION_VERSION):
             raise ValueError(f"format {manifest['format']!r}, version {manifest['version']!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProblemError(
-            f"{path}: no manifest of questions of version {VERSION} ({error}); give a folder that "
+            f"{path}: no manifest of questions of version {QUESTION_VERSION} ({error}); give a folder that "
             "ekfac-ref export has made."
         ) from None
     return manifest

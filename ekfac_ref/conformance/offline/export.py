@@ -65,7 +65,7 @@ def problem_set(count: int, seed: int, layers: tuple[str, ...] = KINDS_OF_LAYERS
     problems, left_out = dict[int, Problem](), dict[int, str]()
     for number, problem in enumerate(drawn):
         try:
-            written.question_of(problem)
+            written.as_question(problem)
             problems[number] = problem
         except NoOperation as error:
             left_out[number] = str(error)
@@ -81,7 +81,7 @@ def export(
     for number, problem in found.problems.items():
         names = {}
         for change, question in questions_about(problem).items():
-            text = written.question_of(question, solved=change == PLAIN)
+            text = written.as_question(question, solved=change == PLAIN)
             name = f"{number:04}-{change}"
             if text["key"] not in folder_of:
                 folder_of[text["key"]] = name
@@ -101,7 +101,7 @@ def _manifest(
         digests[name] = hashlib.sha256(contents).hexdigest()
     return {
         "format": SET,
-        "version": written.VERSION,
+        "version": written.QUESTION_VERSION,
         "count": found.count,
         "seed": found.seed,
         "layers": list(found.layers),

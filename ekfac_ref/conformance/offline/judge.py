@@ -47,7 +47,7 @@ class OfFiles:
         )
 
     def draw(self, count: int, seed: int) -> DrawnProblems:
-        """Those of the set."""
+        """The problems of the set, whatever the count and the seed."""
         exported, abilities = self._answered.exported, self.here.subject.abilities
         found = []
         for number, problem in exported.problems.items():

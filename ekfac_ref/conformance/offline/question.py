@@ -17,12 +17,12 @@ from ekfac_ref.question.likelihoods import Categorical
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Expand
 
-FORMAT, VERSION = "ekfac-ref question", 1
+QUESTION_FORMAT, QUESTION_VERSION = "ekfac-ref question", 1
 # (seed of V, damping) of what is to be solved, as laws ask for it.
 SOLVED = ((1, 1e-6), (1, 1.0), (2, 1.0))
 
 
-def question_of(problem: Problem, solved: bool = False) -> dict[str, Any]:
+def as_question(problem: Problem, solved: bool = False) -> dict[str, Any]:
     """The problem as JSON has it, its key included; NoOperation where it cannot be written.
 
     What the problem is about is told by values alone, so that problems that are equal have one key.
@@ -34,8 +34,8 @@ def question_of(problem: Problem, solved: bool = False) -> dict[str, Any]:
     names = list(_named(first))
     model = problem.model
     question: dict[str, Any] = {
-        "format": FORMAT,
-        "version": VERSION,
+        "format": QUESTION_FORMAT,
+        "version": QUESTION_VERSION,
         "dtype": str(problem.dtype).removeprefix("torch."),
         "likelihood": type(problem.likelihood).__name__,
         "fisher": "empirical" if isinstance(problem.fisher, Empirical) else "exact",
