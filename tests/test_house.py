@@ -44,7 +44,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     | TRUTH,
     "conformance.vectors": {"question", "conformance.truth"},
     "conformance.offline": SUBJECTS - {"matrix"}
-    | {f"conformance.{room}" for room in ("adapter", "diagnosis", "findings", "laws", "run")}
+    | {
+        f"conformance.{room}"
+        for room in ("adapter", "diagnosis", "findings", "laws", "run", "vectors")
+    }
     | TRUTH,
     "conformance.process": {"errors", "conformance.laws", "conformance.run"}
     | {"conformance.reports", "conformance.findings"}

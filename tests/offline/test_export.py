@@ -19,6 +19,7 @@ from ekfac_ref.conformance.problems import networks
 from ekfac_ref.conformance.subjects.subject import Answer, Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.question.problem import Problem
+from tests.support.schema import misfits_of_schema
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -46,6 +47,15 @@ def test_all_that_laws_ask_is_among_the_questions() -> None:
     for name in {*LAWS} - {*NOT_OF_FILES}:
         list(LAWS[name].ask(trial))
     assert asked == {as_question(one)["key"] for one in questions_about(problem).values()}
+
+
+def test_questions_and_answers_fit_the_schema(numpy_answers: Path) -> None:
+    schema = json.loads((numpy_answers / "schema.json").read_text())
+    for name in ("question", "answer"):
+        files = list(numpy_answers.glob(f"questions/*/{name}.json"))
+        assert len(files) > 20
+        for path in files:
+            assert misfits_of_schema(json.loads(path.read_text()), schema[name]) == [], path
 
 
 def test_a_key_tells_values_apart() -> None:

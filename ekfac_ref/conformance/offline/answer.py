@@ -106,7 +106,8 @@ def read_answer(folder: Path, key: str) -> FiledAnswer:
     there = [folder / name for name in (ANSWER, ARRAYS, REFUSED_TEXT) if (folder / name).exists()]
     if not there:
         raise BadAnswer(
-            f"{_told(folder / ANSWER)} is missing; write it, or {ARRAYS}, or why not into {REFUSED_TEXT}"
+            f"{_told(folder / ANSWER)} is missing; write it, or {ARRAYS}, or why not into "
+            f"{REFUSED_TEXT}"
         )
     file = there[0]
     if len(there) > 1:
@@ -119,7 +120,7 @@ def read_answer(folder: Path, key: str) -> FiledAnswer:
         found = _of_json(file) if file.name == ANSWER else _of_npz(file)
         told = str(found.pop("key", ""))
         arrays = {name: torch.as_tensor(np.asarray(x, np.float64)) for name, x in found.items()}
-    except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise BadAnswer(
             f"{_told(file)} cannot be read ({type(error).__name__}: {error}); it may be cut off, "
             "write it anew"

@@ -113,9 +113,9 @@ def read_set(folder: Path) -> AnsweredSet:
         ProblemError: it is no such folder, or another version of the kit has made it.
     """
     manifest = _manifest(folder)
-    count, seed, layers = (manifest[name] for name in ("count", "seed", "layers"))
-    exported = problem_set(int(count), int(seed), tuple(layers))
-    if exported.digest != manifest["problems digest"]:
+    exported = problem_set(*manifest["drawn"])
+    numbers = [told["number"] for told in manifest["problems"]]
+    if exported.digest != manifest["problems digest"] or numbers != list(exported.problems):
         raise ProblemError(
             f"{folder}: another version of the kit has drawn these problems "
             f"({manifest['problems digest']}, here {exported.digest}); export them again."
@@ -123,7 +123,7 @@ def read_set(folder: Path) -> AnsweredSet:
     answers, troubles = dict[str, FiledAnswer](), dict[int, str]()
     owners = dict[str, int]()
     for told in manifest["problems"]:
-        number, names = int(told["number"]), told["questions"]
+        number, names = told["number"], told["questions"]
         for change, question in questions_about(exported.problems[number]).items():
             if owners.setdefault(names[change], number) != number:
                 continue  # another problem has had this question
@@ -144,10 +144,15 @@ def _manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
         if (manifest["format"], manifest["version"]) != (SET, QUESTION_VERSION):
             raise ValueError(f"format {manifest['format']!r}, version {manifest['version']!r}")
+        for one in manifest["problems"]:  # what is read of it is there
+            _ = [manifest["questions"][name] for name in one["questions"].values()]
+            _ = one["number"], manifest["problems digest"]
+        count, seed, layers = (manifest[name] for name in ("count", "seed", "layers"))
+        manifest["drawn"] = int(count), int(seed), tuple(map(str, layers))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProblemError(
-            f"{path}: no manifest of questions of version {QUESTION_VERSION} ({error}); give a folder that "
-            "ekfac-ref export has made."
+            f"{path}: no manifest of questions of version {QUESTION_VERSION} ({error}); give a "
+            "folder that ekfac-ref export has made."
         ) from None
     return manifest
 

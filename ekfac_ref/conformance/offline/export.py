@@ -17,6 +17,7 @@ from typing import Any
 import ekfac_ref.conformance.offline.question as written
 from ekfac_ref.conformance.offline.network import NoOperation
 from ekfac_ref.conformance.offline.questions import PLAIN, questions_about
+from ekfac_ref.conformance.offline.schema import FILES_SCHEMA
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.digest import digest
 from ekfac_ref.conformance.problems.draw import draw_problems
@@ -24,7 +25,8 @@ from ekfac_ref.conformance.problems.features import features
 from ekfac_ref.question.problem import Problem
 
 SET = "ekfac-ref questions"  # the format, as the manifest has it
-QUESTION, QUESTIONS, SET_MANIFEST = "question.json", "questions", "manifest.json"
+QUESTION, QUESTIONS = "question.json", "questions"
+SET_MANIFEST, SET_SCHEMA = "manifest.json", "schema.json"
 KINDS_OF_LAYERS = tuple(kind.__name__ for kind in Abilities().layers)
 
 
@@ -88,6 +90,7 @@ def export(
                 _write(folder / QUESTIONS / name / QUESTION, text)
             names[change] = folder_of[text["key"]]
         told.append({"number": number, "features": list(features(problem)), "questions": names})
+    _write(folder / SET_SCHEMA, FILES_SCHEMA)
     _write(folder / SET_MANIFEST, _manifest(folder, found, told, folder_of))
     return found
 

@@ -7,15 +7,16 @@ _STATUS = {"enum": ["valid", "undetermined", "refuse"]}
 _TEXT = {"type": "string"}
 
 
-def _array(axes: int, of: dict[str, Any], says: str) -> dict[str, Any]:
-    """Nested lists with so many axes."""
+def array_schema(axes: int, of: dict[str, Any], says: str) -> dict[str, Any]:
+    """Nested lists with so many axes, of what another schema says."""
     found = of
     for _ in range(axes):
         found = {"type": "array", "items": found}
     return {**found, "description": says}
 
 
-def _object(about: str, optional: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
+def object_schema(about: str, optional: tuple[str, ...] = (), **properties: Any) -> dict[str, Any]:
+    """An object with these properties and no others, all of them required but the optional ones."""
     return {
         "type": "object",
         "description": about,
@@ -44,7 +45,7 @@ _VALUES = {
     "E solve": "[dampings, d_out, d_in]: (E + damping I)^-1 vec V",
 }
 
-_ANSWER = _object(
+_ANSWER = object_schema(
     "one answer; without a value where it is undetermined",
     ("why", "eigengap", "scale", "value"),
     status={"enum": ["valid", "undetermined"]},
@@ -59,15 +60,17 @@ _ANSWER = _object(
     value={"description": "a number or nested lists"},
 )
 
-_BLOCK = _object(
+_BLOCK = object_schema(
     "one block: the layer, or its weight or bias alone",
     name={"enum": ["all", "weight", "bias"]},
-    columns=_array(1, {"type": "integer"}, "[first, behind the last] of the inputs that it has"),
+    columns=array_schema(
+        1, {"type": "integer"}, "[first, behind the last] of the inputs that it has"
+    ),
     length={"type": "integer", "description": "by which roundings are counted"},
-    Q_B=_array(2, {"type": "number"}, "[d_out, d_out], orthonormal columns; given"),
-    Q_A=_array(2, {"type": "number"}, "[d_in, d_in], orthonormal columns; given"),
-    V=_array(2, {"type": "number"}, "[d_out, d_in]; given"),
-    dampings=_array(1, {"type": "number"}, "added to eigenvalues; given"),
+    Q_B=array_schema(2, {"type": "number"}, "[d_out, d_out], orthonormal columns; given"),
+    Q_A=array_schema(2, {"type": "number"}, "[d_in, d_in], orthonormal columns; given"),
+    V=array_schema(2, {"type": "number"}, "[d_out, d_in]; given"),
+    dampings=array_schema(1, {"type": "number"}, "added to eigenvalues; given"),
     answers={
         "type": "object",
         "properties": {name: {**_ANSWER, "description": says} for name, says in _VALUES.items()},
@@ -76,7 +79,7 @@ _BLOCK = _object(
     },
 )
 
-_CASE = _object(
+_CASE = object_schema(
     "one vector. `refuse`: a program has to end in an error, and there are no blocks. "
     "`undetermined`: some answers have no one right value, the others do",
     ("blocks", "dampings"),
@@ -90,17 +93,17 @@ _CASE = _object(
         "description": "with one, the last input is its 1 (0 where it is not used); separate makes "
         "two blocks, each with A, B, F of its own inputs alone",
     },
-    a=_array(3, _NUMBER, "[N, T, d_in], inputs; what stands at other positions is no matter"),
-    g=_array(4, _NUMBER, "[N, C, T, d_out], output gradients; no factor of N"),
-    counted=_array(2, {"type": "boolean"}, "[N, T], which positions count"),
-    dampings=_array(1, _NUMBER, "to solve with, of what is to be refused"),
+    a=array_schema(3, _NUMBER, "[N, T, d_in], inputs; what stands at other positions is no matter"),
+    g=array_schema(4, _NUMBER, "[N, C, T, d_out], output gradients; no factor of N"),
+    counted=array_schema(2, {"type": "boolean"}, "[N, T], which positions count"),
+    dampings=array_schema(1, _NUMBER, "to solve with, of what is to be refused"),
     blocks={"type": "array", "items": _BLOCK},
 )
 
 SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "ekfac-ref vectors, version 1: one family",
-    **_object(
+    **object_schema(
         "what a file holds; manifest.json lists the files, with their digests",
         format={"const": "ekfac-ref vectors"},
         version={"const": 1},
