@@ -52,7 +52,8 @@ def judge_command(options: argparse.Namespace) -> int:
     words = ["ekfac-ref", "judge", str(options.folder)]
     words += [word for law in options.law or () for word in ("--law", law)]
     words += ["--known", options.known[0]] if options.known else []
-    told = {"rerun": shlex.join(words), "subject": None, "law": laws, "max_fail": None, "seed": 0}
-    return put_on_trial(
-        examiner, examiner.profile, argparse.Namespace(**{**vars(options), **told}), printed
-    )
+    as_of_check = argparse.Namespace(**vars(options))
+    as_of_check.rerun, as_of_check.law = shlex.join(words), laws
+    as_of_check.subject, as_of_check.max_fail = None, None
+    as_of_check.seed = examiner.seed
+    return put_on_trial(examiner, examiner.profile, as_of_check, printed)

@@ -26,6 +26,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.shapes
 def test_the_same_bytes_again(few_answers: Path, tmp_path: Path) -> None:
     torch.manual_seed(7)  # whatever random numbers come next
     export(tmp_path, 6, 0)

@@ -38,6 +38,11 @@ class OfFiles:
         return Profile("files", len(self._answered.exported.problems), 0.0)
 
     @property
+    def seed(self) -> int:
+        """The one that the set was drawn by."""
+        return self._answered.exported.seed
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the report is to know."""
         exported, laws = self._answered.exported, ", ".join(NOT_OF_FILES)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ekfac_ref.conformance.offline.network import NoOperation, nodes_of
@@ -80,7 +81,7 @@ def _texts(values: Any) -> Any:
     return values if abs(values) != float("inf") else "Infinity" if values > 0 else "-Infinity"
 
 
-def block_vectors(layer: Layer, seed: int, dtype: torch.dtype) -> list[Tensor]:
+def block_vectors(layer: Layer, seed: int, dtype: torch.dtype) -> list[Float[Tensor, "d_out d_in"]]:
     """V of every group, as laws draw it."""
     d_out, d_in = layer.shape
     shape = d_out // layer.groups, d_in
