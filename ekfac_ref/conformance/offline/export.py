@@ -59,7 +59,7 @@ class Exported:
         return f"{len(self.problems)} of {self.count} problems{told if others else ''}"
 
 
-@lru_cache(maxsize=2)  # the last sets, for whoever exports and judges
+@lru_cache(maxsize=8)  # the last sets, for whoever exports and judges
 def problem_set(count: int, seed: int, layers: tuple[str, ...] = KINDS_OF_LAYERS) -> Exported:
     """Drawn as for a check of a subject that can do these kinds of layers; not to be changed."""
     kinds = tuple(kind for kind in Abilities().layers if kind.__name__ in layers)
