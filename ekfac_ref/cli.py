@@ -9,7 +9,7 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn, TextIO
@@ -19,12 +19,15 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from ekfac_ref.commands.check import check_command
 from ekfac_ref.commands.lists import laws_command, mutants_command
 from ekfac_ref.commands.new import new_command
+from ekfac_ref.commands.offline import export_command, judge_command
 from ekfac_ref.commands.power import power_command
 from ekfac_ref.commands.subject import refuse
+from ekfac_ref.commands.vectors import vectors_command
 from ekfac_ref.conformance.findings.known import KnownDeviations, known_from
 from ekfac_ref.conformance.findings.verdicts import FAULT
 from ekfac_ref.conformance.laws.catalogue import ASKED_AT_ANY_SIZE, LAWS
 from ekfac_ref.conformance.mutants import MUTANTS
+from ekfac_ref.conformance.offline.export import KINDS_OF_LAYERS
 from ekfac_ref.conformance.run.load import MUTANT
 from ekfac_ref.conformance.run.profile import PROFILES
 from ekfac_ref.errors import ProblemError, among
@@ -115,20 +118,13 @@ def _parser() -> argparse.ArgumentParser:
         help="a problem of your own instead of drawn ones, or a function that returns it: its "
         "layers may have any size",
     )
-    laws = (*LAWS, *ASKED_AT_ANY_SIZE)
-    check.add_argument("--law", action="append", choices=laws, metavar="LAW", help="only these")
     check.add_argument(
         "--seconds", type=_seconds, help="per problem (default: 60; with --problem, 3600)"
     )
     check.add_argument(
         "--max-fail", type=_number, metavar="N", help="stop after N problems that break a law"
     )
-    check.add_argument("--report", type=_file, metavar="OUT.html", help="write a page to look at")
-    check.add_argument("--json", type=_file, metavar="OUT.json", help="write it for a program")
-    check.add_argument("--junit", type=_file, metavar="OUT.xml", help="write it as tests, for CI")
-    check.add_argument(
-        "--known", type=_known, metavar="FILE.json", help="deviations that are known, with reasons"
-    )
+    _add_laws_and_reports(check, (*LAWS, *ASKED_AT_ANY_SIZE))
     check.add_argument(
         "--in-process", action="store_true", help="ask the subject in this process, to debug it"
     )
@@ -152,7 +148,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     power.add_argument("--seed", type=int, default=0, help="of the problems (default: 0)")
     power.set_defaults(run=power_command)
+    vectors = commands.add_parser("vectors", help="bare a and g with answers, for any language")
+    vectors.add_argument("folder", type=Path, metavar="DIR", help="is made where it is not there")
+    vectors.set_defaults(run=vectors_command)
+    export = commands.add_parser("export", help="problems as files, for any language")
+    export.add_argument("folder", type=Path, metavar="DIR", help="is made where it is not there")
+    export.add_argument("--problems", type=_number, default=100, help="drawn (default: 100)")
+    export.add_argument("--seed", type=int, default=0, help="of the problems (default: 0)")
+    export.add_argument(
+        "--layer", action="append", choices=KINDS_OF_LAYERS, metavar="KIND", help="only these kinds"
+    )
+    export.set_defaults(run=export_command)
+    judge = commands.add_parser("judge", help="all laws, asked of answers in files")
+    judge.add_argument("folder", type=Path, metavar="DIR", help="that export has made")
+    _add_laws_and_reports(judge, LAWS)
+    judge.set_defaults(run=judge_command)
     return parser
+
+
+def _add_laws_and_reports(command: argparse.ArgumentParser, laws: Iterable[str]) -> None:
+    command.add_argument("--law", action="append", choices=laws, metavar="LAW", help="only these")
+    command.add_argument("--report", type=_file, metavar="OUT.html", help="write a page to look at")
+    command.add_argument("--json", type=_file, metavar="OUT.json", help="write it for a program")
+    command.add_argument("--junit", type=_file, metavar="OUT.xml", help="write it as tests, for CI")
+    command.add_argument(
+        "--known", type=_known, metavar="FILE.json", help="deviations that are known, with reasons"
+    )
 
 
 def _profiles() -> str:

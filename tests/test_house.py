@@ -45,6 +45,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conformance.reports": {"conformance.laws", "conformance.mutants", "conformance.run"}
     | {"conformance.diagnosis", "conformance.findings"}
     | TRUTH,
+    "conformance.vectors": {"question", "conformance.truth"},
+    "conformance.offline": SUBJECTS - {"matrix"}
+    | {
+        f"conformance.{room}"
+        for room in ("adapter", "diagnosis", "findings", "laws", "run", "vectors")
+    }
+    | TRUTH,
     "conformance.process": {"errors", "conformance.laws", "conformance.run"}
     | {"conformance.own_model"}
     | {"conformance.reports", "conformance.findings"}

@@ -23,10 +23,11 @@ from ekfac_ref.conformance.findings.known import KnownDeviations
 from ekfac_ref.conformance.findings.report import Report
 from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.offline.judge import OfFiles
 from ekfac_ref.conformance.process.apart import Apart
 from ekfac_ref.conformance.reports import side_by_side, terminal
 from ekfac_ref.conformance.run.examiner import Here
-from ekfac_ref.conformance.run.profile import profile_named
+from ekfac_ref.conformance.run.profile import Profile, profile_named
 from ekfac_ref.conformance.run.run import Run
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.extras import missing
@@ -40,7 +41,7 @@ def check_command(options: argparse.Namespace) -> int:
     """Put one subject on trial and print its report, or several and print them side by side."""
     if len(options.subjects) == 1:
         options.subject = options.subjects[0]
-        return _of_one(options, _printed)
+        return _of_one(options, printed)
     if options.report or options.json or options.junit:
         return refuse("--report, --json and --junit are of one subject; give one, or neither", 2)
     reports: list[Report] = []
@@ -52,8 +53,9 @@ def check_command(options: argparse.Namespace) -> int:
     return next((code for code in _GRAVEST if code in codes), max(codes))
 
 
-def _printed(report: Report, options: argparse.Namespace) -> None:
-    terminal.print_report(terminal.Terminal(), report, options.subject, command_line(options))
+def printed(report: Report, options: argparse.Namespace) -> None:
+    """Print it, to be read."""
+    terminal.print_report(terminal.Terminal(), report, options.subject, options.rerun)
 
 
 def _of_one(options: argparse.Namespace, show: Show) -> int:
@@ -67,6 +69,7 @@ def _of_one(options: argparse.Namespace, show: Show) -> int:
         return refuse("--max-fail counts drawn problems; leave it out with --problem", 2)
     if twice := one_file(options):
         return refuse(f"{twice} are one file; give each a file of its own", 2)
+    options.rerun = command_line(options)
     with contextlib.ExitStack() as stack:
         try:
             if options.problem:
@@ -80,17 +83,22 @@ def _of_one(options: argparse.Namespace, show: Show) -> int:
                 examiner = stack.enter_context(
                     contextlib.closing(Apart(options.subject, options.seconds or PER_PROBLEM))
                 )
-            return _put_on_trial(examiner, options, show)
+            return put_on_trial(examiner, profile_named(options.profile), options, show)
         except ProblemError as error:
             return _refused(str(error), options)
 
 
-def _put_on_trial(examiner: Here | Apart, options: argparse.Namespace, show: Show) -> int:
-    profile = profile_named(options.profile)
+def put_on_trial(
+    examiner: Here | Apart | OfFiles, profile: Profile, options: argparse.Namespace, show: Show
+) -> int:
+    """Run it, show the report and write the files; the exit code.
+
+    ``options`` are those of ``check``, and ``rerun``, what to type to have the same run again.
+    """
     if other := [name for name in options.law or () if name not in LAWS]:
         raise ProblemError(f"--law {other[0]}: it is asked with --problem alone; leave it out.")
     laws = [LAWS[name] for name in LAWS if name in (options.law or LAWS)]
-    files, (bar, tick) = ReportFiles(options, command_line(options)), _progress(profile.problems)
+    files, (bar, tick) = ReportFiles(options, options.rerun), _progress(profile.problems)
 
     def ticks(what: str) -> None:
         tick(what)
@@ -103,6 +111,8 @@ def _put_on_trial(examiner: Here | Apart, options: argparse.Namespace, show: Sho
         with bar:
             report = run.report()
         report = run.diagnosed(report)
+    if isinstance(examiner, OfFiles):
+        report = replace(report, notes=(*examiner.notes, *report.notes))
     unheard: OSError | None = None
     try:
         show(report, options)

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from ekfac_ref.commands.report_files import ReportFiles
-from ekfac_ref.commands.rerun import command_line, hearing_signals
+from ekfac_ref.commands.rerun import hearing_signals
 from ekfac_ref.commands.subject import Unbroken, loaded
 from ekfac_ref.conformance.findings.known import KnownDeviations
 from ekfac_ref.conformance.findings.report import Report
@@ -42,7 +42,7 @@ def put_on_trial_on(
     """
     if other := [name for name in options.law or () if name not in ASKABLE]:
         raise ProblemError(f"--law {other[0]}: it is asked of drawn problems; leave out --problem.")
-    files = ReportFiles(options, command_line(options))
+    files = ReportFiles(options, options.rerun)
     examiner, passes = _begun(stack, options)
     known = options.known[1] if options.known else KnownDeviations()
     run = OwnRun(examiner, options.problem, options.seed, options.law or ASKABLE, known)

@@ -13,6 +13,7 @@ from pathlib import Path
 from ekfac_ref.commands.subject import Unbroken, refuse
 from ekfac_ref.conformance.findings.report import Report
 from ekfac_ref.conformance.laws.law import Lane
+from ekfac_ref.conformance.offline.judge import OfFiles
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.process.apart import Apart
 from ekfac_ref.conformance.reports import as_json, terminal
@@ -57,7 +58,7 @@ class ReportFiles:
             self.write(report)
 
     def write(
-        self, report: Report, examiner: Here | Apart | None = None, last: bool = False
+        self, report: Report, examiner: Here | Apart | OfFiles | None = None, last: bool = False
     ) -> None:
         """All files; with an examiner, or if it is the last time, for good."""
         options, last = self._options, last or examiner is not None
@@ -94,10 +95,12 @@ class ReportFiles:
         return ""
 
 
-def _look(examiner: Here | Apart | None, problem: Written, lane: Lane) -> Furthest | str:
+def _look(examiner: Here | Apart | OfFiles | None, problem: Written, lane: Lane) -> Furthest | str:
     """The layer that is furthest off, for a picture."""
     if isinstance(examiner, Apart):
         return examiner.look(problem, lane)
+    if isinstance(examiner, OfFiles):
+        return _look(examiner.here, problem, lane)
     if examiner is None:
         return "the run is not at its end."
     try:

@@ -69,6 +69,7 @@ def diagnose(
     catalogue: Sequence[Mutant] = _ALL,
     seed: int = 0,
     problems: Sequence[Problem] = (),
+    elsewhere: bool = True,
 ) -> Diagnosis:
     """Name the mistake in a subject's matrices, inverses or products, if it is a known one.
 
@@ -80,9 +81,10 @@ def diagnose(
         catalogue: mutants to compare it with, by default all of ``MUTANTS``.
         seed: of the problems on which it is compared.
         problems: to compare it on in place of those that are drawn, one mistake on all of them say.
+        elsewhere: whether it can be asked about other problems, too; not where answers are files.
     """
     subject = as_subject(thing, "subject")
-    found = _of_all(subject, catalogue, seed, problems)
+    found = _of_all(subject, catalogue, seed, problems, elsewhere)
     if not subject.definition.has_other_matrices:
         return found
     where = f"Only layers on which {subject.definition} makes no difference were compared."
@@ -90,16 +92,21 @@ def diagnose(
 
 
 def _of_all(
-    subject: Subject, catalogue: Sequence[Mutant], seed: int, problems: Sequence[Problem]
+    subject: Subject,
+    catalogue: Sequence[Mutant],
+    seed: int,
+    problems: Sequence[Problem],
+    elsewhere: bool,
 ) -> Diagnosis:
     dtypes = [problem.dtype for problem in problems] or subject.abilities.dtypes
     precision = next((p for p in PRECISIONS if p.dtype in dtypes), None)
     if precision is None:
         return Diagnosis([], _TOO_COARSE)
     right = []
-    for quantity in compared_of(subject, _solving(subject, seed)):
+    solving = _solving(subject, seed) if elsewhere else []
+    for quantity in compared_of(subject, solving):
         how = precision.inverse if quantity.inverted else precision
-        found = _found(subject, catalogue, seed, how, quantity, problems)
+        found = _found(subject, catalogue, seed, how, quantity, problems, elsewhere)
         if found is None:
             continue
         if found.sentence:
@@ -138,6 +145,7 @@ def _found(
     precision: Precision,
     quantity: Quantity,
     problems: Sequence[Problem],
+    elsewhere: bool,
 ) -> Diagnosis | None:
     """Of one quantity; with an empty sentence where it agrees, None where nothing is comparable."""
     drawn = iter(()) if problems else draws(subject, precision, seed, quantity)
@@ -170,7 +178,7 @@ def _found(
     if candidates[0].agrees:
         return Diagnosis(candidates, sentence)
     part = wrong_part(subject, used)
-    if said := unused(subject, precision, seed, quantity):
+    if elsewhere and (said := unused(subject, precision, seed, quantity)):
         return Diagnosis([right], " ".join([*said, part]).strip())
     return Diagnosis(candidates, f"{sentence} {part}".strip())
 

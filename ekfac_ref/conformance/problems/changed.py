@@ -119,6 +119,9 @@ def with_batch_norm(problem: Problem) -> Problem:
     dtype = problem.dtype
     norm = nn.BatchNorm1d(2, affine=False)
     model = nn.Sequential(nn.Linear(2, 2), norm, nn.Linear(2, 1)).to(dtype)
+    with torch.no_grad():  # one problem, whatever the global random state
+        for p in model.parameters():
+            p.copy_(torch.arange(1, 1 + p.numel()).reshape(p.shape) / 4)
     x, y = torch.arange(6).reshape(3, 2).to(dtype), torch.ones(3, 1).to(dtype)
     return Problem(model.train(), [(x, y)], Gaussian(), problem.fisher, problem.sharing)
 

@@ -1,0 +1,97 @@
+"""What is exported: all that laws ask, the same bytes again, and why the rest is left out."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import ekfac_ref as ek
+from ekfac_ref import cli
+from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.mutants.recipe import Recipe
+from ekfac_ref.conformance.offline.export import export, problem_set
+from ekfac_ref.conformance.offline.network import NoOperation, nodes_of
+from ekfac_ref.conformance.offline.question import as_question, key_of
+from ekfac_ref.conformance.offline.questions import NOT_OF_FILES, questions_about
+from ekfac_ref.conformance.problems import networks
+from ekfac_ref.conformance.subjects.subject import Answer, Subject
+from ekfac_ref.conformance.subjects.trial import Trial
+from ekfac_ref.question.problem import Problem
+from tests.support.schema import misfits_of_schema
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.shapes
+def test_the_same_bytes_again(few_answers: Path, tmp_path: Path) -> None:
+    torch.manual_seed(7)  # whatever random numbers come next
+    export(tmp_path, 6, 0)
+    written = files(tmp_path)
+    there = {name: contents for name, contents in files(few_answers).items() if name in written}
+    assert written == there
+
+
+def test_all_that_laws_ask_is_among_the_questions() -> None:
+    every = problem_set(60, 0).problems.values()
+    problem, asked = next(one for one in every if one.mask is not None), set[str]()
+
+    def ask(question: Problem) -> Answer:
+        asked.add(as_question(question)["key"])
+        ek.exact_fisher(question)  # which refuses what is to be refused
+        return Recipe().ekfac(question)
+
+    trial = Trial(Subject("asked", ask), problem)
+    for name in {*LAWS} - {*NOT_OF_FILES}:
+        list(LAWS[name].ask(trial))
+    assert asked == {as_question(one)["key"] for one in questions_about(problem).values()}
+
+
+def test_questions_and_answers_fit_the_schema(numpy_answers: Path) -> None:
+    schema = json.loads((numpy_answers / "schema.json").read_text())
+    for name in ("question", "answer"):
+        files = list(numpy_answers.glob(f"questions/*/{name}.json"))
+        assert len(files) > 20
+        for path in files:
+            assert misfits_of_schema(json.loads(path.read_text()), schema[name]) == [], path
+
+
+def test_a_key_tells_values_apart() -> None:
+    problem = next(iter(problem_set(6, 0).problems.values()))
+    question = as_question(problem)
+    assert key_of(question) == question["key"] == as_question(problem, solved=True)["key"]
+    question["batches"][0]["targets"][0] += 1
+    assert key_of(question) != question["key"]
+
+
+def test_what_has_no_operation_is_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = problem_set(60, 0)
+    assert len(found.problems) + len(found.left_out) == 60
+    assert "SelfAttention (1)" in found.says
+    assert len(found.problems) >= 50
+    assert cli.main(["export", str(tmp_path / "few"), "--problems", "2", "--layer", "Linear"]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 2 problems." in said
+    assert f"ekfac-ref judge {tmp_path / 'few'}" in said
+    manifest = json.loads((tmp_path / "few/manifest.json").read_text())
+    assert (manifest["count"], manifest["layers"]) == (2, ["Linear"])
+    (tmp_path / "file").write_text("")
+    assert cli.main(["export", str(tmp_path / "file"), "--problems", "1"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (nn.Sequential(nn.Linear(2, 2), nn.GELU()), "GELU"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Dropout()).train(), "Dropout in train mode"),
+        (networks.TwoBranches(nn.Linear(2, 2), nn.Linear(2, 2)), "TwoBranches"),
+    ],
+)
+def test_what_cannot_be_written_is_named(model: nn.Module, why: str) -> None:
+    with pytest.raises(NoOperation, match=why):
+        nodes_of(model, ["x"], {})
