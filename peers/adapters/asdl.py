@@ -22,21 +22,28 @@ from ekfac_ref.conformance.adapter import (
     Matrix,
     WithBias,
     adapted,
+    of_loss,
     samples,
-    unit_loss,
+    sum_loss,
 )
 from ekfac_ref.model.layers import Layer
 
 _EXACT, _EMPIRICAL = asdl.FISHER_EXACT, asdl.FISHER_EMP
+_sum_over_samples = of_loss(sum_loss)
+
+
+def _scale(problem: ek.Problem) -> float:
+    """The empirical Fisher is that of torch's loss, and a squared error has no half there."""
+    exact = isinstance(problem.fisher, ek.Exact)
+    return 1.0 if exact else _sum_over_samples(problem) / samples(problem)
 
 
 def _set_up(problem: ek.Problem, maker: Any, model: nn.Module, x: Any, y: Tensor) -> None:
     inputs = x if isinstance(x, tuple) else (x,)
     if not all(isinstance(one, Tensor) for one in inputs):
         raise NotImplementedError("inputs are passed on by position")
-    loss = unit_loss(problem.likelihood)
     outputs = maker.setup_model_call(model, *inputs)
-    maker.setup_loss_call(lambda f, y: loss(f, y) * len(y), outputs, y)
+    maker.setup_loss_call(sum_loss(problem.likelihood), outputs, y)
 
 
 def _checked(problem: ek.Problem) -> str:
@@ -105,7 +112,7 @@ def _diagonal(problem: ek.Problem) -> dict[str, Tensor]:
     for layer in layers:
         diag = model.get_submodule(layer.name).fisher.diag
         parts = dict(zip(layer.parameters, (diag.weight, diag.bias), strict=False))
-        found[layer.name] = layer.to_matrix(parts)
+        found[layer.name] = layer.to_matrix(parts) / _scale(problem)
     return found
 
 
@@ -123,23 +130,25 @@ def _product(problem: ek.Problem, V: dict[str, Tensor]) -> dict[str, Tensor]:
     vector = asdl.ParamVector([p for _, p in trainable], [given[name] for name, _ in trainable])
     answer = model.fisher.mvp(vectors=vector)
     found = {name: answer.get_vector_by_param(p) for name, p in trainable}
-    return {layer.name: layer.to_matrix(found) for layer in layers}
+    return {layer.name: layer.to_matrix(found) / _scale(problem) for layer in layers}
 
 
 def _gradients(problem: ek.Problem) -> dict[str, Tensor]:
     if not isinstance(problem.fisher, ek.Empirical):
         raise NotImplementedError("batch_gradient is that of one loss")
-    model, loss = copy.deepcopy(problem.model), unit_loss(problem.likelihood)
+    model, loss = copy.deepcopy(problem.model), sum_loss(problem.likelihood)
     layers = ek.find_layers(model, problem.layers)
-    chunks: list[Tensor] = []
+    chunks: list[dict[str, Tensor]] = []
     for x, y in problem.batches:
         inputs = x if isinstance(x, tuple) else (x,)
         if not all(isinstance(one, Tensor) for one in inputs):
             raise NotImplementedError("inputs are passed on by position")
         model.zero_grad()
-        asdl.save_batch_gradient(model, lambda x=inputs, y=y: _back(loss(model(*x), y) * len(y)))
-        row = {n: p.batch_grads for n, p in model.named_parameters() if hasattr(p, "batch_grads")}
-        chunks.append(row)
+        asdl.save_batch_gradient(model, lambda x=inputs, y=y: _back(loss(model(*x), y)))
+        named = model.named_parameters()
+        chunks.append(
+            {n: p.__dict__.pop("batch_grad") for n, p in named if hasattr(p, "batch_grad")}
+        )
     found = {}
     for layer in layers:
         rows = [
@@ -147,7 +156,7 @@ def _gradients(problem: ek.Problem) -> dict[str, Tensor]:
             for chunk in chunks
             for n in range(len(chunk[layer.parameters[0]]))
         ]
-        found[layer.name] = torch.stack(rows)[:, None]
+        found[layer.name] = torch.stack(rows)[:, None] / _scale(problem) ** 0.5
     return found
 
 
@@ -162,7 +171,7 @@ def _ekfac_step(problem: ek.Problem, V: dict[str, Tensor], damping: float) -> di
     x, y = (torch.cat(parts) for parts in zip(*problem.batches, strict=True))
     model = copy.deepcopy(problem.model)
     layers = ek.find_layers(model, problem.layers)
-    config = asdl.PreconditioningConfig(data_size=len(y), damping=damping)
+    config = asdl.PreconditioningConfig(data_size=len(y), damping=damping * _scale(problem))
     maker = asdl.EkfacGradientMaker(model, config, fisher_type=_EMPIRICAL)
     _set_up(problem, maker, model, x, y)
     maker.update_curvature()
@@ -173,7 +182,7 @@ def _ekfac_step(problem: ek.Problem, V: dict[str, Tensor], damping: float) -> di
             named[name].grad = part.clone()
     maker.precondition()
     found = {name: p.grad for name, p in named.items() if p.grad is not None}
-    return {layer.name: layer.to_matrix(found) for layer in layers}
+    return {layer.name: layer.to_matrix(found) * _scale(problem) for layer in layers}
 
 
 def _abilities(*layers: type[nn.Module], fishers: tuple[Any, ...]) -> ct.Abilities:
@@ -190,14 +199,14 @@ _BOTH = (ek.Exact, ek.Empirical)
 
 factors = ct.Subject(
     "ASDL",
-    kfac=adapted(_kfac, Convention()),
+    kfac=adapted(_kfac, Convention(scale=_scale)),
     definition=ct.Definition(bias=ct.Separate()),
     abilities=_abilities(nn.Linear, nn.Conv2d, fishers=_BOTH),
 )
 
 exact = ct.Subject(
     "ASDL, exact",
-    exact_fisher=adapted(_exact),
+    exact_fisher=adapted(_exact, Convention(scale=_scale)),
     diagonal=_diagonal,
     fisher_product=_product,
     abilities=_abilities(nn.Linear, nn.Conv2d, nn.Embedding, fishers=_BOTH),

@@ -1,8 +1,8 @@
-"""BackPACK: KFLR, the diagonal and the root of the GGN, gradients of every sample and their squares.
+"""BackPACK: KFLR, the diagonal and the root of the GGN, gradients of samples and their squares.
 
 Documented: extensions of one backward pass over one batch; the scale is that of the loss, here
-``reduction="mean"``: gradients of samples carry its 1/N (``BatchGrad``), squares its square; W and b
-are parameters apart, each with a block of its own, and a convolution's KFLR is KFC, which is
+``reduction="mean"``: gradients of samples carry its 1/N (``BatchGrad``), squares its square; W and
+b are parameters apart, each with a block of its own, and a convolution's KFLR is KFC, which is
 expand, for W. Layers and losses as in ``module_exts`` of every extension.
 """
 

@@ -1,4 +1,4 @@
-"""kronfluence: EKFAC of Linear and Conv2d, and the factors of its KFAC, of a loss summed over samples.
+"""kronfluence: EKFAC of Linear and Conv2d, and the factors of its KFAC, of a summed loss.
 
 Documented: a ``Task`` with a loss that is summed, by the labels of the data where
 ``use_empirical_fisher``, else by labels that it draws itself; the bias is the last input; matrices
@@ -10,6 +10,7 @@ not the default float32.
 import copy
 import gc
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,9 +22,10 @@ from torch.utils.data import TensorDataset
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
-from ekfac_ref.conformance.adapter import Convention, Eigen, Factors, adapted, averaged, of_loss
+from ekfac_ref.conformance.adapter import averaged, of_loss
 from ekfac_ref.conformance.adapter import sum_loss as summed
-
+from ekfac_ref.matrix.operators import EigenKronecker, Kronecker
+from peers.adapters.of_layer import OfGroups
 
 # It collects garbage at every step; what is imported by now need not be gone through each time.
 gc.freeze()
@@ -95,30 +97,41 @@ def _analyzed(problem: ek.Problem, strategy: str) -> dict[str, dict[str, Tensor]
     return found
 
 
-def _ekfac(problem: ek.Problem) -> dict[str, Eigen]:
+def _ekfac(problem: ek.Problem) -> dict[str, OfGroups]:
     found = _analyzed(problem, "ekfac")
-    return {
-        name: Eigen(
-            Q_B=found["gradient_eigenvectors"][name],
-            Q_A=found["activation_eigenvectors"][name],
-            eigenvalues=found["lambda_matrix"][name] / found["num_lambda_processed"][name],
-        )
-        for name in found["lambda_matrix"]
-    }
+
+    def block(name: str) -> EigenKronecker:
+        eigenvalues = found["lambda_matrix"][name] / found["num_lambda_processed"][name]
+        Q_B, Q_A = (found[f"{of}_eigenvectors"][name] for of in ("gradient", "activation"))
+        return EigenKronecker(Q_B.to(eigenvalues), Q_A.to(eigenvalues), eigenvalues)
+
+    return _by_layer(problem, block)
 
 
-def _kfac(problem: ek.Problem) -> dict[str, Factors]:
+def _kfac(problem: ek.Problem) -> dict[str, OfGroups]:
     found = _analyzed(problem, "kfac")
 
     def mean(of: str, name: str) -> Tensor:
         count = found[f"num_{of}_covariance_processed"][name]
         return found[f"{of}_covariance"][name] / count
 
-    names = found["activation_covariance"]
-    return {name: Factors(B=mean("gradient", name), A=mean("activation", name)) for name in names}
+    return _by_layer(
+        problem, lambda name: Kronecker(mean("gradient", name), mean("activation", name))
+    )
 
 
-_SCALE = Convention(scale=averaged(of_loss(summed)))
+def _by_layer(problem: ek.Problem, block: Callable[[str], Any]) -> dict[str, Any]:
+    """What is found of a layer; of a grouped one, each group's part of it."""
+    scale = averaged(of_loss(summed))(problem)
+    blocks = {}
+    for layer in ek.find_layers(problem.model, problem.layers):
+        whole = block(layer.name)
+        blocks[layer.name] = (
+            whole.scaled(1 / scale) if layer.groups == 1 else OfGroups(layer, whole.matvec, scale)
+        )
+    return blocks
+
+
 _ABILITIES = ct.Abilities(
     layers=(nn.Linear, nn.Conv2d),
     fishers=(ek.Empirical,),
@@ -126,6 +139,4 @@ _ABILITIES = ct.Abilities(
     shared_weights=False,
 )
 
-factors = ct.Subject(
-    "kronfluence", adapted(_ekfac, _SCALE), adapted(_kfac, _SCALE), abilities=_ABILITIES
-)
+factors = ct.Subject("kronfluence", _ekfac, _kfac, abilities=_ABILITIES)

@@ -13,20 +13,19 @@ Product = Callable[[list[Tensor]], Sequence[Tensor]]  # tensors as the parameter
 
 @dataclass(frozen=True, eq=False)
 class OfGroups:
-    """The diagonal block of a layer, by products with vectors that are zero elsewhere.
+    """The blocks of a convolution's groups, of a block that may couple them.
 
-    The kit asks for the block of each group of a convolution, so what couples groups is left out.
+    The kit asks for the block of each group, so what couples groups is left out; and since an
+    inverse mixes them, there is no ``solve``.
 
     Attributes:
         layer: which.
-        parameters: all that the operator is about, {name: Parameter}, in its order.
-        product: the operator's.
+        product: the library's, with V of [d_out, d_in] for all groups.
         scale: the library's numbers over the kit's.
     """
 
     layer: Layer
-    parameters: Mapping[str, Tensor]
-    product: Product
+    product: Callable[[Tensor], Tensor]
     scale: float
 
     def matvec(self, V: Tensor) -> Tensor:
@@ -36,26 +35,23 @@ class OfGroups:
             group = slice(k * d, (k + 1) * d)
             of_group = torch.zeros_like(V)
             of_group[group] = V[group]
-            found[group] = self._apply(self.product, of_group)[group] / self.scale
+            found[group] = self.product(of_group)[group] / self.scale
         return found
-
-    def _apply(self, product: Product, V: Tensor) -> Tensor:
-        return whole(self.parameters, product, [self.layer], {self.layer.name: V})[self.layer.name]
 
 
 @dataclass(frozen=True, eq=False)
 class OfLayer(OfGroups):
-    """That of a layer which is one group, with a ``solve``.
+    """That of a layer which is one group, with the library's own inverse.
 
     Attributes:
-        inverse: of a damping, the operator's own inverse.
+        inverse: of a damping, the product with the inverse.
     """
 
-    inverse: Callable[[float], Product]
+    inverse: Callable[[float], Callable[[Tensor], Tensor]]
 
     def solve(self, V: Tensor, *, damping: float) -> Tensor:
-        """By the library's own inverse, in its own scale."""
-        return self._apply(self.inverse(damping * self.scale), V) * self.scale
+        """(M + damping I)^-1 V, the damping in the library's scale."""
+        return self.inverse(damping * self.scale)(V) * self.scale
 
 
 def blocks(
@@ -65,13 +61,17 @@ def blocks(
     inverse: Callable[[float], Product],
     scale: float,
 ) -> dict[str, OfGroups]:
-    """Those of all layers; a grouped one has no ``solve``, since an inverse mixes groups."""
-    return {
-        layer.name: OfLayer(layer, parameters, product, scale, inverse)
-        if layer.groups == 1
-        else OfGroups(layer, parameters, product, scale)
-        for layer in layers
-    }
+    """Those of all layers, by products with vectors that are zero in the others."""
+
+    def on(layer: Layer, product: Product) -> Callable[[Tensor], Tensor]:
+        return lambda V: whole(parameters, product, [layer], {layer.name: V})[layer.name]
+
+    def block(layer: Layer) -> OfGroups:
+        if layer.groups > 1:
+            return OfGroups(layer, on(layer, product), scale)
+        return OfLayer(layer, on(layer, product), scale, lambda d: on(layer, inverse(d)))
+
+    return {layer.name: block(layer) for layer in layers}
 
 
 def whole(
