@@ -40,6 +40,7 @@ def checked(library: Library, subject: str, profile: str, seed: int) -> dict[str
     out.unlink(missing_ok=True)
     path = f"peers.adapters.{library.module}:{subject}"
     options = ["--profile", profile, "--seed", str(seed), "--json", str(out)]
+    options += ["--known", str(Path(__file__).with_name("manners.json"))]
     command = [python_of(library), "-m", "ekfac_ref.cli", "check", path, *options]
     subprocess.run(command, cwd=ROOT, env=_surroundings(), capture_output=True)
     return kept(json.loads(out.read_text()))

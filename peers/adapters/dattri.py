@@ -39,7 +39,8 @@ def _solved(problem: ek.Problem, V: dict[str, Tensor], damping: float) -> dict[s
             raise NotImplementedError("a layer is taken with all of its parameters")
     task = AttributionTask(loss_func=mean, model=model, checkpoints=model.state_dict())
     attributor = IFAttributorEKFAC(task, [layer.name for layer in layers], damping=damping)
-    attributor.cache(DataLoader(TensorDataset(torch.cat(x), torch.cat(y)), batch_size=len(x[0])))
+    data, own = TensorDataset(torch.cat(x), torch.cat(y)), torch.Generator()
+    attributor.cache(DataLoader(data, len(x[0]), generator=own))  # or it draws from the global one
     flat = torch.cat(
         [part.flatten() for layer in layers for part in layer.from_matrix(V[layer.name]).values()]
     )

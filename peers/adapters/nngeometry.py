@@ -55,7 +55,8 @@ def _loader(problem: ek.Problem) -> Any:
     x, y = zip(*problem.batches, strict=True)
     if any(not isinstance(one, Tensor) for one in x):
         raise NotImplementedError("the inputs of a batch are one tensor")
-    return DataLoader(TensorDataset(torch.cat(x), torch.cat(y)), batch_size=len(x[0]))
+    own = torch.Generator()  # or iterating draws from the global one
+    return DataLoader(TensorDataset(torch.cat(x), torch.cat(y)), len(x[0]), generator=own)
 
 
 def _layers(problem: ek.Problem) -> LayerCollection:

@@ -158,7 +158,7 @@ def _solve(damping: float) -> Law:
     )
     def solve(M: Answered) -> float | None:
         V = M.random(1)
-        # Each of them, and not their bits: a solver's last ones go by where in memory V happens to be.
+        # Each of them, and not their bits: a solver's last ones go by where V lies in memory.
         answers = [M.own.solve(V.clone(), damping=damping) for _ in range(3)]
         if isinstance(M.damping, Factored):
             ratios = [solves_factored(M.seen, x, V, damping) for x in answers]
