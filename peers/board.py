@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from peers.catalogue import EXPLAINED, FINDINGS, MANNERS, Finding
+from peers.catalogue import EVERY, EXPLAINED, FINDINGS, MANNERS, Finding
 from peers.libraries import Library
 
 Reports = Mapping[str, Mapping[str, Any]]  # of the subjects of one library, as ``kept`` has them
@@ -98,11 +98,15 @@ def deviations(library: Library, reports: Reports) -> list[tuple[str, Cell]]:
 def _of_feature(library: Library, report: Mapping[str, Any], score: Mapping[str, Any]) -> Cell:
     name, drawn = score["name"], score["drawn"]
     claimed = name in library.claims
+    everywhere = [f for f in FINDINGS if f.library == library.name and f.features == EVERY]
+    if everywhere and score["broken"]:
+        size = (score["worst"] or {}).get("size")
+        return _deviates(library, name, size, drawn, everywhere)
     if score["standing"] != "wrong":
         return Cell(_OF_STANDING[score["standing"]], problems=drawn, claimed=claimed)
     blamed = [cause for cause in report["causes"] if name in _present(cause)]
-    everywhere = [cause for cause in report["causes"] if _everywhere(cause)]
-    laws = {law for cause in blamed or everywhere for law in cause["laws"]} - {*MANNERS}
+    general = [cause for cause in report["causes"] if _everywhere(cause)]
+    laws = {law for cause in blamed or general for law in cause["laws"]} - {*MANNERS}
     if not laws:
         return Cell(Verdict.EXACT, problems=drawn, claimed=claimed)
     found = [f for f in FINDINGS if f.library == library.name and _concerns(f, name, laws)]
@@ -112,9 +116,7 @@ def _of_feature(library: Library, report: Mapping[str, Any], score: Mapping[str,
 
 def _concerns(finding: Finding, feature: str, laws: set[str]) -> bool:
     """Whether it is about this feature, or about all of them and one of these laws."""
-    if finding.features and finding.features != ("Linear",):
-        return feature in finding.features
-    return bool(laws & {*finding.laws})
+    return feature in finding.features if finding.features else bool(laws & {*finding.laws})
 
 
 def _of_law(library: Library, law: str, asked: int, report: Mapping[str, Any]) -> Cell:

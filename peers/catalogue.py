@@ -39,6 +39,7 @@ class Finding:
         return told.partition(": ")[2]
 
 
+EVERY = ("Linear",)  # of a library that has nothing but Linear layers: every problem shows it
 _ZEROS = ("patches of x with zeros around it", "patches of x padded as padding_mode says")
 _PADDED = ("padding mode", "padding by reflection")
 _FIRST = ("tokens as samples", "tokens first", "one input for all samples")
@@ -125,6 +126,7 @@ FINDINGS = (
         links="hidden behind asdl_ekfac_steps, and met while reading why",
     ),
     Finding("asdl_padding_mode", "ASDL", *_ZEROS, _PADDED),
+    Finding("asdl_ignored_labels", "ASDL", *_LABELS, ("ignored labels",)),
     Finding(
         "asdl_diagonal_of_convolutions",
         "ASDL",
@@ -138,7 +140,14 @@ FINDINGS = (
         "ASDL",
         "sum over tokens of vec(g_nt a_nt^T) vec(g_nt a_nt^T)^T",
         "sum over samples of vec(G_n) vec(G_n)^T, G_n = sum_t g_nt a_nt^T",
-        ("positions of a Linear, one axis", "positions of a Linear, several axes", *_FIRST),
+        (
+            "positions of a Linear, one axis",
+            "positions of a Linear, several axes",
+            "outputs at positions",
+            "MultiheadAttention",
+            "self-attention",
+            *_FIRST,
+        ),
         ("exact block", "diagonal", "network", "sample gradients"),
         links="batch_gradient had an axis of tokens repaired once (kazukiosawa/asdl@2971f5a)",
     ),
@@ -147,8 +156,8 @@ FINDINGS = (
         "dattri",
         "Q_S^T [(Q_S v Q_A^T) / (Lambda + damping)] Q_A, Lambda = mean (Q_S G_n Q_A^T)^2",
         "Q_S [(Q_S^T v Q_A) / (Lambda + damping)] Q_A^T, Lambda = mean (Q_S^T G_n Q_A)^2",
-        ("Linear",),
-        ("P inverse", "P commutes", "commutes", "comparison", "kernel", "exactness"),
+        EVERY,
+        ("P inverse", "P commutes", "P bounded", "commutes", "comparison", "kernel", "exactness"),
         links="Q are torch.linalg.eigh's, with eigenvectors in columns (TRAIS-Lab/dattri#143)",
     ),
     Finding(
@@ -156,8 +165,8 @@ FINDINGS = (
         "dattri",
         "(W flat, then b).reshape(d_out, d_in + 1)",
         "[W | b]: b is the last column",
-        ("Linear",),
-        ("P inverse", "comparison"),
+        EVERY,
+        ("P inverse", "comparison", "trace", "moments"),
     ),
 )
 
@@ -165,6 +174,8 @@ FINDINGS = (
 EXPLAINED: dict[tuple[str, str], str] = {
     ("curvlinops", "subclass of a layer"): "documented for Linear and Conv2d; a subclass with a "
     "forward of its own is neither, and an error would be kinder",
+    ("ASDL", "subclass of a layer"): "as for curvlinops",
+    ("BackPACK", "subclass of a layer"): "as for curvlinops",
     ("kronfluence", "tokens as samples"): "a layer's first axis is taken for the samples, as in "
     "every library with hooks; curvlinops_first_axis shows it",
     ("kronfluence", "tokens first"): "as for tokens as samples",

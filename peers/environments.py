@@ -25,7 +25,7 @@ def installed(library: Library) -> str:
         return ""
     subprocess.run([sys.executable, "-m", "venv", HOME / library.module], check=True)
     # torch by the repository's constraints: an unpinned one brings gigabytes on many machines.
-    pip = [python_of(library), "-m", "pip", "install", "--quiet", "--no-compile"]
+    pip = [str(python_of(library)), "-m", "pip", "install", "--quiet", "--no-compile"]
     ours = ["--constraint", str(ROOT / "constraints.txt"), "--editable", str(ROOT)]
     ran = subprocess.run([*pip, *ours, library.requirement], capture_output=True, text=True)
     if ran.returncode:
@@ -41,7 +41,7 @@ def checked(library: Library, subject: str, profile: str, seed: int) -> dict[str
     path = f"peers.adapters.{library.module}:{subject}"
     options = ["--profile", profile, "--seed", str(seed), "--json", str(out)]
     options += ["--known", str(Path(__file__).with_name("manners.json"))]
-    command = [python_of(library), "-m", "ekfac_ref.cli", "check", path, *options]
+    command = [str(python_of(library)), "-m", "ekfac_ref.cli", "check", path, *options]
     subprocess.run(command, cwd=ROOT, env=_surroundings(), capture_output=True)
     return kept(json.loads(out.read_text()))
 
@@ -68,7 +68,7 @@ def _only(entry: dict[str, Any], *names: str) -> dict[str, Any]:
 
 def script(library: Library, path: Path) -> str:
     """The last line that a finding's script prints, or what it ended with."""
-    command = [python_of(library), "-W", "ignore", path]
+    command = [str(python_of(library)), "-W", "ignore", str(path)]
     ran = subprocess.run(command, env=_surroundings(), capture_output=True, text=True)
     told = (ran.stdout if ran.returncode == 0 else ran.stderr).strip().splitlines()
     return told[-1] if told else f"nothing printed, exit code {ran.returncode}"

@@ -60,15 +60,16 @@ def _checked(problem: ek.Problem) -> str:
     return str(_EXACT)
 
 
-def _fisher(problem: ek.Problem, shape: str) -> tuple[nn.Module, Sequence[Layer]]:
+def _fisher(problem: ek.Problem, shape: str) -> tuple[Any, Sequence[Layer]]:
     """A copy of the model with ``fisher`` in its modules, and the layers."""
-    categorical = isinstance(problem.likelihood, ek.Categorical)
+    likelihood = problem.likelihood
+    categorical = isinstance(likelihood, ek.Categorical)
     config = asdl.FisherConfig(
         fisher_type=_checked(problem),
         fisher_shapes=[shape],
         loss_type=asdl.LOSS_CROSS_ENTROPY if categorical else asdl.LOSS_MSE,
         data_size=int(samples(problem)),
-        ignore_index=problem.likelihood.ignore_index if categorical else -1,
+        ignore_index=likelihood.ignore_index if isinstance(likelihood, ek.Categorical) else -1,
     )
     model = copy.deepcopy(problem.model)
     maker = asdl.get_fisher_maker(model, config)

@@ -31,15 +31,20 @@ from peers.adapters.of_layer import OfGroups
 gc.freeze()
 
 
-class _Task(Task):
+class _Task(Task):  # type: ignore[misc]
     def __init__(self, problem: ek.Problem, names: list[str]) -> None:
         self.problem, self.names = problem, names
         self.loss = summed(problem.likelihood)
 
     def compute_train_loss(self, batch: Any, model: nn.Module, sample: bool = False) -> Tensor:
-        *inputs, y = batch
-        f = model(*inputs)
+        inputs, y = self.inputs(batch), batch[-1]
+        f = model(**inputs) if isinstance(inputs, dict) else model(*inputs)
         return self.loss(f, _drawn(self.problem.likelihood, f.detach(), y) if sample else y)
+
+    def inputs(self, batch: Any) -> Any:
+        """As the model takes them: by name, or by position."""
+        x, _ = next(iter(self.problem.batches))
+        return dict(zip(x, batch[:-1], strict=True)) if isinstance(x, dict) else tuple(batch[:-1])
 
     def compute_measurement(self, batch: Any, model: nn.Module) -> Tensor:
         return self.compute_train_loss(batch, model)
@@ -48,8 +53,10 @@ class _Task(Task):
         return self.names
 
     def get_attention_mask(self, batch: Any) -> Tensor | None:
-        inputs = batch[0] if len(batch) == 2 else tuple(batch[:-1])
-        return None if self.problem.mask is None else self.problem.mask(inputs)
+        if self.problem.mask is None:
+            return None
+        inputs = self.inputs(batch)
+        return self.problem.mask(inputs[0] if len(inputs) == 1 else inputs)
 
 
 def _drawn(likelihood: Any, f: Tensor, y: Tensor) -> Tensor:
@@ -64,6 +71,12 @@ def _drawn(likelihood: Any, f: Tensor, y: Tensor) -> Tensor:
     return torch.poisson(f.exp())
 
 
+def _parts(inputs: Any) -> tuple[Any, ...]:
+    if isinstance(inputs, dict):
+        return tuple(inputs.values())
+    return inputs if isinstance(inputs, tuple) else (inputs,)
+
+
 def _analyzed(problem: ek.Problem, strategy: str) -> dict[str, dict[str, Tensor]]:
     if problem.sharing != ek.Expand():
         raise NotImplementedError("KFAC of several positions is expand")
@@ -72,9 +85,12 @@ def _analyzed(problem: ek.Problem, strategy: str) -> dict[str, dict[str, Tensor]
     for layer in layers:
         if any(not p.requires_grad for p in modules[layer.name].parameters(recurse=False)):
             raise NotImplementedError("a layer is taken with all of its parameters")
-    rows = [(*(x if isinstance(x, tuple) else (x,)), y) for x, y in problem.batches]
-    if any(not isinstance(one, Tensor) for row in rows for one in row):
-        raise NotImplementedError("inputs of this adapter are tensors")
+    rows = [(*_parts(x), y) for x, y in problem.batches]
+    if (
+        any(not isinstance(one, Tensor) for row in rows for one in row)
+        or len({*map(len, rows)}) > 1
+    ):
+        raise NotImplementedError("inputs are tensors, as many in every batch")
     data = TensorDataset(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
     task = _Task(problem, [layer.name for layer in layers])
     model = prepare_model(copy.deepcopy(problem.model), task)
