@@ -92,7 +92,18 @@ def deviations(library: Library, reports: Reports) -> list[tuple[str, Cell]]:
     """Every feature with a deviation, and every cause that no feature explains."""
     features = by_feature(library, reports)
     graves = (Verdict.WRONG, Verdict.UNEXPLAINED, Verdict.EXPLAINED)
-    return [(name, cell) for name, cell in features.items() if cell.verdict in graves]
+    found = [(name, cell) for name, cell in features.items() if cell.verdict in graves]
+    for subject, report in reports.items():
+        for cause in report["causes"]:
+            laws = [law for law in cause["laws"] if law not in MANNERS]
+            if laws and not _present(cause) and not _everywhere(cause):
+                name = f"{subject}, nothing in common"
+                everywhere = [
+                    f for f in FINDINGS if f.library == library.name and f.features == EVERY
+                ]
+                cell = _deviates(library, name, None, cause["problems"], everywhere)
+                found.append((f"{name} ({', '.join(laws)}; {cause['problems']} problems)", cell))
+    return found
 
 
 def _of_feature(library: Library, report: Mapping[str, Any], score: Mapping[str, Any]) -> Cell:
@@ -102,6 +113,12 @@ def _of_feature(library: Library, report: Mapping[str, Any], score: Mapping[str,
     if everywhere and score["broken"]:
         size = (score["worst"] or {}).get("size")
         return _deviates(library, name, size, drawn, everywhere)
+    if score["standing"] != "wrong" and everywhere:
+        left = {"exact": Verdict.IN_DOUBT}  # where a mistake that is everywhere makes no difference
+        verdict = left.get(score["standing"], _OF_STANDING[score["standing"]])
+        return Cell(verdict, problems=drawn, claimed=claimed)
+    if score["standing"] == "refuses" and score["held"]:
+        return Cell(Verdict.EXACT, problems=drawn, claimed=claimed)  # beside what it refuses
     if score["standing"] != "wrong":
         return Cell(_OF_STANDING[score["standing"]], problems=drawn, claimed=claimed)
     blamed = [cause for cause in report["causes"] if name in _present(cause)]

@@ -126,6 +126,20 @@ FINDINGS = (
         links="hidden behind asdl_ekfac_steps, and met while reading why",
     ),
     Finding("asdl_padding_mode", "ASDL", *_ZEROS, _PADDED),
+    Finding(
+        "asdl_kfac_tokens",
+        "ASDL",
+        "A = 1/N sum_nt a_nt a_nt^T beside B = 1/N sum_nt g_nt g_nt^T",
+        "A = 1/(N T) sum_nt a_nt a_nt^T beside that B, as for its Conv2d",
+        (
+            "positions of a Linear, one axis",
+            "positions of a Linear, several axes",
+            "outputs at positions",
+            "self-attention",
+            "tokens as samples",
+        ),
+        ("kfac", "factors"),
+    ),
     Finding("asdl_ignored_labels", "ASDL", *_LABELS, ("ignored labels",)),
     Finding(
         "asdl_diagonal_of_convolutions",
@@ -175,6 +189,19 @@ EXPLAINED: dict[tuple[str, str], str] = {
     ("curvlinops", "subclass of a layer"): "documented for Linear and Conv2d; a subclass with a "
     "forward of its own is neither, and an error would be kinder",
     ("ASDL", "subclass of a layer"): "as for curvlinops",
+    ("ASDL", "exact, nothing in common"): "the smallest of them has tokens: asdl_tokens",
+    ("ASDL", "factors, nothing in common"): "the smallest of them has tokens: asdl_kfac_tokens",
+    ("kronfluence", "factors, nothing in common"): "the smallest of them has several positions, "
+    "and is off by 1 / T: kronfluence_kfac_scale",
+    (
+        "nngeometry",
+        "factors, nothing in common",
+    ): "the smallest of them has drop_last, which scales "
+    "F and so the part of the damping: nngeometry_drop_last",
+    ("curvlinops", "factors, nothing in common"): "ignored labels with a mean loss, which divides "
+    "by each batch's count: curvlinops_ignored_labels",
+    ("BackPACK", "root, nothing in common"): "the smallest of them has a padding mode: "
+    "backpack_padding_mode_ggn",
     ("BackPACK", "subclass of a layer"): "as for curvlinops",
     ("kronfluence", "tokens as samples"): "a layer's first axis is taken for the samples, as in "
     "every library with hooks; curvlinops_first_axis shows it",

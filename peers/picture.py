@@ -28,7 +28,7 @@ _LEGEND = {
     Verdict.REFUSES: "refuses",
     Verdict.IN_DOUBT: "not told",
 }
-_LABEL, _SIDE, _TOP = 190, 26, 92  # pixels
+_LABEL, _SIDE, _TOP = 225, 26, 92  # pixels
 _FONT = 'font-family="system-ui, sans-serif"'
 
 

@@ -119,7 +119,7 @@ def _on_vectors(problem: ek.Problem, function: Callable[[Any], Any]) -> Product:
         vectors: dict[str, tuple[Tensor, ...]] = {}
         for name, tensor in zip(names, tensors, strict=True):
             layer = name.rpartition(".")[0]
-            vectors[layer] = (*vectors.get(layer, ()), tensor)
+            vectors[layer] = (*vectors.get(layer, ()), tensor.contiguous())  # it takes views
         with _dtype(problem):
             found = function(PVector(layers, dict_repr=vectors)).to_dict()
         return [tensor for layer in vectors for tensor in found[layer]]

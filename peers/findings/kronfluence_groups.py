@@ -18,14 +18,12 @@ def loss(task, batch, model, sample=False):
     return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="sum")
 
 
-Classify = type("Classify", (Task,), {"compute_train_loss": loss, "compute_measurement": loss})
+Own = type("Own", (Task,), {"compute_train_loss": loss, "compute_measurement": loss})
 expected = 0.0  # the sum of Lambda is the trace of the Fisher, squared norms of gradients
 for n in range(4):
     value = loss(None, (x[n : n + 1], y[n : n + 1]), net)
     expected += sum(float(g.square().sum()) for g in torch.autograd.grad(value, net.parameters()))
-analyzer = Analyzer(
-    "a", prepare_model(net, Classify()), Classify(), True, output_dir=tempfile.mkdtemp()
-)
+analyzer = Analyzer("a", prepare_model(net, Own()), Own(), True, output_dir=tempfile.mkdtemp())
 arguments = FactorArguments(use_empirical_fisher=True)
 analyzer.fit_all_factors("f", TensorDataset(x, y), 4, factor_args=arguments)
 got = analyzer.load_lambda_matrices("f")["lambda_matrix"]["0"].sum()

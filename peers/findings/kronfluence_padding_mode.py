@@ -18,11 +18,11 @@ def loss(task, batch, model, sample=False):
     return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="sum")
 
 
-Classify = type("Classify", (Task,), {"compute_train_loss": loss, "compute_measurement": loss})
+Own = type("Own", (Task,), {"compute_train_loss": loss, "compute_measurement": loss})
 patches = nn.functional.unfold(nn.functional.pad(x, (1, 1, 1, 1), mode="circular"), 3)
 expected = patches.square().sum() / (4 * 9)  # tr A, a mean over samples and positions
-model = prepare_model(nn.Sequential(conv, nn.Flatten()), Classify())
-analyzer = Analyzer("a", model, Classify(), cpu=True, output_dir=tempfile.mkdtemp())
+model = prepare_model(nn.Sequential(conv, nn.Flatten()), Own())
+analyzer = Analyzer("a", model, Own(), cpu=True, output_dir=tempfile.mkdtemp())
 arguments = FactorArguments(use_empirical_fisher=True)
 analyzer.fit_covariance_matrices("f", TensorDataset(x, y), 4, factor_args=arguments)
 A = analyzer.load_covariance_matrices("f")["activation_covariance"]["0"] / (4 * 9)
