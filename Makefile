@@ -6,7 +6,7 @@ PYTHON ?= python3
 PYTHON_LOWEST ?= python3.10
 BIN := .venv/bin
 
-.PHONY: help demo test test-lowest models numerics hostile train bench power clean
+.PHONY: help demo test test-lowest models numerics hostile train bench power peers clean
 
 help:
 	@sed -n '2,3s/^#   //p' Makefile
@@ -15,6 +15,7 @@ help:
 	@echo "make models   networks of transformers and torchvision, small and random, by explicit loops"
 	@echo "make power   every mutant against every law, to docs/mutants.md and README.md: half an hour"
 	@echo "make hostile subjects that do their worst, by the real command, to docs/hostile.md: ten minutes"
+	@echo "make peers   released libraries, each in an environment of its own, to docs/peers.md"
 	@echo "make numerics   the suite and correct subjects under other kernels: an hour"
 	@echo "make test-lowest   the suite on the lowest versions, with $(PYTHON_LOWEST)"
 	@echo "make clean   remove the virtual environment and what the commands wrote"
@@ -51,6 +52,9 @@ bench: .venv/benchable
 power: .venv/installed
 	$(BIN)/python -m studies.power
 
+peers: .venv/installed
+	$(BIN)/python -m peers
+
 hostile: .venv/installed
 	$(BIN)/python -m tests.support.hostile
 
@@ -74,4 +78,4 @@ hostile: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-lowest .venv-models demo train .hypothesis .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-lowest .venv-models .venv-peers demo train .hypothesis .mypy_cache .ruff_cache *.egg-info

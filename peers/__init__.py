@@ -1,0 +1,1 @@
+"""Released libraries on trial: adapters, a board, and scripts that show what was found."""

@@ -1,0 +1,1 @@
+"""One adapter for each library, by its public functions alone."""

@@ -1,0 +1,218 @@
+"""What was found, and what was met and is no finding: each with the reason."""
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parent / "findings"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A deviation that a second derivation confirms.
+
+    Attributes:
+        id: also the name of its script in ``peers/findings``.
+        library: by its name.
+        wrong, right: the formula, as it is and as it is defined.
+        features, laws: under which the board shows it; either may do.
+        links: what documentation and issues say.
+    """
+
+    id: str
+    library: str
+    wrong: str
+    right: str
+    features: tuple[str, ...]
+    laws: tuple[str, ...] = ()
+    links: str = ""
+
+    @property
+    def script(self) -> Path:
+        """It stands alone, with torch and the library."""
+        return SCRIPTS / f"{self.id}.py"
+
+    @property
+    def sentence(self) -> str:
+        """The script's first line."""
+        told = ast.get_docstring(ast.parse(self.script.read_text())) or ""
+        return told.partition(": ")[2]
+
+
+EVERY = ("Linear",)  # of a library that has nothing but Linear layers: every problem shows it
+_ZEROS = ("patches of x with zeros around it", "patches of x padded as padding_mode says")
+_PADDED = ("padding mode", "padding by reflection")
+_FIRST = ("tokens as samples", "tokens first", "one input for all samples")
+_KNOWN_181 = "no issue was found; KFAC's documentation names Conv2d without a restriction"
+_LABELS = ("H_n of every sample, diag p - p p^T", "H_n = 0 where y_n is ignore_index")
+_GROUPS = (
+    "(Q_B^T g_n abar_n^T Q_A)^2, abar the mean over groups",
+    "(Q_B^T G_n Q_A)^2, G_n the gradient: rows of a group have its own inputs",
+)
+
+FINDINGS = (
+    Finding("curvlinops_padding_mode", "curvlinops", *_ZEROS, _PADDED, links=_KNOWN_181),
+    Finding(
+        "curvlinops_groups",
+        "curvlinops",
+        *_GROUPS,
+        ("groups", "depthwise"),
+        links="that patches are averaged over groups stands in extract_patches, for KFAC's A",
+    ),
+    Finding("curvlinops_ignored_labels", "curvlinops", *_LABELS, ("ignored labels",)),
+    Finding(
+        "curvlinops_first_axis",
+        "curvlinops",
+        "sum over rows of (q_B^T g_r a_r^T q_A)^2 and A over N rows",
+        "sum over samples of (q_B^T (sum_t g_nt a_nt^T) q_A)^2, A over N T rows",
+        _FIRST,
+        links="EKFAC refuses outputs with tokens (f-dangel/curvlinops#173), not layers with them",
+    ),
+    Finding("nngeometry_padding_mode", "nngeometry", *_ZEROS, _PADDED),
+    Finding(
+        "nngeometry_drop_last",
+        "nngeometry",
+        "sum over the samples that came, / len(loader.sampler)",
+        "the same sum, / the number of samples that came",
+        ("DataLoader, drop_last",),
+    ),
+    Finding("kronfluence_padding_mode", "kronfluence", *_ZEROS, _PADDED),
+    Finding("kronfluence_groups", "kronfluence", *_GROUPS, ("groups", "depthwise")),
+    Finding(
+        "kronfluence_kfac_scale",
+        "kronfluence",
+        "B = 1/(N T) sum_nt g_nt g_nt^T beside A = 1/(N T) sum_nt a_nt a_nt^T",
+        "B = 1/N sum_nt g_nt g_nt^T beside that A (KFC, 1602.01407): else F is T times as large",
+        (
+            "Conv2d",
+            "positions of a convolution",
+            "positions of a Linear, one axis",
+            "positions of a Linear, several axes",
+            "outputs at positions",
+            "MultiheadAttention",
+            "self-attention",
+            "class axis",
+        ),
+        ("kfac", "factors"),
+        links="strategy='kfac' alone; Lambda of 'ekfac' is divided by N, so the default is right",
+    ),
+    Finding("backpack_padding_mode", "BackPACK", *_ZEROS, _PADDED),
+    Finding("backpack_padding_mode_ggn", "BackPACK", *_ZEROS, _PADDED),
+    Finding("backpack_ignored_labels", "BackPACK", *_LABELS, ("ignored labels",)),
+    Finding(
+        "backpack_kflr_convolution",
+        "BackPACK",
+        "sum_n (sum_t g_nt) (sum_t g_nt)^T",
+        "|T| Gamma = sum_n sum_t g_nt g_nt^T, which the note in the code says that it is",
+        ("positions of a convolution",),
+        ("kfac", "factors"),
+        links="the factor |T| is documented, this is not; for a bias it is the exact block",
+    ),
+    Finding(
+        "asdl_ekfac_steps",
+        "ASDL",
+        "g",
+        "(E + damping I)^-1 g",
+        (),
+        ("P inverse", "P resolvent", "P bounded", "trace"),
+        links="it overrides _precondition, and the base class calls precondition(use_inv=True)",
+    ),
+    Finding(
+        "asdl_ekfac_rotation",
+        "ASDL",
+        "U_B [(U_B v U_A) / (Lambda + eps)] U_A",
+        "U_B [(U_B^T v U_A) / (Lambda + eps)] U_A^T",
+        (),
+        links="hidden behind asdl_ekfac_steps, and met while reading why",
+    ),
+    Finding("asdl_padding_mode", "ASDL", *_ZEROS, _PADDED),
+    Finding(
+        "asdl_kfac_tokens",
+        "ASDL",
+        "A = 1/N sum_nt a_nt a_nt^T beside B = 1/N sum_nt g_nt g_nt^T",
+        "A = 1/(N T) sum_nt a_nt a_nt^T beside that B, as for its Conv2d",
+        (
+            "positions of a Linear, one axis",
+            "positions of a Linear, several axes",
+            "outputs at positions",
+            "self-attention",
+            "tokens as samples",
+        ),
+        ("kfac", "factors"),
+    ),
+    Finding("asdl_ignored_labels", "ASDL", *_LABELS, ("ignored labels",)),
+    Finding(
+        "asdl_diagonal_of_convolutions",
+        "ASDL",
+        "sum_n sum_t g_nt^2 a_nt^2, where that takes less memory",
+        "sum_n (sum_t g_nt a_nt)^2",
+        ("positions of a convolution", "Conv2d"),
+        ("diagonal",),
+    ),
+    Finding(
+        "asdl_tokens",
+        "ASDL",
+        "sum over tokens of vec(g_nt a_nt^T) vec(g_nt a_nt^T)^T",
+        "sum over samples of vec(G_n) vec(G_n)^T, G_n = sum_t g_nt a_nt^T",
+        (
+            "positions of a Linear, one axis",
+            "positions of a Linear, several axes",
+            "outputs at positions",
+            "MultiheadAttention",
+            "self-attention",
+            *_FIRST,
+        ),
+        ("exact block", "diagonal", "network", "sample gradients"),
+        links="batch_gradient had an axis of tokens repaired once (kazukiosawa/asdl@2971f5a)",
+    ),
+    Finding(
+        "dattri_rotation",
+        "dattri",
+        "Q_S^T [(Q_S v Q_A^T) / (Lambda + damping)] Q_A, Lambda = mean (Q_S G_n Q_A^T)^2",
+        "Q_S [(Q_S^T v Q_A) / (Lambda + damping)] Q_A^T, Lambda = mean (Q_S^T G_n Q_A)^2",
+        EVERY,
+        ("P inverse", "P commutes", "P bounded", "commutes", "comparison", "kernel", "exactness"),
+        links="Q are torch.linalg.eigh's, with eigenvectors in columns (TRAIS-Lab/dattri#143)",
+    ),
+    Finding(
+        "dattri_bias",
+        "dattri",
+        "(W flat, then b).reshape(d_out, d_in + 1)",
+        "[W | b]: b is the last column",
+        EVERY,
+        ("P inverse", "comparison", "trace", "moments"),
+    ),
+)
+
+# (library, feature or law): why a deviation there is no finding.
+EXPLAINED: dict[tuple[str, str], str] = {
+    ("curvlinops", "subclass of a layer"): "documented for Linear and Conv2d; a subclass with a "
+    "forward of its own is neither, and an error would be kinder",
+    ("ASDL", "subclass of a layer"): "as for curvlinops",
+    ("ASDL", "exact, nothing in common"): "the smallest of them has tokens: asdl_tokens",
+    ("ASDL", "factors, nothing in common"): "the smallest of them has tokens: asdl_kfac_tokens",
+    ("kronfluence", "factors, nothing in common"): "the smallest of them has several positions, "
+    "and is off by 1 / T: kronfluence_kfac_scale",
+    (
+        "nngeometry",
+        "factors, nothing in common",
+    ): "the smallest of them has drop_last, which scales "
+    "F and so the part of the damping: nngeometry_drop_last",
+    ("curvlinops", "factors, nothing in common"): "ignored labels with a mean loss, which divides "
+    "by each batch's count: curvlinops_ignored_labels",
+    ("BackPACK", "root, nothing in common"): "the smallest of them has a padding mode: "
+    "backpack_padding_mode_ggn",
+    ("BackPACK", "subclass of a layer"): "as for curvlinops",
+    ("kronfluence", "tokens as samples"): "a layer's first axis is taken for the samples, as in "
+    "every library with hooks; curvlinops_first_axis shows it",
+    ("kronfluence", "tokens first"): "as for tokens as samples",
+    ("kronfluence", "one input for all samples"): "as for tokens as samples",
+    ("nngeometry", "tokens as samples"): "as for kronfluence",
+    ("nngeometry", "one input for all samples"): "as for kronfluence",
+    ("nngeometry", "ignored labels"): "FIM's function is given inputs and no labels, so it has no "
+    "ignored ones to know of; a function of one's own can",
+    ("BackPACK", "tokens as samples"): "as for kronfluence",
+    ("BackPACK", "tokens first"): "as for kronfluence",
+    ("BackPACK", "one input for all samples"): "as for kronfluence",
+}
+MANNERS = ("leaves alone", "after an exception", "nan", "batch norm", "unknown layer")
