@@ -1,8 +1,8 @@
 r"""The right answers to one vector, each with what its roundings are relative to.
 
-All but E and what is solved are fractions, rounded once. E takes eigenvectors, which are decimals
-of sixty digits. It is one matrix where the eigenvalues of A and B are apart; where some coincide it
-may be several, and whether it is, is tried: two bases that are right must give one E.
+Sums and products are fractions, rounded once. E takes eigenvectors, which are decimals of sixty
+digits, and so is what is solved. E is one matrix where the eigenvalues of A and B are apart; where
+some coincide it may be several, and whether it is, is tried: two right bases must give one E.
 """
 
 from dataclasses import dataclass, field
@@ -83,7 +83,7 @@ def _block(bare: Bare, name: str, columns: slice, turn: int) -> AskedBlock:
     moments = [[seen.moment(p, q) for q in range(POWERS)] for p in range(POWERS)]
     sizes = [[f * _power(b, p) * _power(a, q) for q in range(POWERS)] for p in range(POWERS)]
     Lambda = seen.eigenvalues_in(fractions_of(Q_B), fractions_of(Q_A))
-    E, E_told = _ekfac(seen, bare.silent, K)
+    E, E_told = _ekfac(seen, bare.silent)
     given = _in_the_basis(Lambda, Q_B, Q_A, V, dampings, f)
     answers = {
         "A": _told(seen.A, a),
@@ -166,7 +166,7 @@ def _norm(V: np.ndarray) -> Decimal:
     return sum((Decimal(v) ** 2 for v in V.ravel()), Decimal(0)).sqrt()
 
 
-def _ekfac(seen: Sums, silent: bool, K: _Square) -> tuple[_Square | None, RightAnswer]:
+def _ekfac(seen: Sums, silent: bool) -> tuple[_Square | None, RightAnswer]:
     """E in decimals, and what is told of it; None where it is no one matrix."""
     f, b, a = seen.bounds.f, seen.bounds.b, seen.bounds.a
     (w_B, Q_B), (w_A, Q_A) = (_spectrum(M, False) for M in (seen.B, seen.A))
