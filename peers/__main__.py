@@ -81,7 +81,7 @@ def is_shown(told: str) -> bool:
     if not numbers:
         return False
     expected, got = float(numbers[1]), float(numbers[2])
-    return abs(expected - got) > DEVIATION * abs(expected)
+    return not abs(expected - got) <= DEVIATION * abs(expected)  # NaN is one that differs
 
 
 def write(kept: dict[str, Any]) -> None:

@@ -76,6 +76,14 @@ FINDINGS = (
         "the same sum, / the number of samples that came",
         ("DataLoader, drop_last",),
     ),
+    Finding(
+        "nngeometry_saturated",
+        "nngeometry",
+        "sqrt(p_c q_c / q_(c-1)), q = 1 - cumsum(p), which rounding makes negative",
+        "that root with q as the sum of the probabilities behind c, which is not",
+        ("saturated",),
+        links="seen as answers that are NaN, on problems that the board counts as unanswered",
+    ),
     Finding("kronfluence_padding_mode", "kronfluence", *_ZEROS, _PADDED),
     Finding("kronfluence_groups", "kronfluence", *_GROUPS, ("groups", "depthwise")),
     Finding(
@@ -200,6 +208,7 @@ EXPLAINED: dict[tuple[str, str], str] = {
     "F and so the part of the damping: nngeometry_drop_last",
     ("curvlinops", "factors, nothing in common"): "ignored labels with a mean loss, which divides "
     "by each batch's count: curvlinops_ignored_labels",
+    ("nngeometry", "exact, nothing in common"): "the smallest of them has tokens as samples",
     ("BackPACK", "root, nothing in common"): "the smallest of them has a padding mode: "
     "backpack_padding_mode_ggn",
     ("BackPACK", "subclass of a layer"): "as for curvlinops",
