@@ -23,7 +23,7 @@ def cause(feature: str, *laws: str) -> dict[str, Any]:
 
 def score(name: str, standing: str, broken: int = 0) -> dict[str, Any]:
     worst = {"ratio": 1e9, "size": 0.01} if broken else None
-    counts = {"drawn": 5, "held": 0, "broken": broken, "worst": worst}
+    counts = {"drawn": 5, "held": 0, "refused": 0, "broken": broken, "worst": worst}
     return {"name": name, "standing": standing, **counts}
 
 
