@@ -206,8 +206,16 @@ EXPLAINED: dict[tuple[str, str], str] = {
         "factors, nothing in common",
     ): "the smallest of them has drop_last, which scales "
     "F and so the part of the damping: nngeometry_drop_last",
-    ("curvlinops", "factors, nothing in common"): "ignored labels with a mean loss, which divides "
-    "by each batch's count: curvlinops_ignored_labels",
+    (
+        "curvlinops",
+        "factors, nothing in common",
+    ): "each has groups, a padding mode, ignored labels, "
+    "or samples on another axis: four findings, and a run tells six mistakes apart at most",
+    (
+        "curvlinops",
+        "padding",
+    ): "with the empirical Fisher: each of the six problems has groups or a padding mode",
+    ("curvlinops", "empirical Fisher"): "as for padding",
     ("nngeometry", "exact, nothing in common"): "the smallest of them has tokens as samples",
     ("BackPACK", "root, nothing in common"): "the smallest of them has a padding mode: "
     "backpack_padding_mode_ggn",
