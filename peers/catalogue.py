@@ -76,6 +76,14 @@ FINDINGS = (
         "the same sum, / the number of samples that came",
         ("DataLoader, drop_last",),
     ),
+    Finding(
+        "nngeometry_saturated",
+        "nngeometry",
+        "sqrt(p_c q_c / q_(c-1)), q = 1 - cumsum(p), which rounding makes negative",
+        "that root with q as the sum of the probabilities behind c, which is not",
+        ("saturated",),
+        links="seen as answers that are NaN, on problems that the board counts as unanswered",
+    ),
     Finding("kronfluence_padding_mode", "kronfluence", *_ZEROS, _PADDED),
     Finding("kronfluence_groups", "kronfluence", *_GROUPS, ("groups", "depthwise")),
     Finding(
@@ -146,8 +154,9 @@ FINDINGS = (
         "ASDL",
         "sum_n sum_t g_nt^2 a_nt^2, where that takes less memory",
         "sum_n (sum_t g_nt a_nt)^2",
-        ("positions of a convolution", "Conv2d"),
+        (),
         ("diagonal",),
+        links="drawn layers are too small for that path, so no problem shows it: found by reading",
     ),
     Finding(
         "asdl_tokens",
@@ -198,8 +207,17 @@ EXPLAINED: dict[tuple[str, str], str] = {
         "factors, nothing in common",
     ): "the smallest of them has drop_last, which scales "
     "F and so the part of the damping: nngeometry_drop_last",
-    ("curvlinops", "factors, nothing in common"): "ignored labels with a mean loss, which divides "
-    "by each batch's count: curvlinops_ignored_labels",
+    (
+        "curvlinops",
+        "factors, nothing in common",
+    ): "each has groups, a padding mode, ignored labels, "
+    "or samples on another axis: four findings, and a run tells six mistakes apart at most",
+    (
+        "curvlinops",
+        "padding",
+    ): "with the empirical Fisher: each of the six problems has groups or a padding mode",
+    ("curvlinops", "empirical Fisher"): "as for padding",
+    ("nngeometry", "exact, nothing in common"): "the smallest of them has tokens as samples",
     ("BackPACK", "root, nothing in common"): "the smallest of them has a padding mode: "
     "backpack_padding_mode_ggn",
     ("BackPACK", "subclass of a layer"): "as for curvlinops",

@@ -43,7 +43,10 @@ def checked(library: Library, subject: str, profile: str, seed: int) -> dict[str
     options += ["--known", str(Path(__file__).with_name("manners.json"))]
     command = [str(python_of(library)), "-m", "ekfac_ref.cli", "check", path, *options]
     subprocess.run(command, cwd=ROOT, env=_surroundings(), capture_output=True)
-    return kept(json.loads(out.read_text()))
+    report = json.loads(out.read_text())
+    if not report["complete"]:
+        raise RuntimeError(f"{path}: the run ended before its end, {report['summary']}")
+    return kept(report)
 
 
 def kept(report: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def cause(feature: str, *laws: str) -> dict[str, Any]:
 
 def score(name: str, standing: str, broken: int = 0) -> dict[str, Any]:
     worst = {"ratio": 1e9, "size": 0.01} if broken else None
-    counts = {"drawn": 5, "held": 0, "broken": broken, "worst": worst}
+    counts = {"drawn": 5, "held": 0, "refused": 0, "broken": broken, "worst": worst}
     return {"name": name, "standing": standing, **counts}
 
 
@@ -99,6 +99,7 @@ def test_the_pages_hold_every_finding_and_the_counts() -> None:
 
 def test_a_script_shows_its_finding_by_two_numbers_that_differ() -> None:
     assert is_shown("expected 2, got 1")
+    assert is_shown("expected 2, got nan")
     assert not is_shown("expected 2, got 2.0001")
     assert not is_shown("ImportError: no module")
 
