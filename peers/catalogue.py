@@ -102,7 +102,8 @@ FINDINGS = (
             "class axis",
         ),
         ("kfac", "factors"),
-        links="strategy='kfac' alone; Lambda of 'ekfac' is divided by N, so the default is right",
+        links="strategy='kfac' alone; Lambda of 'ekfac' is divided by N, so the default is right. "
+        "It may be meant as a convention of its own",
     ),
     Finding("backpack_padding_mode", "BackPACK", *_ZEROS, _PADDED),
     Finding("backpack_padding_mode_ggn", "BackPACK", *_ZEROS, _PADDED),
@@ -114,7 +115,8 @@ FINDINGS = (
         "|T| Gamma = sum_n sum_t g_nt g_nt^T, which the note in the code says that it is",
         ("positions of a convolution",),
         ("kfac", "factors"),
-        links="the factor |T| is documented, this is not; for a bias it is the exact block",
+        links="the factor |T| is documented, this is not; for a bias it is the exact block. It may "
+        "be meant as a convention of its own",
     ),
     Finding(
         "asdl_ekfac_steps",

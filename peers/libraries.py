@@ -65,7 +65,7 @@ LIBRARIES = (
         ("factors",),
         "EKFAC, and the factors of its KFAC",
         "https://github.com/pomonam/kronfluence/blob/main/DOCUMENTATION.md",
-        ("Linear", *_CONVOLUTION, "empirical Fisher", "mask"),
+        ("Linear", *_CONVOLUTION, "empirical Fisher"),
     ),
     Library(
         "BackPACK",
