@@ -47,11 +47,11 @@ class PreconditionedMomentum(torch.optim.Optimizer):
         model: nn.Module,
         likelihood: Likelihood | nn.Module,
         *,
-        lr: float,
-        damping: float,
-        momentum: float = 0.0,
+        lr: float = 0.1,
+        damping: float = 1e-3,
+        momentum: float = 0.9,
         weight_decay: float = 0.0,
-        kl_clip: float | None = None,
+        kl_clip: float | None = 1e-3,
         groups: Iterable[Mapping[str, Any]] | None = None,
         fisher: Fisher = Exact(),  # noqa: B008  # a frozen value
         sharing: Sharing = Expand(),  # noqa: B008

@@ -15,11 +15,12 @@ class EKFAC(PreconditionedMomentum):
         likelihood: a Likelihood or a torch loss module; with ``fisher``, ``sharing``, ``layers``,
             ``mask``, ``output``, ``decay`` and ``recompute_every`` as in ``EKFACPreconditioner``.
             There it says what happens to parameters outside of the layers, too.
-        lr: learning rate.
+        lr: learning rate. What it and the next four are by default trains small networks on
+            digits and a small regression; ``docs/choosing.md`` says how to choose.
         damping: in units of the loss's own operator; like the eigenvalues that it is added to.
-        momentum: of the velocity.
+        momentum: of the velocity; 0 for none.
         weight_decay: theta shrinks by lr weight_decay in each step.
-        kl_clip: None, or the largest KL divergence of one step, in nats per sample.
+        kl_clip: the largest KL divergence of one step, in nats per sample; None for no limit.
         groups: ``[{"params": [...], "lr": ...}, ...]``, each with its own lr, momentum,
             weight_decay and damping where given, and made of whole layers. None is one group of
             all trainable parameters. What is in no group stays as it is.

@@ -149,7 +149,7 @@ def test_parameters_without_values_are_refused_at_construction(make) -> None:
         (nn.Linear(3, 2, dtype=torch.complex64), "complex"),
     ):
         with pytest.raises(ek.ProblemError, match=message):
-            make(model, ek.Gaussian(), lr=0.1, damping=0.1)
+            make(model, ek.Gaussian(), lr=0.1, damping=0.1, momentum=0.0, kl_clip=None)
 
 
 @PAIRS

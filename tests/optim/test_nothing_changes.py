@@ -30,7 +30,9 @@ def test_nothing_changes(make, fisher) -> None:
     model.norm.requires_grad_(False)
     model.register_forward_hook(lambda module, args, output: None)
     x, y = torch.randn(4, 3), torch.randint(3, (4,))
-    optimizer = make(model, nn.CrossEntropyLoss(), lr=0.1, damping=0.1, fisher=fisher)
+    optimizer = make(
+        model, nn.CrossEntropyLoss(), lr=0.1, damping=0.1, momentum=0.0, kl_clip=None, fisher=fisher
+    )
     model(x).sum().backward()
     before = snapshot(model, x, y)
     optimizer.update(x, y)

@@ -33,7 +33,16 @@ def built(make, model: nn.Module):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         loss = nn.CrossEntropyLoss()
-        optimizer = make(model, loss, lr=0.1, damping=0.1, layers=LAYERS, recompute_every=1)
+        optimizer = make(
+            model,
+            loss,
+            lr=0.1,
+            damping=0.1,
+            momentum=0.0,
+            kl_clip=None,
+            layers=LAYERS,
+            recompute_every=1,
+        )
     return optimizer, [str(one.message) for one in said]
 
 

@@ -338,7 +338,14 @@ def test_a_step_of_some_rows_alone() -> None:
     question, _ = problems("self-attention")
     model = question.model
     before = copy.deepcopy(model.attention.in_proj_weight.data)
-    optimizer = EKFAC(model, ek.Gaussian(), lr=0.1, damping=1.0, layers=("attention.q_proj",))
+    optimizer = EKFAC(
+        model,
+        ek.Gaussian(),
+        damping=1.0,
+        momentum=0.0,
+        kl_clip=None,
+        layers=("attention.q_proj",),
+    )
     ((inputs, y), _) = question.batches
     optimizer.update(inputs, y)
     (model(**inputs) - y).square().sum().backward()

@@ -160,7 +160,15 @@ def test_outputs_are_found_or_chosen(name: str) -> None:
 
 def test_an_optimizer_takes_an_output_and_a_mapping() -> None:
     model = Model(lambda f, h: {"f": f, "h": h}).double()
-    optimizer = EKFAC(model, ek.Gaussian(), lr=0.1, damping=0.1, output=lambda o: o["f"])
+    optimizer = EKFAC(
+        model,
+        ek.Gaussian(),
+        lr=0.1,
+        damping=0.1,
+        momentum=0.0,
+        kl_clip=None,
+        output=lambda o: o["f"],
+    )
     optimizer.update(UserDict(x=X, pooling="last"), Y)
     found = optimizer.preconditioner.operators
     E = ek.ekfac(problem({"x": X, "pooling": "last"}, model, output=lambda o: o["f"]))

@@ -144,7 +144,7 @@ def test_every_batch_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     several = ek.Problem(one.model, [(x[:4], y[:4]), (x[4:], y[4:])], ek.Gaussian())
     gradients_as(lambda g: g if len(g) == 4 else 2 * g)(monkeypatch)
     ek.kfac(one)
-    optimizer = EKFAC(one.model, ek.Gaussian(), lr=0.1, damping=0.1)
+    optimizer = EKFAC(one.model, ek.Gaussian(), lr=0.1, damping=0.1, momentum=0.0, kl_clip=None)
     optimizer.update(x[:4], y[:4])
     with pytest.raises(ek.ProblemError, match="differ from those of autograd"):
         ek.kfac(several)

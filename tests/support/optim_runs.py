@@ -23,6 +23,7 @@ def data(seed: int = 0, samples: int = 7) -> tuple[Tensor, Tensor]:
 
 def optimizer(make: Any, model: nn.Module, **settings: Any) -> Any:
     choices = {"lr": 0.1, "damping": 0.01, "layers": ("0", "3"), "recompute_every": 2}
+    choices |= {"momentum": 0.0, "kl_clip": None}
     return make(model, nn.CrossEntropyLoss(), **{**choices, **settings})
 
 
