@@ -24,7 +24,7 @@ from ekfac_ref.conformance.vectors.exact import (
     sixty_digits,
     solved_exactly,
 )
-from ekfac_ref.conformance.vectors.sums import Sums, sums_of
+from ekfac_ref.conformance.vectors.sums import ExactSums, sums_of
 
 POWERS = 3  # of A and B in moments: 0, 1 and 2
 _ONE = Decimal("1e-30")  # what is nearer, relative to the bound on a factor, is one eigenvalue
@@ -120,7 +120,7 @@ def _short(scale: Decimal) -> float:
     return float(f"{scale:.3e}")
 
 
-def _dampings(seen: Sums) -> tuple[float, float]:
+def _dampings(seen: ExactSums) -> tuple[float, float]:
     """Powers of two: of the size of F's eigenvalues, and a 32nd of that; 1/2 where F is zero."""
     size = float(seen.F.trace()) / len(seen.F)
     large = 2.0 ** (round(log2(size)) if size else 0)
@@ -166,7 +166,7 @@ def _norm(V: np.ndarray) -> Decimal:
     return sum((Decimal(v) ** 2 for v in V.ravel()), Decimal(0)).sqrt()
 
 
-def _ekfac(seen: Sums, silent: bool) -> tuple[_Square | None, RightAnswer]:
+def _ekfac(seen: ExactSums, silent: bool) -> tuple[_Square | None, RightAnswer]:
     """E in decimals, and what is told of it; None where it is no one matrix."""
     f, b, a = seen.bounds.f, seen.bounds.b, seen.bounds.a
     (w_B, Q_B), (w_A, Q_A) = (_spectrum(M, False) for M in (seen.B, seen.A))
@@ -205,7 +205,7 @@ def _orthonormal(R: _Square) -> _Square:
 
 
 def _assembled(
-    seen: Sums, Q_B: Shaped[np.ndarray, "o o"], Q_A: Shaped[np.ndarray, "i i"]
+    seen: ExactSums, Q_B: Shaped[np.ndarray, "o o"], Q_A: Shaped[np.ndarray, "i i"]
 ) -> Shaped[np.ndarray, "P P"]:
     """E = (Q_B (x) Q_A) diag(vec Lambda) (Q_B (x) Q_A)^T."""
     G = [decimals_of(one) for one in seen.G]

@@ -22,7 +22,7 @@ _B = Shaped[np.ndarray, "d_out d_out"]
 
 
 @dataclass(frozen=True, eq=False)
-class Sums:
+class ExactSums:
     """One block of one vector.
 
     Attributes:
@@ -77,7 +77,7 @@ class Bounds:
     a: Decimal
 
 
-def sums_of(bare: Bare, columns: slice) -> Sums:
+def sums_of(bare: Bare, columns: slice) -> ExactSums:
     """Of the inputs in these columns alone."""
     N = len(bare.a)
     a = [fractions_of(a_n[on, columns]) for a_n, on in zip(bare.a, bare.counted, strict=True)]
@@ -93,7 +93,7 @@ def sums_of(bare: Bare, columns: slice) -> Sums:
     d_out, d_in = G[0].shape
     length = sum(g_n.shape[0] * g_n.shape[1] for g_n in bare.g) + d_out + d_in
     A, B = _gram(rows_a, len(rows_a)), _gram(rows_g, N)
-    return Sums(a, g, G, A, B, F, length, _bounds(a, g))
+    return ExactSums(a, g, G, A, B, F, length, _bounds(a, g))
 
 
 def _gram(rows: list[Shaped[np.ndarray, " d"]], count: int) -> _Square:
