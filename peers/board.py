@@ -163,7 +163,8 @@ def _deviates(
         return Cell(Verdict.EXPLAINED, None, "asked by this kit alone", problems, claimed)
     if found:
         ids = ", ".join(finding.id for finding in found)
-        return Cell(Verdict.WRONG, size, ids, problems, claimed)
+        sure = any(not finding.may_be_meant for finding in found)
+        return Cell(Verdict.WRONG if sure else Verdict.EXPLAINED, size, ids, problems, claimed)
     if reason := EXPLAINED.get((library.name, name)):
         return Cell(Verdict.EXPLAINED, size, reason, problems, claimed)
     return Cell(Verdict.UNEXPLAINED, size, "", problems, claimed)

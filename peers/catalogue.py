@@ -17,6 +17,8 @@ class Finding:
         wrong, right: the formula, as it is and as it is defined.
         features, laws: under which the board shows it; either may do.
         links: what documentation and issues say.
+        may_be_meant: whether it may be a convention of the library's own: a question to its
+            maintainers, and nothing that the board calls wrong.
     """
 
     id: str
@@ -26,6 +28,7 @@ class Finding:
     features: tuple[str, ...]
     laws: tuple[str, ...] = ()
     links: str = ""
+    may_be_meant: bool = False
 
     @property
     def script(self) -> Path:
@@ -102,8 +105,8 @@ FINDINGS = (
             "class axis",
         ),
         ("kfac", "factors"),
-        links="strategy='kfac' alone; Lambda of 'ekfac' is divided by N, so the default is right. "
-        "It may be meant as a convention of its own",
+        links="strategy='kfac' alone; Lambda of 'ekfac' is divided by N, so the default is right",
+        may_be_meant=True,
     ),
     Finding("backpack_padding_mode", "BackPACK", *_ZEROS, _PADDED),
     Finding("backpack_padding_mode_ggn", "BackPACK", *_ZEROS, _PADDED),
@@ -115,8 +118,8 @@ FINDINGS = (
         "|T| Gamma = sum_n sum_t g_nt g_nt^T, which the note in the code says that it is",
         ("positions of a convolution",),
         ("kfac", "factors"),
-        links="the factor |T| is documented, this is not; for a bias it is the exact block. It may "
-        "be meant as a convention of its own",
+        links="the factor |T| is documented, this is not; for a bias it is the exact block",
+        may_be_meant=True,
     ),
     Finding(
         "asdl_ekfac_steps",
@@ -194,6 +197,13 @@ FINDINGS = (
         ("P inverse", "comparison", "trace", "moments"),
     ),
 )
+
+
+def counted() -> str:
+    """How many there are, and how many of them are questions."""
+    questions = sum(one.may_be_meant for one in FINDINGS)
+    return f"{len(FINDINGS) - questions} findings and {questions} questions"
+
 
 # (library, feature or law): why a deviation there is no finding.
 EXPLAINED: dict[tuple[str, str], str] = {

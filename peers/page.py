@@ -6,7 +6,7 @@ from typing import Any
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.problems.features import FEATURES
 from peers.board import Cell, Verdict, by_feature, by_law, deviations
-from peers.catalogue import FINDINGS, MANNERS
+from peers.catalogue import FINDINGS, MANNERS, counted
 from peers.libraries import LIBRARIES, Library
 
 _MARKS = {
@@ -98,7 +98,7 @@ def _told(cell: Cell | None) -> str:
 
 
 def _findings(told: Mapping[str, str]) -> Iterator[str]:
-    yield f"\n## Findings\n\n{len(FINDINGS)}, each with its script in "
+    yield f"\n## Findings\n\n{counted()}, each with its script in "
     yield "[`peers/findings`](../peers/findings), which `make peers` runs and holds to.\n"
     for one in FINDINGS:
         yield f"\n**{one.id}**. {one.library}: {one.sentence}\n"
@@ -106,6 +106,8 @@ def _findings(told: Mapping[str, str]) -> Iterator[str]:
         yield f"- the script prints: `{told.get(one.id, 'not run')}`\n"
         if one.links:
             yield f"- {one.links}\n"
+        if one.may_be_meant:
+            yield "- a question: it may be meant as a convention; the board does not call it wrong\n"
 
 
 def _explained(asked: list[Library], reports: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

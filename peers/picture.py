@@ -6,7 +6,7 @@ from typing import Any
 
 from ekfac_ref.conformance.problems.features import FEATURES
 from peers.board import Cell, Verdict, by_feature
-from peers.catalogue import FINDINGS
+from peers.catalogue import FINDINGS, counted
 from peers.libraries import LIBRARIES
 
 # From Okabe and Ito's palette, which the colour-blind can tell apart; wrong has a mark, too.
@@ -87,7 +87,7 @@ code {{ font-size: .85em; overflow-wrap: anywhere; }}
 <h1>Released libraries on trial</h1>
 <p>{head}</p>
 {picture}
-<h2>{count} findings</h2>
+<h2>{count}</h2>
 {findings}
 </body></html>
 """
@@ -99,9 +99,10 @@ def one_page(reports: Mapping[str, Mapping[str, Any]], told: Mapping[str, str], 
         f"<article><b>{f.library}</b>: {html.escape(f.sentence)}<br>"
         f"it has <code>{html.escape(f.wrong)}</code><br>"
         f"right is <code>{html.escape(f.right)}</code><br>"
-        f"<code>{html.escape(told.get(f.id, 'not run'))}</code> ({f.id})</article>"
+        f"<code>{html.escape(told.get(f.id, 'not run'))}</code> "
+        f"({f.id}{', a question' if f.may_be_meant else ''})</article>"
         for f in FINDINGS
     )
     return _PAGE.format(
-        head=html.escape(head), picture=svg(reports), count=len(FINDINGS), findings=articles
+        head=html.escape(head), picture=svg(reports), count=counted(), findings=articles
     )
