@@ -107,7 +107,7 @@ def _findings(told: Mapping[str, str]) -> Iterator[str]:
         if one.links:
             yield f"- {one.links}\n"
         if one.may_be_meant:
-            yield "- a question: it may be meant as a convention; the board does not call it wrong\n"
+            yield "- a question: it may be a convention, and the board does not call it wrong\n"
 
 
 def _explained(asked: list[Library], reports: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
