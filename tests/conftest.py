@@ -15,7 +15,7 @@ COMMON = {
     "print_blob": True,
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
 }
-settings.register_profile("ci", max_examples=16, derandomize=True, **COMMON)
+settings.register_profile("ci", max_examples=12, derandomize=True, **COMMON)
 settings.register_profile("large", max_examples=2000, **COMMON)
 settings.register_profile("shapes", max_examples=3, derandomize=True, **COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
