@@ -4,6 +4,7 @@ import copy
 import statistics
 import time
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from torch.overrides import TorchFunctionMode
 
 from studies.looks import progress
 from studies.speed.cases import Case, cases
-from studies.speed.libraries import LIBRARIES, Vector, this_package
+from studies.speed.libraries import EKFAC, KFAC, OURS, Library, Vector
 
+TASKS = {"KFAC": KFAC, "EKFAC": EKFAC}
 DECOMPOSITIONS = (torch.linalg.eigh, torch.linalg.qr)
 
 
@@ -40,10 +42,11 @@ class Timing:
 
 def report(console: Console, runs: int) -> None:
     """Measure and print, one table per model."""
-    console.print(f"EKFAC to the first product with a vector, {runs} alternating runs\n")
-    for case in cases():
-        (ours, *others), refusals = measure(case, runs, console)
-        table = Table(title=case.name, title_justify="left", box=None, header_style="dim")
+    console.print(f"From data to the first product with a vector, {runs} alternating runs\n")
+    for case, (task, libraries) in product(cases(), TASKS.items()):
+        (ours, *others), refusals = measure(case, libraries, runs, console)
+        title = f"{task}, {case.name}"
+        table = Table(title=title, title_justify="left", box=None, header_style="dim")
         table.add_column("library")
         for column in ("median s", "range", "ours / it", "product differs by"):
             table.add_column(column, justify="right")
@@ -57,29 +60,30 @@ def report(console: Console, runs: int) -> None:
         if others:
             fastest = min(t.median for t in others)
             console.print(f" against the fastest other one: {ours.median / fastest:.2f}")
-        console.print(f" share of ours in eigh and qr: {decomposition_share(case):.0%}\n")
+        share = decomposition_share(case, libraries[OURS])
+        console.print(f" share of ours in eigh and qr: {share:.0%}\n")
 
 
-def measure(case: Case, runs: int, console: Console) -> tuple[list[Timing], dict[str, str]]:
+def measure(
+    case: Case, libraries: dict[str, Library], runs: int, console: Console
+) -> tuple[list[Timing], dict[str, str]]:
     """Timings, this package's first, and {library: its error} of those that refuse the model.
 
     After two runs each that are not timed, all take turns, so that what else the machine does
     meets them alike.
     """
     generator = torch.Generator().manual_seed(1)
-    vector = {
-        name: torch.randn(p.shape, generator=generator) for name, p in case.model.named_parameters()
-    }
+    vector = {name: torch.randn(p.shape, generator=generator) for name, p in case.trained.items()}
     # A model of its own for each: one that refuses may leave its hooks behind.
-    own = {name: replace(case, model=copy.deepcopy(case.model)) for name in LIBRARIES}
+    own = {name: replace(case, model=copy.deepcopy(case.model)) for name in libraries}
     products: dict[str, Vector] = {}
     refusals: dict[str, str] = {}
-    for name, library in LIBRARIES.items():
+    for name, library in libraries.items():
         try:
             for _ in range(2):
                 products[name] = library(own[name], vector)
         except Exception as error:  # whatever a library says of a model is part of the result
-            if library is this_package:
+            if name == OURS:
                 raise
             refusals[name] = f"{type(error).__name__}: {error}"
     seconds: dict[str, list[float]] = {name: [] for name in products}
@@ -87,12 +91,12 @@ def measure(case: Case, runs: int, console: Console) -> tuple[list[Timing], dict
         for _ in bars.track(range(runs), description="timed runs"):
             for name in products:
                 start = time.perf_counter()
-                LIBRARIES[name](own[name], vector)
+                libraries[name](own[name], vector)
                 seconds[name].append(time.perf_counter() - start)
-    ours = products["ekfac_ref"]
+    ours = products[OURS]
     timings = [
-        Timing(name, tuple(seconds[name]), _disagreement(ours, product))
-        for name, product in products.items()
+        Timing(name, tuple(seconds[name]), _disagreement(ours, found))
+        for name, found in products.items()
     ]
     return timings, refusals
 
@@ -124,13 +128,13 @@ class _Stopwatch(TorchFunctionMode):
         return result
 
 
-def decomposition_share(case: Case) -> float:
+def decomposition_share(case: Case, ours: Library) -> float:
     """Share of this package's time that is spent in eigh and qr: median of five runs."""
-    vector = {name: torch.ones_like(p) for name, p in case.model.named_parameters()}
+    vector = {name: torch.ones_like(p) for name, p in case.trained.items()}
     shares = []
     for _ in range(5):
         start = time.perf_counter()
         with _Stopwatch() as watch:
-            this_package(case, vector)
+            ours(case, vector)
         shares.append(watch.seconds / (time.perf_counter() - start))
     return statistics.median(shares)

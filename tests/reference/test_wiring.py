@@ -341,6 +341,27 @@ def test_what_looks_wrong_is_computed_once_more(name: str, monkeypatch: pytest.M
         ek.kfac(question)
 
 
+class MeanOverPositions(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(1)
+
+
+def test_long_sums_are_not_computed_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 they are off by the root of their length, here by 125 roundings."""
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU())
+    model.extend([MeanOverPositions(), nn.Linear(16, 3)])
+    batch = torch.randn(32, 512, 16), torch.randint(3, (32,))
+
+    def again(*arguments: Any) -> None:
+        pytest.fail("both sides are computed once more")
+
+    monkeypatch.setattr(wiring, "_places", again)
+    ek.kfac(ek.Problem(model, [batch], ek.Categorical(), ek.Empirical()))
+    monkeypatch.setattr(wiring, "_ROOTS", 0.0)
+    with pytest.raises(pytest.fail.Exception):
+        ek.kfac(ek.Problem(model, [batch], ek.Categorical(), ek.Empirical()))
+
+
 def test_every_kind_of_layer_is_far_from_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """In float64 no second look is needed: rounding is rounding."""
     monkeypatch.setattr(wiring, "_places", lambda *a: pytest.fail("two sides differ"))

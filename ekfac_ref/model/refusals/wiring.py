@@ -35,6 +35,7 @@ from ekfac_ref.question.inputs import on_tensors
 PLACES = (1, 2, 3)
 _INSISTS = (ProblemError, RuntimeError, TypeError)  # what a forward raises in another dtype
 _ROUNDINGS = 64.0  # beyond these, or a quarter, both sides are computed once more
+_ROOTS = 4.0  # or beyond so many times the root of the number of terms: so much a sum is off by
 
 
 See = Callable[[Session, Batch], tuple[Seen, Any]]
@@ -69,8 +70,13 @@ def check_wiring(session: Session, batch: Batch, seen: Seen, see: See) -> None:
 def differing(session: Session, batch: Batch, seen: Seen, see: See) -> dict[str, float]:
     """{layer whose gradients are not those of autograd: by how much of their size}."""
     here = _sides(session, batch, seen)
-    limit = min(_ROUNDINGS * seen.roundoff, 0.25)
-    off = {name: sides.off for name, sides in here.items() if not sides.off <= limit}
+    uses = session.form(batch).uses
+    terms = {name: batch.size * sum(u.axes.numel() for u in uses.get(name, ())) for name in here}
+    limits = {
+        name: min(max(_ROUNDINGS, _ROOTS * n**0.5) * seen.roundoff, 0.25)
+        for name, n in terms.items()
+    }
+    off = {name: sides.off for name, sides in here.items() if not sides.off <= limits[name]}
     if off:
         for place in _places(session, batch, see):
             off = {name: ratio for name, ratio in off.items() if not place.agree(name)}
