@@ -75,6 +75,24 @@ def test_groups_that_are_wrong_are_told_by_their_feature() -> None:
     ]
 
 
+def test_the_layers_of_torchs_attention_are_blocks_like_others() -> None:
+    """Three of its four are no modules, and share one Parameter that is none of its weights."""
+    attention = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    model = nn.Sequential(attention, nn.Flatten(), nn.Linear(32, 3)).double().eval()
+    own = ("q_proj", "k_proj", "v_proj", "out_proj")
+    layers = (*(f"0.self_attn.{name}" for name in own), "0.linear1", "0.linear2", "2")
+    batch = torch.randn(5, 4, 8).double(), torch.randint(3, (5,))
+    problem = ek.Problem(model, [batch], ek.Categorical(), ek.Empirical(), layers=layers)
+
+    def wrong(problem: ek.Problem) -> dict[str, Any]:
+        blocks = ek.ekfac(problem)
+        return {name: E.scaled(1.03) if name[-6:] in own else E for name, E in blocks.items()}
+
+    assert ct.check_on(ek.ekfac, problem, laws=LAWS).exit_code == 0
+    (sentence,) = ct.check_on(wrong, problem, laws=["trace"]).sentences
+    assert sentence.startswith("Wrong exactly where MultiheadAttention: 3 of 3 such blocks, 0 of 4")
+
+
 def test_known_deviations_are_expected() -> None:
     report = ct.check_on(
         in_some_layers, small(), laws=LAWS[:2], known=dict.fromkeys(LAWS[:2], "3 %")

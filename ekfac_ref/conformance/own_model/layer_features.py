@@ -5,26 +5,29 @@ The names are those of ``problems/features.py`` where that has them.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from types import SimpleNamespace
 
-from torch import nn
+import torch.nn.functional as F
 
 from ekfac_ref.conformance.own_model.measured.measure import Measured
 from ekfac_ref.conformance.own_model.measured.parts import OwnPart
-from ekfac_ref.conformance.problems.facts import ANY_CONVOLUTION
+from ekfac_ref.model.weights.layer_kinds import SPATIAL_AXES
+from ekfac_ref.model.weights.owned import Owned, owned_by
 from ekfac_ref.question.problem import Problem
 
 
 def features_of_parts(problem: Problem, known: Sequence[Measured]) -> list[tuple[str, ...]]:
     """Of every part; names of features that all have are left in, since nothing hangs on them."""
-    modules = dict(problem.model.named_modules())
-    tied = Counter(id(getattr(module, "weight", None)) for module in modules.values())
+    modules = problem.model.named_modules()
+    weights = [one for name, module in modules for one in owned_by(name, module)]
+    by_name = {one.name: one for one in weights}
+    tied = Counter((id(one.weight), one.rows[0]) for one in weights)
     endings = Counter(_ending(name) for name in {one.part.layer for one in known})
     found = []
     for one in known:
-        module = modules[one.part.layer]
-        names = [*_of_module(module), *_of_part(one)]
-        if tied[id(module.weight)] > 1:
+        own = by_name[one.part.layer]
+        names = [*_of_weight(own), *_of_part(one)]
+        if tied[id(own.weight), own.rows[0]] > 1:
             names.append("weight of several modules")
         if endings[_ending(one.part.layer)] > 1:
             names.append(f"named *.{_ending(one.part.layer)}")
@@ -36,14 +39,15 @@ def _ending(layer: str) -> str:
     return layer.rpartition(".")[2]
 
 
-def _of_module(module: Any) -> Iterator[str]:
-    yield type(module).__name__
-    if not isinstance(module, nn.Embedding) and module.bias is None:
+def _of_weight(one: Owned) -> Iterator[str]:
+    yield one.kind
+    if one.op is not F.embedding and one.bias is None:
         yield "no bias"
-    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+    if one.op is F.embedding and one.options["padding_idx"] is not None:
         yield "padding_idx"
-    if isinstance(module, ANY_CONVOLUTION):
-        options: dict[str, Any] = {
+    if one.op in SPATIAL_AXES:
+        module = SimpleNamespace(**one.options)
+        options = {
             "groups": module.groups > 1,
             "depthwise": module.groups == module.in_channels > 1,
             "stride": max(module.stride) > 1,

@@ -1,9 +1,8 @@
 """A problem of the user's own by its name, as the command takes it."""
 
-import importlib
-
+from ekfac_ref.conformance.run.load import standing_at
 from ekfac_ref.conformance.run.raised import message
-from ekfac_ref.errors import ProblemError, among
+from ekfac_ref.errors import ProblemError
 from ekfac_ref.question.problem import Problem
 
 
@@ -13,24 +12,7 @@ def load_problem(path: str) -> Problem:
     Raises:
         ProblemError: nothing is there, its module cannot be imported, or it is no problem.
     """
-    module, _, attribute = path.partition(":")
-    if not module or not attribute:
-        raise ProblemError(
-            f"problem {path!r}: no module and name in it; write it as package.module:name."
-        )
-    try:
-        found = importlib.import_module(module)
-    except Exception as error:
-        raise ProblemError(
-            f"problem {path!r}: {module} cannot be imported ({message(error)}); "
-            "run from the folder that holds it, or install it."
-        ) from error
-    if not hasattr(found, attribute):
-        there = [name for name in vars(found) if not name.startswith("_")]
-        raise ProblemError(
-            f"problem {path!r}: {module} has no {attribute!r}; {among(there, attribute)}."
-        )
-    problem = getattr(found, attribute)
+    problem = standing_at(path, "problem")
     if callable(problem):
         try:
             problem = problem()

@@ -1,6 +1,7 @@
-"""A subject by its name: on the command line, in a pasted script."""
+"""What stands at module:name: a subject, on the command line or in a pasted script; a problem."""
 
 import importlib
+from typing import Any
 
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.run.raised import message
@@ -21,21 +22,30 @@ def load(path: str) -> Subject:
         if name not in MUTANTS:
             raise ProblemError(f"subject {path!r}: no such mutant; {among(MUTANTS, name)}.")
         return MUTANTS[name].subject
+    return as_subject(standing_at(path, "subject"), path)
+
+
+def standing_at(path: str, what: str) -> Any:
+    """Whatever is at ``package.module:name``; ``what`` it is meant to be is for messages.
+
+    Raises:
+        ProblemError: nothing is there, or its module cannot be imported.
+    """
     module, _, attribute = path.partition(":")
     if not module or not attribute:
         raise ProblemError(
-            f"subject {path!r}: no module and name in it; write it as package.module:name."
+            f"{what} {path!r}: no module and name in it; write it as package.module:name."
         )
     try:
         found = importlib.import_module(module)
     except Exception as error:
         raise ProblemError(
-            f"subject {path!r}: {module} cannot be imported ({message(error)}); "
+            f"{what} {path!r}: {module} cannot be imported ({message(error)}); "
             "run from the folder that holds it, or install it."
         ) from error
     if not hasattr(found, attribute):
         there = [name for name in vars(found) if not name.startswith("_")]
         raise ProblemError(
-            f"subject {path!r}: {module} has no {attribute!r}; {among(there, attribute)}."
+            f"{what} {path!r}: {module} has no {attribute!r}; {among(there, attribute)}."
         )
-    return as_subject(getattr(found, attribute), path)
+    return getattr(found, attribute)

@@ -11,8 +11,14 @@ from torch import Tensor
 
 from ekfac_ref.conformance.laws.law import Lane
 from ekfac_ref.conformance.own_model.laws.examined import Examined
-from ekfac_ref.conformance.own_model.laws.own_law import Weighed, as_own_law, weigh
-from ekfac_ref.conformance.own_model.laws.readings import SIGMAS, left_to_chance, off_beside, signs
+from ekfac_ref.conformance.own_model.laws.own_law import Weighed, as_own_law, norm, weigh
+from ekfac_ref.conformance.own_model.laws.readings import (
+    SIGMAS,
+    left_to_chance,
+    off_beside,
+    off_of_products,
+    signs,
+)
 from ekfac_ref.conformance.truth.tolerance import MISTAKE, LawBroken
 
 GATE_WIDTH = 0.1  # where a right E may be off by more, relative to |E|, there is no one to compare
@@ -26,7 +32,7 @@ def _linear(one: Examined) -> Iterator[Weighed]:
         parts = M.matvec(U.clone()).double(), M.matvec(V.clone()).double()
         residual = M.matvec(U + 2 * V).double() - parts[0] - 2 * parts[1]
         rounding = 5 * one.product_rounding(size)
-        yield weigh(f"{name} (U + 2 V) = {name} U + 2 {name} V", _norm(residual), rounding, size)
+        yield weigh(f"{name} (U + 2 V) = {name} U + 2 {name} V", norm(residual), rounding, size)
 
 
 @as_own_law("symmetry", Lane.OPAQUE)
@@ -67,7 +73,7 @@ def _spectrum(one: Examined) -> Iterator[Weighed]:
     right = known.blocks(known.Lambda)
     residual = known.blocks(one.reading.values) - right
     for sums in one.sums:
-        off, size = _norm(residual[sums.read]), _norm(right[sums.read])
+        off, size = norm(residual[sums.read]), norm(right[sums.read])
         yield weigh("eigenvalues of E = Lambda", off, sums.off, size)
 
 
@@ -80,7 +86,7 @@ def _positive_semidefinite(one: Examined) -> Iterator[Weighed]:
     assert one.E is not None
     negative = one.known.blocks(one.reading.values).clamp(max=0)
     for sums in one.sums:
-        yield weigh("E >= 0", _norm(negative[sums.read]), sums.off, one.size)
+        yield weigh("E >= 0", norm(negative[sums.read]), sums.off, one.size)
     V = one.random(7)
     inner = float((V.double() * one.E.matvec(V.clone()).double()).sum())
     rounding = one.product_rounding(one.size)
@@ -132,10 +138,10 @@ def _commutes(one: Examined) -> Iterator[Weighed]:
         M = factor.factor
         given = (M @ V.double() if side == "B" else V.double() @ M).to(known.algebra)
         right = M @ image if side == "B" else image @ M
-        residual = _norm(E(given).double() - right)
+        residual = norm(E(given).double() - right)
         rounding = 2 * one.size * factor.off + 2 * one.product_rounding(one.size) * factor.largest
         law = "E (B V) = B E V" if side == "B" else "E (V A) = (E V) A"
-        yield weigh(law, residual, rounding, _norm(right))
+        yield weigh(law, residual, rounding, norm(right))
 
 
 @as_own_law("self-projection", Lane.EKFAC)
@@ -167,7 +173,7 @@ def _kernel(one: Examined) -> Iterator[Weighed]:
     image = one.E.matvec(V.to(known.algebra))
     right = float((null * known.Lambda).norm()) + known.off
     rounding = right + float((null * known.turned).norm()) + one.product_rounding(one.size)
-    yield weigh("E v = 0 in the null space of B (x) A", _norm(image), rounding, known.size)
+    yield weigh("E v = 0 in the null space of B (x) A", norm(image), rounding, known.size)
 
 
 @as_own_law("comparison", Lane.EKFAC)
@@ -175,17 +181,11 @@ def _comparison(one: Examined) -> Iterator[Weighed]:
     """E V = Q ((Q^T V) * Lambda) where the eigengaps of A and B leave one Q"""
     assert one.E is not None
     V, known = one.random(9), one.known
-    # Inside of a cluster two right answers are 2 sqrt(uneven) apart at most.
-    free = 2 * float(known.uneven.sum()) ** 0.5 / (MISTAKE / 2)
-    rounding = known.off + float(known.turned.norm()) + free + one.product_rounding(known.size)
+    rounding = off_of_products(known) + one.product_rounding(known.size)
     if MISTAKE * rounding > GATE_WIDTH * known.size:
         return
     residual = one.E.matvec(V.clone()).double() - known.product(V.double())
-    yield weigh("E V = that of the definition", _norm(residual), rounding, known.size)
-
-
-def _norm(x: Tensor) -> float:
-    return float(torch.linalg.vector_norm(x.double()))
+    yield weigh("E V = that of the definition", norm(residual), rounding, known.size)
 
 
 PRODUCT_LAWS = (

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 import torch
+from torch import Tensor
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import ALGEBRA, Lane, Law
@@ -75,6 +76,11 @@ def as_own_law(name: str, lane: Lane) -> Callable[[Judge], OwnLaw]:
         return OwnLaw(replace(known, statement=says, formula=judge), judge, _shows(lane))
 
     return law
+
+
+def norm(x: Tensor) -> float:
+    """The Frobenius norm, in float64."""
+    return float(torch.linalg.vector_norm(x.double()))
 
 
 def weigh(law: str, residual: float, rounding: float, size: float) -> Weighed:

@@ -83,6 +83,16 @@ def left_to_chance(known: Measured) -> Float[Tensor, "clusters_B clusters_A"]:
     return torch.where(free, 2 * known.uneven, 0.0)
 
 
+def off_of_products(known: Measured) -> float:
+    """What E V of two right answers are apart by, for |V|^2 = P, beside their own rounding.
+
+    Inside of a cluster that is 2 sqrt(uneven) at most, which is no mistake; so it counts in units
+    of which MISTAKE / 2 are that much.
+    """
+    free = 2 * float(known.uneven.sum()) ** 0.5 / (MISTAKE / 2)
+    return known.off + float(known.turned.norm()) + free
+
+
 def off_beside(known: Measured, weights: Float[Tensor, "d_out d_in"]) -> float:
     """What r, summed with such weights, is off by: what stands beside the diagonal of M.
 
