@@ -35,11 +35,12 @@ script of thirty lines, with torch and that library alone, that finds the right 
 """
 _BOARD = """
 *exact*: every law that was asked holds to rounding error, under the conventions that the adapter
-declares and says where they are documented (`peers/adapters`). *refuses*: by an exception of its own, or
-of its adapter's, where it has no way to be given that. *explained*: met, and no finding, see below. *in doubt*: no problem tells it apart from
-what it came with. *no answer*: all problems with it were refused for the sake of others. *-*: not
-drawn for this library, as it does not offer it. † marks a feature that its documentation names and
-to which no problem was answered. Numbers: how far a law is off, in units of what it compares.
+declares and says where they are documented (`peers/adapters`). *refuses*: by an exception of its
+own, or of its adapter's, where it has no way to be given that. *explained*: met, and no finding,
+see below. *in doubt*: no problem tells it apart from what it came with. *no answer*: all problems
+with it were refused for the sake of others. *-*: not drawn for this library, as it does not offer
+it. † marks a feature that its documentation names and to which no problem was answered. Numbers:
+how far a law is off, in units of what it compares.
 
 """
 
