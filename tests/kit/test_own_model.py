@@ -296,6 +296,19 @@ def test_every_law_notices_what_breaks_it(law: str, dtype: torch.dtype) -> None:
     assert [v.law.name for v in report.verdicts if v.status is ct.Status.FAIL] == [law]
 
 
+def test_an_inverse_that_fits_a_negative_matrix_is_no_inverse_of_a_curvature() -> None:
+    """Its residual is rounding: <v, solve(v)> alone tells."""
+    problem = replace(net(), layers=("3",))
+
+    def wrong(problem: ek.Problem) -> dict[str, Any]:
+        c = 1e6
+        minus = SimpleNamespace(matvec=lambda V: -c * V, solve=lambda V, damping: V / (damping - c))
+        return dict.fromkeys(ek.ekfac(problem), minus)
+
+    (verdict,) = ct.check_on(wrong, problem, laws=["solve"]).verdicts
+    assert "<v, solve(v)> > 0: it is not positive" in verdict.broken
+
+
 def test_every_law_is_broken_by_something() -> None:
     others = {"kfac", "factors", "precondition", "leaves alone"}
     assert {*BREAKS} | others == {*ASKABLE}

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
 from ekfac_ref.cli import main
+from ekfac_ref.conformance.own_model.layer_features import features_of_parts
 from ekfac_ref.conformance.own_model.own_examiner import OwnHere
 from ekfac_ref.conformance.own_model.own_run import OwnRun
+from ekfac_ref.conformance.own_model.trial import OwnTrial
 from ekfac_ref.conformance.reports.as_junit import as_junit
 from ekfac_ref.examples import hooks, reference
 from studies.own_model.models import GPT, transformer
@@ -91,6 +93,31 @@ def test_the_layers_of_torchs_attention_are_blocks_like_others() -> None:
     assert ct.check_on(ek.ekfac, problem, laws=LAWS).exit_code == 0
     (sentence,) = ct.check_on(wrong, problem, laws=["trace"]).sentences
     assert sentence.startswith("Wrong exactly where MultiheadAttention: 3 of 3 such blocks, 0 of 4")
+
+
+class Words(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.e, self.d = nn.Embedding(7, 4, padding_idx=0), nn.Embedding(7, 4)
+        self.c = nn.Conv1d(4, 4, 2, stride=2, groups=4, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c((self.e(x) + self.d(x)).mT).sum(-1)
+
+
+def test_what_is_special_about_a_layer_is_told() -> None:
+    batch = torch.randint(7, (6, 3)), torch.randint(4, (6,))
+    problem = ek.Problem(Words().double(), [batch], ek.Categorical(), ek.Empirical())
+    known = OwnTrial(reference, problem).measured()
+    found = {
+        one.part.layer: set(names)
+        for one, names in zip(known, features_of_parts(problem, known), strict=True)
+    }
+    here = {"several positions"}
+    assert found["e"] - {"A without full rank"} == {"Embedding", "padding_idx", "layer e", *here}
+    assert found["d"] - {"A without full rank"} == {"Embedding", "layer d", *here}
+    of_c = {"Conv1d", "no bias", "groups", "depthwise", "stride", "padding", "layer c", *here}
+    assert found["c"] - {"A without full rank"} == of_c
 
 
 def test_known_deviations_are_expected() -> None:
