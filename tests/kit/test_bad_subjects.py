@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,30 @@ def test_the_alarm_is_put_back() -> None:
         time.sleep(5)
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_an_alarm_in_a_destructor_comes_again_and_is_not_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: told.append(dropped.exc_value))
+    fault = ValueError("of the subject's own destructor")
+
+    def die(seconds: float) -> None:
+        time.sleep(seconds)
+        raise fault
+
+    def outlive() -> None:
+        for seconds in (0.0, 5.0):
+            mortal = type("Mortal", (), {})()
+            heir = weakref.ref(mortal, lambda _, seconds=seconds: die(seconds))
+            del mortal
+        time.sleep(5)
+        pytest.fail(f"the alarm did not come again: {heir}")
+
+    with pytest.raises(TookTooLong), at_most(0.05):
+        outlive()
+    assert told == [fault]
 
 
 def test_an_interrupt_leaves_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
