@@ -55,10 +55,12 @@ class Diagnosis:
     Attributes:
         candidates: those that agree, the simplest first, then the nearest others.
         sentence: what they say, in English.
+        named: the mistake in a word or two, the same for the same one; "" where nothing fits.
     """
 
     candidates: list[Candidate]
     sentence: str
+    named: str = ""
 
 
 _ALL = tuple(MUTANTS.values())
@@ -171,15 +173,16 @@ def _found(
     mistakes = {mutant.name: mutant.mistake for mutant in catalogue}
     if convention := undeclared(used):
         why = f"{_sentence(candidates, mistakes, len(used))} " if candidates[0].agrees else ""
-        return Diagnosis(candidates, f"{why}It is right once {convention} is declared.")
+        sentence = f"{why}It is right once {convention} is declared."
+        return Diagnosis(candidates, sentence, str(convention))
     if not candidates[0].agrees and (turned := fitting_in_some_turn(catalogue, found)):
         return _turned(turned, precision)
     sentence = _sentence(candidates, mistakes, len(used))
     if candidates[0].agrees:
-        return Diagnosis(candidates, sentence)
+        return Diagnosis(candidates, sentence, f"{candidates[0].name}{_times(candidates[0])}")
     part = wrong_part(subject, used)
     if elsewhere and (said := unused(subject, precision, seed, quantity)):
-        return Diagnosis([right], " ".join([*said, part]).strip())
+        return Diagnosis([right], " ".join([*said, part]).strip(), " ".join(said))
     return Diagnosis(candidates, f"{sentence} {part}".strip())
 
 
@@ -190,6 +193,7 @@ def _turned(mutants: list[Mutant], precision: Precision) -> Diagnosis:
         [Candidate(mutant.name, 1.0, none, precision.fits, precision) for mutant in mutants],
         f"It looks as if the implementation {looks}, with eigenvectors in an order and with signs "
         "of its own.",
+        ", ".join(mutant.name for mutant in mutants),
     )
 
 

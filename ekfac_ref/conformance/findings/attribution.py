@@ -11,6 +11,7 @@ these over all features that would have served as well is the number of coincide
 and a cause is called sure where none of its features has more than COINCIDENCES.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -84,6 +85,8 @@ class _Search:
         self.bad = sum(1 << i for i in set(faulty))
         self.good = self.all & ~self.bad
         self.literals = literals_of(problems, self.all)
+        pairs = [*combinations(self.literals, 1), *combinations(self.literals, 2)]
+        self.short = {one: self._mask(one) for one in pairs}
 
     def found(self) -> Attribution:
         cover = self._cover([*self._separating(), *self._partial()])
@@ -111,10 +114,8 @@ class _Search:
 
     def _partial(self) -> list[_Candidate]:
         """Conjunctions of one or two features that hold on some of the faulty problems only."""
-        short = [*combinations(self.literals, 1), *combinations(self.literals, 2)]
         best: dict[int, _Candidate] = {}
-        for one in short:
-            mask = self._mask(one)
+        for one, mask in self.short.items():
             if not mask & self.good and mask.bit_count() > 1:
                 best[mask] = min(one, best.get(mask, one), key=_cost)
         costs = {mask: _cost(one) for mask, one in best.items()}
@@ -164,12 +165,17 @@ class _Search:
         return min(found, key=lambda one: (self._mask(one).bit_count(), _cost(one)), default=None)
 
     def _greedy(self) -> list[_Candidate]:
-        """Those that are sure, the one with most of the rest first."""
+        """Those that are sure, the one with most of the rest first.
+
+        Where most problems are faulty, features enough have faulty ones only: they are to be rare
+        among those that are without a fault or without a cause so far.
+        """
         left, chosen = self.bad, list[_Candidate]()
         pool = [one for one in self._partial() if self._attributed(one).sure]
         while pool and len(chosen) < MISTAKES:
-            best = max(pool, key=lambda one: (self._mask(one) & left).bit_count())
-            if (self._mask(best) & left).bit_count() < 2:
+            pool.sort(key=lambda one: -(self._mask(one) & left).bit_count())
+            best = next((one for one in pool if self._is_rare(one, self.good | left)), None)
+            if best is None or (self._mask(best) & left).bit_count() < 2:
                 break
             chosen.append(best)
             left &= ~self._mask(best)
@@ -210,6 +216,17 @@ class _Search:
             if expected > COINCIDENCES * comb(rest.bit_count(), b):
                 return False
         return True
+
+    def _is_rare(self, one: _Candidate, among: int) -> bool:
+        """Whether to have so many problems, faulty ones only, is hardly a coincidence.
+
+        Among these problems, and of all conjunctions that are looked at.
+        """
+        M, faulty = among.bit_count(), (among & self.bad).bit_count()
+        m = (self._mask(one) & among).bit_count()
+        sizes = Counter((mask & among).bit_count() for mask in self.short.values())
+        expected = sum(n * comb(faulty, k) / comb(M, k) for k, n in sizes.items() if k >= m)
+        return expected <= COINCIDENCES
 
     def _mask(self, one: _Candidate) -> int:
         mask = self.all

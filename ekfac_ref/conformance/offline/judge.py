@@ -100,7 +100,8 @@ class OfFiles:
         """On these problems of the set, or on all of it."""
         every = list(self._answered.exported.problems.values())
         used = [problem.rebuilt for problem in problems] or every
-        return Found(sentence=diagnose(self.here.subject, problems=used, elsewhere=False).sentence)
+        found = diagnose(self.here.subject, problems=used, elsewhere=False)
+        return Found(sentence=found.sentence, named=found.named)
 
 
 def _of(problem: Written, said: Said) -> Said:

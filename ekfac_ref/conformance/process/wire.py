@@ -49,6 +49,7 @@ def found_as_plain(found: Found) -> Plain:
         "smaller": [broken_as_plain(broken) for broken in found.smaller],
         "blind": list(found.blind),
         "sentence": found.sentence,
+        "named": found.named,
         "trouble": trouble and [trouble.what, trouble.traceback, trouble.blame.value],
     }
 
@@ -74,6 +75,7 @@ def found_from(plain: Plain, problem: Written | None, printed: str) -> Found:
         [broken_from(broken) for broken in plain["smaller"]],
         [_text(law) for law in plain["blind"]],
         _text(plain["sentence"]),
+        _text(plain["named"]),
         trouble,
     )
 

@@ -34,12 +34,16 @@ BLUNT = 0.1  # a law that would not notice an error of this size says nothing by
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What came of one question, and what went wrong meanwhile, if anything did."""
+    """What came of one question, and what went wrong meanwhile, if anything did.
+
+    Of a diagnosis, ``sentence`` and ``named`` are what it has.
+    """
 
     said: Sequence[Said] = ()
     smaller: Sequence[Broken] = ()
     blind: Sequence[str] = ()
     sentence: str = ""
+    named: str = ""
     trouble: Trouble | None = None
 
 
@@ -187,16 +191,14 @@ class Here:
         """It asks about many more problems, unless these are to do."""
         within = limited(self.subject, self.seconds)
         with self._heard() as heard:
-            sentence, trouble = self._tried(
-                lambda: (
-                    diagnose(
-                        within, seed=seed, problems=[problem.rebuilt for problem in problems]
-                    ).sentence
-                ),
+            found, trouble = self._tried(
+                lambda: diagnose(within, seed=seed, problems=[one.rebuilt for one in problems]),
                 None,
                 heard,
             )
-        return Found(sentence=sentence or "", trouble=trouble)
+        if found is None:
+            return Found(trouble=trouble)
+        return Found(sentence=found.sentence, named=found.named, trouble=trouble)
 
     def _beside(
         self, ask: Callable[[_Passes], _T], problem: Written | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from ekfac_ref.conformance.findings.causes import Cause
 from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.findings.known import KnownDeviations
+from ekfac_ref.conformance.findings.names import names
 from ekfac_ref.conformance.findings.outcome import Off, Outcome
 from ekfac_ref.conformance.findings.report import Exhibit, Report
 from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
@@ -17,7 +18,6 @@ from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.tally import Broken, Said, Tally
 
 SHARPENED = 20  # problems, at most, to find one on which a law would notice an error
-SEVERAL = 3  # mistakes at once, at most, that are looked for in the catalogue
 PATIENCE = 3  # problems in a row on which a subject may be lost; after these it is given up
 
 
@@ -81,22 +81,17 @@ class Run:
             return report
         apart = [cause for cause in report.causes if cause.attributed and cause.is_measured]
         try:
-            if len(apart) < 2:  # one mistake, or nobody knows where: on whatever problems
-                sentence = self._name()
-            else:
-                sentence = " ".join(
-                    f"Where {cause.attributed.where}: {self._name(cause.problems)}"
-                    for cause in apart[:SEVERAL]
-                    if cause.attributed
-                )
+            sentence = names(apart, self._name)
         except KeyboardInterrupt:
             return replace(report, diagnosis="none, it was interrupted.")
         return replace(report, diagnosis=sentence, printed=self.examiner.printed)
 
-    def _name(self, numbers: Sequence[int] = ()) -> str:
+    def _name(self, numbers: Sequence[int] = ()) -> Found:
         """Of the mistake that shows on these problems of the run; of the only one, if on none."""
         found = self.examiner.diagnose(self.seed, [self._drawn.problems[n] for n in numbers])
-        return f"none, on another problem {_told(found)}" if found.trouble else found.sentence
+        if found.trouble is None:
+            return found
+        return Found(sentence=f"none, on another problem {_told(found)}")
 
     def so_far(self) -> Report:
         """The report of a run that ends here."""

@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _undiagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = SimpleNamespace(sentence="It looks like one.")
+    found = SimpleNamespace(sentence="It looks like one.", named="one")
     monkeypatch.setattr("ekfac_ref.conformance.run.examiner.diagnose", lambda *a, **k: found)
     monkeypatch.setattr("ekfac_ref.conformance.run.run.SHARPENED", 2)
 

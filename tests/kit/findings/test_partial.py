@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ from torch import nn
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
 from ekfac_ref.cli import main
+from ekfac_ref.conformance.diagnosis.diagnose import Diagnosis
 from ekfac_ref.conformance.findings.verdicts import Blame
+from ekfac_ref.conformance.laws import catalogue
 from ekfac_ref.conformance.problems.features import features
+from ekfac_ref.conformance.run.examiner import Here
 from ekfac_ref.conformance.run.profile import PROFILES
+from ekfac_ref.conformance.run.run import Run
 from tests.support.refusing import CONV2D, conv2d, refusing, wrong
 
 LAWS = ("trace", "moments")
@@ -114,7 +119,7 @@ def test_two_mistakes_are_two_names() -> None:
         "Wrong exactly where called twice",
         "Wrong exactly where dilation",
     ]
-    assert all(f"Where {n}: It looks like one." in report.diagnosis for n in told_of(report))
+    assert report.diagnosis == f"Where {', and where '.join(told_of(report))}: It looks like one."
     for one in report.exhibits:
         (name,) = one.cause.attributed.where.present if one.cause.attributed else ("",)
         assert name in features(one.problem.rebuilt)
@@ -233,3 +238,37 @@ def test_in_a_notebook_and_at_the_prompt() -> None:
         "<p>It does not conform (broken: trace).</p><p>Wrong exactly where float32"
     )
     assert "<th scope='row'>float32</th><td>wrong</td>" in html
+
+
+@pytest.mark.parametrize(
+    ("twice", "dilated", "anywhere", "says"),
+    [
+        ("halved", "doubled", "never", "Where dilation: doubled. Where called twice: halved."),
+        ("halved", "halved", "never", "Where dilation, and where called twice: halved."),
+        ("halved", "", "halved", "halved."),
+        ("", "", "halved", "halved."),
+        ("", "", "", "Where dilation, and where called twice: nothing fits."),
+        ("halved", "", "", "Where dilation: nothing fits. Where called twice: halved."),
+        ("halved", "", "doubled", "Where dilation: nothing fits. Where called twice: halved."),
+    ],
+)
+def test_a_mistake_has_its_name_once(
+    twice: str, dilated: str, anywhere: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has none on the problems of a cause may have one on whatever problems."""
+
+    def diagnosed(subject: ct.Subject, problems: list[ek.Problem], **rest: Any) -> Diagnosis:
+        by_twice = all("called twice" in features(problem) for problem in problems)
+        named = (twice if by_twice else dilated) if problems else anywhere
+        return Diagnosis([], f"{named or 'nothing fits'}.", named)
+
+    monkeypatch.setattr("ekfac_ref.conformance.run.examiner.diagnose", diagnosed)
+    run, report = of_two_mistakes()
+    assert run.diagnosed(report).diagnosis == says
+
+
+@cache
+def of_two_mistakes() -> tuple[Run, ct.Report]:
+    ask = wrong({("dilation",): 2.0, ("called twice",): 3.0})
+    run = Run(Here(ct.Subject("two", ask)), SOME, laws=[catalogue.LAWS["trace"]])
+    return run, run.report()
