@@ -18,7 +18,7 @@ class Named(Protocol):
 
     @property
     def named(self) -> str:
-        """The same for the same mistake; "" where nothing fits."""
+        """The mistake in a word or two, always in the same ones; "" where none fits."""
         ...
 
 
