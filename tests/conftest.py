@@ -1,5 +1,6 @@
 """Hypothesis profiles, set before any test is imported, and one thread per worker."""
 
+import gc
 import os
 import random
 
@@ -9,6 +10,9 @@ import torch
 from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+# Observations are kept in caches, a million objects: looking through all of them for garbage again
+# and again takes a tenth of the time of a run.
+gc.set_threshold(100_000, 50, 100)
 
 COMMON = {
     "deadline": None,  # torch warms up during the first examples

@@ -44,6 +44,25 @@ class Form:
     compared: int
 
 
+class Learned:
+    """What sessions find out about a model's forms of batches, and need not find out again.
+
+    For as long as the model is the same but for its parameters and buffers. A copy, or what is
+    unpickled, has it all to learn.
+
+    Attributes:
+        forms: {form of a batch: what the model does to it}.
+        layouts: {form of a batch: how many distinct samples were compared, what was found}.
+    """
+
+    def __init__(self) -> None:
+        self.forms: dict[object, Form] = {}
+        self.layouts: dict[object, tuple[int, SampleAxes | None]] = {}
+
+    def __reduce__(self) -> tuple[type["Learned"], tuple[()]]:
+        return Learned, ()
+
+
 class Session:
     """Everything the model half needs; what it learns of the model's forms it remembers.
 
@@ -52,16 +71,19 @@ class Session:
         model: a private copy of the caller's.
         layers: of the copy.
         start: the random numbers at which every pass begins, so that they all see the same data.
+        learned: of the same model by sessions before; every batch's wiring is checked all the same.
     """
 
     def __init__(
-        self, problem: Problem, model: nn.Module, layers: tuple[Layer, ...], start: RandomState
+        self,
+        problem: Problem,
+        model: nn.Module,
+        layers: tuple[Layer, ...],
+        start: RandomState,
+        learned: Learned,
     ) -> None:
-        self.problem, self.model, self.layers = problem, model, layers
+        self.problem, self.model, self.layers, self.learned = problem, model, layers, learned
         self._start = start
-        self._forms: dict[object, Form] = {}
-        # {form of a batch: how many distinct samples were compared, what was found}
-        self.layouts: dict[object, tuple[int, SampleAxes | None]] = {}
         self._said: set[str] = set()
         self.beyond_vmap = False
         # (first, size) of runs of samples, with the columns that were checked
@@ -76,15 +98,15 @@ class Session:
         """
         put_back(self._start)
         for batch in read(self.problem):
-            known = self._forms.get(batch.form)
+            known = self.learned.forms.get(batch.form)
             if known is None or known.compared < min(batch.size, 2):
                 with untouched():
-                    self._forms[batch.form] = self._try(batch)
+                    self.learned.forms[batch.form] = self._try(batch)
             yield batch, self.form(batch)
 
     def form(self, batch: Batch) -> Form:
         """What the model does to batches like this one, which ``batches`` has come across."""
-        return self._forms[batch.form]
+        return self.learned.forms[batch.form]
 
     def _try(self, batch: Batch) -> Form:
         one = batch.samples(0, 1)
@@ -184,7 +206,7 @@ class GradientSession(Session):
         return self._silent(open_for_gradients(problem))
 
 
-Kind = Callable[[Problem, nn.Module, tuple[Layer, ...], RandomState], Session]
+Kind = Callable[[Problem, nn.Module, tuple[Layer, ...], RandomState, Learned], Session]
 Find = Callable[[nn.Module, Names | None, Callable[[], Names] | None], tuple[Layer, ...]]
 
 
@@ -193,11 +215,17 @@ def open_for_gradients(problem: Problem) -> Session:
     return open_session(problem, GradientSession, find_parameters)
 
 
-def open_session(problem: Problem, kind: Kind = Session, find: Find = find_layers) -> Session:
+def open_session(
+    problem: Problem,
+    kind: Kind = Session,
+    find: Find = find_layers,
+    learned: Learned | None = None,
+) -> Session:
     """Copy the model and check what can be checked without data.
 
     ``kind`` makes the session of its parts: a subclass, if it has other columns. ``find`` says
-    which layers there are.
+    which layers there are. ``learned`` is what earlier sessions of this model and these layers
+    know, and this one adds to.
 
     A session draws random numbers, if the data does; whoever opens one puts them back.
     """
@@ -210,7 +238,7 @@ def open_session(problem: Problem, kind: Kind = Session, find: Find = find_layer
     own = {id(p) for layer in layers for p in (layer.weight, layer.bias)}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in own)
-    return kind(problem, model, layers, start)
+    return kind(problem, model, layers, start, Learned() if learned is None else learned)
 
 
 def _that_run(problem: Problem) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from ekfac_ref.model.layers import Layer, find_layers
 from ekfac_ref.model.private_copy import in_eval_mode
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.model.refusals.beforehand import check_parameters, other_in_train_mode
+from ekfac_ref.model.session import Learned
 from ekfac_ref.optim.curvature import BlockState, Curvature
 from ekfac_ref.optim.directions import check_all_given, check_gradients, directions
 from ekfac_ref.optim.reading import Chunks, Key, chunks_of
@@ -88,6 +89,7 @@ class Preconditioner(ABC):
         _say_which_mode(model)
         self._layers = find_layers(model, layers)
         self._curvature = Curvature()
+        self._learned = Learned()
 
     @abstractmethod
     def _new_basis(
@@ -109,7 +111,7 @@ class Preconditioner(ABC):
         before = self._curvature
         problem = self._problem(inputs, targets)
         with undisturbed(), enough_memory():
-            chunks = chunks_of(problem, self._layers)
+            chunks = chunks_of(problem, self._layers, self._learned)
             factors = running_factors(before.blocks, chunks, problem.sharing, self._decay)
             operators = {key: block.operator for key, block in before.blocks.items()}
             if before.updates % self._recompute_every == 0:

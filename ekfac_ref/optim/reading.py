@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import Layer
-from ekfac_ref.model.session import Session, open_session
+from ekfac_ref.model.session import Learned, Session, open_session
 from ekfac_ref.model.taps import Tap, tapped
 from ekfac_ref.question.batches import CHUNK_BYTES
 from ekfac_ref.question.problem import Problem
@@ -24,13 +24,15 @@ class Chunk:
 Chunks = Callable[[], Iterable[Chunk]]  # goes through all samples of the batch, again and again
 
 
-def chunks_of(problem: Problem, layers: tuple[Layer, ...]) -> Chunks:
+def chunks_of(problem: Problem, layers: tuple[Layer, ...], learned: Learned) -> Chunks:
     """Open the problem, which has one batch and these layers. To be used in ``undisturbed``.
+
+    What the batches before have shown of the model's forms is ``learned``, and not tried again.
 
     The taps are kept where they fit into one chunk (CHUNK_BYTES), and computed again each time
     where they do not.
     """
-    session = open_session(problem)
+    session = open_session(problem, learned=learned)
     _check_same(layers, session.layers)
     chunks = _chunks(session)
     first = next(chunks)

@@ -19,7 +19,7 @@ from ekfac_ref.conformance.truth.record import Known, Record, record
 from ekfac_ref.model.forward import algebra_dtype
 from ekfac_ref.model.gradients import gradients
 from ekfac_ref.model.random_state import undisturbed
-from ekfac_ref.model.session import Session, open_session
+from ekfac_ref.model.session import Learned, Session, open_session
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Sharing
@@ -89,14 +89,15 @@ def observe(problem: Problem, rounding: bool = True) -> Observations:
     """
     with undisturbed(problem.batches):
         exact = in_dtype(problem, torch.float64)
-        records = record(exact, Session if rounding else Known)
+        learned = Learned()
+        records = record(exact, Session if rounding else Known, learned)
         if not rounding:
             return {
                 name: [taken_as_exact(one, problem.sharing, problem.dtype) for one in groups]
                 for name, groups in records.items()
             }
         G = _gradients(exact)
-        terms = record(exact, partial(_Terms, torch.finfo(problem.dtype).eps))
+        terms = record(exact, partial(_Terms, torch.finfo(problem.dtype).eps), learned)
         # Jittered, since what cancels to the bit may not do so in another's arithmetic. In another
         # order of summation too: where ReLU's kink is near, that can move g altogether.
         single = jittered(in_dtype(problem, torch.float32), 0)

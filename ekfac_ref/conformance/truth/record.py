@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ekfac_ref.model.session import Kind, Session, open_session
+from ekfac_ref.model.session import Kind, Learned, Session, open_session
 from ekfac_ref.model.taps import Tap, tap
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.problem import Problem
@@ -24,12 +24,15 @@ class Record:
     batch: list[int]
 
 
-def record(problem: Problem, kind: Kind = Session) -> dict[str, list[Record]]:
+def record(
+    problem: Problem, kind: Kind = Session, learned: Learned | None = None
+) -> dict[str, list[Record]]:
     """{layer: what every group of it saw}, in the problem's own dtype.
 
-    ``kind`` is of the session; another one may have other columns.
+    ``kind`` is of the session; another one may have other columns. ``learned`` is what sessions of
+    this model know.
     """
-    session = open_session(problem, kind)
+    session = open_session(problem, kind, learned=learned)
     pieces = [
         (number, taps)
         for number, (batch, form) in enumerate(session.batches())

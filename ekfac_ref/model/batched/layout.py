@@ -34,11 +34,11 @@ def layout_of(session: Session, batch: Batch) -> SampleAxes | None:
 
     Found on the first batch with distinct samples; until then, on equal ones, for that batch alone.
     """
-    compared, layout = session.layouts.get(batch.form, (0, None))
+    compared, layout = session.learned.layouts.get(batch.form, (0, None))
     if compared < 2:
         few = _distinct(batch)
         layout = _found(session, batch.chosen(few if len(few) > 1 else [0, 1]))
-        session.layouts[batch.form] = len(few), layout
+        session.learned.layouts[batch.form] = len(few), layout
     return layout
 
 

@@ -1,0 +1,64 @@
+"""What the first update finds out about a model is not tried again; its numbers are checked all
+the same.
+"""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ekfac_ref as ek
+from ekfac_ref.model.batched.forward_pass import ForwardPass
+from ekfac_ref.optim import EKFACPreconditioner, KFACPreconditioner
+
+FORWARDS: list[int] = []  # sizes of the batches that it was called on
+
+
+class Counting(nn.Linear):
+    """Notes every call, of its copies too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        FORWARDS.append(len(x))
+        return super().forward(x)
+
+
+def batch(size: int) -> tuple[Tensor, Tensor]:
+    return torch.randn(size, 3), torch.randn(size, 2)
+
+
+def forwards(preconditioner: EKFACPreconditioner | KFACPreconditioner, size: int) -> list[int]:
+    FORWARDS.clear()
+    preconditioner.update(*batch(size))
+    return [*FORWARDS]
+
+
+@pytest.mark.parametrize("kind", [EKFACPreconditioner, KFACPreconditioner])
+def test_later_updates_call_the_model_twice(
+    kind: type[EKFACPreconditioner | KFACPreconditioner],
+) -> None:
+    """For the gradients of all samples, and for autograd to compare them with."""
+    model = nn.Sequential(Counting(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    preconditioner = kind(model, ek.Gaussian())
+    assert len(forwards(preconditioner, 5)) > 2
+    for size in (5, 7, 2):
+        assert forwards(preconditioner, size) == [size, size]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_has_it_all_to_learn(copied) -> None:
+    preconditioner = EKFACPreconditioner(nn.Sequential(Counting(3, 2)), ek.Gaussian())
+    first = forwards(preconditioner, 5)
+    assert forwards(copied(preconditioner), 5) == first
+    assert forwards(preconditioner, 5) == [5, 5]
+
+
+def test_every_batch_is_held_to_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
+    preconditioner = EKFACPreconditioner(nn.Sequential(Counting(3, 2)), ek.Gaussian())
+    preconditioner.update(*batch(5))
+    right = ForwardPass.gradients
+    monkeypatch.setattr(ForwardPass, "gradients", lambda *given: 2 * right(*given))
+    with pytest.raises(ek.ProblemError, match="differ from those of autograd"):
+        preconditioner.update(*batch(5))
+    assert preconditioner.updates == 1
