@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ekfac_ref.matrix.eigen import eigh
 from ekfac_ref.matrix.kfac import Gram, Stack
+from ekfac_ref.matrix.pieces import pieces
 
 
 def eigenbasis(sum_of_rows: Stack | Gram) -> Float[Tensor, "d r"]:
@@ -51,15 +52,20 @@ def squares_from_taps(
 
     With one position, [Q_B^T g a^T Q_A]^2 is the product of two squares and no gradient is ever
     formed. With several, either a and g are rotated and then summed over positions, or summed and
-    then rotated, whichever takes fewer multiplications.
+    then rotated, whichever takes fewer multiplications; of a few samples at a time.
     """
-    T = a.shape[1]
+    N, C, T, _ = g.shape
     if T == 1:
         b = (g[:, :, 0] @ Q_B).square_().sum(1)
         return b.T @ (a[:, 0] @ Q_A).square_()
-    if _rotating_first_is_cheaper(T, g.shape[1], Q_B, Q_A):
-        return _sum_over_positions(a @ Q_A, g @ Q_B).square_().sum((0, 1))
-    return squares_from_gradients(_sum_over_positions(a, g), Q_B, Q_A)
+    rotate_first = _rotating_first_is_cheaper(T, C, Q_B, Q_A)
+    if rotate_first:
+        a, g = a @ Q_A, g @ Q_B
+    squares = Q_A.new_zeros(Q_B.shape[1], Q_A.shape[1])
+    for n, c in pieces(N, C, g.shape[3] * a.shape[2] * g.itemsize):
+        G = _sum_over_positions(a[n], g[n, c])
+        squares += G.square_().sum((0, 1)) if rotate_first else squares_from_gradients(G, Q_B, Q_A)
+    return squares
 
 
 def _sum_over_positions(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from ekfac_ref.conformance.mutants.recipe import CORRECT
 from ekfac_ref.conformance.own_model.laws.catalogue import OWN_LAWS
 from ekfac_ref.conformance.own_model.laws.examined import Examined
 from ekfac_ref.conformance.own_model.laws.readings import left_to_chance, read_eigenvalues, signs
+from ekfac_ref.conformance.own_model.measured import replays, sums
 from ekfac_ref.conformance.own_model.measured.measure import Measured
 from ekfac_ref.conformance.own_model.own_run import ASKABLE
 from ekfac_ref.conformance.own_model.trial import OwnTrial
@@ -27,6 +29,11 @@ from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.observation import observe
 from ekfac_ref.conformance.truth.tolerance import LIMIT, LawBroken
 from ekfac_ref.examples import hooks, reference
+from ekfac_ref.matrix import pieces
+from ekfac_ref.model import session
+from ekfac_ref.model.batched import sizes
+from ekfac_ref.model.session import open_session
+from ekfac_ref.model.taps import tapped
 from studies.numerics import ordinary
 from studies.own_model.models import GPT, resnet, transformer
 from tests.kit.test_ordinary_arithmetic import posed
@@ -69,6 +76,34 @@ def test_right_answers_in_ordinary_arithmetic_hold() -> None:
     for subject in ordinary.SUBJECTS[::3]:
         for problem in mixtures(subject.abilities, 3, seed=3):
             assert max(ratios(subject, problem).values()) <= LIMIT
+
+
+@pytest.mark.parametrize("at_once", [1, 1500, 2**20])
+def test_samples_and_columns_in_pieces_are_the_same(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where Exact() has a column for every word at every position."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 7)).double()
+    x, y = torch.randn(5, 4, 5).double(), torch.randint(7, (5, 4))
+    batches = [(x[:3], y[:3]), (x[3:, :2], y[3:, :2])]
+    problem = ek.Problem(model, batches, ek.Categorical(class_axis=-1))
+    whole = OwnTrial(reference, problem).measured()
+    for module in (session, sizes):
+        monkeypatch.setattr(module, "FEW_COLUMNS", 8)
+    monkeypatch.setattr(sums, "CHUNK_BYTES", 4 * 10 * at_once)
+    by_terms = tapped(open_session(problem, partial(replays._ByTerms, 1.0)), 10 * at_once)
+    columns = sum(tap["0"][0].g.shape[:2].numel() for _, tap in by_terms)
+    assert columns == 3 * (4 * 7 + 1) + 2 * (2 * 7 + 1)
+    monkeypatch.setattr(pieces, "AT_ONCE", at_once)
+    assert max(ratios(reference, problem).values()) <= LIMIT
+    for one, other in zip(whole, OwnTrial(reference, problem).measured(), strict=True):
+        for name in ("A", "B"):
+            assert torch.allclose(*(getattr(m, name).values for m in (one, other)), rtol=1e-9)
+        assert torch.allclose(one.Lambda, other.Lambda, atol=1e-12)
+        assert (one.samples, one.columns) == (other.samples, other.columns)
+        assert other.off == pytest.approx(one.off, rel=0.5)
+        assert other.lengths == one.lengths
 
 
 @pytest.mark.parametrize(

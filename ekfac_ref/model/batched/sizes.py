@@ -16,13 +16,12 @@ def runs_of_columns(session: Session, form: Form, budget: int) -> list[range]:
 
 
 def bytes_per_sample(session: Session, form: Form, C: int) -> int:
-    """What a sample takes with so many columns of all."""
+    """What the taps of a sample take, inputs and output gradients, with so many columns of all."""
     numbers = C * form.columns if session.by_column else 0  # of S
     for layer in session.layers:
         T = sum(use.axes.numel() for use in form.uses[layer.name])
         d_out, d_in = layer.shape
         if layer.op is F.embedding and d_in > LARGE_VOCABULARY:
             d_in = 1
-        inputs_and_gradients = T * (layer.groups * d_in + C * d_out)
-        numbers += inputs_and_gradients + (C * d_out * d_in if T > 1 else 0)
+        numbers += T * (layer.groups * d_in + C * d_out)
     return 2 * numbers * session.layers[0].weight.itemsize

@@ -117,8 +117,10 @@ class _ByTerms(Known):
         self._roundoff = roundoff
 
     def columns(self, f: Tensor, batch: Batch) -> Tensor:
-        """[N, C or C + 1, *out]."""
+        """[N, C or C + 1, *out]; where columns come in runs, one more in the first alone."""
         S = super().columns(f, batch)
+        if self._some is not None and self._some.start > 0:
+            return S
         generator = torch.Generator().manual_seed(batch.first)
         if isinstance(self.problem.fisher, Exact):
             R = output_sizes(self.problem, f, batch.targets, S, self._roundoff)

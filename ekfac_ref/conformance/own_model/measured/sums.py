@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ekfac_ref.conformance.own_model.measured.parts import OwnPart
 from ekfac_ref.conformance.truth.record import Known
+from ekfac_ref.matrix.pieces import pieces
 from ekfac_ref.model.session import Kind, open_session
 from ekfac_ref.model.taps import Tap, tapped
 from ekfac_ref.question.batches import CHUNK_BYTES
@@ -32,12 +33,14 @@ class SomeSamples:
         g: output gradients of <f_n, s_nc>.
         counted: which positions count; None for all.
         others: (a, counted) of all groups, where they share an A; else of this one.
+        new: how many of them come for the first time; none where these are further columns.
     """
 
     a: Float[Tensor, "N T d_in"]
     g: Float[Tensor, "N C T d_out"]
     counted: Tensor | None
     others: Sequence[tuple[Tensor, Tensor | None]]
+    new: int
 
     def gradients(self) -> Float[Tensor, "N C d_out d_in"]:
         """G_nc = sum_t g_nct a_nt^T."""
@@ -58,18 +61,30 @@ def chunks(
 ) -> Iterator[list[SomeSamples]]:
     """One pass: for every part what it saw of some consecutive samples, whatever the dtype.
 
-    ``kind`` is of the session; another one may check the wiring, or have other columns.
+    So few of them, or of their columns, that the gradients of any part fit into memory. ``kind`` is
+    of the session; another one may check the wiring, or have other columns.
     """
-    for _, taps in tapped(open_session(problem, kind), CHUNK_BYTES // 4):
-        yield [_chunk(part, taps[part.layer]) for part in parts]
+    largest = max(d_out * d_in for d_out, d_in in (part.shape for part in parts))
+    for new, taps in tapped(open_session(problem, kind), CHUNK_BYTES // 4):
+        N, C = next(iter(taps.values()))[0].g.shape[:2]
+        for n, c in pieces(N, C, 8 * largest):
+            is_new = new > 0 and c.start == 0
+            yield [_chunk(part, taps[part.layer], n, c, is_new) for part in parts]
 
 
-def _chunk(part: OwnPart, groups: tuple[Tap, ...]) -> SomeSamples:
+def _chunk(
+    part: OwnPart, groups: tuple[Tap, ...], n: slice, c: slice, is_new: bool
+) -> SomeSamples:
+    """Of samples n, columns c."""
+
+    def seen(tap: Tap) -> tuple[Tensor, Tensor | None]:
+        a = tap.inputs[n] if isinstance(tap.inputs, Tensor) else tap.inputs.dense()[n]
+        return a[..., part.columns].double(), None if tap.counted is None else tap.counted[n]
+
     own = groups[part.group]
-    sharing = groups if part.shared else (own,)
-    others = [(tap.a[..., part.columns].double(), tap.counted) for tap in sharing]
-    a = own.a[..., part.columns].double()
-    return SomeSamples(a, own.g.double(), own.counted, others)
+    (a, counted), g = seen(own), own.g[n, c].double()
+    others = [seen(tap) for tap in groups] if part.shared else [(a, counted)]
+    return SomeSamples(a, g, counted, others, len(a) if is_new else 0)
 
 
 @dataclass(eq=False)
@@ -97,14 +112,14 @@ class FactorTotal:
     def add(self, chunk: SomeSamples, sharing: Sharing) -> None:
         """Add some samples: every position is a row (Expand), or every sample is one (Reduce)."""
         expand = isinstance(sharing, Expand)
-        for a, counted in chunk.others:
+        for a, counted in chunk.others if chunk.new else ():
             rows = _positions(a, counted) if expand else _means(a, counted)
             self.A += rows.T @ rows
             self.rows_a += len(rows)
         g = chunk.g.flatten(0, 2) if expand else chunk.g.sum(2).flatten(0, 1)
         self.B += g.T @ g
         self.rows_g += len(g)
-        self.samples += len(chunk.a)
+        self.samples += chunk.new
 
     @property
     def factors(self) -> Pair:
@@ -164,7 +179,7 @@ class SquareTotal:
         """Add some samples; returns their rotated gradients."""
         rotated = chunk.rotated(*self.basis)
         self.squares += rotated.square().sum((0, 1))
-        self.samples += len(chunk.a)
+        self.samples += chunk.new
         self.terms += float((chunk.g.square().sum((1, 3)) * chunk.a.square().sum(2)).sum())
         self.length = max(self.length, chunk.a.shape[1])
         self.columns += chunk.g.shape[0] * chunk.g.shape[1]
