@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "losses": {"errors", "question", "model"},
     "passes": {"errors", "question", "model", "matrix"},
     "blocks": {"errors", "question", "model", "matrix", "passes"},
-    "sharded": {"errors", "question", "model", "matrix", "passes"},
+    "sharded": {"errors", "question", "model", "matrix", "losses", "passes"},
     "optim": {"errors", "question", "model", "matrix", "losses"},
     "conformance.problems": {"errors", "question", "model"},
     "conformance.truth": {"question", "model", "matrix", "conformance.problems"},

@@ -13,5 +13,6 @@ process gets of all batches. docs/shards.md says what is sent, and how far that 
 
 from ekfac_ref.sharded.blocks_of_shards import ekfac_of_shards as ekfac
 from ekfac_ref.sharded.blocks_of_shards import kfac_of_shards as kfac
+from ekfac_ref.sharded.scale import loss_scale_of_shards as loss_scale
 
-__all__ = ["ekfac", "kfac"]
+__all__ = ["ekfac", "kfac", "loss_scale"]

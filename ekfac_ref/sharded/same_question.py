@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import is_dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.refusals.beforehand import check_model
@@ -16,6 +16,7 @@ from ekfac_ref.question.problem import Problem
 from ekfac_ref.sharded.ranks import Ranks
 
 Parts = dict[str, str]  # {what: its digest}
+SENDING = ("DistributedDataParallel", "FullyShardedDataParallel")  # in their forwards
 
 
 def check_same_question(ranks: Ranks, problem: Problem, function: str) -> None:
@@ -28,6 +29,7 @@ def check_same_question(ranks: Ranks, problem: Problem, function: str) -> None:
 
     def parts() -> Parts:
         check_model(problem.model)
+        _check_sends_nothing(problem.model)
         return {"function called": function, **_choices(problem), **_model(problem)}
 
     _, told = ranks.together(parts, lambda own: own)
@@ -41,6 +43,16 @@ def check_same_question(ranks: Ranks, problem: Problem, function: str) -> None:
                     "call on all ranks alike, with one model, loaded from one file or sent to all, "
                     "and one likelihood, Fisher, sharing and choice of layers. Only batches differ."
                 )
+
+
+def _check_sends_nothing(model: nn.Module) -> None:
+    for module in model.modules():
+        if (kind := type(module).__name__) in SENDING:
+            raise ProblemError(
+                f"model: the forward of a {kind} exchanges tensors with other ranks, which have "
+                "other numbers of batches and so of forwards; pass what it wraps, model.module, "
+                "whole on every rank."
+            )
 
 
 def _choices(problem: Problem) -> Parts:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing
 
-GROUP_TIMEOUT = timedelta(seconds=60)  # of every collective
+GROUP_TIMEOUT = timedelta(minutes=5)  # of every collective
 
 
 class Raised(NamedTuple):
@@ -55,7 +55,9 @@ def cluster(size: int) -> Iterator[Cluster]:
             process.start()
             theirs.close()  # or the end of a process would not be seen
         try:
-            yield Cluster([ours for ours, _ in ends])
+            started = Cluster([ours for ours, _ in ends])
+            started.ask(dist.get_rank, within=GROUP_TIMEOUT.total_seconds())
+            yield started
         finally:
             for process in processes:
                 process.kill()

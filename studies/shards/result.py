@@ -15,7 +15,8 @@ HEAD = """\
 # `samples` of each rank; `A`, `B`, `Lambda`: |X - Y| / |Y| over the eps of the dtype, in the worst
 # layer, Lambda by one rank in the basis that the ranks used; `counts`, `same`: whether N and M are
 # equal, and all ranks' operators, to the bit; `laws`: which hold of the ranks' operators, asked
-# with all the data. `seconds` of an all_reduce, by megabytes; `death`: until the others hear.
+# with all the data. `seconds` of an all_reduce, by megabytes; `solved`: seconds of an
+# eigenproblem, by its size; `death`: seconds until the others hear of one.
 """
 
 
@@ -29,6 +30,7 @@ class Result:
         ranks: how many processes.
         problems: what came of each.
         seconds: {megabytes: of one all_reduce}, on one machine.
+        solved: {d: seconds of an eigenproblem of this size, in float32, on one core}.
         death: seconds until the other ranks have an error, once a process has died.
     """
 
@@ -37,6 +39,7 @@ class Result:
     ranks: int
     problems: list[Compared]
     seconds: dict[float, float]
+    solved: dict[int, float]
     death: float
 
 
@@ -45,6 +48,8 @@ def to_toml(found: Result) -> str:
     lines = [HEAD, f'date = "{found.date}"', f'versions = "{found.versions}"']
     lines += [f"ranks = {found.ranks}", f"death = {found.death:.3g}", "", "[seconds]"]
     lines += [f'"{size:g}" = {seconds:.3g}' for size, seconds in found.seconds.items()]
+    lines += ["", "[solved]"]
+    lines += [f"{d} = {taken:.3g}" for d, taken in found.solved.items()]
     lines += ["", "[problems]", *map(_row, found.problems)]
     return "\n".join(lines) + "\n"
 
@@ -67,7 +72,10 @@ def from_toml(text: str) -> Result:
         for number, row in data["problems"].items()
     ]
     seconds = {float(size): taken for size, taken in data["seconds"].items()}
-    return Result(data["date"], data["versions"], data["ranks"], problems, seconds, data["death"])
+    solved = {int(d): taken for d, taken in data["solved"].items()}
+    return Result(
+        data["date"], data["versions"], data["ranks"], problems, seconds, solved, data["death"]
+    )
 
 
 def told(found: Result) -> list[str]:

@@ -1,4 +1,4 @@
-"""How long an all_reduce takes, and how soon the others hear that a process has died."""
+"""How long an all_reduce takes, an eigenproblem, and until the others hear of a dead process."""
 
 import os
 import signal
@@ -19,6 +19,17 @@ def all_reduce_seconds(megabytes: float, times: int = 9) -> float:
         dist.all_reduce(numbers)
         taken.append(time.perf_counter() - start)
     return median(taken)
+
+
+def eigenproblem_seconds(d: int, times: int = 3) -> float:
+    """The median over some solutions of one problem [d, d] in float32, on one core of rank 0."""
+    rows = torch.randn(d, d)
+    matrix, taken = rows.T @ rows, []
+    for _ in range(times if dist.get_rank() == 0 else 0):
+        start = time.perf_counter()
+        torch.linalg.eigh(matrix)
+        taken.append(time.perf_counter() - start)
+    return median(taken or [0.0])
 
 
 def seconds_until_told_of_a_death() -> float:

@@ -84,6 +84,22 @@ def beside(name: str) -> Compared | None:
     return beside_one_rank(problem, split(problem, sizes))
 
 
+def where_solvers_differ() -> Compared | None:
+    """Rank 1 would order eigenvectors the other way round, as another machine may."""
+    kept = torch.linalg.eigh
+
+    def reversed_order(matrix: Tensor) -> Any:
+        w, Q = kept(matrix)
+        return w.flip(0), Q.flip(1)
+
+    if dist.get_rank() == 1:
+        torch.linalg.eigh = reversed_order
+    try:
+        return beside("uneven")
+    finally:
+        torch.linalg.eigh = kept
+
+
 def one_word_beside_several() -> Compared | None:
     return beside_one_rank(words(6, ek.Reduce(), 2), [one_word_or_several(r) for r in range(3)])
 
@@ -130,7 +146,23 @@ def in_a_group(of: tuple[int, ...]) -> list[float]:
     return [float((E[name].dense() - one[name].dense()).norm()) for name in one]
 
 
+def loss_scale(reduction: str, fisher: Any) -> tuple[float, float]:
+    """Of a cross-entropy whose ignored labels are all on one rank: by all ranks, and by one."""
+    problem, loss = masked(), nn.CrossEntropyLoss(reduction=reduction)
+    problem = replace(problem, fisher=fisher, likelihood=ek.likelihood_of(loss))
+    shard = replace(problem, batches=split(problem, GAP)[dist.get_rank()])
+    return sharded.loss_scale(loss, shard), ek.loss_scale(loss, problem)
+
+
 # Questions that have no answer
+
+
+def loss_scale_without_data() -> None:
+    sharded.loss_scale(nn.CrossEntropyLoss(), own((0, 0, 0)))
+
+
+def loss_scale_otherwise() -> None:
+    sharded.loss_scale(nn.CrossEntropyLoss(reduction="mean" if dist.get_rank() else "sum"), own())
 
 
 def without_data() -> None:

@@ -1,15 +1,17 @@
 """A rank that fails: an error on all ranks that says which one, and no rank that waits."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from torch import nn
 
 import ekfac_ref as ek
 from ekfac_ref import sharded
 from studies.shards.cluster import Cluster, Raised
 from tests.sharded import questions
 
-WITHIN = 20.0  # seconds; a rank that waits for one that has failed would do so for a minute
+WITHIN = 60.0  # seconds; a rank that waits for one that has failed would do so for longer
 
 
 def errors(ranks: Cluster, question: Any, *arguments: Any) -> list[Raised]:
@@ -33,6 +35,16 @@ def test_no_data_on_any_rank(ranks: Cluster) -> None:
     with pytest.raises(ek.ProblemError) as one:
         ek.kfac(ek.Problem(questions.convolution().model, [], ek.Categorical()))
     assert errors(ranks, questions.without_data) == [Raised("NoBatches", str(one.value))] * 3
+
+
+def test_no_data_to_scale_a_loss_by(ranks: Cluster) -> None:
+    found = errors(ranks, questions.loss_scale_without_data)
+    assert {one.kind for one in found} == {"NoBatches"}
+
+
+def test_another_loss_on_one_rank(ranks: Cluster) -> None:
+    for one in errors(ranks, questions.loss_scale_otherwise):
+        assert one.message.startswith("rank 0 of 3: its function called is not that of the other")
 
 
 def test_no_position_that_counts_on_any_rank(ranks: Cluster) -> None:
@@ -83,6 +95,15 @@ def test_a_rank_that_asks_otherwise(ranks: Cluster, what: str) -> None:
 def test_after_an_error_the_ranks_go_on(ranks: Cluster) -> None:
     errors(ranks, questions.failing, 2, 2)
     assert all(isinstance(one, list) for one in ranks.ask(questions.kinds))
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_model_whose_forward_sends_to_other_ranks() -> None:
+    problem = questions.convolution()
+    model = nn.parallel.DistributedDataParallel(problem.model)
+    with pytest.raises(ek.ProblemError, match=r"a DistributedDataParallel exchanges .* pass what"):
+        sharded.kfac(replace(problem, model=model))
+    assert sharded.kfac(replace(problem, model=model.module))
 
 
 def test_without_a_group() -> None:

@@ -1,11 +1,9 @@
 """Several ranks are one rank: counts, factors, eigenvalues, and the operators on every rank."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch.testing import assert_close
 
 import ekfac_ref as ek
@@ -41,6 +39,19 @@ def test_shards_of_all_kinds(ranks: Cluster, name: str) -> None:
     found, *_ = ranks.ask(questions.beside, name)
     assert found.samples == questions.PROBLEMS[name][1]
     check(found)
+
+
+@pytest.mark.parametrize("fisher", [ek.Exact(), ek.Empirical()], ids=["exact", "empirical"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_the_scale_of_a_loss_counts_the_labels_of_all(
+    ranks: Cluster, reduction: str, fisher: ek.Exact | ek.Empirical
+) -> None:
+    for found, right in ranks.ask(questions.loss_scale, reduction, fisher):
+        assert found == right
+
+
+def test_one_basis_where_solvers_differ(ranks: Cluster) -> None:
+    check(ranks.ask(questions.where_solvers_differ)[0])
 
 
 def test_counts_of_words_beside_a_matrix(ranks: Cluster) -> None:
@@ -79,14 +90,6 @@ def test_the_largest_eigenproblem_goes_to_whom_has_least_to_do() -> None:
     factors = {"a": layer(2, 3), "b": layer(9, 9), "c": layer(9, 8), "d": [words], "e": layer(1, 4)}
     assert owners(factors, 2) == {"b": 0, "c": 1, "e": 1, "a": 1, "d": 1}
     assert set(owners(factors, 1).values()) == {0}
-
-
-@pytest.fixture
-def alone(tmp_path: Path):
-    where = f"file://{tmp_path / 'store'}"
-    dist.init_process_group("gloo", init_method=where, rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 @pytest.mark.shapes
