@@ -15,7 +15,7 @@ from ekfac_ref.model.refusals.beforehand import check_model
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.sharded.ranks import Ranks
 
-Parts = dict[str, str]  # {what: its digest}
+Digests = dict[str, str]  # {what: its digest}
 SENDING = ("DistributedDataParallel", "FullyShardedDataParallel")  # in their forwards
 
 
@@ -27,7 +27,7 @@ def check_same_question(ranks: Ranks, problem: Problem, function: str) -> None:
     functions, only whether they are given.
     """
 
-    def parts() -> Parts:
+    def parts() -> Digests:
         check_model(problem.model)
         _check_sends_nothing(problem.model)
         return {"function called": function, **_choices(problem), **_model(problem)}
@@ -55,7 +55,7 @@ def _check_sends_nothing(model: nn.Module) -> None:
             )
 
 
-def _choices(problem: Problem) -> Parts:
+def _choices(problem: Problem) -> Digests:
     layers = problem.layers
     return {
         "likelihood": _told(problem.likelihood),
@@ -72,7 +72,7 @@ def _told(choice: object) -> str:
     return repr(choice) if is_dataclass(choice) else type(choice).__qualname__
 
 
-def _model(problem: Problem) -> Parts:
+def _model(problem: Problem) -> Digests:
     model = problem.model
     parts = {
         f"module {name!r}": f"{type(module).__qualname__} {module.training}"

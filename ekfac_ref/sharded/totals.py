@@ -77,7 +77,7 @@ def total_factors(ranks: Ranks, session: Session) -> ByGroup[FactorSums]:
     own, told = ranks.together(own_sums, _outlines)
     device = session.layers[0].weight.device
     return {
-        name: _added_up(ranks, outlines, own.get(name), device)
+        name: _added_up(ranks, outlines, own.pop(name, None), device)
         for name, outlines in _joined(told).items()
     }
 
@@ -95,7 +95,7 @@ def total_squares(ranks: Ranks, session: Session, bases: Bases) -> tuple[int, By
     totals = {}
     for name, of_layer in bases.items():
         zeros = [Q.Q_B.new_zeros(Q.shape) for Q in of_layer]
-        totals[name] = ranks.sums(own.get(name, zeros))
+        totals[name] = ranks.sums(own.pop(name, zeros))
     return sum(samples), totals
 
 

@@ -92,6 +92,22 @@ def told(found: Result) -> list[str]:
     return [f"| {what} | {sum(held)} of {len(held)} |" for what, held in rows.items()]
 
 
+LATENCY, BANDWIDTH = 0.4e-3, 1.0e9  # seconds a step, bytes a second: of the page's formula
+
+
+def of_seconds(found: Result) -> list[str]:
+    """The rows of the page's table of all_reduces: MB, milliseconds measured and by formula."""
+    k = found.ranks
+    ring = {
+        size: 2 * (k - 1) / k * size * 1e6 / BANDWIDTH + 2 * (k - 1) * LATENCY
+        for size in found.seconds
+    }
+    return [
+        f"| {size:g} | {1e3 * taken:.2g} | {1e3 * ring[size]:.2g} |"
+        for size, taken in found.seconds.items()
+    ]
+
+
 def _row(p: Compared) -> str:
     laws = ", ".join(f'"{law}" = {json.dumps(held)}' for law, held in p.laws.items())
     return (
