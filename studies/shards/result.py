@@ -92,7 +92,7 @@ def told(found: Result) -> list[str]:
     return [f"| {what} | {sum(held)} of {len(held)} |" for what, held in rows.items()]
 
 
-LATENCY, BANDWIDTH = 0.4e-3, 1.0e9  # seconds a step, bytes a second: of the page's formula
+LATENCY, BANDWIDTH = 0.3e-3, 0.8e9  # seconds a step, bytes a second: of the page's formula
 
 
 def of_seconds(found: Result) -> list[str]:
@@ -103,7 +103,7 @@ def of_seconds(found: Result) -> list[str]:
         for size in found.seconds
     }
     return [
-        f"| {size:g} | {1e3 * taken:.2g} | {1e3 * ring[size]:.2g} |"
+        f"| {size:g} | {1e3 * taken:.3g} | {1e3 * ring[size]:.3g} |"
         for size, taken in found.seconds.items()
     ]
 
