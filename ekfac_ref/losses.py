@@ -87,6 +87,12 @@ def loss_scale(loss: nn.Module, problem: Problem) -> float:
     one (outer products of the loss's own per-sample gradients). Multiply a finished operator by
     it with its ``scaled``; add damping after that. Reads the data once.
     """
+    check_of_problem(loss, problem)
+    return scale_by_counts(loss, problem, *count_terms(problem))
+
+
+def check_of_problem(loss: nn.Module, problem: Problem) -> None:
+    """Raise a ProblemError for a loss that is not the problem's likelihood times a scalar."""
     likelihood = likelihood_of(loss)
     if type(likelihood) is not type(problem.likelihood):
         raise ProblemError(
@@ -96,12 +102,21 @@ def loss_scale(loss: nn.Module, problem: Problem) -> float:
         )
     if isinstance(likelihood, Categorical) and isinstance(problem.likelihood, Categorical):
         _check_same_ignored(likelihood, problem.likelihood)
+
+
+def count_terms(problem: Problem) -> tuple[int, int]:
+    """The numbers of samples and of loss terms, or labels that are counted; reads the data once."""
     N = terms = 0
     with untouched(*generators(problem.batches)):
         for batch in read(problem):
             N += batch.size
             terms += _terms(problem.likelihood, batch.targets)
-    c = 2.0 if isinstance(likelihood, Gaussian) else 1.0
+    return N, terms
+
+
+def scale_by_counts(loss: nn.Module, problem: Problem, N: int, terms: int) -> float:
+    """What ``loss_scale`` is of a problem with so many samples and loss terms in all its data."""
+    c = 2.0 if isinstance(loss, nn.MSELoss) else 1.0
     if loss.reduction == "mean":
         if terms == 0:
             raise ProblemError(

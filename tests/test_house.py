@@ -21,7 +21,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": {"errors", "question"},
     "matrix": {"errors", "question"},
     "losses": {"errors", "question", "model"},
-    "blocks": {"errors", "question", "model", "matrix"},
+    "passes": {"errors", "question", "model", "matrix"},
+    "blocks": {"errors", "question", "model", "matrix", "passes"},
+    "sharded": {"errors", "question", "model", "matrix", "losses", "passes"},
     "optim": {"errors", "question", "model", "matrix", "losses"},
     "conformance.problems": {"errors", "question", "model"},
     "conformance.truth": {"question", "model", "matrix", "conformance.problems"},
@@ -59,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # What is at the top: whoever comes from outside comes in here, and nobody inside does.
 FACES = {"", "__main__", "cli", "commands", "conformance", "examples"}
-ACCUSED = {"", "blocks", "optim", "matrix.kfac", "matrix.ekfac"}
+ACCUSED = {"", "blocks", "passes", "optim", "matrix.kfac", "matrix.ekfac"}
 
 
 @cache

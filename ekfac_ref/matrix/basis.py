@@ -20,6 +20,11 @@ class MatrixBasis:
     Q_B: Float[Tensor, "d_out r_out"]
     Q_A: Float[Tensor, "d_in r_in"]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[r_out, r_in], the shape of Lambda."""
+        return self.Q_B.shape[1], self.Q_A.shape[1]
+
     def squares(
         self, a: Float[Tensor, "N T d_in"] | OneHot, g: Float[Tensor, "N C T d_out"]
     ) -> Float[Tensor, "r_out r_in"]:
@@ -39,6 +44,11 @@ class WordBasis:
     Q_B: Float[Tensor, "d_out r_out"]
     words: Int[Tensor, " u"]
     vocabulary: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[r_out, u], the shape of Lambda."""
+        return self.Q_B.shape[1], len(self.words)
 
     def squares(
         self, a: Float[Tensor, "N T d_in"] | OneHot, g: Float[Tensor, "N C T d_out"]

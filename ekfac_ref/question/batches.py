@@ -24,6 +24,16 @@ from ekfac_ref.question.problem import Problem
 CHUNK_BYTES = 256 * 2**20
 
 
+class NoBatches(ProblemError):
+    """There is no data at all; where others have some, a part of it may be empty."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "batches: there are none; pass at least one (inputs, targets). If an earlier pass has "
+            "used them up, pass a list: list(batches)."
+        )
+
+
 @dataclass(frozen=True)
 class Batch:
     """Some consecutive samples.
@@ -83,10 +93,7 @@ def read(problem: Problem) -> Iterator[Batch]:
         first += batch.size
         yield batch
     if first == 0:
-        raise ProblemError(
-            "batches: there are none; pass at least one (inputs, targets). If an earlier pass has "
-            "used them up, pass a list: list(batches)."
-        )
+        raise NoBatches
 
 
 def _checked(problem: Problem, item: Any, first: int) -> Batch:

@@ -61,16 +61,19 @@ class Sampled:
     Attributes:
         draws: labels per sample, C.
         seed: a non-negative integer.
+        before: how many samples come before the first of these, where they are a part of the data.
     """
 
     draws: int = 1
     seed: int = 0
+    before: int = 0
 
     def __post_init__(self) -> None:
-        if self.draws < 1 or self.seed < 0:
+        if self.draws < 1 or self.seed < 0 or self.before < 0:
             raise ProblemError(
-                f"fisher: Sampled(draws={self.draws}, seed={self.seed}) needs draws >= 1 and "
-                "seed >= 0; give the number of labels to draw for each sample."
+                f"fisher: Sampled(draws={self.draws}, seed={self.seed}, before={self.before}) "
+                "needs draws >= 1, seed >= 0 and before >= 0; give the number of labels to draw "
+                "for each sample."
             )
 
     def columns(
@@ -92,6 +95,7 @@ class Sampled:
         self, likelihood: Likelihood, f: Tensor, y: Tensor, first: int, draw: int
     ) -> Tensor:
         # A counter-based generator is a pure function of its key and counter: no state to carry.
+        first += self.before
         rngs = [
             np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, draw, first + n]))
             for n in range(len(f))

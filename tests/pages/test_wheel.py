@@ -54,7 +54,7 @@ def test_nothing_but_the_package_is_in_the_wheel(installed: Path) -> None:
     assert data == {"py.typed", str(page), str(adapter)}
 
 
-PUBLIC = {"", "__main__", "optim", "notation", "cli", "examples"}
+PUBLIC = {"", "__main__", "optim", "sharded", "notation", "cli", "examples"}
 PUBLIC |= {"conformance", "conformance.adapter", "conformance.for_pytest"}
 PUBLIC |= {"conformance.process.child"}  # which another process starts by its name
 

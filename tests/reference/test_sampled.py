@@ -72,6 +72,19 @@ def test_seed_sample_and_draw_all_matter() -> None:
         assert float((one == two).double().mean()) == 0.0
 
 
+def test_a_part_of_the_data_has_the_labels_that_the_whole_has() -> None:
+    f, y = torch.zeros(6, 50).double(), torch.zeros(6, 50).double()
+    whole = ek.Sampled(draws=2, seed=4).columns(ek.Gaussian(), f, y, first=0)
+    part = ek.Sampled(draws=2, seed=4, before=4).columns(ek.Gaussian(), f[4:], y[4:], first=0)
+    assert torch.equal(whole[4:], part)
+
+
+@pytest.mark.parametrize("wrong", [{"draws": 0}, {"seed": -1}, {"before": -1}])
+def test_numbers_that_count_nothing(wrong: dict[str, int]) -> None:
+    with pytest.raises(ek.ProblemError, match=r"needs draws >= 1, seed >= 0 and before >= 0; give"):
+        ek.Sampled(**wrong)
+
+
 def test_one_draw_given_its_labels_is_an_empirical_fisher() -> None:
     likelihood, fisher = ek.Categorical(), ek.Sampled(draws=1, seed=9)
     sampled = problem(likelihood, fisher)

@@ -1,0 +1,112 @@
+r"""What passes over the data add up, not divided by anything, and the operators once all is there.
+
+Two passes. The first sums the rows behind A and B, with their counts; the second sums the squares
+behind Lambda, in one basis. Sums and counts of two parts of the data add up to those of both, so
+``blocks.py`` has them of all the data at once, and ``sharded/`` of the parts that processes hold. A
+grouped layer has one entry per group, and becomes a BlockDiagonal.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.matrix.basis import MatrixBasis, WordBasis, basis_of
+from ekfac_ref.matrix.kfac import FactorSums, add, chunk_factors, kronecker
+from ekfac_ref.matrix.lookup import LookupEigenKronecker, LookupKronecker
+from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker, direct_sum
+from ekfac_ref.model.session import Session
+from ekfac_ref.model.taps import Tap, tapped
+from ekfac_ref.question.batches import CHUNK_BYTES
+from ekfac_ref.question.one_hot import OneHot
+from ekfac_ref.question.sharing import Reduce, Sharing
+
+Value = TypeVar("Value")
+LARGEST_OF_BAGS = 16_384  # words: A has 2 GiB in float64
+ByGroup = dict[str, list[Value]]
+Bases = ByGroup[MatrixBasis | WordBasis]
+Kroneckers = dict[str, Kronecker | LookupKronecker | BlockDiagonal]
+EigenKroneckers = dict[str, EigenKronecker | LookupEigenKronecker | BlockDiagonal]
+
+
+def factor_sums(session: Session) -> ByGroup[FactorSums]:
+    """The first pass: sums of rows behind KFAC's factors, under the problem's sharing."""
+    sharing = session.problem.sharing
+    total: ByGroup[FactorSums] = {}
+    for samples, taps in tapped(session, CHUNK_BYTES):
+        for name, by_group in taps.items():
+            for t in by_group:
+                _check_bags(name, t, sharing)
+            rows = [sharing.rows(t.inputs, t.g, t.counted) for t in by_group]
+            accumulate(total, name, [chunk_factors(r, samples) for r in rows], add)
+    return total
+
+
+def of_all_data(factors: ByGroup[FactorSums]) -> ByGroup[FactorSums]:
+    """These sums, if they are over something; a ProblemError for a layer without any row."""
+    for name, of_layer in factors.items():
+        if of_layer[0].rows_a == 0:
+            raise ProblemError(
+                f"layer {name!r}: the mask counts none of its positions in all the data, or there "
+                "is none, so A is a mean over nothing; correct the mask (True = counts) or the "
+                "data, or leave the layer out."
+            )
+    return factors
+
+
+def kroneckers(factors: ByGroup[FactorSums]) -> Kroneckers:
+    """B (x) A of every layer, divided by the counts."""
+    return {name: direct_sum([kronecker(f) for f in fs]) for name, fs in factors.items()}
+
+
+def eigenbases(factors: ByGroup[FactorSums]) -> Bases:
+    """The eigenvectors of B and A of every layer."""
+    return {name: [basis_of(f) for f in fs] for name, fs in factors.items()}
+
+
+def square_sums(session: Session, bases: Bases) -> tuple[int, ByGroup[Tensor]]:
+    """The second pass: N, and N Lambda of every layer in these bases, [r_out, r_in]."""
+    N = 0
+    sums: ByGroup[Tensor] = {}
+    for samples, taps in tapped(session, CHUNK_BYTES):
+        for name, by_group in taps.items():
+            pairs = zip(by_group, bases[name], strict=True)
+            accumulate(sums, name, [Q.squares(t.inputs, t.g) for t, Q in pairs], plus)
+        N += samples
+    return N, sums
+
+
+def eigenkroneckers(bases: Bases, N: int, sums: ByGroup[Tensor]) -> EigenKroneckers:
+    """EKFAC's operator of every layer, from N Lambda."""
+    return {
+        name: direct_sum(
+            [Q.operator(total / N) for Q, total in zip(bases[name], totals, strict=True)]
+        )
+        for name, totals in sums.items()
+    }
+
+
+def accumulate(
+    totals: ByGroup[Value], name: str, new: list[Value], sum_of: Callable[[Value, Value], Value]
+) -> None:
+    """Add what a chunk has of one layer, group by group, to the totals."""
+    old = totals.get(name)
+    totals[name] = new if old is None else [sum_of(x, y) for x, y in zip(old, new, strict=True)]
+
+
+def plus(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The sum of both, in the memory of x, which is a sum of one's own."""
+    return x.add_(y)
+
+
+def _check_bags(name: str, tap: Tap, sharing: Sharing) -> None:
+    """Raise a ProblemError for a large A that Reduce makes of what is diagonal under Expand."""
+    d, T = (tap.inputs.size, tap.g.shape[2]) if isinstance(tap.inputs, OneHot) else (0, 0)
+    if isinstance(sharing, Reduce) and T > 1 and d > LARGEST_OF_BAGS:
+        raise ProblemError(
+            f"layer {name!r}: under Reduce() its A is the second moment of bags of words, {d} x "
+            f"{d} and not diagonal; choose sharing=Expand(), under which it is, or leave the layer "
+            "out by naming the others in Problem(layers=...)."
+        )

@@ -1,0 +1,158 @@
+r"""Sums over the data of all ranks: each reads its own, and one all_reduce adds up a layer.
+
+A rank without data sends zeros. It learns the shapes from those that have some, as all learn the
+counts N and M (or N+): of the sums, each rank tells an outline before they are sent.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ekfac_ref.matrix.kfac import FactorSums, Gram
+from ekfac_ref.matrix.words import Counts
+from ekfac_ref.model.random_state import generators, untouched
+from ekfac_ref.model.session import Session
+from ekfac_ref.passes import Bases, ByGroup, accumulate, factor_sums, square_sums
+from ekfac_ref.question.batches import NoBatches, read
+from ekfac_ref.question.problem import Problem
+from ekfac_ref.sharded.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What there is to know of the sums behind one A and B, without them.
+
+    Attributes:
+        shape: (d_out, d_in).
+        words: whether the sum behind A is kept as counts of words.
+        rows_a: M positions or N+ samples.
+        samples: N.
+        dtype: of the matrices.
+    """
+
+    shape: tuple[int, int]
+    words: bool
+    rows_a: int
+    samples: int
+    dtype: torch.dtype
+
+    def plus(self, other: "Outline") -> "Outline":
+        """Of both sums together; words with a matrix are a matrix."""
+        return Outline(
+            self.shape,
+            self.words and other.words,
+            self.rows_a + other.rows_a,
+            self.samples + other.samples,
+            self.dtype,
+        )
+
+
+def samples_before(ranks: Ranks, problem: Problem) -> int:
+    """How many samples the ranks before this one have; reads the data once."""
+
+    def own() -> int:
+        with untouched(*generators(problem.batches)):
+            try:
+                return sum(batch.size for batch in read(problem))
+            except NoBatches:
+                return 0
+
+    return sum(ranks.together(own, lambda samples: samples)[1][: ranks.rank])
+
+
+def total_factors(ranks: Ranks, session: Session) -> ByGroup[FactorSums]:
+    """The first pass: sums behind A and B of every layer, over the data of all ranks.
+
+    A ProblemError on all ranks where none has data.
+    """
+
+    def own_sums() -> ByGroup[FactorSums]:
+        try:
+            sums = factor_sums(session)
+        except NoBatches:
+            return {}
+        return {name: [_written_out(f) for f in of_layer] for name, of_layer in sums.items()}
+
+    own, told = ranks.together(own_sums, _outlines)
+    device = session.layers[0].weight.device
+    return {
+        name: _added_up(ranks, outlines, own.pop(name, None), device)
+        for name, outlines in _joined(told).items()
+    }
+
+
+def total_squares(ranks: Ranks, session: Session, bases: Bases) -> tuple[int, ByGroup[Tensor]]:
+    """The second pass: N and N Lambda of every layer in these bases, over the data of all ranks."""
+
+    def own_sums() -> tuple[int, ByGroup[Tensor]]:
+        try:
+            return square_sums(session, bases)
+        except NoBatches:
+            return 0, {}
+
+    (_, own), samples = ranks.together(own_sums, lambda sums: sums[0])
+    totals = {}
+    for name, of_layer in bases.items():
+        zeros = [Q.Q_B.new_zeros(Q.shape) for Q in of_layer]
+        totals[name] = ranks.sums(own.pop(name, zeros))
+    return sum(samples), totals
+
+
+def _written_out(sums: FactorSums) -> FactorSums:
+    """With matrices in place of rows: [d, d], however few rows there are."""
+    a = sums.a if isinstance(sums.a, Counts) else Gram(sums.a.gram())
+    return FactorSums(a, Gram(sums.g.gram()), sums.rows_a, sums.samples)
+
+
+def _outlines(sums: ByGroup[FactorSums]) -> ByGroup[Outline]:
+    return {name: [_outline(f) for f in of_layer] for name, of_layer in sums.items()}
+
+
+def _outline(sums: FactorSums) -> Outline:
+    B, words = sums.g.gram(), isinstance(sums.a, Counts)
+    d_in = len(sums.a.counts) if isinstance(sums.a, Counts) else len(sums.a.gram())
+    return Outline((len(B), d_in), words, sums.rows_a, sums.samples, B.dtype)
+
+
+def _joined(told: list[ByGroup[Outline]]) -> ByGroup[Outline]:
+    """The outlines of the sums over all ranks."""
+    joined: ByGroup[Outline] = {}
+    for of_rank in told:
+        for name, outlines in of_rank.items():
+            accumulate(joined, name, outlines, Outline.plus)
+    if not joined:
+        raise NoBatches
+    return joined
+
+
+def _added_up(
+    ranks: Ranks, outlines: list[Outline], own: list[FactorSums] | None, device: torch.device
+) -> list[FactorSums]:
+    """The sums of one layer over ranks, group by group; ``own`` is None on a rank without data."""
+    parts = [
+        part
+        for k, outline in enumerate(outlines)
+        for part in _matrices(outline, None if own is None else own[k], device)
+    ]
+    totals = iter(ranks.sums(parts))
+    found = []
+    for k, outline in enumerate(outlines):
+        g = Gram(next(totals))
+        if outline.words:
+            counts = torch.zeros(outline.shape[1], dtype=torch.long, device=device)
+            if own is not None and isinstance(known := own[k].a, Counts):
+                counts = known.counts
+            a: Gram | Counts = Counts(ranks.sums([counts])[0], outline.dtype)
+        else:
+            a = Gram(next(totals))
+        found.append(FactorSums(a, g, outline.rows_a, outline.samples))
+    return found
+
+
+def _matrices(outline: Outline, own: FactorSums | None, device: torch.device) -> list[Tensor]:
+    """The sums behind B and, where it is a matrix, behind A."""
+    if own is not None:
+        return [own.g.gram()] if outline.words else [own.g.gram(), own.a.gram()]
+    sizes = outline.shape[:1] if outline.words else outline.shape
+    return [torch.zeros(d, d, dtype=outline.dtype, device=device) for d in sizes]

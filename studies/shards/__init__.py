@@ -1,0 +1,1 @@
+"""Three processes against one, on drawn problems whose batches they share out."""
