@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+if sys.platform == "linux":  # or gloo asks for the address of the host's name, which may have none
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
 # Observations are kept in caches, a million objects: looking through all of them for garbage again
 # and again takes a tenth of the time of a run.
 gc.set_threshold(100_000, 50, 100)
