@@ -3,6 +3,7 @@
 import math
 import statistics
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -11,10 +12,12 @@ from studies.looks import COLOURS, DASHED, GREY, INK, quiet, save, sheet
 from studies.training.outcomes import Curves, targets
 from studies.training.run import Curve
 
+_TITLE: dict[str, Any] = {"fontsize": 13, "color": INK, "loc": "left", "pad": 10}
+
 
 def draw(path: Path, tasks: dict[str, Curves]) -> None:
     """Write the PNG: one row per task, steps on the left, seconds on the right."""
-    figure = sheet(4.2 * len(tasks) + 0.4)
+    figure = sheet(4.6 * len(tasks) + 0.8)
     axes = figure.subplots(len(tasks), 2, squeeze=False, sharey="row")
     for (left, right), (task, curves) in zip(axes, tasks.items(), strict=True):
         for ax in (left, right):
@@ -33,13 +36,30 @@ def draw(path: Path, tasks: dict[str, Curves]) -> None:
             _plain_numbers(ax)
         right.set_xscale("log")
         _name_the_target(right, target)
+        left.set_title(f"{task} on digits, by steps", **_TITLE)
+        right.set_title(f"{task} on digits, by time", **_TITLE)
         left.set_xlabel("steps", fontsize=12, color=INK)
         right.set_xlabel("seconds of training", fontsize=12, color=INK)
-        left.set_ylabel(f"{task}: full training loss", fontsize=12, color=INK)
+        left.set_ylabel("loss on all training data", fontsize=12, color=INK)
     names = {"labelcolor": "linecolor", "fontsize": 12, "handlelength": 1.2}
     axes[0][0].legend(frameon=False, loc="upper right", **names)
-    figure.tight_layout(w_pad=2, h_pad=2)
+    figure.tight_layout(w_pad=2, h_pad=2, rect=(0, 0.05, 1, 1))
+    figure.text(0.01, 0.01, _caption(tasks), fontsize=11, color=GREY, linespacing=1.5)
     save(figure, path)
+
+
+def _caption(tasks: dict[str, Curves]) -> str:
+    """What lines and bands are, and why some curves end before others."""
+    curves = next(iter(tasks.values()))
+    ends: dict[int, list[str]] = {}
+    for name, mine in curves.items():
+        ends.setdefault(mine[0].last_step, []).append(name)
+    given = "; ".join(f"{' and '.join(names)}: {steps:,} steps" for steps, names in ends.items())
+    seeds = len(next(iter(curves.values())))
+    return (
+        f"Lines: medians of {seeds} seeds; bands: from the lowest to the highest of them.\n"
+        f"Each curve ends where training was ended: {given}."
+    )
 
 
 def _band(ax: Axes, name: str, x: list[float], curves: list[Curve]) -> None:

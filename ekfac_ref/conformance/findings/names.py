@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ekfac_ref.conformance.findings.causes import Cause
+from ekfac_ref.conformance.findings.conjunction import Conjunction
 
 SEVERAL = 3  # mistakes at once, at most, that are looked for in the catalogue
 
@@ -40,12 +41,17 @@ def names(causes: Sequence[Cause], name: Callable[[Sequence[int]], Named]) -> st
         anywhere = name(())
         if anywhere.named and all(one.named in ("", anywhere.named) for one in found):
             return anywhere.sentence
-    where: dict[str, list[str]] = {}
+    where: dict[str, list[Conjunction]] = {}
     sentences: dict[str, str] = {}
     for cause, one in zip(causes, found, strict=True):
         what = one.named or one.sentence
         sentences.setdefault(what, one.sentence)
-        where.setdefault(what, []).append(str(cause.attributed and cause.attributed.where))
-    return " ".join(
-        f"Where {', and where '.join(where[what])}: {says}" for what, says in sentences.items()
-    )
+        where.setdefault(what, []).extend([cause.attributed.where] if cause.attributed else [])
+    return " ".join(f"{_where(where[what])}{says}" for what, says in sentences.items())
+
+
+def _where(every: Sequence[Conjunction]) -> str:
+    """The beginning of a sentence; nothing where it is everywhere."""
+    if Conjunction() in every:
+        return ""
+    return f"Where {', and where '.join(map(str, every))}: "

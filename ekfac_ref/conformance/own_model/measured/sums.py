@@ -72,9 +72,7 @@ def chunks(
             yield [_chunk(part, taps[part.layer], n, c, is_new) for part in parts]
 
 
-def _chunk(
-    part: OwnPart, groups: tuple[Tap, ...], n: slice, c: slice, is_new: bool
-) -> SomeSamples:
+def _chunk(part: OwnPart, groups: tuple[Tap, ...], n: slice, c: slice, is_new: bool) -> SomeSamples:
     """Of samples n, columns c."""
 
     def seen(tap: Tap) -> tuple[Tensor, Tensor | None]:
