@@ -170,7 +170,7 @@ def test_two_processes_understand_each_other() -> None:
     broken = Broken(Written("problem = 1"), LawBroken("off", float("inf")), 1e-16)
     said = [Said("trace", True, [0.5, float("nan")], None), Said("psd", False, [], broken)]
     trouble = Trouble("what", "where", None, "", Blame.KIT)
-    found = Found(said, [broken], ["psd"], "a sentence", trouble)
+    found = Found(said, [broken], ["psd"], "a sentence", "a name", trouble)
     again = wire.found_from(wire.found_as_plain(found), Written("x"), "heard")
     assert json.dumps(wire.found_as_plain(again)) == json.dumps(wire.found_as_plain(found))
     assert again.trouble

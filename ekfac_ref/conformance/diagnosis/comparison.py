@@ -57,7 +57,7 @@ def compared(subject: Subject, question: Question) -> Comparison | None:
     if way not in subject.ways:
         return None
     one = replace(subject.offering([way]), definition=Definition())  # as rows are counted
-    trial = Trial(one, question.problem, question.seen)
+    trial = Trial(one, question.problem, question.seen, watch=False)
     try:
         answer = quantity.given(trial, question.rows)
         if len(answer) < len(question.rows) or any(not given.numel() for given in answer):

@@ -133,7 +133,7 @@ def _solving(subject: Subject, seed: int) -> list[str]:
     """Which of its operators have a solve, by the first few problems that it answers."""
     for problem in mixtures(subject.abilities, 6, seed) if subject.operators else []:
         try:
-            cases = Trial(subject, problem).cases
+            cases = Trial(subject, problem, watch=False).cases
         except Exception:  # whatever it was, another problem may do
             continue
         return [one.way for one in cases[0].operators if one.own.solves]

@@ -52,7 +52,7 @@ def _blocks(comparisons: Sequence[Comparison]) -> Iterator[tuple[Observation, Te
 def _shows_the_right_one(subject: Subject, c: Comparison) -> bool:
     """Whether Q Lambda Q^T is right, of what the subject shows beside its products."""
     problem = c.question.problem
-    cases = Trial(subject.offering(["ekfac"]), problem, c.question.seen).cases
+    cases = Trial(subject.offering(["ekfac"]), problem, c.question.seen, watch=False).cases
     for row, right in zip(c.question.rows, c.question.correct, strict=True):
         E = cases[row].E
         if E is None or not E.own.shows_its_basis:

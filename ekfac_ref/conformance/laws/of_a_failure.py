@@ -177,7 +177,7 @@ def _said(what: str) -> str:
 def _about(problem: Problem, trial: Trial, way: str) -> Trial:
     """One in which the subject is asked in this way alone, and about this very problem, no copy."""
     subject = trial.subject.offering([way]).wrapped(lambda ask: lambda copy_of_it: ask(problem))
-    return Trial(subject, trial.problem, trial.seen)
+    return Trial(subject, trial.problem, trial.seen, watch=False)
 
 
 def _answer(trial: Trial, way: str) -> Vectors:

@@ -94,7 +94,7 @@ def _largest(ratios: Iterable[float]) -> float:
 def _replays(known: Content, definition: Definition, ways: tuple[str, ...]) -> list[Trial]:
     """Of subjects that have these ways to be asked, and no others."""
     subjects = (_replayed(definition, number, ways).offering(ways) for number in range(REPLAYS))
-    return [Trial(subject, known.problem) for subject in subjects]
+    return [Trial(subject, known.problem, watch=False) for subject in subjects]
 
 
 def _replayed(definition: Definition, number: int, ways: tuple[str, ...]) -> Subject:

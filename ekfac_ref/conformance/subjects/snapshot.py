@@ -1,6 +1,8 @@
 """What a problem and the process look like, as plain values: to see what an answer changed."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,16 @@ def differences(before: _Facts, after: _Facts) -> list[str]:
     new = [f"{key}: new" for key in after if key not in before]
     kept = [key for key in before if key in after and not key.endswith(" version")]
     return gone + new + [f"{key}: changed" for key in kept if before[key] != after[key]]
+
+
+@contextmanager
+def watched(changes: list[str], who: str, model: nn.Module, *data: Any) -> Iterator[None]:
+    """Adds a line for everything that the block changes, also where it ends in an exception."""
+    before = snapshot(model, *data)
+    try:
+        yield
+    finally:
+        changes += [f"{who}, {line}" for line in differences(before, snapshot(model, *data))]
 
 
 def snapshot(model: nn.Module, *data: Any) -> _Facts:

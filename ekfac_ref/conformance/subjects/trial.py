@@ -1,6 +1,7 @@
 """A subject's answers to one problem, in the form that laws are asked of."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -29,7 +30,7 @@ from ekfac_ref.conformance.subjects.preconditioned import (
     at_random,
     inverted_ekfac,
 )
-from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
+from ekfac_ref.conformance.subjects.snapshot import watched
 from ekfac_ref.conformance.subjects.subject import OPERATORS, Answer, Ask, Subject
 from ekfac_ref.conformance.subjects.trained import trained
 from ekfac_ref.conformance.training.steps import Trained, training_problem
@@ -52,12 +53,17 @@ class Trial:
         subject: on trial.
         problem: the question; the subject gets copies of it.
         seen: {layer: one Observation per group} where it is known; else the problem is observed.
+        watch: whether to look for changes, which can take longer than the answer.
     """
 
     def __init__(
-        self, subject: Subject, problem: Problem, seen: Observations | None = None
+        self,
+        subject: Subject,
+        problem: Problem,
+        seen: Observations | None = None,
+        watch: bool = True,
     ) -> None:
-        self.subject, self.problem, self._seen = subject, problem, seen
+        self.subject, self.problem, self._seen, self._watch = subject, problem, seen, watch
         self.changes: list[str] = []
         self._trained: dict[tuple[int, Hyperparameters], Trained] = {}
 
@@ -65,9 +71,10 @@ class Trial:
         """A trial of this subject on a changed problem, which has the same layers.
 
         What those saw of it is taken to be what they saw of this one: no law between two answers
-        asks for more than the shapes, and looking takes longer than most subjects do.
+        asks for more than the shapes, and looking takes longer than most subjects do. Changes are
+        this one's alone to tell.
         """
-        return Trial(self.subject, problem, self.seen)
+        return Trial(self.subject, problem, self.seen, watch=False)
 
     @cached_property
     def seen(self) -> Observations:
@@ -105,7 +112,7 @@ class Trial:
 
     def _draw(self, problem: Problem) -> dict[str, Answer]:
         """{way: its answer}. A generator that it draws from is moved by that, and nothing else."""
-        later = self.about(problem)
+        later = Trial(self.subject, problem, self.seen)
         with seeded():
             found = {way: later.asked(ask, way) for way, ask in self.subject.sampled.items()}
         self.changes += [line for line in later.changes if not line.endswith(" rng: changed")]
@@ -214,12 +221,9 @@ class Trial:
     def asked(self, ask: Ask, method: str) -> Answer:
         """An answer with the right layers in it, to a copy of the problem."""
         given = copied(self.problem)
-        before = snapshot(given.model, held(given.batches))
-        try:
+        watching = watched(self.changes, method, given.model, held(given.batches))
+        with watching if self._watch else nullcontext():
             answer = ask(given)
-        finally:
-            after = snapshot(given.model, held(given.batches))
-            self.changes += [f"{method}, {line}" for line in differences(before, after)]
         if not hasattr(answer, "keys") or set(answer) != set(self.seen):
             got = sorted(answer) if hasattr(answer, "keys") else type(answer).__name__
             raise BadAnswer(f"{method} returned {got}, expected a dict of {sorted(self.seen)}")
