@@ -14,7 +14,6 @@ import torch
 
 from ekfac_ref import cli
 from ekfac_ref import conformance as ct
-from ekfac_ref.conformance.diagnosis import selection
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -66,7 +65,6 @@ def test_page_runs(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     A ``console`` block is a command after ``$``, and what it prints, up to figures. It runs in a
     folder with what the page has its reader save.
     """
-    monkeypatch.setattr(selection, "DRAWS", (9,))  # they are enough for what the pages diagnose
     page = path.read_text()
     assert fenced(page, "python") or path.name in WRITTEN_BY_PROGRAMS
     module, saved = ModuleType(path.stem), ""
