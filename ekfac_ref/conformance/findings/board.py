@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ekfac_ref.conformance.findings.causes import Cause, Refusal
+from ekfac_ref.conformance.findings.common import spelled_out
 from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.findings.known import KnownDeviations
 from ekfac_ref.conformance.findings.outcome import Off, Outcome
@@ -88,7 +89,11 @@ def scoreboard(
     drawn = dict.fromkeys(name for one in outcomes for name in one.features)
     rows = [
         _Having(name, [one for one in outcomes if name in one.features], counting).score(
-            [where for where in blamed if where == Conjunction() or name in where.present],
+            [
+                where
+                for where in blamed
+                if where == Conjunction() or name in spelled_out(where.present)
+            ],
             name in known.features,
             name in turned_down,
             reasons.get(name, ""),

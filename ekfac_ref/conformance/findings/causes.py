@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ekfac_ref.conformance.findings.attribution import Attributed, attribute
+from ekfac_ref.conformance.findings.common import with_common
 from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.findings.outcome import Outcome
 from ekfac_ref.conformance.laws.catalogue import LAWS
@@ -159,16 +160,17 @@ def _of_group(outcomes: Sequence[Outcome], names: list[str]) -> list[Cause]:
     wrong = {i: laws for i, laws in wrong.items() if laws}
     if not wrong:
         return []
+    features = [with_common(one.features) for one in outcomes]
     right = [
-        one.features
+        features[i]
         for i, one in enumerate(outcomes)
         if i not in wrong and one.held & {*names} and not one.doubted & {*names}
     ]
     numbers = list(wrong)
-    separated = attribute([*(outcomes[i].features for i in numbers), *right], range(len(numbers)))
+    separated = attribute([*(features[i] for i in numbers), *right], range(len(numbers)))
     left, found = set(numbers), []
     for one in separated.causes:
-        mine = [i for i in numbers if one.where.holds(outcomes[i].features)]
+        mine = [i for i in numbers if one.where.holds(features[i])]
         found.append(Cause(one, _laws(wrong, mine, names), tuple(mine), separated.asked))
         left -= {*mine}
     if left:

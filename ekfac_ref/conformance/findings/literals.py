@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from ekfac_ref.conformance.findings.common import COMMON
 from ekfac_ref.conformance.problems.features import FEATURES
 
 ABSENT = 2.0  # what a feature that is absent costs; one that is present costs 1
@@ -35,7 +36,7 @@ def literals_of(problems: Sequence[Collection[str]], everything: int) -> list[Li
                 continue
             if (first := found.get(mask)) is None:
                 found[mask] = Literal(name, is_present, mask)
-            elif first.is_present and is_present:
+            elif first.is_present and is_present and name not in COMMON:
                 also = (*first.also, name)
                 found[mask] = Literal(first.name, True, mask, also)
     return list(found.values())

@@ -8,6 +8,7 @@ from random import Random
 from hypothesis import Phase, find, settings
 from hypothesis.errors import FlakyFailure, NoSuchExample
 
+from ekfac_ref.conformance.findings.common import with_common
 from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.draw import QUIET, problems_for
@@ -49,7 +50,7 @@ def shrink(
         left = end - time.monotonic()
         if left <= 0:
             raise TookTooLong  # Hypothesis lets it through: no more problems are drawn
-        if where != _ANYWHERE and not where.holds(features(problem)):
+        if where != _ANYWHERE and not where.holds(with_common(features(problem))):
             return False
         try:
             # A second more, for what ends by itself: alarms are for what does not.

@@ -6,6 +6,7 @@ import pytest
 
 from ekfac_ref.conformance.findings.board import Score, Standing, scoreboard
 from ekfac_ref.conformance.findings.causes import Cause, causes, refusals
+from ekfac_ref.conformance.findings.common import COMMON
 from ekfac_ref.conformance.findings.known import KnownDeviations
 from ekfac_ref.conformance.findings.outcome import Off, Outcome
 from ekfac_ref.conformance.laws.catalogue import LAWS
@@ -202,3 +203,30 @@ def test_one_text_for_several_features(features: tuple[str, ...]) -> None:
     (refusal,) = refusals(outcomes)
     assert refusal.features == {*features}
     assert refusal.sentence.startswith(f"Refuses {3 * len(features)} of {len(outcomes)} problems, ")
+
+
+def test_what_several_features_have_in_common_is_one_cause() -> None:
+    kinds = ("positions of a convolution", "positions of an Embedding", "called twice")
+    outcomes = [*PLAIN * 3, *[wrong("Linear", kind) for kind in kinds * 2]]
+    (cause,) = causes(outcomes, ALL)
+    assert cause.sentence == (
+        "Wrong exactly where several positions: 6 of 6 such problems, 0 of 12 others."
+    )
+    told = standings(board(outcomes))
+    assert {told[kind] for kind in kinds} == {"wrong"}
+    assert told["Linear"] == told["Conv2d"] == "exact"
+
+
+def test_the_common_name_is_not_told_beside_a_features_own() -> None:
+    outcomes = [*PLAIN[2:] * 9, *[wrong("Conv2d", "positions of a convolution")] * 4]
+    (cause,) = causes(outcomes, ALL)
+    assert cause.attributed
+    assert str(cause.attributed.where) == "Conv2d"
+    assert cause.attributed.also == ("positions of a convolution",)
+
+
+def test_what_is_common_is_common_to_features() -> None:
+    for name, some in COMMON.items():
+        assert name not in FEATURES
+        assert some <= {*FEATURES}
+        assert len(some) > 1
