@@ -78,4 +78,4 @@ hostile: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-lowest .venv-models .venv-peers demo train .hypothesis .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-lowest .venv-models .venv-peers demo train bench .hypothesis .mypy_cache .ruff_cache *.egg-info

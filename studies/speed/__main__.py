@@ -1,6 +1,7 @@
-"""Print the speed of EKFAC beside that of two other libraries, and the memory that it needs."""
+"""Print the speed of KFAC and EKFAC beside that of other libraries, and the memory they need."""
 
 import argparse
+from pathlib import Path
 
 from rich.console import Console
 
@@ -11,15 +12,18 @@ def main() -> None:
     """Print all tables, as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m studies.speed", description=__doc__)
     parser.add_argument("--runs", type=int, default=15, help="timed runs of each library")
-    runs: int = parser.parse_args().runs
+    picture = "where to draw time and memory against sizes (default: ./bench/speed.png)"
+    parser.add_argument("--picture", type=Path, default=Path("bench/speed.png"), help=picture)
+    options = parser.parse_args()
     require("bench")
 
     # Only now: speed imports what the extra installs.
-    from studies.speed import memory, speed
+    from studies.speed import curves, memory, speed
 
     console = Console(highlight=False)
-    speed.report(console, runs)
+    speed.report(console, options.runs)
     memory.report(console)
+    curves.report(console, options.picture)
 
 
 if __name__ == "__main__":

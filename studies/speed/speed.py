@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from studies.looks import progress
 from studies.speed.cases import Case, cases
+from studies.speed.floor import floor
 from studies.speed.libraries import EKFAC, KFAC, OURS, Library, Vector
 
 TASKS = {"KFAC": KFAC, "EKFAC": EKFAC}
@@ -62,6 +63,8 @@ def report(console: Console, runs: int) -> None:
         if others := [t for t in others if t.disagreement < AGREE]:
             fastest = min(t.median for t in others)
             console.print(f" against the fastest other one: {ours.median / fastest:.2f}")
+        lowest = statistics.median(once() for once in [floor(case, task == "EKFAC")] * (runs + 1))
+        console.print(f" against the floor of {lowest:.3f} s: {ours.median / lowest:.2f}")
         share = decomposition_share(case, libraries[OURS])
         console.print(f" share of ours in eigh and qr: {share:.0%}\n")
 
