@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +14,13 @@ from torch import Tensor, nn
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
 from ekfac_ref.cli import main
+from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
+from ekfac_ref.conformance.own_model.laws.own_law import Weighed
 from ekfac_ref.conformance.own_model.layer_features import features_of_parts
-from ekfac_ref.conformance.own_model.own_examiner import OwnHere
+from ekfac_ref.conformance.own_model.own_examiner import AskedOnce, JudgedPart, OwnHere, PartSaid
 from ekfac_ref.conformance.own_model.own_run import OwnRun
 from ekfac_ref.conformance.own_model.trial import OwnTrial
+from ekfac_ref.conformance.process import own_wire
 from ekfac_ref.conformance.reports.as_junit import as_junit
 from ekfac_ref.examples import hooks, reference
 from studies.own_model.models import GPT, transformer
@@ -289,3 +293,19 @@ def test_a_law_that_is_blunt_everywhere_fails_no_suite() -> None:
     suite = as_junit(replace(report, verdicts=[blunt, report.verdicts[1]]), "")
     assert 'errors="0"' in suite
     assert 'skipped="1"' in suite
+
+
+def test_two_processes_understand_each_other() -> None:
+    trouble = Trouble("what", "where", None, "heard", Blame.LOST)
+    said = [
+        PartSaid("trace", True, Weighed(0.5, 1e-9), "", 0.25, 2.0, ""),
+        PartSaid("psd", False, None, "off", inf, inf, "it raised"),
+    ]
+    for judged in (JudgedPart(said, None), JudgedPart(said[:1], trouble)):
+        plain = json.loads(json.dumps(own_wire.judged_as_plain(judged)))
+        again = own_wire.judged_from(plain, "heard")
+        assert (again.said, again.trouble) == (list(judged.said), judged.trouble)
+    asked = AskedOnce(["model: changed"], trouble)
+    plain = json.loads(json.dumps(own_wire.asked_as_plain(asked)))
+    again = own_wire.asked_from(plain, "heard")
+    assert (again.changes, again.trouble) == (asked.changes, asked.trouble)

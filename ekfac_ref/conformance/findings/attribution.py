@@ -24,6 +24,7 @@ COINCIDENCES = 0.2
 LENGTH = 3  # features in one conjunction, at most
 MISTAKES = 6  # conjunctions at once, at most
 ANOTHER = 1.0  # what a further conjunction costs
+EXCEPTIONS = 1 / 16  # of the problems, at least, are to be without a fault
 LOOKS = 5_000  # sets of conjunctions that are looked at
 
 
@@ -97,9 +98,13 @@ class _Search:
             return self._attribution([only])
         if cover and len(cover) == 1:
             return self._attribution(cover)
-        some = self._attribution(self._greedy())
+        some = self._attribution(self._greedy() if self._leaves_enough() else [])
         none = Attribution((), some.faulty, some.asked, some.faulty)
         return none if 2 * some.unexplained > some.faulty else some
+
+    def _leaves_enough(self) -> bool:
+        """Whether a fault is not nearly everywhere; the few exceptions would have any features."""
+        return self.good.bit_count() >= EXCEPTIONS * self.all.bit_count()
 
     def _separating(self) -> Iterator[_Candidate]:
         """Conjunctions that hold on exactly the faulty problems."""

@@ -86,6 +86,15 @@ def test_noise_has_no_cause() -> None:
         assert found.unexplained == len(wrong)
 
 
+def test_few_exceptions_have_no_cause() -> None:
+    """Each of them has some feature that others have, too, and many features have none of them."""
+    drawn = problems(1, 200)
+    for exceptions in (3, 12):
+        found = attribute(drawn, range(exceptions, 200))
+        assert found.causes == ()
+        assert found.unexplained == 200 - exceptions
+
+
 def test_one_problem_with_many_features_is_no_proof() -> None:
     drawn = [("a", "b", "c"), ("a",), ("b",), ("c",), ()] + [("d",)] * 3
     (cause,) = attribute(drawn, [0]).causes
