@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from ekfac_ref.conformance.findings.common import COMMON
 from peers.catalogue import EVERY, EXPLAINED, FINDINGS, MANNERS, Finding
 from peers.libraries import Library
 
@@ -149,10 +150,11 @@ def _of_law(library: Library, law: str, asked: int, report: Mapping[str, Any]) -
     found = [f for f in own if law in f.laws or (named & {*f.features} and not f.laws)]
     if found or law in MANNERS or not named:
         return _deviates(library, law, None, asked, found)
-    reasons = {f"{name}: {EXPLAINED.get((library.name, name), '')}" for name in sorted(named)}
-    explained = all((library.name, name) in EXPLAINED for name in named)
+    known = {name for name in named if (library.name, name) in EXPLAINED}
+    reasons = [f"{name}: {EXPLAINED[library.name, name]}" for name in sorted(known)]
+    explained = all(known & names for names in blamed)  # every cause by one of its features
     verdict = Verdict.EXPLAINED if explained else Verdict.UNEXPLAINED
-    return Cell(verdict, None, "; ".join(sorted(reasons)), asked)
+    return Cell(verdict, None, "; ".join(reasons), asked)
 
 
 def _deviates(
@@ -171,11 +173,11 @@ def _deviates(
 
 
 def _present(cause: Mapping[str, Any]) -> list[str]:
-    return (
-        list(cause["where"]["where"]["present"]) + list(cause["where"]["also"])
-        if (cause["where"])
-        else []
-    )
+    """The features of a cause; of what is common to several, all of those."""
+    if not cause["where"]:
+        return []
+    names = [*cause["where"]["where"]["present"], *cause["where"]["also"]]
+    return [feature for name in names for feature in COMMON.get(name, (name,))]
 
 
 def _wrong_everywhere(report: Mapping[str, Any]) -> bool:

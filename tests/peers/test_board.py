@@ -8,7 +8,7 @@ import pytest
 
 from peers.__main__ import is_shown
 from peers.board import Verdict, by_feature, by_law, deviations
-from peers.catalogue import EXPLAINED, FINDINGS, Finding
+from peers.catalogue import EVERY, EXPLAINED, FINDINGS, Finding, counted
 from peers.libraries import LIBRARIES, Library
 from peers.page import page
 from peers.picture import one_page, svg
@@ -82,6 +82,43 @@ def test_laws_are_judged_by_what_broke_them() -> None:
     assert cells["trace"].verdict is Verdict.WRONG
     assert cells["moments"].verdict is Verdict.EXPLAINED
     assert cells["psd"].verdict is Verdict.EXACT
+
+
+def test_a_law_of_manners_is_explained_by_itself() -> None:
+    verdicts = [{"law": "nan", "status": "FAIL", "asked": 9, "broken": "answered in silence"}]
+    cell = by_law(CURVLINOPS, {"factors": {**REPORT, "verdicts": verdicts}})["nan"]
+    assert (cell.verdict, cell.why) == (Verdict.EXPLAINED, "asked by this kit alone")
+
+
+@pytest.mark.parametrize("one", [one for one in FINDINGS if one.may_be_meant], ids=lambda o: o.id)
+def test_what_may_be_meant_is_not_called_wrong(one: Finding) -> None:
+    library = next(lib for lib in LIBRARIES if lib.name == one.library)
+    feature = one.features[0] if one.features and one.features != EVERY else "Linear"
+    found = cause(feature, *(one.laws or ("trace",)))
+    report = {**REPORT, "scoreboard": [score(feature, "wrong", 4)], "causes": [found]}
+    cell = by_feature(library, {"it": report})[feature]
+    assert (cell.verdict, cell.why) == (Verdict.EXPLAINED, one.id)
+
+
+def test_findings_and_questions_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = [one for one in FINDINGS if not one.may_be_meant][:3]
+    questions = [one for one in FINDINGS if one.may_be_meant][:1]
+    monkeypatch.setattr("peers.catalogue.FINDINGS", [*some, *questions])
+    assert counted() == "3 findings and 1 questions"
+
+
+def test_what_is_common_to_features_is_each_of_them() -> None:
+    """A cause that is named "a convolution" is told by what is known of one kind of them."""
+    report = {
+        **REPORT,
+        "scoreboard": [score("padding mode", "exact"), score("Conv2d", "wrong", 4)],
+        "causes": [cause("a convolution", "trace")],
+    }
+    assert deviations(CURVLINOPS, {"it": report}) == [
+        ("Conv2d", by_feature(CURVLINOPS, {"it": report})["Conv2d"])
+    ]
+    assert by_feature(CURVLINOPS, {"it": report})["Conv2d"].verdict is Verdict.UNEXPLAINED
+    assert by_law(CURVLINOPS, {"it": report})["trace"].verdict is Verdict.UNEXPLAINED
 
 
 def test_the_pages_hold_every_finding_and_the_counts() -> None:
