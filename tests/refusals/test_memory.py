@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import ekfac_ref as ek
-from ekfac_ref import blocks
+from ekfac_ref import blocks, passes
 from ekfac_ref.conformance.subjects.snapshot import snapshot
 from ekfac_ref.matrix import basis
 from ekfac_ref.model import session
@@ -70,8 +70,8 @@ def out_of_device(*args: Any, **kwargs: Any) -> Any:
 # entry: every step of it that makes something large
 STEPS: dict[str, list[tuple[Any, str]]] = {
     "kfac": [
-        (blocks, "chunk_factors"),
-        (blocks, "kronecker"),
+        (passes, "chunk_factors"),
+        (passes, "kronecker"),
         (sys.modules["ekfac_ref.model.taps"], "_see"),
         (wiring, "_by_autograd"),
         (session, "private_copy"),
