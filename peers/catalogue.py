@@ -32,7 +32,7 @@ class Finding:
 
     @property
     def script(self) -> Path:
-        """It stands alone, with torch and the library."""
+        """It stands alone, with torch or JAX and the library."""
         return SCRIPTS / f"{self.id}.py"
 
     @property
@@ -195,6 +195,50 @@ FINDINGS = (
         "[W | b]: b is the last column",
         EVERY,
         ("P inverse", "comparison", "trace", "moments"),
+    ),
+    Finding(
+        "kfac_jax_dilation",
+        "kfac-jax",
+        "A of patches without dilation, over as many locations as those would have",
+        "A of the patches that the kernel sees, over the locations of the output",
+        ("dilation",),
+        links="patches_moments says that it has no dilation and raises; it is not told of any here "
+        "(no issue was found; as in google-deepmind/kfac-jax@babd853)",
+    ),
+    Finding(
+        "kfac_jax_positions",
+        "kfac-jax",
+        "column (t, c): sqrt(p_tc) (e_tc - p_s) at every position s",
+        "column (t, c): sqrt(p_tc) (e_c - p_t) at position t, and zero elsewhere",
+        ("outputs at positions", "class axis"),
+        links="multiply_fisher, of the same loss, is right at every position "
+        "(no issue was found; as in google-deepmind/kfac-jax@babd853)",
+    ),
+    Finding(
+        "kfac_jax_masked_bias",
+        "kfac-jax",
+        "A of (m_nt a_nt, 1), over the positions with m_nt = 1",
+        "A of m_nt (a_nt, 1), over the positions with m_nt = 1",
+        ("outputs at positions", "mask", "mask in some batches", "ignored labels"),
+        links="m_nt = 0 where all of g_nt is zero: in fisher_exact, at all positions but one of a "
+        "column (no issue was found; as in google-deepmind/kfac-jax@babd853)",
+    ),
+    Finding(
+        "kfac_jax_norm_in_cache",
+        "kfac-jax",
+        "(F + damping I)^-1, cached",
+        "(F + damping |F| I)^-1, as without the cache, |F| the norm that was named",
+        (),
+        links="found by reading: the scaled weight is computed and not used "
+        "(as in google-deepmind/kfac-jax@babd853)",
+    ),
+    Finding(
+        "kfac_jax_empirical_direct",
+        "kfac-jax",
+        "(1/N) g g^T, g the gradient of the mean loss",
+        "g g^T, as fisher_empirical has it",
+        (),
+        links="found by reading; repaired after the release, in google-deepmind/kfac-jax@62d9203",
     ),
 )
 
