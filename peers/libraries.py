@@ -33,6 +33,12 @@ class Library:
     beside: tuple[str, ...] = ()
 
     @property
+    def versions(self) -> str:
+        """Its own, and those of what goes with it."""
+        with_it = (one.replace("==", " ") for one in self.beside[:1])
+        return ", ".join((self.version, *with_it))
+
+    @property
     def requirements(self) -> tuple[str, ...]:
         """As pip takes them."""
         return (f"{self.package}=={self.version}", *self.beside)
@@ -104,7 +110,7 @@ LIBRARIES = (
         "kfac_jax",
         "kfac-jax",
         "0.0.8",
-        ("factors", "factored", "exact", "whole_fisher"),
+        ("factors", "factored", "exact", "products"),
         "KFAC, its inverse exact and damped by factors; exact blocks, diagonals, the whole Fisher",
         "https://kfac-jax.readthedocs.io/en/latest/",
         (

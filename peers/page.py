@@ -75,7 +75,7 @@ def _asked(reports: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str]
             yield f"| {one.name} {one.version} | left out: {why} | | |\n"
         for subject, r in found.items():
             yield (
-                f"| [{one.name}]({one.documented}) {one.version} | {one.offers} (`{subject}`) | "
+                f"| [{one.name}]({one.documented}) {one.versions} | {one.offers} (`{subject}`) | "
                 f"{r['asked']}, {r['answered']} | {r['seed']}, `{r['digest']}` |\n"
             )
 

@@ -111,8 +111,13 @@ _METHODS: dict[str, Callable[..., Any]] = {
 }
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **{f: f for f in (operator.add, operator.mul, operator.truediv, operator.matmul)},
-    **{operator.getitem: operator.getitem, getattr: getattr},
+    operator.getitem: operator.getitem,
+    getattr: lambda x, name: x.shape if name == "shape" else None,  # or its device
     torch.where: jnp.where,
+    torch.ones: lambda shape, dtype, device: jnp.ones(shape, bool),
+    torch.conv2d: lambda x, weight, bias, stride, padding, dilation, groups: _conv(
+        x, weight, bias, stride, [(n, n) for n in padding], dilation, groups
+    ),
     F.linear: _linear,
 }
 _MODULES: dict[type[nn.Module], Callable[..., Any]] = {

@@ -9,6 +9,7 @@ inverse is exact, or damped by factors with pi, which the optimizer has by defau
 is ``ImplicitExactCurvature``'s, and of all samples, one by one, ``ExplicitExactCurvature``'s.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,11 +21,11 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
-from ekfac_ref.model.layers import Layer
 from peers.adapters.in_jax import Network, array, inputs_of, tensor, turned, turned_back
 from peers.adapters.of_layer import OfGroups, Product, blocks, whole
 
 _KEY = jax.random.PRNGKey(0)  # of modes that draw; those asked here do not
+_ASKED = itertools.count(1)
 
 
 def _precision(problem: ek.Problem) -> Any:
@@ -32,10 +33,17 @@ def _precision(problem: ek.Problem) -> Any:
     return jax.enable_x64(problem.dtype == torch.float64)
 
 
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Once for all vectors and dampings, of which there are many; the rest runs as it is."""
+    return jax.jit(function)
+
+
 class _Asked:
     """A problem in JAX: parameters of its layers, its batches, and the loss that registers."""
 
     def __init__(self, problem: ek.Problem) -> None:
+        if next(_ASKED) % 100 == 0:
+            jax.clear_caches()  # what was compiled for other shapes, gigabytes in a whole run
         self.problem, self.empirical = problem, isinstance(problem.fisher, ek.Empirical)
         self.mode = "fisher_empirical" if self.empirical else "fisher_exact"
         self.layers = ek.find_layers(problem.model, problem.layers)
@@ -103,6 +111,10 @@ def _estimated(asked: _Asked, estimator: Any, known: tuple[type, ...], **options
     return matrix, state
 
 
+def _factors(state: Any) -> list[Any]:
+    return [factor for block in state.blocks_states for factor in block.factors]
+
+
 def _checked(problem: ek.Problem) -> None:
     if problem.sharing != ek.Expand():
         raise NotImplementedError("KFAC of convolutions is KFC, which is expand")
@@ -114,16 +126,20 @@ def _blocks(known: tuple[type, ...], exact_power: bool = True, **options: Any) -
         asked = _Asked(problem)
         matrix, state = _estimated(asked, kfac_jax.BlockDiagonalCurvature, known, **options)
 
+        @_compiled
+        def product(v: Any) -> Any:
+            return matrix.multiply(state, v, 0.0, True, False, None)
+
+        @_compiled
         def solved(v: Any, damping: float) -> Any:
             return matrix.multiply_inverse(state, v, damping, exact_power, False, None)
 
-        compiled = jax.jit(solved)  # once for all dampings and vectors
-
         def inverse(damping: float) -> Product:
-            return asked.product(lambda v: compiled(v, damping))
+            if not exact_power and any(f.value.size == 1 for f in _factors(state)):
+                raise NotImplementedError("a 1 x 1 factor is damped alone, as its code explains")
+            return asked.product(lambda v: solved(v, damping))
 
-        product = asked.product(lambda v: matrix.multiply(state, v, 0.0, True, False, None))
-        return blocks(asked.layers, asked.torch, product, inverse, 1.0)
+        return blocks(asked.layers, asked.torch, asked.product(product), inverse, 1.0)
 
     return answer
 
@@ -158,16 +174,6 @@ def _implicit(asked: _Asked) -> Product:
         return jax.tree.map(lambda a: a / N, total)
 
     return asked.product(product)
-
-
-def _whole_blocks(problem: ek.Problem) -> dict[str, OfGroups]:
-    asked = _Asked(problem)
-    product = _exact(asked)
-    return {layer.name: OfGroups(layer, _of(layer, asked, product), 1.0) for layer in asked.layers}
-
-
-def _of(layer: Layer, asked: _Asked, product: Product) -> Callable[[Tensor], Tensor]:
-    return lambda V: whole(asked.torch, product, [layer], {layer.name: V})[layer.name]
 
 
 def _product(problem: ek.Problem, V: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -214,9 +220,8 @@ exact = ct.Subject(
     abilities=_abilities(nn.Linear, nn.Conv2d, masks=False),
 )
 
-whole_fisher = ct.Subject(
-    "kfac-jax, whole",
-    exact_fisher=_whole_blocks,
+products = ct.Subject(
+    "kfac-jax, products",
     fisher_product=_product,
     abilities=_abilities(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, masks=False),
 )
