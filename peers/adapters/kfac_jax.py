@@ -42,7 +42,7 @@ class _Asked:
     """A problem in JAX: parameters of its layers, its batches, and the loss that registers."""
 
     def __init__(self, problem: ek.Problem) -> None:
-        if next(_ASKED) % 100 == 0:
+        if next(_ASKED) % 500 == 0:
             jax.clear_caches()  # what was compiled for other shapes, gigabytes in a whole run
         self.problem, self.empirical = problem, isinstance(problem.fisher, ek.Empirical)
         self.mode = "fisher_empirical" if self.empirical else "fisher_exact"
