@@ -32,7 +32,7 @@ class Finding:
 
     @property
     def script(self) -> Path:
-        """It stands alone, with torch and the library."""
+        """It stands alone, with torch or JAX and the library."""
         return SCRIPTS / f"{self.id}.py"
 
     @property
@@ -196,6 +196,59 @@ FINDINGS = (
         EVERY,
         ("P inverse", "comparison", "trace", "moments"),
     ),
+    Finding(
+        "kfac_jax_dilation",
+        "kfac-jax",
+        "A of patches without dilation, over as many locations as those would have",
+        "A of the patches that the kernel sees, over the locations of the output",
+        ("dilation",),
+        links="patches_moments says that it has no dilation and raises; it is not told of any here "
+        "(no issue was found; as in google-deepmind/kfac-jax@babd853)",
+    ),
+    Finding(
+        "kfac_jax_positions",
+        "kfac-jax",
+        "column (t, c): sqrt(p_tc) (e_tc - p_s) at every position s",
+        "column (t, c): sqrt(p_tc) (e_c - p_t) at position t, and zero elsewhere",
+        ("outputs at positions",),
+        links="multiply_fisher, of the same loss, is right at every position "
+        "(no issue was found; as in google-deepmind/kfac-jax@babd853)",
+    ),
+    Finding(
+        "kfac_jax_masked_bias",
+        "kfac-jax",
+        "A of (m_nt a_nt, 1), over the positions with m_nt = 1",
+        "A of m_nt (a_nt, 1), over the positions with m_nt = 1",
+        ("outputs at positions", "mask", "mask in some batches"),
+        links="m_nt = 0 where all of g_nt is zero: in fisher_exact, at all positions but one of a "
+        "column (no issue was found; as in google-deepmind/kfac-jax@babd853)",
+    ),
+    Finding(
+        "kfac_jax_zero_gradients",
+        "kfac-jax",
+        "A (x) B / (positions with a gradient, per sample), which is 0 / 0",
+        "zero, of an average over the positions that are there",
+        (),
+        links="seen as answers that are NaN, on problems that the board counts as unanswered "
+        "(no issue was found; as in google-deepmind/kfac-jax@babd853)",
+    ),
+    Finding(
+        "kfac_jax_norm_in_cache",
+        "kfac-jax",
+        "(F + damping I)^-1, cached",
+        "(F + damping |F| I)^-1, as without the cache, |F| the norm that was named",
+        (),
+        links="found by reading: the scaled weight is computed and not used "
+        "(as in google-deepmind/kfac-jax@babd853)",
+    ),
+    Finding(
+        "kfac_jax_empirical_direct",
+        "kfac-jax",
+        "(1/N) g g^T, g the gradient of the mean loss",
+        "g g^T, as fisher_empirical has it",
+        (),
+        links="found by reading; repaired after the release, in google-deepmind/kfac-jax@62d9203",
+    ),
 )
 
 
@@ -244,5 +297,11 @@ EXPLAINED: dict[tuple[str, str], str] = {
     ("BackPACK", "tokens as samples"): "as for kronfluence",
     ("BackPACK", "tokens first"): "as for kronfluence",
     ("BackPACK", "one input for all samples"): "as for kronfluence",
+    ("kfac-jax", "ignored labels"): "at positions: those whose gradients are zero are taken for "
+    "masked, as RepeatedDenseKroneckerFactored says, and those of ignored labels count here; "
+    "use_masking=False counts them, too. With a bias: kfac_jax_masked_bias",
+    ("kfac-jax", "exact Fisher"): "where there are outputs at positions: kfac_jax_positions, and "
+    "kfac_jax_masked_bias",
+    ("kfac-jax", "float64"): "it came with the mask: kfac_jax_masked_bias",
 }
 MANNERS = ("leaves alone", "after an exception", "nan", "batch norm", "unknown layer")

@@ -11,6 +11,7 @@ from peers.libraries import Library
 
 ROOT = Path(__file__).parent.parent
 HOME = ROOT / ".venv-peers"
+SECONDS = 300  # for one problem: where every new shape is compiled, it is a minute and more
 
 
 def python_of(library: Library) -> Path:
@@ -21,16 +22,16 @@ def python_of(library: Library) -> Path:
 def installed(library: Library) -> str:
     """Make its environment unless it is there; "" or the reason why it cannot be."""
     done = HOME / library.module / "installed"
-    if done.exists() and done.read_text() == library.requirement:
+    if done.exists() and done.read_text() == " ".join(library.requirements):
         return ""
     subprocess.run([sys.executable, "-m", "venv", HOME / library.module], check=True)
     # torch by the repository's constraints: an unpinned one brings gigabytes on many machines.
     pip = [str(python_of(library)), "-m", "pip", "install", "--quiet", "--no-compile"]
     ours = ["--constraint", str(ROOT / "constraints.txt"), "--editable", str(ROOT)]
-    ran = subprocess.run([*pip, *ours, library.requirement], capture_output=True, text=True)
+    ran = subprocess.run([*pip, *ours, *library.requirements], capture_output=True, text=True)
     if ran.returncode:
         return ran.stderr.strip().splitlines()[-1]
-    done.write_text(library.requirement)
+    done.write_text(" ".join(library.requirements))
     return ""
 
 
@@ -40,6 +41,7 @@ def checked(library: Library, subject: str, profile: str, seed: int) -> dict[str
     out.unlink(missing_ok=True)
     path = f"peers.adapters.{library.module}:{subject}"
     options = ["--profile", profile, "--seed", str(seed), "--json", str(out)]
+    options += ["--seconds", str(SECONDS)]
     options += ["--known", str(Path(__file__).with_name("manners.json"))]
     command = [str(python_of(library)), "-m", "ekfac_ref.cli", "check", path, *options]
     subprocess.run(command, cwd=ROOT, env=_surroundings(), capture_output=True)

@@ -18,6 +18,7 @@ class Library:
         documented: where that and its conventions are written.
         claims: features that its documentation names as supported.
         left_out: the reason why it is not asked, or "".
+        beside: exact versions of what it needs, where a later one does not go with it.
     """
 
     name: str
@@ -29,11 +30,18 @@ class Library:
     documented: str
     claims: tuple[str, ...] = ()
     left_out: str = ""
+    beside: tuple[str, ...] = ()
 
     @property
-    def requirement(self) -> str:
-        """As pip takes it."""
-        return f"{self.package}=={self.version}"
+    def versions(self) -> str:
+        """Its own, and those of what goes with it."""
+        with_it = (one.replace("==", " ") for one in self.beside[:1])
+        return ", ".join((self.version, *with_it))
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """As pip takes them."""
+        return (f"{self.package}=={self.version}", *self.beside)
 
 
 LIBRARIES = (
@@ -102,9 +110,13 @@ LIBRARIES = (
         "kfac_jax",
         "kfac-jax",
         "0.0.8",
-        (),
-        "KFAC as an optimizer, in JAX",
+        ("factors", "factored", "exact", "products"),
+        "KFAC, its inverse exact and damped by factors; exact blocks, diagonals, the whole Fisher",
         "https://kfac-jax.readthedocs.io/en/latest/",
-        left_out="its adapter, a translation of the drawn networks into JAX, is not written yet",
+        (
+            *("Linear", *_CONVOLUTION[:2], "padding", "exact Fisher", "empirical Fisher"),
+            *("positions of a Linear, one axis", "positions of a Linear, several axes"),
+        ),
+        beside=("jax==0.9.0.1", "jaxlib==0.9.0.1"),  # of its month; with 0.10.2 it does not run
     ),
 )

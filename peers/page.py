@@ -28,7 +28,8 @@ Written by `make peers`; do not edit. {date}; torch {torch}. Back to the
 This project has learned from these libraries, and each of them does things that it does not. They
 were asked about small networks, drawn at random, one feature at a time. Where one deviates from the
 definition, it is told as its maintainers might want to have it: one sentence, the formula, and a
-script of thirty lines, with torch and that library alone, that finds the right number a second way.
+script of thirty lines, with that library and its torch or JAX alone, that finds the right number a
+second way.
 
 ![Features by library](peers.svg)
 
@@ -74,7 +75,7 @@ def _asked(reports: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str]
             yield f"| {one.name} {one.version} | left out: {why} | | |\n"
         for subject, r in found.items():
             yield (
-                f"| [{one.name}]({one.documented}) {one.version} | {one.offers} (`{subject}`) | "
+                f"| [{one.name}]({one.documented}) {one.versions} | {one.offers} (`{subject}`) | "
                 f"{r['asked']}, {r['answered']} | {r['seed']}, `{r['digest']}` |\n"
             )
 
