@@ -20,6 +20,7 @@ _MARKS = {
     Verdict.NOT_DRAWN: "-",
 }
 
+_ZERO = 1e9  # from so many units on, what it is compared with is zero
 _HEAD = """# Released libraries on trial
 
 Written by `make peers`; do not edit. {date}; torch {torch}. Back to the
@@ -41,7 +42,7 @@ own, or of its adapter's, where it has no way to be given that. *explained*: met
 see below. *in doubt*: no problem tells it apart from what it came with. *no answer*: all problems
 with it were refused for the sake of others. *-*: not drawn for this library, as it does not offer
 it. † marks a feature that its documentation names and to which no problem was answered. Numbers:
-how far a law is off, in units of what it compares.
+how far a law is off, in units of what it compares; *not zero*, where that is zero.
 
 """
 
@@ -95,7 +96,7 @@ def _told(cell: Cell | None) -> str:
         return "-"
     mark = _MARKS[cell.verdict]
     if cell.size and cell.verdict in (Verdict.WRONG, Verdict.UNEXPLAINED):
-        mark += f", {cell.size:.0e}"
+        mark += f", {cell.size:.0e}" if cell.size < _ZERO else ", not zero"
     return mark + ("†" if cell.is_unanswered_claim else "")
 
 

@@ -1,4 +1,4 @@
-"""kfac-jax: KFAC of a repeated dense layer, and its damped inverse, is NaN where all gradients are zero."""
+"""kfac-jax: KFAC of a repeated dense layer and its damped inverse are NaN if gradients are zero."""
 
 import jax
 import jax.numpy as jnp
