@@ -302,6 +302,8 @@ EXPLAINED: dict[tuple[str, str], str] = {
     "use_masking=False counts them, too. With a bias: kfac_jax_masked_bias",
     ("kfac-jax", "exact Fisher"): "where there are outputs at positions: kfac_jax_positions, and "
     "kfac_jax_masked_bias",
+    ("kfac-jax", "factored, nothing in common"): "each of the three has dilation: "
+    "kfac_jax_dilation",
     ("kfac-jax", "float64"): "it came with the mask: kfac_jax_masked_bias",
 }
 MANNERS = ("leaves alone", "after an exception", "nan", "batch norm", "unknown layer")

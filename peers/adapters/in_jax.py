@@ -123,7 +123,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
 _MODULES: dict[type[nn.Module], Callable[..., Any]] = {
     nn.Tanh: jnp.tanh,
     nn.Sigmoid: jax.nn.sigmoid,
-    nn.ReLU: lambda x: jnp.maximum(x, 0),
+    nn.ReLU: lambda x: jnp.where(x > 0, x, 0),  # flat at 0, as in torch
     nn.Identity: lambda x: x,
     nn.Dropout: lambda x: x,
 }

@@ -1,4 +1,4 @@
-"""kfac-jax: KFAC of a repeated dense layer, and its inverse, is NaN where all gradients are 0."""
+"""kfac-jax: KFAC of a repeated dense layer and its damped inverse are NaN if gradients are zero."""
 
 import jax
 import jax.numpy as jnp
