@@ -6,7 +6,7 @@ shares nothing with the implementations on trial but the taps.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -76,7 +76,8 @@ def _chunk(part: OwnPart, groups: tuple[Tap, ...], n: slice, c: slice, is_new: b
     """Of samples n, columns c."""
 
     def seen(tap: Tap) -> tuple[Tensor, Tensor | None]:
-        a = tap.inputs[n] if isinstance(tap.inputs, Tensor) else tap.inputs.dense()[n]
+        given = tap.inputs
+        a = given[n] if isinstance(given, Tensor) else replace(given, words=given.words[n]).dense()
         return a[..., part.columns].double(), None if tap.counted is None else tap.counted[n]
 
     own = groups[part.group]
