@@ -119,6 +119,8 @@ def test_what_is_common_to_features_is_each_of_them() -> None:
     ]
     assert by_feature(CURVLINOPS, {"it": report})["Conv2d"].verdict is Verdict.UNEXPLAINED
     assert by_law(CURVLINOPS, {"it": report})["trace"].verdict is Verdict.UNEXPLAINED
+    by_manners = {**report, "causes": [cause("a convolution", "nan")]}
+    assert by_feature(CURVLINOPS, {"it": by_manners})["Conv2d"].verdict is Verdict.EXACT
 
 
 def test_the_pages_hold_every_finding_and_the_counts() -> None:
