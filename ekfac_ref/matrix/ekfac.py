@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ekfac_ref.matrix.eigen import eigh
-from ekfac_ref.matrix.kfac import Gram, Stack
+from ekfac_ref.matrix.outer_products import Gram, Stack
 from ekfac_ref.matrix.pieces import pieces
 
 

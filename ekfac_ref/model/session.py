@@ -53,11 +53,13 @@ class Learned:
     Attributes:
         forms: {form of a batch: what the model does to it}.
         layouts: {form of a batch: how many distinct samples were compared, what was found}.
+        plain: forms of which a batch was held to a forward pass without recorder.
     """
 
     def __init__(self) -> None:
         self.forms: dict[object, Form] = {}
         self.layouts: dict[object, tuple[int, SampleAxes | None]] = {}
+        self.plain: set[object] = set()
 
     def __reduce__(self) -> tuple[type["Learned"], tuple[()]]:
         return Learned, ()
@@ -72,6 +74,9 @@ class Session:
         layers: of the copy.
         start: the random numbers at which every pass begins, so that they all see the same data.
         learned: of the same model by sessions before; every batch's wiring is checked all the same.
+
+    Attributes:
+        apart: (first, size) of runs of samples that are run one after another, in every pass.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class Session:
         self._start = start
         self._said: set[str] = set()
         self.beyond_vmap = False
+        self.apart: set[tuple[int, int]] = set()
         # (first, size) of runs of samples, with the columns that were checked
         self._checked: set[tuple[int, int, range | None]] = set()
         self._some: range | None = None

@@ -60,9 +60,16 @@ Taps = dict[str, tuple[Tap, ...]]  # {layer: one Tap per group}
 def tap(session: Session, form: Form, batch: Batch) -> list[tuple[Batch, Taps]]:
     """The taps of every layer on one batch, whole or sample by sample. Checked by autograd."""
     check_not_transformed(form.uses)
-    together = _together(session, form, batch) if batch.size > 1 else None
-    if together is not None:
-        return [(batch, together)]
+    samples = batch.first, batch.size
+    if batch.size > 1 and samples not in session.apart:
+        together = _together(session, form, batch)
+        if together is not None:
+            return [(batch, together)]
+        session.apart.add(samples)  # the second pass checks nothing
+    return _one_by_one(session, batch)
+
+
+def _one_by_one(session: Session, batch: Batch) -> list[tuple[Batch, Taps]]:
     samples = [batch.samples(n, n + 1) for n in range(batch.size)]
     apart = [(sample, _alone(session, sample)) for sample in samples]
     if batch.size > 1:
@@ -80,21 +87,26 @@ def _together(session: Session, form: Form, batch: Batch) -> Taps | None:
     layout = layout_of(session, batch)
     if layout is None:
         return None
+    axes = {name: [use.axes for use in uses] for name, uses in form.uses.items()}
+    new = session.is_new(batch)
 
     def see(session: Session, batch: Batch) -> tuple[Seen, Taps]:
-        axes = {name: [use.axes for use in uses] for name, uses in form.uses.items()}
-        return _see(session, batch, layout, axes)
+        return _see(session, batch, layout, axes, new and batch.form in session.learned.plain)
 
     try:
         seen, taps = see(session, batch)
     except Misfit:
         return None
-    return None if session.is_new(batch) and differing(session, batch, seen, see) else taps
+    if new:
+        if differing(session, batch, seen, see):
+            return None
+        session.learned.plain.add(batch.form)
+    return taps
 
 
 def _alone(session: Session, sample: Batch) -> Taps:
     def see(session: Session, batch: Batch) -> tuple[Seen, Taps]:
-        return _see(session, batch, None, None)
+        return _see(session, batch, None, None, False)
 
     seen, taps = see(session, sample)
     check_wiring(session, sample, seen, see)
@@ -106,11 +118,15 @@ def _see(
     batch: Batch,
     layout: SampleAxes | None,
     axes: dict[str, list[torch.Size]] | None,
+    once_more: bool,
 ) -> tuple[Seen, Taps]:
-    """By one layout; ``axes`` are those of one sample's uses."""
+    """By one layout; ``axes`` are those of one sample's uses.
+
+    The graph is kept if it is to be gone through ``once_more``.
+    """
     seen = run(session, batch.inputs, batch.size, layout)
     S = session.columns(seen.f.detach(), batch)
-    pulled = iter(pull_back(seen.f, seen.leaves, S))
+    pulled = iter(pull_back(seen.f, seen.leaves, S, once_more))
     g = {name: [next(pulled) for _ in uses] for name, uses in seen.uses.items()}
     axes = axes or {name: [use.axes for use in uses] for name, uses in seen.uses.items()}
     taps = {
@@ -120,7 +136,7 @@ def _see(
         for layer in session.layers
     }
     weighted = {name: partial(of_taps, [(t.inputs, t.g) for t in ts]) for name, ts in taps.items()}
-    return Seen(S, weighted, seen.roundoff), taps
+    return Seen(S, weighted, seen.roundoff, seen.f if once_more else None), taps
 
 
 def _by_group(

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ekfac_ref.matrix.kfac import FactorSums, Gram
+from ekfac_ref.matrix.kfac import FactorSums
+from ekfac_ref.matrix.outer_products import Gram
 from ekfac_ref.matrix.words import Counts
 from ekfac_ref.model.random_state import generators, untouched
 from ekfac_ref.model.session import Session

@@ -2,8 +2,9 @@
 
 Two forwards and backwards of all data: EKFAC needs one for the factors and one for the eigenvalues;
 KFAC needs one, and one to be held to. The products that make A and B of inputs and gradients; for
-EKFAC the eigenproblems, and the rotations and squares that make Lambda. On random numbers of the
-shapes that the layers see, without what finds those numbers, or cuts patches out of images.
+EKFAC the eigenproblems, and the rotations and squares that make Lambda; the first product with a
+vector. On random numbers of the shapes that the layers see, without what finds those numbers, or
+cuts patches out of images.
 """
 
 import time
@@ -33,6 +34,7 @@ def floor(case: Case, corrected: bool) -> Callable[[], float]:
     calls = sightings(case)
     taps = {seen: _random(seen) for seen in calls}
     bases = {d: _basis(d) for seen in calls for d in (seen.d_out, seen.d_in)}
+    vectors = {seen: torch.ones(seen.d_out, seen.d_in) for seen in calls}
 
     def once() -> float:
         start = time.perf_counter()
@@ -46,6 +48,9 @@ def floor(case: Case, corrected: bool) -> Callable[[], float]:
                     torch.linalg.eigh(gram)
             if corrected:
                 squares_from_taps(a, g, bases[seen.d_out], bases[seen.d_in])
+            V = vectors[seen]
+            for _ in range(2 if corrected else 1):
+                V = bases[seen.d_out] @ V @ bases[seen.d_in]
         return time.perf_counter() - start
 
     return once

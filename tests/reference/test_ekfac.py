@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 import ekfac_ref as ek
 from ekfac_ref.matrix.ekfac import eigenbasis, squares_from_gradients, squares_from_taps
-from ekfac_ref.matrix.kfac import Gram, Stack, add, chunk_factors
+from ekfac_ref.matrix.kfac import add, chunk_factors
+from ekfac_ref.matrix.outer_products import Gram, Stack
 from tests.support.strategies import fills
 
 pytestmark = pytest.mark.shapes

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ekfac_ref.matrix import pieces as module
 from ekfac_ref.matrix.ekfac import squares_from_gradients, squares_from_taps
+from ekfac_ref.matrix.outer_products import Stack, add_outer_products
 from ekfac_ref.matrix.pieces import pieces
 
 SIZES = st.integers(1, 7)
@@ -42,3 +43,14 @@ def test_squares_of_pieces_are_those_of_all(
     )
     assert torch.equal(a, before[0])
     assert torch.equal(g, before[1])
+
+
+@pytest.mark.parametrize("d", [1, 128, 129, 131, 300])  # in one strip, and in four
+def test_strips_of_a_sum_of_outer_products(d: int) -> None:
+    """Those of all rows, added to what is there, in its own memory."""
+    rows, more = torch.randn(2, 50, d, dtype=torch.float64)
+    total = Stack(rows).gram()
+    torch.testing.assert_close(total, rows.T @ rows)
+    assert add_outer_products(total, more) is total
+    torch.testing.assert_close(total, rows.T @ rows + more.T @ more)
+    torch.testing.assert_close(Stack(rows).mean(50), torch.einsum("ri,rj->ij", rows, rows) / 50)

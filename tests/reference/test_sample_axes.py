@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref.model import taps
+from ekfac_ref.model.batched import layout
 from ekfac_ref.model.batched.sample_axis import Along, OnceForAll, readings
 from tests.support.one_by_one import check
 
@@ -120,6 +121,21 @@ def test_experts_with_equal_counts_on_the_first_batch_and_others_later() -> None
 
 
 @pytest.mark.filterwarnings(f"ignore:.*{ALONE}", "ignore:model. torch.vmap")
+def test_what_goes_elsewhere_at_equal_shapes_is_run_alone_in_every_pass() -> None:
+    """Lambda's pass checks nothing, and must not believe in what the pass before did not."""
+
+    def sorted_by_the_data(m: Tokens, x: Tensor) -> Tensor:
+        rows = (x + m.table(positions().expand(len(x), -1))).flatten(0, 1)
+        order = x[..., 0].flatten().argsort(stable=True)
+        return m.layers(rows[order])[order.argsort()].unflatten(0, x.shape[:2]).mean(1)
+
+    question = tokens(sorted_by_the_data, (3, 3))
+    first, _ = question.batches[0]
+    first[..., 0] = torch.arange(9.0).view(3, T)  # in order already
+    check(question)
+
+
+@pytest.mark.filterwarnings(f"ignore:.*{ALONE}", "ignore:model. torch.vmap")
 def test_an_expert_that_the_first_sample_does_not_go_to() -> None:
     question = tokens(experts, (2, 3))
     question.batches[0][0][0, :, 0] = -9.0
@@ -150,6 +166,36 @@ def test_rounding_that_a_network_amplifies_is_told_from_another_layout() -> None
     question = tokens(run)
     batches = [(x.float(), y.float()) for x, y in question.batches]
     ek.ekfac(ek.Problem(question.model.float(), batches, ek.Gaussian()))
+
+
+def test_a_relu_that_rounding_turns_is_no_other_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of a thousand; nothing is asked again in float64."""
+
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 1000), nn.Linear(1000, 2)
+            with torch.no_grad():
+                self.first.weight[0], self.first.bias[0] = 0.0, 0.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(torch.relu(self.first(x) + 1e-9 * (len(x) - 1)))
+
+    monkeypatch.delattr(layout, "copy_of")
+    x, y = torch.randn(3, 3), torch.randn(3, 2)
+    ek.kfac(ek.Problem(Turned(), [(x, y)], ek.Gaussian(), layers=("first",)))
+
+
+def test_nearly_is_by_sample() -> None:
+    """Gradients of a small sample that are another's are no rounding, however large the others."""
+    g = torch.randn(3, 1, 50, 4)
+    g[1] *= 1e-4
+    turned, other = g.clone(), g.clone()
+    turned[:, 0, 0, 0] *= 1.1
+    other[1] = other[1].roll(1, 1)
+    assert layout._nearly(turned, g)
+    assert not layout._nearly(other, g)
+    assert not layout._nearly(turned.double(), g.double())  # where nothing rounds as coarsely
 
 
 def test_a_mask_over_folded_positions() -> None:

@@ -1,7 +1,7 @@
 """No wiring gives a silent wrong number: a, g and G are held to the gradient by plain autograd."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -104,6 +104,9 @@ MISTAKES = {
 }
 
 
+NOTICED = r"layer '.*differ from those of autograd|samples are run one after another"
+
+
 @DTYPES
 @pytest.mark.parametrize("entry", TAPPED.values(), ids=TAPPED)
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -112,9 +115,78 @@ def test_a_mistake_in_the_taps_is_noticed(
 ) -> None:
     """And refused, or else run again sample by sample, where the mistake cannot be."""
     MISTAKES[mistake](monkeypatch)
-    noticed = r"layer '.*differ from those of autograd|samples are run one after another"
-    with pytest.raises((ek.ProblemError, UserWarning), match=noticed):
+    with pytest.raises((ek.ProblemError, UserWarning), match=NOTICED):
         entry(problem(dtype))
+
+
+@dataclass
+class Then:
+    """Batches, and what happens before the last one."""
+
+    batches: list[Any]
+    happens: Callable[[], None]
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self.batches[:-1]
+        self.happens()
+        yield self.batches[-1]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_later_batch_is_noticed(
+    mistake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a backward pass alone: of its form, one was held to a forward pass of its own."""
+    first, later = problem(), problem()
+    batches = Then([*first.batches, *later.batches], lambda: MISTAKES[mistake](monkeypatch))
+    with pytest.raises((ek.ProblemError, UserWarning), match=NOTICED):
+        ek.kfac(replace(first, batches=batches))
+
+
+def test_a_recorder_that_changes_the_network_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that it sees fits together; a forward pass without it does not."""
+
+    class Another(uses.Recorder):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
+            result = super().__torch_function__(func, types, args, kwargs)
+            return 2 * result if func is torch.tanh else result
+
+    for module in (forward_pass, layout):
+        monkeypatch.setattr(module, "Recorder", Another)
+    with pytest.raises((ek.ProblemError, UserWarning), match=NOTICED):
+        ek.kfac(problem())
+
+
+class OnlyOnce(torch.autograd.Function):
+    """A hyperbolic tangent that throws away what its backward needs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.slopes = [1 - torch.tanh(x).square()]
+        return torch.tanh(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g * ctx.slopes.pop()
+
+
+def test_a_backward_that_works_only_once() -> None:
+    """Another forward pass is taken for the comparison then."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(OnlyOnce.apply(self.first(x)))
+
+    model = Model().double()
+    batches = [(torch.randn(3, 3).double(), torch.randn(3, 1).double()) for _ in range(3)]
+    found = ek.kfac(ek.Problem(model, batches, ek.Gaussian()))
+    plain = nn.Sequential(model.first, nn.Tanh(), model.second)
+    expected = ek.kfac(ek.Problem(plain, batches, ek.Gaussian()))
+    torch.testing.assert_close(found["first"].B, expected["0"].B)
 
 
 def test_a_thousandth_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ STEPS: dict[str, list[tuple[Any, str]]] = {
         (passes, "chunk_factors"),
         (passes, "kronecker"),
         (sys.modules["ekfac_ref.model.taps"], "_see"),
-        (wiring, "_by_autograd"),
+        (wiring, "by_autograd"),
         (session, "private_copy"),
     ],
     "ekfac": [(basis, "eigenbasis"), (basis, "squares_from_taps")],

@@ -8,7 +8,8 @@ from torch.testing import assert_close
 
 import ekfac_ref as ek
 from ekfac_ref import sharded
-from ekfac_ref.matrix.kfac import FactorSums, Gram
+from ekfac_ref.matrix.kfac import FactorSums
+from ekfac_ref.matrix.outer_products import Gram
 from ekfac_ref.matrix.words import Counts
 from ekfac_ref.sharded.eigenproblems import owners
 from studies.shards.cluster import Cluster

@@ -10,18 +10,22 @@ from ekfac_ref.model.refusals.causes import explained
 
 
 def pull_back(
-    f: Float[Tensor, "N *out"], leaves: Sequence[Tensor], S: Float[Tensor, "N C *out"]
+    f: Float[Tensor, "N *out"],
+    leaves: Sequence[Tensor],
+    S: Float[Tensor, "N C *out"],
+    once_more: bool = False,
 ) -> list[Float[Tensor, "C ..."]]:
     """For every column c and every leaf, the gradient of sum_n <f_n, s_nc>, zeros included.
 
     All columns by one batched backward pass, or one after the other where torch cannot batch it
-    (checkpointing, a function whose backward is written by hand). Uses the graph up.
+    (checkpointing, a function whose backward is written by hand). Uses the graph up, unless it is
+    to be gone through ``once_more``.
     """
     columns = S.movedim(1, 0)
     found: list[Tensor | None] = [None] * len(leaves)
     if f.requires_grad:
         with explained():
-            found = _gradients(f, leaves, columns)
+            found = _gradients(f, leaves, columns, once_more)
     return [
         leaf.new_zeros(()).expand(len(columns), *leaf.shape) if g is None else g
         for leaf, g in zip(leaves, found, strict=True)
@@ -29,10 +33,12 @@ def pull_back(
 
 
 def _gradients(
-    f: Tensor, leaves: Sequence[Tensor], columns: Float[Tensor, "C N *out"]
+    f: Tensor, leaves: Sequence[Tensor], columns: Float[Tensor, "C N *out"], once_more: bool
 ) -> list[Tensor | None]:
     if len(columns) == 1:  # what a batch of one column would cost is a few percent of EKFAC
-        plain = torch.autograd.grad(f, leaves, columns[0], allow_unused=True)
+        plain = torch.autograd.grad(
+            f, leaves, columns[0], allow_unused=True, retain_graph=once_more
+        )
         return [None if g is None else g[None] for g in plain]
     try:
         batched = torch.autograd.grad(

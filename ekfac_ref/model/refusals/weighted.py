@@ -7,6 +7,7 @@ from math import prod
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from ekfac_ref.question.one_hot import OneHot
 
@@ -18,12 +19,13 @@ class Sum:
     Attributes:
         total: the sum over the terms divided by ``unit``, the rows of all groups one below the
             other.
-        squares: for every column, the sum of the squares of all terms divided by ``unit``.
+        squares: the sum of the squares of all terms divided by ``unit``, of all columns but the
+            last, and of the last, which is the bias where there is one.
         unit: 1, unless squares would overflow or vanish.
     """
 
     total: Float[Tensor, "d_out d_in"]
-    squares: Float[Tensor, " d_in"]
+    squares: Float[Tensor, "2"]
     unit: float
 
 
@@ -35,11 +37,13 @@ class Seen:
         S: the Fisher's columns for their outputs, held constant.
         weighted: {layer: from r [N] and w [C] to sum_nc r_n w_c G_nc}.
         roundoff: of the coarsest dtype that the forward rounds to, autocast's say.
+        f: the outputs, if their graph from the parameters can be gone through once more.
     """
 
     S: Float[Tensor, "N C *out"]
     weighted: Mapping[str, Callable[[Tensor, Tensor], Sum]]
     roundoff: float
+    f: Float[Tensor, "N *out"] | None = None
 
 
 def of_taps(by_group: Sequence[tuple[Tensor | OneHot, Tensor]], r: Tensor, w: Tensor) -> Sum:
@@ -59,7 +63,7 @@ def _of_words(a: OneHot, g: Float[Tensor, "N C T d_out"], r: Tensor, w: Tensor) 
         g_o = _weighted(g, r, w / unit).flatten(0, 1)[known]
         total = g_o.new_zeros(a.size, g_o.shape[1]).index_add_(0, words[known], g_o)
         squares = g_o.new_zeros(a.size).index_add_(0, words[known], g_o.square().sum(1))
-        return Sum(total.T, squares, unit)
+        return Sum(total.T, _but_the_last(squares), unit)
 
     plain = in_units(1.0)
     return plain if _has_room(plain) else in_units(*_largest([g]))
@@ -73,7 +77,9 @@ def _of_rows(by_group: Sequence[tuple[Tensor, Tensor]], r: Tensor, w: Tensor) ->
             a_i = a.flatten(0, 1) if unit_a == 1 else a.flatten(0, 1) / unit_a
             g_o = _weighted(g, r, w / unit_g).flatten(0, 1)
             totals.append(g_o.T @ a_i)
-            squares.append(g_o.square().sum(1) @ a_i.square())
+            sizes = [vector_norm(x, dim=1) for x in (g_o, a_i[:, :-1], a_i[:, -1:])]
+            of_g, *of_a = (size.square_() for size in sizes)  # without a square of all entries
+            squares.append(of_g @ torch.stack(of_a, 1))
         return Sum(torch.cat(totals), torch.stack(squares).sum(0), unit_a * unit_g)
 
     plain = in_units(1.0, 1.0)
@@ -86,10 +92,15 @@ def of_gradients(G: Float[Tensor, "N C d_out d_in"], r: Tensor, w: Tensor) -> Su
 
     def in_units(unit: float) -> Sum:
         total = _weighted(G, r, w / unit).sum(0)
-        return Sum(total, (G if unit == 1 else G / unit).square().sum((0, 1, 2)), unit)
+        squares = (G if unit == 1 else G / unit).square().sum((0, 1, 2))
+        return Sum(total, _but_the_last(squares), unit)
 
     plain = in_units(1.0)
     return plain if _has_room(plain) else in_units(*_largest([G]))
+
+
+def _but_the_last(by_column: Float[Tensor, " d_in"]) -> Float[Tensor, "2"]:
+    return torch.stack([by_column[:-1].sum(), by_column[-1]])
 
 
 def _weighted(x: Float[Tensor, "N C *out"], r: Tensor, w: Tensor) -> Float[Tensor, "N *out"]:

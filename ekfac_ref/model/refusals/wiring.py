@@ -4,8 +4,10 @@ For any numbers r_n of the samples and w_c of the columns
 
     d/dW sum_n r_n <f_n, sum_c w_c s_nc>  =  sum_nc r_n w_c G_nc  =  sum_nct r_n w_c g_nct a_nt^T
 
-with the left side from one forward pass of the whole batch and one backward pass, without recorder
-and ``vmap``. Random r and w see what plain sums would not: a wrong axis of samples or of columns.
+with the left side from a backward pass to the parameters themselves. It is of a forward pass of the
+whole batch without recorder and ``vmap``, or, where that has been held to on another batch of the
+same form, of the pass that was recorded. Random r and w see what plain sums would not: a wrong axis
+of samples or of columns.
 
 The two sides round differently; where all cancels, rounding is all that is left; and a ReLU or a
 maximum may go the other way where two numbers are equal but for rounding. So before anything is
@@ -20,13 +22,12 @@ from math import isfinite
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.forward import call, in_algebra_dtype
+from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.private_copy import copy_of
-from ekfac_ref.model.refusals.causes import explained
+from ekfac_ref.model.refusals.by_autograd import by_autograd
 from ekfac_ref.model.refusals.weighted import Seen
 from ekfac_ref.model.session import Session
 from ekfac_ref.question.batches import Batch
@@ -195,7 +196,8 @@ def _at(
 def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:
     drawn = torch.Generator().manual_seed(0)  # the caller's random numbers stay where they are
     r, w = (_numbers(size, drawn).to(seen.S) for size in seen.S.shape[:2])
-    gradients = _by_autograd(session, batch, torch.einsum("n,c,nc...->n...", r, w, seen.S))
+    v = torch.einsum("n,c,nc...->n...", r, w, seen.S)
+    gradients = by_autograd(session, batch, v, seen.f)
     weights = in_algebra_dtype(r), in_algebra_dtype(w)
     found = {}
     for layer in session.layers:
@@ -207,11 +209,12 @@ def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:
                 "branches)."
             )
         sizes = [layer.shape[1] - (layer.bias is not None), int(layer.bias is not None)]
+        ends = (1, 1) if layer.bias is not None else (2, 0)
         gradient = in_algebra_dtype(layer.to_matrix(gradients)) / found_sum.unit
         found[layer.name] = _Sides(
             gradient.split(sizes, 1),
             found_sum.total.split(sizes, 1),
-            tuple(float(x.sum()) ** 0.5 for x in found_sum.squares.split(sizes)),
+            tuple(float(x.sum()) ** 0.5 for x in found_sum.squares.split(ends)),
             found_sum.unit,
         )
     return found
@@ -221,27 +224,3 @@ def _numbers(size: int, drawn: torch.Generator) -> Tensor:
     """Of both signs, their absolute values between 1/2 and 1."""
     x = torch.rand(size, generator=drawn, dtype=torch.float64, device="cpu") - 0.5
     return x + 0.5 * x.sign()
-
-
-def _by_autograd(session: Session, batch: Batch, v: Float[Tensor, "N *out"]) -> dict[str, Tensor]:
-    """The gradient of sum_n <f_n, v_n> for every layer's parameters, by their names."""
-    of_layers = {name for layer in session.layers for name in layer.parameters}
-    own = {name: p for name, p in session.model.named_parameters() if name in of_layers}
-    originals = {n: p for n, p in session.problem.model.named_parameters() if p.requires_grad}
-    asked = [*own.values(), *originals.values()]
-    found: tuple[Tensor | None, ...] = (None,) * len(asked)
-    with torch.enable_grad(), explained():
-        f = call(session.model, batch.inputs)
-        if f.requires_grad:
-            found = torch.autograd.grad(f, asked, v, allow_unused=True)
-    for name, gradient in zip(originals, found[len(own) :], strict=True):
-        if gradient is not None:
-            raise ProblemError(
-                f"parameter {name!r}: the forward of a copy of the model reaches that of the "
-                "model itself, by a global name or an object that a copy shares; use it through "
-                "self in the forward."
-            )
-    return {
-        name: p.new_zeros(p.shape) if gradient is None else gradient
-        for (name, p), gradient in zip(own.items(), found[: len(own)], strict=True)
-    }

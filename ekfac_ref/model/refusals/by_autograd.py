@@ -1,0 +1,52 @@
+"""The gradient of a batch's outputs for the parameters of the layers, by plain autograd."""
+
+import contextlib
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.forward import call
+from ekfac_ref.model.refusals.causes import explained
+from ekfac_ref.model.session import Session
+from ekfac_ref.question.batches import Batch
+
+
+def by_autograd(
+    session: Session,
+    batch: Batch,
+    v: Float[Tensor, "N *out"],
+    f: Float[Tensor, "N *out"] | None,
+) -> dict[str, Tensor]:
+    """The gradient of sum_n <f_n, v_n> for every layer's parameters, by their names.
+
+    By the graph of ``f``, or of a forward pass of its own where there is none, or one that works
+    only once. Uses the graph up.
+    """
+    if f is not None:
+        with contextlib.suppress(Exception):  # a backward written by hand may raise anything
+            return _gradients(session, f, v)
+    with torch.enable_grad(), explained():
+        return _gradients(session, call(session.model, batch.inputs), v)
+
+
+def _gradients(session: Session, f: Tensor, v: Tensor) -> dict[str, Tensor]:
+    of_layers = {name for layer in session.layers for name in layer.parameters}
+    own = {name: p for name, p in session.model.named_parameters() if name in of_layers}
+    originals = {n: p for n, p in session.problem.model.named_parameters() if p.requires_grad}
+    asked = [*own.values(), *originals.values()]
+    found: tuple[Tensor | None, ...] = (None,) * len(asked)
+    if f.requires_grad:
+        found = torch.autograd.grad(f, asked, v, allow_unused=True)
+    for name, gradient in zip(originals, found[len(own) :], strict=True):
+        if gradient is not None:
+            raise ProblemError(
+                f"parameter {name!r}: the forward of a copy of the model reaches that of the "
+                "model itself, by a global name or an object that a copy shares; use it through "
+                "self in the forward."
+            )
+    return {
+        name: p.new_zeros(p.shape) if gradient is None else gradient
+        for (name, p), gradient in zip(own.items(), found[: len(own)], strict=True)
+    }
