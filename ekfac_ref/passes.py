@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.matrix.basis import MatrixBasis, WordBasis, basis_of
-from ekfac_ref.matrix.kfac import FactorSums, add, chunk_factors, kronecker
+from ekfac_ref.matrix.basis import MatrixBasis, WordBasis
+from ekfac_ref.matrix.groups import bases_by_group, factors_by_group, squares_by_group
+from ekfac_ref.matrix.kfac import FactorSums, add, kronecker
 from ekfac_ref.matrix.lookup import LookupEigenKronecker, LookupKronecker
 from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker, direct_sum
 from ekfac_ref.model.session import Session
@@ -40,7 +41,7 @@ def factor_sums(session: Session) -> ByGroup[FactorSums]:
             for t in by_group:
                 _check_bags(name, t, sharing)
             rows = [sharing.rows(t.inputs, t.g, t.counted) for t in by_group]
-            accumulate(total, name, [chunk_factors(r, samples) for r in rows], add)
+            accumulate(total, name, factors_by_group(rows, samples), add)
     return total
 
 
@@ -63,7 +64,7 @@ def kroneckers(factors: ByGroup[FactorSums]) -> Kroneckers:
 
 def eigenbases(factors: ByGroup[FactorSums]) -> Bases:
     """The eigenvectors of B and A of every layer."""
-    return {name: [basis_of(f) for f in fs] for name, fs in factors.items()}
+    return {name: bases_by_group(fs) for name, fs in factors.items()}
 
 
 def square_sums(session: Session, bases: Bases) -> tuple[int, ByGroup[Tensor]]:
@@ -72,8 +73,8 @@ def square_sums(session: Session, bases: Bases) -> tuple[int, ByGroup[Tensor]]:
     sums: ByGroup[Tensor] = {}
     for samples, taps in tapped(session, CHUNK_BYTES):
         for name, by_group in taps.items():
-            pairs = zip(by_group, bases[name], strict=True)
-            accumulate(sums, name, [Q.squares(t.inputs, t.g) for t, Q in pairs], plus)
+            pairs = [(t.inputs, t.g) for t in by_group]
+            accumulate(sums, name, squares_by_group(pairs, bases[name]), plus)
         N += samples
     return N, sums
 

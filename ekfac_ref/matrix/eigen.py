@@ -22,6 +22,16 @@ def eigh(matrix: Float[Tensor, "d d"]) -> tuple[Float[Tensor, " d"], Float[Tenso
     return w.to(matrix), Q.to(matrix)
 
 
+def eigh_of_several(
+    matrices: Float[Tensor, "k d d"],
+) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k d d"]]:
+    """``eigh`` of each of these, by one call of the solver where that succeeds."""
+    if (found := _solved(matrices)) is not None:
+        return found
+    each = [eigh(matrix) for matrix in matrices]
+    return torch.stack([w for w, _ in each]), torch.stack([Q for _, Q in each])
+
+
 def _solved(matrix: Tensor) -> tuple[Tensor, Tensor] | None:
     """By torch, or None where its solver gives up or answers NaN of a finite matrix."""
     try:

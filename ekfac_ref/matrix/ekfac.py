@@ -68,6 +68,22 @@ def squares_from_taps(
     return squares
 
 
+def squares_of_several(
+    a: Float[Tensor, "k N T d_in"],
+    g: Float[Tensor, "k N C T d_out"],
+    Q_B: Float[Tensor, "k d_out r_out"],
+    Q_A: Float[Tensor, "k d_in r_in"],
+) -> Float[Tensor, "k r_out r_in"]:
+    """``squares_from_taps`` of each of k layers, or groups of one, that are small."""
+    (k, N, C, _, d_out), d_in = g.shape, a.shape[3]
+    squares = Q_A.new_zeros(k, Q_B.shape[2], Q_A.shape[2])
+    for n, c in pieces(N, C, k * d_out * d_in * g.itemsize):
+        G = torch.einsum("kncto,knti->kncoi", g[:, n, c], a[:, n])
+        rotated = torch.einsum("kor,kncoi,kis->kncrs", Q_B, G, Q_A)
+        squares += rotated.square_().sum((1, 2))
+    return squares
+
+
 def _sum_over_positions(
     a: Float[Tensor, "N T i"], g: Float[Tensor, "N C T o"]
 ) -> Float[Tensor, "N C o i"]:

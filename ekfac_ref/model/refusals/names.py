@@ -14,13 +14,13 @@ def check_names(
     ``given``: whether the caller gave any, or left them away.
     """
     known = {one.name: one for name, m in modules.items() for one in owned_by(name, m)}
-    supported = [*known]
+    supported, parameters = [*known], dict(model.named_parameters())
     if given and not names:
         raise ProblemError(
             f"layers: no name is given; choose among {supported}, or leave layers=None."
         )
     for name in names:
-        if name in dict(model.named_parameters()):
+        if name in parameters:
             raise ProblemError(
                 f"layers: {name!r} is a parameter, for which per_sample_gradients and exact_fisher "
                 f"are defined if it is trainable, and factors are not; choose among {supported}."

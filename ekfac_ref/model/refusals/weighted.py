@@ -51,7 +51,16 @@ def of_taps(by_group: Sequence[tuple[Tensor | OneHot, Tensor]], r: Tensor, w: Te
     a, g = by_group[0]
     if isinstance(a, OneHot):
         return _of_words(a, g, r, w)
-    return _of_rows([(a, g) for a, g in by_group if isinstance(a, Tensor)], r, w)
+    return _of_rows(
+        _side_by_side([a for a, _ in by_group if isinstance(a, Tensor)]),
+        _side_by_side([g for _, g in by_group]),
+        *(r, w),
+    )
+
+
+def _side_by_side(of_groups: list[Tensor]) -> Float[Tensor, "*axes groups d"]:
+    """Without a copy, if there is one group."""
+    return of_groups[0].unsqueeze(-2) if len(of_groups) == 1 else torch.stack(of_groups, -2)
 
 
 def _of_words(a: OneHot, g: Float[Tensor, "N C T d_out"], r: Tensor, w: Tensor) -> Sum:
@@ -66,25 +75,27 @@ def _of_words(a: OneHot, g: Float[Tensor, "N C T d_out"], r: Tensor, w: Tensor) 
         return Sum(total.T, _but_the_last(squares), unit)
 
     plain = in_units(1.0)
-    return plain if _has_room(plain) else in_units(*_largest([g]))
+    return plain if _has_room(plain) else in_units(*_largest(g))
 
 
-def _of_rows(by_group: Sequence[tuple[Tensor, Tensor]], r: Tensor, w: Tensor) -> Sum:
-
+def _of_rows(
+    a: Float[Tensor, "N T groups d_in"],
+    g: Float[Tensor, "N C T groups d_out"],
+    r: Tensor,
+    w: Tensor,
+) -> Sum:
     def in_units(unit_a: float, unit_g: float) -> Sum:
-        totals, squares = [], []
-        for a, g in by_group:
-            a_i = a.flatten(0, 1) if unit_a == 1 else a.flatten(0, 1) / unit_a
-            g_o = _weighted(g, r, w / unit_g).flatten(0, 1)
-            totals.append(g_o.T @ a_i)
-            sizes = [vector_norm(x, dim=1) for x in (g_o, a_i[:, :-1], a_i[:, -1:])]
-            of_g, *of_a = (size.square_() for size in sizes)  # without a square of all entries
-            squares.append(of_g @ torch.stack(of_a, 1))
-        return Sum(torch.cat(totals), torch.stack(squares).sum(0), unit_a * unit_g)
+        a_i = a if unit_a == 1 else a / unit_a
+        g_o = _weighted(g, r, w / unit_g)
+        total = torch.einsum("ntko,ntki->koi", g_o, a_i).flatten(0, 1)
+        # Lengths of rows: squares of all entries would be another copy of them.
+        rows = (g_o, a_i[..., :-1], a_i[..., -1:])
+        of_g, *of_a = (vector_norm(x, dim=-1).square_() for x in rows)
+        squares = torch.stack([(of_g * x).sum() for x in of_a])
+        return Sum(total, squares, unit_a * unit_g)
 
     plain = in_units(1.0, 1.0)
-    factors = [a for a, _ in by_group], [g for _, g in by_group]
-    return plain if _has_room(plain) else in_units(*_largest(*factors))
+    return plain if _has_room(plain) else in_units(*_largest(a, g))
 
 
 def of_gradients(G: Float[Tensor, "N C d_out d_in"], r: Tensor, w: Tensor) -> Sum:
@@ -96,7 +107,7 @@ def of_gradients(G: Float[Tensor, "N C d_out d_in"], r: Tensor, w: Tensor) -> Su
         return Sum(total, _but_the_last(squares), unit)
 
     plain = in_units(1.0)
-    return plain if _has_room(plain) else in_units(*_largest([G]))
+    return plain if _has_room(plain) else in_units(*_largest(G))
 
 
 def _but_the_last(by_column: Float[Tensor, " d_in"]) -> Float[Tensor, "2"]:
@@ -117,11 +128,12 @@ def _has_room(plain: Sum) -> bool:
     return limits.tiny < float(plain.squares.sum()) * limits.eps**2 < limits.max
 
 
-def _largest(*factors: list[Tensor]) -> list[float]:
+def _largest(*factors: Tensor) -> list[float]:
     """The largest absolute value in each, NaN if there is any; or 1 where the product of those is
     next to nothing, below the normal numbers.
     """
-    ends = [[torch.stack(torch.aminmax(x)) for x in xs if x.numel()] for xs in factors]
-    sizes = [float(torch.stack(e).abs().amax()) if e else 0.0 for e in ends]
-    smallest = torch.finfo(factors[0][0].dtype).tiny
+    sizes = [
+        float(torch.stack(torch.aminmax(x)).abs().amax()) if x.numel() else 0.0 for x in factors
+    ]
+    smallest = torch.finfo(factors[0].dtype).tiny
     return [1.0] * len(sizes) if prod(sizes) <= smallest else sizes
