@@ -70,7 +70,7 @@ def out_of_device(*args: Any, **kwargs: Any) -> Any:
 # entry: every step of it that makes something large
 STEPS: dict[str, list[tuple[Any, str]]] = {
     "kfac": [
-        (passes, "chunk_factors"),
+        (passes, "factors_by_group"),
         (passes, "kronecker"),
         (sys.modules["ekfac_ref.model.taps"], "_see"),
         (wiring, "by_autograd"),
