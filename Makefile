@@ -11,7 +11,7 @@ BIN := .venv/bin
 help:
 	@sed -n '2,3s/^#   //p' Makefile
 	@echo "make train   SGD, Adam, KFAC and EKFAC on digits, equally tuned: ten minutes"
-	@echo "make bench   speed beside other libraries, memory, agreement with a plain loop"
+	@echo "make bench   speed beside other libraries, and memory, to docs/speed.md: half an hour"
 	@echo "make models   networks of transformers and torchvision, small and random, by explicit loops"
 	@echo "make power   every mutant against every law, to docs/mutants.md and README.md: half an hour"
 	@echo "make hostile subjects that do their worst, by the real command, to docs/hostile.md: ten minutes"
@@ -78,4 +78,4 @@ hostile: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-lowest .venv-models .venv-peers demo train bench .hypothesis .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-lowest .venv-models .venv-peers demo train .hypothesis .mypy_cache .ruff_cache *.egg-info

@@ -13,6 +13,7 @@ import torch
 
 from ekfac_ref import conformance as ct
 from ekfac_ref.conformance.problems.digest import digest
+from studies.machine import processor
 from studies.numerics.alarms import Asked
 from studies.numerics.numerics import Numerics
 from studies.numerics.suite import Suite
@@ -50,7 +51,7 @@ def page(rows: list[Row], minutes: float) -> str:
     """Two tables: by numerics and by subject; then every failure, alarm and doubt, if any."""
     head = _HEAD.format(
         date=datetime.date.today().isoformat(),
-        processor=_processor(),
+        processor=processor(),
         python=platform.python_version(),
         torch=torch.__version__,
         numpy=np.__version__,
@@ -109,11 +110,3 @@ def _lines(rows: list[Row]) -> Iterator[str]:
         if lines:
             yield f"\n{what}:\n\n"
             yield from (f"- {row.numerics.name}: {' '.join(line.split())}\n" for row, line in lines)
-
-
-def _processor() -> str:
-    """Its name, as Linux tells it; elsewhere its architecture."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
-    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

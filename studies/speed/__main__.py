@@ -1,7 +1,6 @@
 """Print the speed of KFAC and EKFAC beside that of other libraries, and the memory they need."""
 
 import argparse
-from pathlib import Path
 
 from rich.console import Console
 
@@ -9,21 +8,21 @@ from studies.extras import require
 
 
 def main() -> None:
-    """Print all tables, as the command line says."""
+    """Print all tables and write docs/speed.md, as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m studies.speed", description=__doc__)
-    parser.add_argument("--runs", type=int, default=15, help="timed runs of each library")
-    picture = "where to draw time and memory against sizes (default: ./bench/speed.png)"
-    parser.add_argument("--picture", type=Path, default=Path("bench/speed.png"), help=picture)
+    parser.add_argument("--runs", type=int, default=9, help="timed runs of each library")
     options = parser.parse_args()
     require("bench")
 
     # Only now: speed imports what the extra installs.
-    from studies.speed import curves, memory, speed
+    from studies.speed import curves, memory, page, speed
 
     console = Console(highlight=False)
-    speed.report(console, options.runs)
-    memory.report(console)
-    curves.report(console, options.picture)
+    measured = speed.report(console, options.runs)
+    peaks = memory.report(console)
+    points = curves.report(console, page.PICTURE)
+    page.PAGE.write_text(page.page(measured, peaks, points, options.runs))
+    console.print(f"The page: {page.PAGE}")
 
 
 if __name__ == "__main__":

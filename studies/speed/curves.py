@@ -158,10 +158,18 @@ def draw(path: Path, found: list[Point]) -> None:
     save(figure, path)
 
 
-def report(console: Console, path: Path) -> None:
+def report(console: Console, path: Path) -> list[Point]:
     """Measure, draw, and say where the picture is."""
-    draw(path, points(console))
+    found = points(console)
+    draw(path, found)
     console.print(f"Time and memory by samples, tokens, width and depth: {path}")
+    return found
+
+
+def returned(size: Size) -> float:
+    """Mebibytes of the operators that EKFAC returns: Q_A, Q_B and Lambda of every layer."""
+    shapes = [(size.width, size.width + 1)] * size.depth + [(10, size.width + 1)]
+    return sum(4 * (o * o + i * i + o * i) for o, i in shapes) / 2**20
 
 
 def _status(what: str) -> float:

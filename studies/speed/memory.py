@@ -39,8 +39,8 @@ def peak(batches: int) -> float:
     return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
 
 
-def report(console: Console) -> None:
-    """Measure each number of batches in a process of its own, and print the peaks."""
+def report(console: Console) -> tuple[float, float]:
+    """Measure each number of batches in a process of its own; print and return the peaks."""
     mebibytes = []
     for batches in (FEW, MANY):
         code = f"from studies.speed.memory import peak; print(peak({batches}))"
@@ -53,3 +53,4 @@ def report(console: Console) -> None:
         f"Peak memory of ekfac, MLP: {few:.1f} MiB on {FEW} batches, {many:.1f} MiB on {MANY}; "
         f"difference {many - few:+.1f} MiB"
     )
+    return few, many

@@ -19,7 +19,7 @@ from studies.speed.libraries import EKFAC, KFAC, OURS, Library, Vector
 
 TASKS = {"KFAC": KFAC, "EKFAC": EKFAC}
 FLOORS = 5  # of which the first, which is not warm, is seldom the median
-AGREE = 1e-3  # relative; what differs by more is another answer, and no time to compare with
+AGREE = 1e-3  # relative
 DECOMPOSITIONS = (torch.linalg.eigh, torch.linalg.qr)
 
 
@@ -42,33 +42,73 @@ class Timing:
         """Median over the runs, in seconds."""
         return statistics.median(self.seconds)
 
+    @property
+    def agrees(self) -> bool:
+        """Whether its answer is this package's; else there is no time to compare with."""
+        return self.disagreement < AGREE
 
-def report(console: Console, runs: int) -> None:
+
+@dataclass(frozen=True)
+class Measured:
+    """One task on one model.
+
+    Attributes:
+        task: KFAC or EKFAC.
+        case: name of the model.
+        ours: this package's runs.
+        others: those of the libraries that take the model.
+        refusals: {library: its error} of the others.
+        floor: median seconds, see ``floor.py``.
+        share: of our time, in eigh and qr.
+    """
+
+    task: str
+    case: str
+    ours: Timing
+    others: tuple[Timing, ...]
+    refusals: dict[str, str]
+    floor: float
+    share: float
+
+    @property
+    def fastest(self) -> float | None:
+        """Median seconds of the fastest other library with the same answer; None without one."""
+        return min((t.median for t in self.others if t.agrees), default=None)
+
+
+def report(console: Console, runs: int) -> list[Measured]:
     """Measure and print, one table per model."""
     console.print(f"From data to the first product with a vector, {runs} alternating runs\n")
+    found = []
     for case, (task, libraries) in product(cases(), TASKS.items()):
         (ours, *others), refusals = measure(case, libraries, runs, console)
-        title = f"{task}, {case.name}"
-        table = Table(title=title, title_justify="left", box=None, header_style="dim")
-        table.add_column("library")
-        for column in ("median s", "range", "ours / it", "product differs by"):
-            table.add_column(column, justify="right")
-        table.add_row(ours.library, f"{ours.median:.3f}", _range(ours))
-        for t in others:
-            agrees, differs = t.disagreement < AGREE, f"{t.disagreement:.0e}"
-            ratio = f"{ours.median / t.median:.2f}" if agrees else "another answer"
-            table.add_row(t.library, f"{t.median:.3f}", _range(t), ratio, differs)
-        console.print(table)
-        for name, refusal in refusals.items():
-            console.print(f" {name} refuses: {refusal}", markup=False)
-        if others := [t for t in others if t.disagreement < AGREE]:
-            fastest = min(t.median for t in others)
-            console.print(f" against the fastest other one: {ours.median / fastest:.2f}")
         once = floor(case, task == "EKFAC")
         lowest = statistics.median(once() for _ in range(FLOORS))
-        console.print(f" against the floor of {lowest:.3f} s: {ours.median / lowest:.2f}")
         share = decomposition_share(case, libraries[OURS])
-        console.print(f" share of ours in eigh and qr: {share:.0%}\n")
+        one = Measured(task, case.name, ours, tuple(others), refusals, lowest, share)
+        _print(console, one)
+        found.append(one)
+    return found
+
+
+def _print(console: Console, one: Measured) -> None:
+    title = f"{one.task}, {one.case}"
+    table = Table(title=title, title_justify="left", box=None, header_style="dim")
+    table.add_column("library")
+    for column in ("median s", "range", "ours / it", "product differs by"):
+        table.add_column(column, justify="right")
+    table.add_row(one.ours.library, f"{one.ours.median:.3f}", _range(one.ours))
+    for t in one.others:
+        ratio = f"{one.ours.median / t.median:.2f}" if t.agrees else "another answer"
+        differs = f"{t.disagreement:.0e}"
+        table.add_row(t.library, f"{t.median:.3f}", _range(t), ratio, differs)
+    console.print(table)
+    for name, refusal in one.refusals.items():
+        console.print(f" {name} refuses: {refusal}", markup=False)
+    if one.fastest is not None:
+        console.print(f" against the fastest other one: {one.ours.median / one.fastest:.2f}")
+    console.print(f" against the floor of {one.floor:.3f} s: {one.ours.median / one.floor:.2f}")
+    console.print(f" share of ours in eigh and qr: {one.share:.0%}\n")
 
 
 def measure(
