@@ -3,13 +3,13 @@
 import copy
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.batched.sample_axis import SampleAxes
+from ekfac_ref.model.forms import Form, Learned
 from ekfac_ref.model.forward import call
 from ekfac_ref.model.layers import Layer, Names, find_layers, find_parameters, one_matrix_each
 from ekfac_ref.model.masks import counted_positions
@@ -17,7 +17,7 @@ from ekfac_ref.model.private_copy import private_copy
 from ekfac_ref.model.random_state import RandomState, generators, put_back, take, untouched
 from ekfac_ref.model.refusals.beforehand import check_model
 from ekfac_ref.model.refusals.samples import check_samples_apart
-from ekfac_ref.model.uses import Recorder, Use, any_uses, that_run, uses
+from ekfac_ref.model.uses import Recorder, any_uses, that_run, uses
 from ekfac_ref.question.batches import Batch, read
 from ekfac_ref.question.columns import Exact
 from ekfac_ref.question.likelihoods import BY_COLUMN
@@ -25,44 +25,6 @@ from ekfac_ref.question.problem import Problem
 
 FEW_COLUMNS = 1024  # of a sample; more are counted without writing S out
 MANY_COLUMNS = 10_000  # of a sample; more take long enough to be said before it starts
-
-
-@dataclass(frozen=True, eq=False)
-class Form:
-    """What the model does to every batch of one form.
-
-    Attributes:
-        uses: of every layer, on one sample.
-        roundoff: of the coarsest dtype that the forward rounds to.
-        columns: C.
-        compared: size of the batch whose samples were compared together and apart.
-    """
-
-    uses: dict[str, list[Use]]
-    roundoff: float
-    columns: int
-    compared: int
-
-
-class Learned:
-    """What sessions find out about a model's forms of batches, and need not find out again.
-
-    For as long as the model is the same but for its parameters and buffers. A copy, or what is
-    unpickled, has it all to learn.
-
-    Attributes:
-        forms: {form of a batch: what the model does to it}.
-        layouts: {form of a batch: how many distinct samples were compared, what was found}.
-        plain: forms of which a batch was held to a forward pass without recorder.
-    """
-
-    def __init__(self) -> None:
-        self.forms: dict[object, Form] = {}
-        self.layouts: dict[object, tuple[int, SampleAxes | None]] = {}
-        self.plain: set[object] = set()
-
-    def __reduce__(self) -> tuple[type["Learned"], tuple[()]]:
-        return Learned, ()
 
 
 class Session:
@@ -76,7 +38,8 @@ class Session:
         learned: of the same model by sessions before; every batch's wiring is checked all the same.
 
     Attributes:
-        apart: (first, size) of runs of samples that are run one after another, in every pass.
+        layouts: {(first, size) of a run of samples: how its uses are read, in every pass}; None for
+            samples that are run one after another.
     """
 
     def __init__(
@@ -91,7 +54,7 @@ class Session:
         self._start = start
         self._said: set[str] = set()
         self.beyond_vmap = False
-        self.apart: set[tuple[int, int]] = set()
+        self.layouts: dict[tuple[int, int], SampleAxes | None] = {}
         # (first, size) of runs of samples, with the columns that were checked
         self._checked: set[tuple[int, int, range | None]] = set()
         self._some: range | None = None

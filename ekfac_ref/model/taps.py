@@ -23,12 +23,13 @@ from ekfac_ref.model.batched.layout import layout_of
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.batched.sample_axis import SampleAxes
 from ekfac_ref.model.batched.sizes import bytes_per_sample, runs_of_columns
+from ekfac_ref.model.forms import Form
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.masks import PADDING, check_silent, counted_positions, has_padding
 from ekfac_ref.model.refusals.weighted import Seen, of_taps
 from ekfac_ref.model.refusals.wiring import check_wiring, differing
-from ekfac_ref.model.session import Form, Session
+from ekfac_ref.model.session import Session
 from ekfac_ref.model.uses import check_not_transformed
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.one_hot import OneHot
@@ -61,11 +62,12 @@ def tap(session: Session, form: Form, batch: Batch) -> list[tuple[Batch, Taps]]:
     """The taps of every layer on one batch, whole or sample by sample. Checked by autograd."""
     check_not_transformed(form.uses)
     samples = batch.first, batch.size
-    if batch.size > 1 and samples not in session.apart:
-        together = _together(session, form, batch)
-        if together is not None:
+    if batch.size > 1 and samples not in session.layouts:
+        session.layouts[samples] = layout_of(session, batch)
+    if (layout := session.layouts.get(samples)) is not None:
+        if (together := _together(session, form, batch, layout)) is not None:
             return [(batch, together)]
-        session.apart.add(samples)  # the second pass checks nothing
+        session.layouts[samples] = None  # of later passes too, which check nothing
     return _one_by_one(session, batch)
 
 
@@ -82,11 +84,8 @@ def _one_by_one(session: Session, batch: Batch) -> list[tuple[Batch, Taps]]:
     return apart
 
 
-def _together(session: Session, form: Form, batch: Batch) -> Taps | None:
-    """None where no layout is known, or what is seen by it is not what autograd says."""
-    layout = layout_of(session, batch)
-    if layout is None:
-        return None
+def _together(session: Session, form: Form, batch: Batch, layout: SampleAxes) -> Taps | None:
+    """None where the layout does not fit, or what is seen by it is not what autograd says."""
     axes = {name: [use.axes for use in uses] for name, uses in form.uses.items()}
     new = session.is_new(batch)
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from ekfac_ref.errors import ProblemError, enough_memory
 from ekfac_ref.losses import likelihood_of, loss_scale
 from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker
+from ekfac_ref.model.forms import Learned
 from ekfac_ref.model.layers import Layer, find_layers
 from ekfac_ref.model.private_copy import in_eval_mode
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.model.refusals.beforehand import check_parameters, other_in_train_mode
-from ekfac_ref.model.session import Learned
 from ekfac_ref.optim.curvature import BlockState, Curvature
 from ekfac_ref.optim.directions import check_all_given, check_gradients, directions
 from ekfac_ref.optim.reading import Chunks, Key, chunks_of

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.forms import Learned
 from ekfac_ref.model.layers import Layer
-from ekfac_ref.model.session import Learned, Session, open_session
+from ekfac_ref.model.session import Session, open_session
 from ekfac_ref.model.taps import Tap, tapped
 from ekfac_ref.question.batches import CHUNK_BYTES
 from ekfac_ref.question.problem import Problem

@@ -16,10 +16,11 @@ from torch import Tensor
 from ekfac_ref.conformance.problems.changed import in_dtype, jittered, recut
 from ekfac_ref.conformance.truth.output_sizes import output_sizes
 from ekfac_ref.conformance.truth.record import Known, Record, record
+from ekfac_ref.model.forms import Learned
 from ekfac_ref.model.forward import algebra_dtype
 from ekfac_ref.model.gradients import gradients
 from ekfac_ref.model.random_state import undisturbed
-from ekfac_ref.model.session import Learned, Session, open_session
+from ekfac_ref.model.session import Session, open_session
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Sharing

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ekfac_ref.model.session import Kind, Learned, Session, open_session
+from ekfac_ref.model.forms import Learned
+from ekfac_ref.model.session import Kind, Session, open_session
 from ekfac_ref.model.taps import Tap, tap
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.problem import Problem

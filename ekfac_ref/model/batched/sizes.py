@@ -2,7 +2,8 @@
 
 import torch.nn.functional as F
 
-from ekfac_ref.model.session import FEW_COLUMNS, Form, Session
+from ekfac_ref.model.forms import Form
+from ekfac_ref.model.session import FEW_COLUMNS, Session
 from ekfac_ref.question.one_hot import LARGE_VOCABULARY
 
 

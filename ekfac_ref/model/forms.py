@@ -1,0 +1,44 @@
+"""What a model does to batches of one form, which need not be found out again."""
+
+from dataclasses import dataclass
+
+from ekfac_ref.model.batched.sample_axis import SampleAxes
+from ekfac_ref.model.uses import Use
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """What the model does to every batch of one form.
+
+    Attributes:
+        uses: of every layer, on one sample.
+        roundoff: of the coarsest dtype that the forward rounds to.
+        columns: C.
+        compared: size of the batch whose samples were compared together and apart.
+    """
+
+    uses: dict[str, list[Use]]
+    roundoff: float
+    columns: int
+    compared: int
+
+
+class Learned:
+    """What sessions find out about a model's forms of batches, and need not find out again.
+
+    For as long as the model is the same but for its parameters and buffers. A copy, or what is
+    unpickled, has it all to learn.
+
+    Attributes:
+        forms: {form of a batch: what the model does to it}.
+        layouts: {form of a batch: how many distinct samples were compared, what was found}.
+        plain: forms of which a batch was held to a forward pass without recorder.
+    """
+
+    def __init__(self) -> None:
+        self.forms: dict[object, Form] = {}
+        self.layouts: dict[object, tuple[int, SampleAxes | None]] = {}
+        self.plain: set[object] = set()
+
+    def __reduce__(self) -> tuple[type["Learned"], tuple[()]]:
+        return Learned, ()
