@@ -190,12 +190,14 @@ def test_nearly_is_by_sample() -> None:
     """Gradients of a small sample that are another's are no rounding, however large the others."""
     g = torch.randn(3, 1, 50, 4)
     g[1] *= 1e-4
-    turned, other = g.clone(), g.clone()
+    turned, other, scaled = g.clone(), g.clone(), 1.05 * g
     turned[:, 0, 0, 0] *= 1.1
     other[1] = other[1].roll(1, 1)
-    assert layout._nearly(turned, g)
-    assert not layout._nearly(other, g)
-    assert not layout._nearly(turned.double(), g.double())  # where nothing rounds as coarsely
+    unit = torch.finfo(g.dtype).eps
+    assert layout._nearly(turned, g, unit)
+    assert not layout._nearly(other, g, unit)
+    assert not layout._nearly(scaled, g, unit)
+    assert not layout._nearly(turned.double(), g.double(), unit)  # nothing rounds as coarsely
 
 
 def test_a_mask_over_folded_positions() -> None:
