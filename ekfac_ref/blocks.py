@@ -16,6 +16,7 @@ from ekfac_ref.matrix.operators import BlockDiagonal, Dense, direct_sum
 from ekfac_ref.model.gradients import Gradients, gradients
 from ekfac_ref.model.random_state import generators, interleaved, undisturbed
 from ekfac_ref.model.session import open_for_gradients, open_session
+from ekfac_ref.model.tapped import TappedData
 from ekfac_ref.passes import (
     ByGroup,
     EigenKroneckers,
@@ -106,16 +107,17 @@ def kfac(problem: Problem) -> Kroneckers:
 
     Of an Embedding with a large vocabulary, A is not written out (``matrix/lookup.py``).
     """
-    return kroneckers(of_all_data(factor_sums(open_session(problem))))
+    return kroneckers(of_all_data(factor_sums(TappedData(open_session(problem)))))
 
 
 @_undisturbing
 def ekfac(problem: Problem) -> EigenKroneckers:
     """KFAC's eigenbasis of every layer, with Lambda the diagonal of F read in it.
 
-    Two passes: factors and eigenbases, then eigenvalues. Memory does not depend on N. In the basis
-    of an Embedding the input side is that of the words that occur (``matrix/words.py``).
+    Two passes: factors and eigenbases, then eigenvalues; data that fits into one chunk is gone
+    through once, and kept. Memory does not depend on N. In the basis of an Embedding the input side
+    is that of the words that occur (``matrix/words.py``).
     """
-    session = open_session(problem)
-    bases = eigenbases(of_all_data(factor_sums(session)))
-    return eigenkroneckers(bases, *square_sums(session, bases))
+    data = TappedData(open_session(problem))
+    bases = eigenbases(of_all_data(factor_sums(data)))
+    return eigenkroneckers(bases, *square_sums(data, bases))

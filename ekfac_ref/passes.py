@@ -18,9 +18,8 @@ from ekfac_ref.matrix.groups import bases_by_group, factors_by_group, squares_by
 from ekfac_ref.matrix.kfac import FactorSums, add, kronecker
 from ekfac_ref.matrix.lookup import LookupEigenKronecker, LookupKronecker
 from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker, direct_sum
-from ekfac_ref.model.session import Session
-from ekfac_ref.model.taps import Tap, tapped
-from ekfac_ref.question.batches import CHUNK_BYTES
+from ekfac_ref.model.tapped import TappedData
+from ekfac_ref.model.taps import Tap
 from ekfac_ref.question.one_hot import OneHot
 from ekfac_ref.question.sharing import Reduce, Sharing
 
@@ -32,11 +31,11 @@ Kroneckers = dict[str, Kronecker | LookupKronecker | BlockDiagonal]
 EigenKroneckers = dict[str, EigenKronecker | LookupEigenKronecker | BlockDiagonal]
 
 
-def factor_sums(session: Session) -> ByGroup[FactorSums]:
+def factor_sums(data: TappedData) -> ByGroup[FactorSums]:
     """The first pass: sums of rows behind KFAC's factors, under the problem's sharing."""
-    sharing = session.problem.sharing
+    sharing = data.session.problem.sharing
     total: ByGroup[FactorSums] = {}
-    for samples, taps in tapped(session, CHUNK_BYTES):
+    for samples, taps in data:
         for name, by_group in taps.items():
             for t in by_group:
                 _check_bags(name, t, sharing)
@@ -67,11 +66,11 @@ def eigenbases(factors: ByGroup[FactorSums]) -> Bases:
     return {name: bases_by_group(fs) for name, fs in factors.items()}
 
 
-def square_sums(session: Session, bases: Bases) -> tuple[int, ByGroup[Tensor]]:
+def square_sums(data: TappedData, bases: Bases) -> tuple[int, ByGroup[Tensor]]:
     """The second pass: N, and N Lambda of every layer in these bases, [r_out, r_in]."""
     N = 0
     sums: ByGroup[Tensor] = {}
-    for samples, taps in tapped(session, CHUNK_BYTES):
+    for samples, taps in data:
         for name, by_group in taps.items():
             pairs = [(t.inputs, t.g) for t in by_group]
             accumulate(sums, name, squares_by_group(pairs, bases[name]), plus)

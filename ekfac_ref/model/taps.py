@@ -9,7 +9,6 @@ Every use of a weight is a position: leading axes of a Linear, output positions 
 repeated calls of a module, other modules tied to the Parameter. No factor of N is in here.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,11 +21,10 @@ from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run
 from ekfac_ref.model.batched.layout import layout_of
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.batched.sample_axis import SampleAxes
-from ekfac_ref.model.batched.sizes import bytes_per_sample, runs_of_columns
 from ekfac_ref.model.forms import Form
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.layers import Layer
-from ekfac_ref.model.masks import PADDING, check_silent, counted_positions, has_padding
+from ekfac_ref.model.masks import check_silent, counted_positions
 from ekfac_ref.model.refusals.weighted import Seen, of_taps
 from ekfac_ref.model.refusals.wiring import check_wiring, differing
 from ekfac_ref.model.session import Session
@@ -169,20 +167,3 @@ def _no_positions(layer: Layer, S: Tensor) -> tuple[Tap, ...]:
 def _side_by_side(tensors: list[Tensor], axis: int) -> Tensor:
     """``torch.cat``, which would copy even a single tensor."""
     return tensors[0] if len(tensors) == 1 else torch.cat(tensors, axis)
-
-
-def tapped(session: Session, budget: int) -> Iterator[tuple[int, Taps]]:
-    """One pass: the taps of chunks that need about ``budget`` bytes, and how many samples are new.
-
-    Where the columns of one sample need more, they come in several runs, of which only the first
-    has new samples.
-    """
-    for batch, form in session.batches():
-        if session.problem.mask is None and has_padding(batch.inputs):
-            session.warn_once("padding", PADDING)
-        runs = runs_of_columns(session, form, budget)
-        for chunk in batch.chunks(bytes_per_sample(session, form, len(runs[0])), budget):
-            for some in runs:
-                own = session if len(runs) == 1 else session.of_columns(some)
-                for seen, taps in tap(own, form, chunk):
-                    yield (seen.size if some.start == 0 else 0), taps

@@ -1,14 +1,14 @@
 """One batch, read once: what every block saw of it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forms import Learned
 from ekfac_ref.model.layers import Layer
-from ekfac_ref.model.session import Session, open_session
-from ekfac_ref.model.taps import Tap, tapped
-from ekfac_ref.question.batches import CHUNK_BYTES
+from ekfac_ref.model.session import open_session
+from ekfac_ref.model.tapped import TappedData
+from ekfac_ref.model.taps import Tap, Taps
 from ekfac_ref.question.problem import Problem
 
 Key = tuple[str, int]  # a layer's name, and the number of one of its groups
@@ -29,23 +29,15 @@ def chunks_of(problem: Problem, layers: tuple[Layer, ...], learned: Learned) -> 
     """Open the problem, which has one batch and these layers. To be used in ``undisturbed``.
 
     What the batches before have shown of the model's forms is ``learned``, and not tried again.
-
-    The taps are kept where they fit into one chunk (CHUNK_BYTES), and computed again each time
-    where they do not.
     """
     session = open_session(problem, learned=learned)
     _check_same(layers, session.layers)
-    chunks = _chunks(session)
-    first = next(chunks)
-    ((_, targets),) = problem.batches
-    kept = first.samples == len(targets) and next(chunks, None) is None
-    return lambda: [first] if kept else _chunks(session)
+    data = TappedData(session)
+    return lambda: (Chunk(samples, _by_key(taps)) for samples, taps in data)
 
 
-def _chunks(session: Session) -> Iterator[Chunk]:
-    for samples, taps in tapped(session, CHUNK_BYTES):
-        by_key = {(name, k): t for name, ts in taps.items() for k, t in enumerate(ts)}
-        yield Chunk(samples, by_key)
+def _by_key(taps: Taps) -> dict[Key, Tap]:
+    return {(name, k): tap for name, by_group in taps.items() for k, tap in enumerate(by_group)}
 
 
 def _check_same(at_construction: tuple[Layer, ...], now: tuple[Layer, ...]) -> None:

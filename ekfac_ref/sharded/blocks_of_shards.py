@@ -13,7 +13,8 @@ from dataclasses import replace
 import torch.distributed as dist
 
 from ekfac_ref.model.random_state import undisturbed
-from ekfac_ref.model.session import Session, open_session
+from ekfac_ref.model.session import open_session
+from ekfac_ref.model.tapped import TappedData
 from ekfac_ref.passes import (
     EigenKroneckers,
     Kroneckers,
@@ -48,8 +49,8 @@ def kfac_of_shards(problem: Problem, group: "dist.ProcessGroup | None" = None) -
     """
     ranks = Ranks.of(group)
     with undisturbed(problem.batches):
-        session = _opened(ranks, problem, "kfac")
-        return kroneckers(of_all_data(total_factors(ranks, session)))
+        data = _opened(ranks, problem, "kfac")
+        return kroneckers(of_all_data(total_factors(ranks, data)))
 
 
 def ekfac_of_shards(problem: Problem, group: "dist.ProcessGroup | None" = None) -> EigenKroneckers:
@@ -66,16 +67,16 @@ def ekfac_of_shards(problem: Problem, group: "dist.ProcessGroup | None" = None) 
     """
     ranks = Ranks.of(group)
     with undisturbed(problem.batches):
-        session = _opened(ranks, problem, "ekfac")
-        bases = shared_bases(ranks, of_all_data(total_factors(ranks, session)))
-        return eigenkroneckers(bases, *total_squares(ranks, session, bases))
+        data = _opened(ranks, problem, "ekfac")
+        bases = shared_bases(ranks, of_all_data(total_factors(ranks, data)))
+        return eigenkroneckers(bases, *total_squares(ranks, data, bases))
 
 
-def _opened(ranks: Ranks, problem: Problem, function: str) -> Session:
+def _opened(ranks: Ranks, problem: Problem, function: str) -> TappedData:
     """This rank's problem, if it is a part of one that all have."""
     check_same_question(ranks, problem, function)
     if isinstance(problem.fisher, Sampled):
         fisher = problem.fisher
         before = fisher.before + samples_before(ranks, problem)
         problem = replace(problem, fisher=replace(fisher, before=before))
-    return ranks.together(lambda: open_session(problem))[0]
+    return ranks.together(lambda: TappedData(open_session(problem)))[0]

@@ -13,7 +13,7 @@ from ekfac_ref.matrix.kfac import FactorSums
 from ekfac_ref.matrix.outer_products import Gram
 from ekfac_ref.matrix.words import Counts
 from ekfac_ref.model.random_state import generators, untouched
-from ekfac_ref.model.session import Session
+from ekfac_ref.model.tapped import TappedData
 from ekfac_ref.passes import Bases, ByGroup, accumulate, factor_sums, square_sums
 from ekfac_ref.question.batches import NoBatches, read
 from ekfac_ref.question.problem import Problem
@@ -62,7 +62,7 @@ def samples_before(ranks: Ranks, problem: Problem) -> int:
     return sum(ranks.together(own, lambda samples: samples)[1][: ranks.rank])
 
 
-def total_factors(ranks: Ranks, session: Session) -> ByGroup[FactorSums]:
+def total_factors(ranks: Ranks, data: TappedData) -> ByGroup[FactorSums]:
     """The first pass: sums behind A and B of every layer, over the data of all ranks.
 
     A ProblemError on all ranks where none has data.
@@ -70,25 +70,25 @@ def total_factors(ranks: Ranks, session: Session) -> ByGroup[FactorSums]:
 
     def own_sums() -> ByGroup[FactorSums]:
         try:
-            sums = factor_sums(session)
+            sums = factor_sums(data)
         except NoBatches:
             return {}
         return {name: [_written_out(f) for f in of_layer] for name, of_layer in sums.items()}
 
     own, told = ranks.together(own_sums, _outlines)
-    device = session.layers[0].weight.device
+    device = data.session.layers[0].weight.device
     return {
         name: _added_up(ranks, outlines, own.pop(name, None), device)
         for name, outlines in _joined(told).items()
     }
 
 
-def total_squares(ranks: Ranks, session: Session, bases: Bases) -> tuple[int, ByGroup[Tensor]]:
+def total_squares(ranks: Ranks, data: TappedData, bases: Bases) -> tuple[int, ByGroup[Tensor]]:
     """The second pass: N and N Lambda of every layer in these bases, over the data of all ranks."""
 
     def own_sums() -> tuple[int, ByGroup[Tensor]]:
         try:
-            return square_sums(session, bases)
+            return square_sums(data, bases)
         except NoBatches:
             return 0, {}
 

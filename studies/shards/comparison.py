@@ -19,6 +19,7 @@ from ekfac_ref import sharded
 from ekfac_ref.conformance.problems.draw import mixtures
 from ekfac_ref.matrix.basis import MatrixBasis
 from ekfac_ref.model.session import open_session
+from ekfac_ref.model.tapped import TappedData
 from ekfac_ref.passes import ByGroup, factor_sums, square_sums
 from ekfac_ref.sharded.ranks import Ranks
 from ekfac_ref.sharded.totals import total_factors
@@ -69,7 +70,7 @@ def beside_one_rank(
     ranks = Ranks.of(None)
     own = replace(problem, batches=parts[ranks.rank])
     E, K = sharded.ekfac(own), sharded.kfac(own)
-    sums = total_factors(ranks, open_session(own))
+    sums = total_factors(ranks, TappedData(open_session(own)))
     digests: list[Any] = [None] * ranks.size
     dist.all_gather_object(digests, (digest(E), digest(K)))
     if ranks.rank:
@@ -81,7 +82,7 @@ def beside_one_rank(
         number,
         str(next(_numbers(E)).dtype).removeprefix("torch."),
         tuple(sum(len(y) for _, y in part) for part in parts),
-        _counts(sums) == _counts(factor_sums(open_session(whole))),
+        _counts(sums) == _counts(factor_sums(TappedData(open_session(whole)))),
         A,
         B,
         _eigenvalues_off(E, whole),
@@ -143,7 +144,7 @@ def _eigenvalues_off(E: dict[str, Any], whole: ek.Problem) -> float:
         for name, X in E.items()
     }
     with torch.no_grad():
-        N, squares = square_sums(open_session(whole), bases)
+        N, squares = square_sums(TappedData(open_session(whole)), bases)
     right = [total / N for of_layer in squares.values() for total in of_layer]
     pairs = zip(_blocks(E), right, strict=True)
     return max(_off(block.eigenvalues, Lambda) for block, Lambda in pairs)

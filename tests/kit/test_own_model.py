@@ -33,7 +33,7 @@ from ekfac_ref.matrix import pieces
 from ekfac_ref.model import session
 from ekfac_ref.model.batched import sizes
 from ekfac_ref.model.session import open_session
-from ekfac_ref.model.taps import tapped
+from ekfac_ref.model.tapped import tapped
 from studies.numerics import ordinary
 from studies.own_model.models import GPT, resnet, transformer
 from tests.kit.test_ordinary_arithmetic import posed

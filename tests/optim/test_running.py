@@ -134,6 +134,7 @@ def test_kfac_is_the_product_of_the_factors_when_it_was_due(
 @pytest.mark.parametrize("fisher", [ek.Exact(), ek.Empirical(), ek.Sampled(2, seed=3)])
 @pytest.mark.parametrize("sharing", [ek.Expand(), ek.Reduce()])
 def test_the_first_update_is_the_reference(fisher, sharing) -> None:
+    """Reduced to three rows, A has a null space in which rounding chooses EKFAC's basis."""
     name = "conv2d_grouped"
     problem = ek.Problem(
         kind(name).model, [batch(name, [0, 1, 2])], likelihood(name), fisher, sharing
@@ -141,8 +142,11 @@ def test_the_first_update_is_the_reference(fisher, sharing) -> None:
     for make, ask in ((EKFACPreconditioner, ek.ekfac), (KFACPreconditioner, ek.kfac)):
         preconditioner = make(problem.model, problem.likelihood, fisher=fisher, sharing=sharing)
         preconditioner.update(*problem.batches[0])
+        unique = make is KFACPreconditioner or isinstance(sharing, ek.Expand)
         for layer, E in ask(problem).items():
-            assert close(preconditioner.operators[layer].dense(), E.dense())
+            found = preconditioner.operators[layer]
+            assert close(found.trace(), E.trace())
+            assert not unique or close(found.dense(), E.dense())
 
 
 def test_a_mask_counts_rows_over_all_batches() -> None:
@@ -180,7 +184,7 @@ def test_chunks_do_not_show(make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch too large to be kept is gone through again."""
     name, found = "conv2d_grouped", []
     for budget in (2**28, 1):
-        monkeypatch.setattr("ekfac_ref.optim.reading.CHUNK_BYTES", budget)
+        monkeypatch.setattr("ekfac_ref.model.tapped.CHUNK_BYTES", budget)
         preconditioner = make(
             kind(name).model, likelihood(name), fisher=ek.Sampled(2, seed=1), recompute_every=2
         )

@@ -126,7 +126,7 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch, fisher) -> None:
     layers = (nn.Conv2d(2, 4, 3, stride=2, groups=2), nn.Tanh(), nn.Flatten(), nn.Linear(16, 3))
     problem = ek.Problem(nn.Sequential(*layers).double(), [(x, y)], ek.Categorical(), fisher=fisher)
     together = ek.exact_fisher(problem), ek.ekfac(problem)
-    for module in ("blocks", "passes"):
+    for module in ("blocks", "model.tapped"):
         monkeypatch.setattr(f"ekfac_ref.{module}.CHUNK_BYTES", 1)
     assert [len(run["0"]) for run in ek.per_sample_gradients(problem)] == [1] * 5
     for one, other in zip(together, (ek.exact_fisher(problem), ek.ekfac(problem)), strict=True):

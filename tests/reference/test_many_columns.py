@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 import ekfac_ref as ek
-from ekfac_ref import blocks, passes
-from ekfac_ref.model import session
+from ekfac_ref import blocks
+from ekfac_ref.model import session, tapped
 from ekfac_ref.model.batched import sizes
-from ekfac_ref.optim import EKFAC, reading
+from ekfac_ref.optim import EKFAC
 from tests.support.one_by_one import close
 
 
@@ -57,7 +57,7 @@ def in_runs(monkeypatch: pytest.MonkeyPatch, budget: int = 1) -> list[int]:
     monkeypatch.setattr(ek.Exact, "some_columns", seen)
     for module in (session, sizes):
         monkeypatch.setattr(module, "FEW_COLUMNS", 0)
-    for module in (passes, blocks, reading):
+    for module in (tapped, blocks):
         monkeypatch.setattr(module, "CHUNK_BYTES", budget)
     return asked
 

@@ -240,3 +240,13 @@ def test_a_batch_is_run_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(taps, "_see", lambda s, b, *rest: sizes.append(b.size) or see(s, b, *rest))
     ek.kfac(tokens(folded, (3, 2, 1)))
     assert sizes == [3, 2, 1]
+
+
+def test_one_chunk_is_kept_for_the_second_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And several are not, since memory is not to grow with their number."""
+    sizes = []
+    see = taps._see
+    monkeypatch.setattr(taps, "_see", lambda s, b, *rest: sizes.append(b.size) or see(s, b, *rest))
+    ek.ekfac(tokens(folded, (4,)))
+    ek.ekfac(tokens(folded, (3, 2)))
+    assert sizes == [4, *(3, 2), *(3, 2)]

@@ -265,5 +265,5 @@ def test_targets_are_checked_under_every_fisher(fisher: Any) -> None:
 
 
 def test_batches_that_an_earlier_pass_has_used_up_are_missed() -> None:
-    arguments = linear(batches=Once((X, Y)))
+    arguments = linear(batches=Once((X, Y), (X, Y)))
     assert_refused(ek.ekfac, arguments, "batches: there are none", "pass a list")

@@ -18,7 +18,8 @@ from ekfac_ref.conformance.truth.record import Known
 from ekfac_ref.matrix.operators import BlockDiagonal, Dense, EigenKronecker, Kronecker
 from ekfac_ref.model.forward import call
 from ekfac_ref.model.session import open_session
-from ekfac_ref.model.taps import Tap, tapped
+from ekfac_ref.model.tapped import tapped
+from ekfac_ref.model.taps import Tap
 from ekfac_ref.question.columns import Empirical, Sampled
 from ekfac_ref.question.likelihoods import Categorical, Likelihood
 from ekfac_ref.question.problem import Problem

@@ -16,7 +16,8 @@ from ekfac_ref.conformance.own_model.measured.parts import OwnPart
 from ekfac_ref.conformance.truth.record import Known
 from ekfac_ref.matrix.pieces import pieces
 from ekfac_ref.model.session import Kind, open_session
-from ekfac_ref.model.taps import Tap, tapped
+from ekfac_ref.model.tapped import tapped
+from ekfac_ref.model.taps import Tap
 from ekfac_ref.question.batches import CHUNK_BYTES
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Expand, Sharing
