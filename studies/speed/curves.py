@@ -93,7 +93,7 @@ def measured(library: str, size: Size) -> tuple[float, float]:
         start = time.perf_counter()
         compute(given, of_given)
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds), _status("VmHWM") - before
+    return statistics.median(seconds), max(_status("VmHWM") - before, 0.1)  # drawn by its log
 
 
 def forward_and_backward(given: Case, vector: Vector) -> Vector:
@@ -138,7 +138,7 @@ def draw(path: Path, found: list[Point]) -> None:
             ax.set_yscale("log")
             for library, (colour, marker) in STYLES.items():
                 mine = {p.size: getattr(p, what) for p in found if p.library == library}
-                xy = [(getattr(s, name), max(mine[s], 0.1)) for s in sizes if s in mine]
+                xy = [(getattr(s, name), mine[s]) for s in sizes if s in mine]
                 ax.plot(*zip(*xy, strict=True), color=colour, marker=marker, ms=5, label=library)
             ax.set_xticks(VARIED[name], [f"{n:,}" for n in VARIED[name]])
             ax.minorticks_off()
@@ -146,7 +146,10 @@ def draw(path: Path, found: list[Point]) -> None:
         axes[1][column].set_xlabel(name, fontsize=12, color=INK)
     axes[0][0].set_ylabel("seconds", fontsize=12, color=INK)
     axes[1][0].set_ylabel("MiB at the peak", fontsize=12, color=INK)
-    axes[0][0].legend(frameon=False, fontsize=10, labelcolor="linecolor", handlelength=1.2)
+    # Where memory by width leaves room; in the other panels a line would run through it.
+    axes[1][2].legend(
+        loc="lower right", frameon=False, fontsize=10, labelcolor="linecolor", handlelength=1.2
+    )
     base = Size()
     told = (
         f"EKFAC of {base.depth} linear layers of width {base.width} and a head, on {base.samples} "
