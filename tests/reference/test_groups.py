@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ekfac_ref.matrix import eigen, groups
+from ekfac_ref.matrix import eigen, groups, pieces
 from ekfac_ref.matrix.basis import basis_of
 from ekfac_ref.matrix.kfac import chunk_factors, kronecker
 from ekfac_ref.question.sharing import Expand, Reduce, Rows, Sharing
@@ -42,13 +42,14 @@ def test_factors(sharing: Sharing, size: int, samples: int) -> None:
 
 @pytest.mark.parametrize("size", [N, 1])
 def test_bases_and_squares(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the operators that come of them; with tiny matrices, and with those that are not."""
+    """By the operators that come of them; tiny, all at once and in pieces, and not tiny."""
     given = taps(size)
     factors = [chunk_factors(Expand().rows(a, g, None), size) for a, g in given]
     alone = [basis_of(f) for f in factors]
     expected = [Q.operator(Q.squares(a, g)) for Q, (a, g) in zip(alone, given, strict=True)]
-    for tiny in (groups.TINY, 0):
+    for tiny, room in ((groups.TINY, pieces.AT_ONCE), (groups.TINY, 0), (0, pieces.AT_ONCE)):
         monkeypatch.setattr(groups, "TINY", tiny)
+        monkeypatch.setattr(pieces, "AT_ONCE", room)
         together = groups.bases_by_group(factors)
         squares = groups.squares_by_group(given, together)
         for Q, S, E, f in zip(together, squares, expected, factors, strict=True):
