@@ -14,7 +14,7 @@ class Form:
         uses: of every layer, on one sample.
         roundoff: of the coarsest dtype that the forward rounds to.
         columns: C.
-        compared: size of the batch whose samples were compared together and apart.
+        compared: how many different samples were compared together and apart.
     """
 
     uses: dict[str, list[Use]]
@@ -32,13 +32,11 @@ class Learned:
     Attributes:
         forms: {form of a batch: what the model does to it}.
         layouts: {form of a batch: how many distinct samples were compared, what was found}.
-        plain: forms of which a batch was held to a forward pass without recorder.
     """
 
     def __init__(self) -> None:
         self.forms: dict[object, Form] = {}
         self.layouts: dict[object, tuple[int, SampleAxes | None]] = {}
-        self.plain: set[object] = set()
 
     def __reduce__(self) -> tuple[type["Learned"], tuple[()]]:
         return Learned, ()

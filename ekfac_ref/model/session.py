@@ -63,7 +63,7 @@ class Session:
         """One pass over the data, with what the model does to batches of each one's form.
 
         The model is tried on every new form of inputs, and its samples are compared together and
-        apart in the first batch of that form that has two.
+        apart in the first batch of that form that has two different ones.
         """
         put_back(self._start)
         for batch in read(self.problem):
@@ -80,9 +80,10 @@ class Session:
     def _try(self, batch: Batch) -> Form:
         one = batch.samples(0, 1)
         found = self._recorded(one)
-        check_samples_apart(self.model, batch, self.problem)
+        few, distinct = batch.few()
+        check_samples_apart(self.model, few, self.problem)
         columns = self._count(call(self.model, one.inputs), one)
-        return Form(found.uses, found.roundoff, columns, batch.size)
+        return Form(found.uses, found.roundoff, columns, distinct)
 
     def _recorded(self, one: Batch) -> Recorder:
         """What the model does with every layer."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run
+from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run_alone, run_by
 from ekfac_ref.model.batched.layout import layout_of
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.batched.sample_axis import SampleAxes
@@ -87,24 +87,16 @@ def _together(session: Session, form: Form, batch: Batch, layout: SampleAxes) ->
     axes = {name: [use.axes for use in uses] for name, uses in form.uses.items()}
     new = session.is_new(batch)
 
-    def see(session: Session, batch: Batch) -> tuple[Seen, Taps]:
-        return _see(session, batch, layout, axes, new and batch.form in session.learned.plain)
-
+    see = partial(_see, layout=layout, axes=axes, once_more=new)
     try:
         seen, taps = see(session, batch)
     except Misfit:
         return None
-    if new:
-        if differing(session, batch, seen, see):
-            return None
-        session.learned.plain.add(batch.form)
-    return taps
+    return None if new and differing(session, batch, seen, see) else taps
 
 
 def _alone(session: Session, sample: Batch) -> Taps:
-    def see(session: Session, batch: Batch) -> tuple[Seen, Taps]:
-        return _see(session, batch, None, None, False)
-
+    see = partial(_see, layout=None, axes=None, once_more=False)
     seen, taps = see(session, sample)
     check_wiring(session, sample, seen, see)
     return taps
@@ -121,7 +113,11 @@ def _see(
 
     The graph is kept if it is to be gone through ``once_more``.
     """
-    seen = run(session, batch.inputs, batch.size, layout)
+    seen = (
+        run_alone(session, batch.inputs)
+        if layout is None
+        else run_by(session, batch.inputs, batch.size, layout)
+    )
     S = session.columns(seen.f.detach(), batch)
     pulled = iter(pull_back(seen.f, seen.leaves, S, once_more))
     g = {name: [next(pulled) for _ in uses] for name, uses in seen.uses.items()}

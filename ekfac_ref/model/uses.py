@@ -248,9 +248,9 @@ def _why_it_failed(recorder: Recorder, error: Exception) -> str:
 
 
 def _with_homogeneous(layer: Layer, call: Call) -> Tensor:
-    a = layer_inputs(call, layer.groups).detach()
     if layer.bias is None:
-        return a.clone()  # the forward may go on to write into its own input
+        return layer_inputs(call, layer.groups)
     # A tied module with no bias, or a frozen one, uses [W | b] at the homogeneous coordinate 0.
-    one = 1.0 if call.arguments.get("bias") is layer.bias else 0.0
-    return torch.cat([a, torch.full_like(a[..., :1], one)], -1)
+    return layer_inputs(
+        call, layer.groups, 1.0 if call.arguments.get("bias") is layer.bias else 0.0
+    )

@@ -22,6 +22,7 @@ from ekfac_ref.question.problem import Problem
 
 # Bytes for one chunk of samples, unless one sample alone takes more.
 CHUNK_BYTES = 256 * 2**20
+COMPARED = 3  # samples that are compared together and apart
 
 
 class NoBatches(ProblemError):
@@ -77,6 +78,20 @@ class Batch:
             None if self.mask is None else self.mask[numbers],
             self.first,
         )
+
+    def few(self) -> tuple["Batch", int]:
+        """Three samples with different inputs and their number, or what there is.
+
+        Where all are equal, which proves nothing, two of them, and the number is 1.
+        """
+        found, tensors = [0], tensors_of(self.inputs)
+        for n in range(1, self.size):
+            if all(any(not torch.equal(x[n], x[m]) for x in tensors) for m in found):
+                found.append(n)
+            if len(found) == COMPARED:
+                break
+        alike = len(found) == 1 < self.size
+        return self.chosen([0, 1] if alike else found), len(found)
 
     def chunks(self, bytes_per_sample: int, budget: int) -> Iterator["Batch"]:
         """Pieces of the batch that need at most ``budget`` bytes, or hold one sample, each."""

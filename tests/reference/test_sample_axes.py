@@ -237,7 +237,7 @@ def test_a_batch_is_run_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """One forward and one backward pass of it, and not one for each sample."""
     sizes = []
     see = taps._see
-    monkeypatch.setattr(taps, "_see", lambda s, b, *rest: sizes.append(b.size) or see(s, b, *rest))
+    monkeypatch.setattr(taps, "_see", lambda s, b, **how: sizes.append(b.size) or see(s, b, **how))
     ek.kfac(tokens(folded, (3, 2, 1)))
     assert sizes == [3, 2, 1]
 
@@ -246,7 +246,7 @@ def test_one_chunk_is_kept_for_the_second_pass(monkeypatch: pytest.MonkeyPatch) 
     """And several are not, since memory is not to grow with their number."""
     sizes = []
     see = taps._see
-    monkeypatch.setattr(taps, "_see", lambda s, b, *rest: sizes.append(b.size) or see(s, b, *rest))
+    monkeypatch.setattr(taps, "_see", lambda s, b, **how: sizes.append(b.size) or see(s, b, **how))
     ek.ekfac(tokens(folded, (4,)))
     ek.ekfac(tokens(folded, (3, 2)))
     assert sizes == [4, *(3, 2), *(3, 2)]

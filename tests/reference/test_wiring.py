@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
 from ekfac_ref.model import gradients, uses
-from ekfac_ref.model.batched import forward_pass, layout
+from ekfac_ref.model.batched import forward_pass
 from ekfac_ref.model.refusals import wiring
 from ekfac_ref.optim import EKFAC
 from tests.independent.kinds import KINDS
@@ -77,7 +77,7 @@ def second_use_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
         def _layers_among(self, *args: Any) -> Any:
             return (x for x in super()._layers_among(*args) if not self.uses[x.name])
 
-    for module in (forward_pass, uses, layout):
+    for module in (forward_pass, uses):
         monkeypatch.setattr(module, "Recorder", Blind)
 
 
@@ -151,8 +151,7 @@ def test_a_recorder_that_changes_the_network_is_noticed(monkeypatch: pytest.Monk
             result = super().__torch_function__(func, types, args, kwargs)
             return 2 * result if func is torch.tanh else result
 
-    for module in (forward_pass, layout):
-        monkeypatch.setattr(module, "Recorder", Another)
+    monkeypatch.setattr(forward_pass, "Recorder", Another)
     with pytest.raises((ek.ProblemError, UserWarning), match=NOTICED):
         ek.kfac(problem())
 

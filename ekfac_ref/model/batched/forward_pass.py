@@ -4,6 +4,7 @@ A ``TorchFunctionMode`` (``uses.Recorder``) sees the calls whose weight *is* a l
 keeps their inputs a and adds a zero to their outputs; the gradient with respect to that zero is g.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,27 +67,43 @@ class ForwardPass:
         return by_position.movedim(-2, 1)
 
 
-def run(session: Session, inputs: Any, N: int, layout: SampleAxes | None) -> ForwardPass:
-    """The model on N samples; one needs no layout, all is its own. Raises Misfit for another."""
+Read = Callable[[str, int, torch.Size], SampleAxis]  # of use k of a layer, by its axes
+
+
+def run(session: Session, inputs: Any, N: int, read: Read) -> ForwardPass:
+    """The model on N samples, where ``read`` says how every use is read, or raises Misfit."""
     names = [layer.name for layer in session.layers]
     zeros: dict[str, list[Tensor]] = {name: [] for name in names}
-    used: SampleAxes = {name: [] for name in names}
+    layout: SampleAxes = {name: [] for name in names}
 
     def shifted(name: str, k: int, y: Tensor) -> Tensor:
-        if layout is not None and k >= len(layout[name]):
-            raise Misfit
-        samples = Alone() if layout is None else layout[name][k]
-        if not samples.fits(y.shape[:-1], N):
-            raise Misfit
+        samples = read(name, k, y.shape[:-1])
         shape = (*samples.of_all(y.shape[:-1], N), y.shape[-1])
         zeros[name].append(y.new_zeros(()).expand(shape).requires_grad_())
-        used[name].append(samples)
+        layout[name].append(samples)
         return y + zeros[name][-1]
 
     recorder = Recorder(session.layers, shifted)
     with torch.enable_grad(), explained(), recorder:
         f = call(session.model, inputs)
     check_not_transformed(recorder.uses)
-    if layout is not None and any(len(layout[name]) != len(zeros[name]) for name in names):
+    return ForwardPass(N, f, recorder.uses, zeros, layout, recorder.roundoff)
+
+
+def run_alone(session: Session, inputs: Any) -> ForwardPass:
+    """The model on one sample: everything is its own."""
+    return run(session, inputs, 1, lambda name, k, axes: Alone())
+
+
+def run_by(session: Session, inputs: Any, N: int, layout: SampleAxes) -> ForwardPass:
+    """The model on N samples, read by a layout; Misfit, if it has other uses or other axes."""
+
+    def read(name: str, k: int, axes: torch.Size) -> SampleAxis:
+        if k >= len(layout[name]) or not layout[name][k].fits(axes, N):
+            raise Misfit
+        return layout[name][k]
+
+    seen = run(session, inputs, N, read)
+    if seen.layout != layout:  # fewer
         raise Misfit
-    return ForwardPass(N, f, recorder.uses, zeros, used, recorder.roundoff)
+    return seen

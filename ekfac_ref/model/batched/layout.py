@@ -10,24 +10,22 @@ Where nothing is proved, samples are run one after another: right, and slow.
 
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run
+from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run, run_alone
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.batched.sample_axis import OnceForAll, SampleAxes, SampleAxis, readings
-from ekfac_ref.model.forward import call
 from ekfac_ref.model.private_copy import copy_of
-from ekfac_ref.model.refusals.causes import explained
+from ekfac_ref.model.refusals.by_autograd import by_autograd
 from ekfac_ref.model.session import Session, open_session
-from ekfac_ref.model.uses import Recorder, Use
 from ekfac_ref.question.batches import Batch
-from ekfac_ref.question.inputs import on_tensors, tensors_of
+from ekfac_ref.question.inputs import on_tensors
 
-COMPARED = 3  # distinct samples
 _NEARLY = 1 / 16  # of a sample's gradients
 
 
@@ -38,22 +36,10 @@ def layout_of(session: Session, batch: Batch) -> SampleAxes | None:
     """
     compared, layout = session.learned.layouts.get(batch.form, (0, None))
     if compared < 2:
-        few = _distinct(batch)
-        layout = _found(session, batch.chosen(few if len(few) > 1 else [0, 1]))
-        session.learned.layouts[batch.form] = len(few), layout
+        few, distinct = batch.few()
+        layout = _found(session, few)
+        session.learned.layouts[batch.form] = distinct, layout
     return layout
-
-
-def _distinct(batch: Batch) -> list[int]:
-    """The numbers in the batch of COMPARED samples with different inputs, or of fewer."""
-    found, tensors = list[int](), tensors_of(batch.inputs)
-    other = torch.ones(batch.size, dtype=torch.bool, device="cpu")  # than all that were found
-    while len(found) < COMPARED and bool(other.any()):
-        n = int(other.nonzero()[0])
-        found.append(n)
-        different = [(x != x[n])[:, None].flatten(1).any(1).cpu() for x in tensors]
-        other &= torch.stack(different).any(0)
-    return found
 
 
 def _found(session: Session, few: Batch) -> SampleAxes | None:
@@ -69,38 +55,56 @@ def _found(session: Session, few: Batch) -> SampleAxes | None:
     return None
 
 
+class _Ways:
+    """The readings of every use, by their axes in one sample and in N, of which one is tried."""
+
+    def __init__(self, alone: dict[str, list[torch.Size]], N: int, attempt: int) -> None:
+        self._alone, self._N, self._attempt = alone, N, attempt
+        self.found: dict[str, list[tuple[SampleAxis, ...]]] = {name: [] for name in alone}
+
+    def __call__(self, name: str, k: int, axes: torch.Size) -> SampleAxis:
+        alone = self._alone[name]
+        way = readings(alone[k], axes, self._N) if k < len(alone) else ()
+        if not way:
+            raise Misfit
+        self.found[name].append(way)
+        return way[min(self._attempt, len(way) - 1)]
+
+    @property
+    def another(self) -> bool:
+        """Whether there is one that was not tried."""
+        most = (len(way) for of_layer in self.found.values() for way in of_layer)
+        return self._attempt + 1 < max(most, default=0)
+
+
 def _proved(session: Session, few: Batch) -> SampleAxes | None:
-    N = few.size
-    alone = [run(session, few.samples(n, n + 1).inputs, 1, None) for n in range(N)]
-    with torch.enable_grad(), explained(), Recorder(session.layers) as together:
-        call(session.model, few.inputs)
-    ways = _ways([one.uses for one in alone], together.uses, N)
-    if ways is None:
+    alone = [run_alone(session, few.samples(n, n + 1).inputs) for n in range(few.size)]
+    axes, *others = (
+        {name: [use.axes for use in uses] for name, uses in one.uses.items()} for one in alone
+    )
+    if any(other != axes for other in others):
         return None
     drawn = torch.Generator().manual_seed(0)
-    v = torch.randn(N, 1, *alone[0].f.shape[1:], generator=drawn, device="cpu").to(alone[0].f)
+    f = alone[0].f
+    v = torch.randn(few.size, 1, *f.shape[1:], generator=drawn, device="cpu").to(f)
     truth = _truth(alone, v)
-    for attempt in range(max(len(way) for of_layer in ways.values() for way in of_layer)):
-        tried = {
-            name: [way[min(attempt, len(way) - 1)] for way in of_layer]
-            for name, of_layer in ways.items()
-        }
-        try:
-            seen = run(session, few.inputs, N, tried)
-            g = iter(pull_back(seen.f, seen.leaves, v))
-        except (ProblemError, RuntimeError, Misfit):
-            continue
-        layout = {
-            name: [
-                _agreeing(seen, name, k, next(g), way, truth[name][k])
-                for k, way in enumerate(of_layer)
-            ]
-            for name, of_layer in ways.items()
-        }
-        proved = {name: [one for one in found if one] for name, found in layout.items()}
-        if proved == layout:
-            return proved
-    return None
+    for attempt in count():
+        ways = _Ways(axes, few.size, attempt)
+        with suppress(ProblemError, RuntimeError, Misfit):
+            seen = run(session, few.inputs, few.size, ways)
+            g = pull_back(seen.f, seen.leaves, v, once_more=True)
+            if (layout := _agreeing(seen, ways.found, g, truth)) is not None:
+                break
+        if not ways.another:
+            return None
+    return layout if _unchanged(session, few, seen, v) else None
+
+
+def _unchanged(session: Session, few: Batch, seen: ForwardPass, v: Tensor) -> bool:
+    """Whether the recorder left alone what it saw: a forward pass without it is differentiated."""
+    recorded, plain = (by_autograd(session, few, v[:, 0], f) for f in (seen.f, None))
+    pairs = ((layer.to_matrix(recorded), layer.to_matrix(plain)) for layer in session.layers)
+    return all(_same(x, y, seen.roundoff) for x, y in pairs)
 
 
 def _truth(alone: list[ForwardPass], v: Tensor) -> dict[str, list[tuple[Tensor, Tensor]]]:
@@ -119,23 +123,27 @@ def _truth(alone: list[ForwardPass], v: Tensor) -> dict[str, list[tuple[Tensor, 
     }
 
 
-def _ways(
-    alone: list[dict[str, list[Use]]], together: dict[str, list[Use]], N: int
-) -> dict[str, list[tuple[SampleAxis, ...]]] | None:
-    """{layer: the readings of each use}; None where a use has none, or not all have as many."""
-    ways = {}
-    for name, uses in together.items():
-        axes = [[use.axes for use in one[name]] for one in alone]
-        if any(of_sample != axes[0] for of_sample in axes) or len(axes[0]) != len(uses):
-            return None
-        pairs = zip(axes[0], uses, strict=True)
-        ways[name] = [readings(one, several.axes, N) for one, several in pairs]
-        if not all(ways[name]):
-            return None
-    return ways
-
-
 def _agreeing(
+    seen: ForwardPass,
+    ways: dict[str, list[tuple[SampleAxis, ...]]],
+    gradients: list[Tensor],
+    truth: dict[str, list[tuple[Tensor, Tensor]]],
+) -> SampleAxes | None:
+    """Of every use the first reading by which a and g are those of the samples alone.
+
+    None where a use has none, or not as many uses are seen.
+    """
+    g = iter(gradients)
+    layout = {
+        name: [_reading(seen, name, k, next(g), way, truth[name][k]) for k, way in enumerate(uses)]
+        for name, uses in ways.items()
+    }
+    proved = {name: [one for one in found if one] for name, found in layout.items()}
+    whole = all(len(found) == len(truth[name]) for name, found in proved.items())
+    return proved if whole else None
+
+
+def _reading(
     seen: ForwardPass,
     name: str,
     k: int,
@@ -143,7 +151,6 @@ def _agreeing(
     way: tuple[SampleAxis, ...],
     truth: tuple[Tensor, Tensor],
 ) -> SampleAxis | None:
-    """The first reading of use k by which a and g are those of the samples alone."""
     tried = seen.layout[name][k]
     of_alone_a, of_alone_g = truth
     for samples in (tried,) if isinstance(tried, OnceForAll) else way:

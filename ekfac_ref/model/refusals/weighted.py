@@ -14,17 +14,17 @@ from ekfac_ref.question.one_hot import OneHot
 
 @dataclass(frozen=True)
 class Sum:
-    """A sum of matrices [W | b].
+    """A sum of matrices [W | b], of which little is asked.
 
     Attributes:
-        total: the sum over the terms divided by ``unit``, the rows of all groups one below the
-            other.
+        total: ``weight_and_bias`` of the sum of the terms divided by ``unit``, the rows of all
+            groups one below the other.
         squares: the sum of the squares of all terms divided by ``unit``, of all columns but the
             last, and of the last, which is the bias where there is one.
         unit: 1, unless squares would overflow or vanish.
     """
 
-    total: Float[Tensor, "d_out d_in"]
+    total: Float[Tensor, "d_out k"]
     squares: Float[Tensor, "2"]
     unit: float
 
@@ -35,26 +35,37 @@ class Seen:
 
     Attributes:
         S: the Fisher's columns for their outputs, held constant.
-        weighted: {layer: from r [N] and w [C] to sum_nc r_n w_c G_nc}.
+        weighted: {layer: from r [N], w [C] and x, see ``weight_and_bias``, to that of the sum
+            over n and c of r_n w_c G_nc}.
         roundoff: of the coarsest dtype that the forward rounds to, autocast's say.
         f: the outputs, if their graph from the parameters can be gone through once more.
     """
 
     S: Float[Tensor, "N C *out"]
-    weighted: Mapping[str, Callable[[Tensor, Tensor], Sum]]
+    weighted: Mapping[str, Callable[[Tensor, Tensor, Tensor], Sum]]
     roundoff: float
     f: Float[Tensor, "N *out"] | None = None
 
 
-def of_taps(by_group: Sequence[tuple[Tensor | OneHot, Tensor]], r: Tensor, w: Tensor) -> Sum:
-    """sum_nct r_n w_c g_nct a_nt^T, from (a [N, T, d_in], g [N, C, T, d_out]) of every group."""
+def weight_and_bias(rows: Float[Tensor, "*axes d_in"], x: Float[Tensor, " d"]) -> list[Tensor]:
+    """Rows of [W | b] as two numbers each: W times the vector, and b, where d_in = d + 1."""
+    return [rows[..., : len(x)] @ x, *rows[..., len(x) :].unbind(-1)]
+
+
+def of_taps(
+    by_group: Sequence[tuple[Tensor | OneHot, Tensor]], r: Tensor, w: Tensor, x: Tensor
+) -> Sum:
+    """sum_nct r_n w_c g_nct a_nt^T, from (a [N, T, d_in], g [N, C, T, d_out]) of every group.
+
+    Without a product of matrices, since a^T x is a number.
+    """
     a, g = by_group[0]
     if isinstance(a, OneHot):
-        return _of_words(a, g, r, w)
+        return _of_words(a, g, r, w, x)
     return _of_rows(
         _side_by_side([a for a, _ in by_group if isinstance(a, Tensor)]),
         _side_by_side([g for _, g in by_group]),
-        *(r, w),
+        *(r, w, x),
     )
 
 
@@ -63,16 +74,16 @@ def _side_by_side(of_groups: list[Tensor]) -> Float[Tensor, "*axes groups d"]:
     return of_groups[0].unsqueeze(-2) if len(of_groups) == 1 else torch.stack(of_groups, -2)
 
 
-def _of_words(a: OneHot, g: Float[Tensor, "N C T d_out"], r: Tensor, w: Tensor) -> Sum:
-    """Columns of a sum, each of the positions that have its word."""
+def _of_words(a: OneHot, g: Float[Tensor, "N C T d_out"], r: Tensor, w: Tensor, x: Tensor) -> Sum:
+    """The entries of x that belong to the words."""
     words = a.words.flatten()
     known = words >= 0
 
     def in_units(unit: float) -> Sum:
         g_o = _weighted(g, r, w / unit).flatten(0, 1)[known]
-        total = g_o.new_zeros(a.size, g_o.shape[1]).index_add_(0, words[known], g_o)
+        total = g_o.T @ x[words[known]]
         squares = g_o.new_zeros(a.size).index_add_(0, words[known], g_o.square().sum(1))
-        return Sum(total.T, _but_the_last(squares), unit)
+        return Sum(total[:, None], _but_the_last(squares), unit)
 
     plain = in_units(1.0)
     return plain if _has_room(plain) else in_units(*_largest(g))
@@ -83,28 +94,32 @@ def _of_rows(
     g: Float[Tensor, "N C T groups d_out"],
     r: Tensor,
     w: Tensor,
+    x: Tensor,
 ) -> Sum:
     def in_units(unit_a: float, unit_g: float) -> Sum:
         a_i = a if unit_a == 1 else a / unit_a
         g_o = _weighted(g, r, w / unit_g)
-        total = torch.einsum("ntko,ntki->koi", g_o, a_i).flatten(0, 1)
+        # Sample by sample, for a long sum that is added up term by term is off by more.
+        of_samples = [torch.einsum("ntlo,ntl->nlo", g_o, y) for y in weight_and_bias(a_i, x)]
+        total = [of.sum(0).flatten() for of in of_samples]
         # Lengths of rows: squares of all entries would be another copy of them.
         rows = (g_o, a_i[..., :-1], a_i[..., -1:])
         of_g, *of_a = (vector_norm(x, dim=-1).square_() for x in rows)
         squares = torch.stack([(of_g * x).sum() for x in of_a])
-        return Sum(total, squares, unit_a * unit_g)
+        return Sum(torch.stack(total, 1), squares, unit_a * unit_g)
 
     plain = in_units(1.0, 1.0)
     return plain if _has_room(plain) else in_units(*_largest(a, g))
 
 
-def of_gradients(G: Float[Tensor, "N C d_out d_in"], r: Tensor, w: Tensor) -> Sum:
+def of_gradients(G: Float[Tensor, "N C d_out d_in"], r: Tensor, w: Tensor, x: Tensor) -> Sum:
     """sum_nc r_n w_c G_nc, from the G_nc themselves."""
 
     def in_units(unit: float) -> Sum:
-        total = _weighted(G, r, w / unit).sum(0)
-        squares = (G if unit == 1 else G / unit).square().sum((0, 1, 2))
-        return Sum(total, _but_the_last(squares), unit)
+        G_i = G if unit == 1 else G / unit
+        squares = G_i.square().sum((0, 1, 2))
+        total = [_weighted(y, r, w).sum(0) for y in weight_and_bias(G_i, x)]
+        return Sum(torch.stack(total, 1), _but_the_last(squares), unit)
 
     plain = in_units(1.0)
     return plain if _has_room(plain) else in_units(*_largest(G))

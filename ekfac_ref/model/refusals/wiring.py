@@ -4,10 +4,11 @@ For any numbers r_n of the samples and w_c of the columns
 
     d/dW sum_n r_n <f_n, sum_c w_c s_nc>  =  sum_nc r_n w_c G_nc  =  sum_nct r_n w_c g_nct a_nt^T
 
-with the left side from a backward pass to the parameters themselves. It is of a forward pass of the
-whole batch without recorder and ``vmap``, or, where that has been held to on another batch of the
-same form, of the pass that was recorded. Random r and w see what plain sums would not: a wrong axis
-of samples or of columns.
+with the left side from a backward pass to the parameters themselves: of a forward pass without
+recorder and ``vmap``, or, for batches of a form on which the recorder was found to change nothing
+(``batched/layout.py``), of the pass that was recorded. Both sides are multiplied with a random
+vector, which takes no product of matrices and sees what an entry has. Random r and w see what plain
+sums would not: a wrong axis of samples or of columns.
 
 The two sides round differently; where all cancels, rounding is all that is left; and a ReLU or a
 maximum may go the other way where two numbers are equal but for rounding. So before anything is
@@ -22,13 +23,14 @@ from math import isfinite
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.private_copy import copy_of
 from ekfac_ref.model.refusals.by_autograd import by_autograd
-from ekfac_ref.model.refusals.weighted import Seen
+from ekfac_ref.model.refusals.weighted import Seen, weight_and_bias
 from ekfac_ref.model.session import Session
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.inputs import on_tensors
@@ -71,8 +73,11 @@ def check_wiring(session: Session, batch: Batch, seen: Seen, see: See) -> None:
 def differing(session: Session, batch: Batch, seen: Seen, see: See) -> dict[str, float]:
     """{layer whose gradients are not those of autograd: by how much of their size}."""
     here = _sides(session, batch, seen)
-    uses = session.form(batch).uses
-    terms = {name: batch.size * sum(u.axes.numel() for u in uses.get(name, ())) for name in here}
+    uses, widths = session.form(batch).uses, {x.name: x.shape[1] for x in session.layers}
+    terms = {
+        name: batch.size * sum(u.axes.numel() for u in uses.get(name, ())) + widths[name]
+        for name in here
+    }
     limits = {
         name: min(max(_ROUNDINGS, _ROOTS * n**0.5) * seen.roundoff, 0.25)
         for name, n in terms.items()
@@ -90,17 +95,18 @@ def differing(session: Session, batch: Batch, seen: Seen, see: See) -> dict[str,
 class _Sides:
     """Of one layer: both sides of the equation, and the root of the sum of squares of its terms.
 
-    Each is of the weight and of the bias, and in ``unit``.
+    Each is of the weight, times a vector, and of the bias, and in ``unit``.
     """
 
-    autograd: tuple[Tensor, ...]
-    seen: tuple[Tensor, ...]
-    size: tuple[float, ...]
+    autograd: Float[Tensor, "d_out k"]
+    seen: Float[Tensor, "d_out k"]
+    size: list[float]
     unit: float
 
     @property
     def apart(self) -> list[float]:
-        return [float((x - y).norm()) for x, y in zip(self.autograd, self.seen, strict=True)]
+        distances: list[float] = (self.autograd - self.seen).norm(dim=0).tolist()
+        return distances
 
     @property
     def off(self) -> float:
@@ -112,10 +118,9 @@ class _Sides:
         """How far the two sides together are from the other's."""
         scale = other.unit / self.unit
         pairs = [(self.autograd, other.autograd), (self.seen, other.seen)]
-        return [
-            sum(float((x[k] - scale * y[k].to(x[k])).norm()) for x, y in pairs)
-            for k in range(len(self.size))
-        ]
+        apart = torch.stack([(x - scale * y.to(x)).norm(dim=0) for x, y in pairs])
+        distances: list[float] = apart.sum(0).tolist()
+        return distances
 
 
 @dataclass(frozen=True)
@@ -201,22 +206,19 @@ def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:
     weights = in_algebra_dtype(r), in_algebra_dtype(w)
     found = {}
     for layer in session.layers:
-        found_sum = seen.weighted[layer.name](*weights)
+        x = _numbers(layer.shape[1] - (layer.bias is not None), drawn).to(weights[0])
+        found_sum = seen.weighted[layer.name](*weights, x)
         if not isfinite(found_sum.unit):
             raise ProblemError(
                 f"layer {layer.name!r}: NaN or infinity in its inputs or gradients; look for a "
                 "root, a norm or a quotient of 0 in the forward (torch.where differentiates both "
                 "branches)."
             )
-        sizes = [layer.shape[1] - (layer.bias is not None), int(layer.bias is not None)]
-        ends = (1, 1) if layer.bias is not None else (2, 0)
+        ends = (1, 1) if layer.bias is not None else (2,)
         gradient = in_algebra_dtype(layer.to_matrix(gradients)) / found_sum.unit
-        found[layer.name] = _Sides(
-            gradient.split(sizes, 1),
-            found_sum.total.split(sizes, 1),
-            tuple(float(x.sum()) ** 0.5 for x in found_sum.squares.split(ends)),
-            found_sum.unit,
-        )
+        size = [float(x.sum()) ** 0.5 for x in found_sum.squares.split(ends)]
+        autograd = torch.stack(weight_and_bias(gradient, x), 1)
+        found[layer.name] = _Sides(autograd, found_sum.total, size, found_sum.unit)
     return found
 
 

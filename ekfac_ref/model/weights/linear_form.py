@@ -10,6 +10,7 @@ Source of the view: Grosse & Martens 2016 (1602.01407), Dangel 2023 (2307.02275)
 """
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -52,23 +53,38 @@ def channels_in_place(call: Call, y: Shaped[Tensor, "... d"]) -> Shaped[Tensor, 
     return y.movedim(-1, -1 - SPATIAL_AXES.get(call.op, 0))
 
 
-def layer_inputs(call: Call, groups: int) -> Shaped[Tensor, "T groups d_weight"]:
-    """The a_t of one call, without the homogeneous coordinate of a bias.
+def layer_inputs(
+    call: Call, groups: int, one: float | None = None
+) -> Shaped[Tensor, "T groups d_in"]:
+    """The a_t of one call, with ``one`` as the last coordinate, if it is given, for the bias.
 
-    Those of a lookup are [T, 1, 1], the number of the word that is one-hot, or -1 for no word.
+    Those of a lookup are [T, 1, 1], the number of the word that is one-hot, or -1 for no word. In
+    memory of their own, for the forward may go on to write into its own input.
     """
     if call.op is F.embedding:
         words, padding = call.arguments["input"].long(), call.arguments.get("padding_idx")
         if padding is not None:  # the row that autograd never trains
             words = words.masked_fill(words == padding % len(call.arguments["weight"]), -1)
-        return words.reshape(-1, 1, 1)
+        return words.reshape(-1, 1, 1).clone()
     if call.op in MATRIX_PRODUCTS:  # the identity weight would return the input itself
         x: Tensor = call.arguments["input"]
-        return x.reshape(-1, 1, x.shape[-1])
+        return _copied(x.reshape(-1, 1, x.shape[-1]), 1, one)
     if call.op in CONVOLUTIONS:
-        read = patches(call.arguments, groups)
-        return read.reshape(-1, groups, read.shape[-1])
-    return at_identity_weight(call, groups)
+        return _copied(patches(call.arguments, groups), 1 + SPATIAL_AXES[call.op], one)
+    return _copied(at_identity_weight(call, groups), 1, one)
+
+
+def _copied(
+    a: Shaped[Tensor, "..."], of_row: int, one: float | None
+) -> Shaped[Tensor, "T groups d_in"]:
+    """A copy in which the last axes, ``of_row``, are a row, with ``one`` behind it."""
+    axes, parts = a.shape[:-of_row], a.shape[-of_row:]
+    d = prod(parts)
+    rows = a.new_empty(*axes, d + (one is not None))
+    rows[..., :d].unflatten(-1, parts).copy_(a)
+    if one is not None:
+        rows[..., d] = one
+    return rows.reshape(-1, *rows.shape[-2:])
 
 
 def at_identity_weight(call: Call, groups: int) -> Shaped[Tensor, "T groups d_weight"]:

@@ -1,4 +1,4 @@
-"""What the weight of a convolution multiplies, by strided views and one copy.
+"""What the weight of a convolution multiplies, by a strided view.
 
 The identity weight (``linear_form.py``) says the same by multiplying with ones and zeros: as many
 times as the layer itself multiplies, times in / out and the size of the kernel.
@@ -12,8 +12,8 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 
-def patches(arguments: dict[str, Any], groups: int) -> Shaped[Tensor, "*out_axes groups d_weight"]:
-    """Of one call of a convolution, by its arguments' names; sample and spatial axes in front.
+def patches(arguments: dict[str, Any], groups: int) -> Shaped[Tensor, "*axes"]:
+    """[*samples, *out, groups, channels, *kernel] of one call, by its arguments' names.
 
     A patch runs over the channels of its group, then over the kernel, as the weight's rows do.
     """
@@ -27,7 +27,7 @@ def patches(arguments: dict[str, Any], groups: int) -> Shaped[Tensor, "*out_axes
         x = x.unfold(first + axis, apart * (k - 1) + 1, step)[..., ::apart]
     x = x.unflatten(first - 1, (groups, -1))  # [*samples, groups, channels, *out, *kernel]
     out = range(first + 1, first + 1 + axes)
-    return x.movedim(tuple(out), tuple(range(first - 1, first - 1 + axes))).flatten(first + axes)
+    return x.movedim(tuple(out), tuple(range(first - 1, first - 1 + axes)))
 
 
 def _of_every(given: int | Sequence[int], axes: int) -> Sequence[int]:
