@@ -10,6 +10,7 @@ import ekfac_ref as ek
 from ekfac_ref.model import taps
 from ekfac_ref.model.batched import layout
 from ekfac_ref.model.batched.sample_axis import Along, OnceForAll, readings
+from ekfac_ref.question.batches import Batch
 from tests.support.one_by_one import check
 
 ALONE = "samples are run one after another"
@@ -240,6 +241,22 @@ def test_a_batch_is_run_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(taps, "_see", lambda s, b, **how: sizes.append(b.size) or see(s, b, **how))
     ek.kfac(tokens(folded, (3, 2, 1)))
     assert sizes == [3, 2, 1]
+
+
+def test_few_samples_are_different_ones_wherever_they_stand() -> None:
+    """Three of them at most; and two equal ones, where there is nothing else."""
+    x = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    kind = torch.tensor([0, 0, 0, 0, 1, 0])
+    y = torch.arange(6)
+    for inputs, of, numbers, different in (
+        (x, 6, [0, 2, 5], 3),
+        ({"x": x, "kind": kind}, 6, [0, 2, 4], 3),
+        (x, 4, [0, 2], 2),
+        (x, 2, [0, 1], 1),
+        (x, 1, [0], 1),
+    ):
+        few, found = Batch(inputs, y, None, 0).samples(0, of).few()
+        assert (few.targets.tolist(), found) == (numbers, different)
 
 
 def test_one_chunk_is_kept_for_the_second_pass(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,12 @@ def filled(net: nn.Module, x: Tensor) -> Tensor:
     return f
 
 
+def one_at_a_time(net: nn.Module, x: Tensor) -> Tensor:
+    if len(x) > 1:
+        raise RuntimeError("one at a time")
+    return net(x)
+
+
 def as_namespace(**values: Any) -> Any:
     return type("Batch", (), values)()
 
@@ -123,6 +129,12 @@ CASES: dict[str, Case] = {
         "overwrites a tensor that the gradient needs",
         "return a new tensor",
         lambda: around(lambda net, x: net(x) * net(x).flip(1)),
+    ),
+    "one sample at a time": (
+        lambda: around(one_at_a_time),
+        "its forward fails on several samples",
+        "pass batches of one sample",
+        lambda: around(one_at_a_time) | {"batches": [*zip(X[:, None], Y[:, None], strict=True)]},
     ),
     "a root of zero": (
         lambda: around(lambda net, x: torch.where(x[:, :1] > 9, (0 * net(x)).sqrt(), net(x))),

@@ -137,6 +137,14 @@ def mixing_behind_a_batch_of_one() -> Arguments:
     return arguments | {"batches": [(x[:1], y[:1]), (x[1:], y[1:]), rest]}
 
 
+@case("model: the output of a sample depends on the other samples", "remove what mixes them")
+def mixing_behind_a_batch_of_equal_samples() -> Arguments:
+    """Which show nothing: less their mean, they are zero together and alone."""
+    arguments = regression(Then(lambda f: f - f.mean(0).detach()))
+    (x, y), rest = arguments["batches"]
+    return arguments | {"batches": [(x[:1].expand(3, 3), y), rest]}
+
+
 @case("model: for one sample it returned shape [2]", "no mean over the batch")
 def reduced_over_the_batch() -> Arguments:
     return regression(Then(lambda f: f.mean(0)))

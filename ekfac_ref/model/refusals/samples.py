@@ -15,6 +15,7 @@ from ekfac_ref.question.inputs import on_tensors
 from ekfac_ref.question.problem import Problem
 
 _SEVERAL = "its forward fails on several samples; make that work, or pass batches of one sample"
+_ALONE = "its forward fails on one sample of several by itself; make that work first"
 
 
 def check_samples_apart(model: nn.Module, few: Batch, problem: Problem) -> None:
@@ -57,7 +58,7 @@ def check_samples_apart(model: nn.Module, few: Batch, problem: Problem) -> None:
 
 def _one_by_one(model: nn.Module, few: Batch) -> Tensor:
     samples = (few.samples(n, n + 1) for n in range(few.size))
-    with explained():
+    with explained(_ALONE):
         return torch.cat([one_output(model, sample.inputs) for sample in samples])
 
 

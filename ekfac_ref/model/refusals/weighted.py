@@ -104,8 +104,8 @@ def _of_rows(
         total = [of.sum(0).flatten() for of in of_samples]
         # Lengths of rows: squares of all entries would be another copy of them.
         rows = (g_o, a_i[..., :-1], a_i[..., -1:])
-        of_g, *of_a = (vector_norm(x, dim=-1).square_() for x in rows)
-        squares = torch.stack([(of_g * x).sum() for x in of_a])
+        of_g, *of_a = (vector_norm(row, dim=-1).square_() for row in rows)
+        squares = torch.stack([(of_g * y).sum() for y in of_a])
         return Sum(torch.stack(total, 1), squares, unit_a * unit_g)
 
     plain = in_units(1.0, 1.0)
