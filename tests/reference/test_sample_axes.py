@@ -64,6 +64,11 @@ def given_to_each(m: Tokens, x: Tensor) -> Tensor:
     return m.layers(x + m.table(positions().expand(len(x), -1))).mean(1)
 
 
+def at_a_position_of_its_own(m: Tokens, x: Tensor) -> Tensor:
+    """What the table returns has an axis of size 1, which is no place for the samples."""
+    return m.layers(x[:, None] + m.table(positions()[None])).mean((1, 2))
+
+
 def weighted(m: Tokens, x: Tensor) -> Tensor:
     """Some positions carry no gradient: only their inputs tell whose they are."""
     rows = (x + m.table(positions())).transpose(0, 1).reshape(-1, 3)
@@ -72,7 +77,10 @@ def weighted(m: Tokens, x: Tensor) -> Tensor:
 
 BATCHED = {
     f.__name__: f
-    for f in (folded, folded_tokens_first, tokens_first, in_the_middle, given_to_each, weighted)
+    for f in (
+        *(folded, folded_tokens_first, tokens_first, in_the_middle, given_to_each, weighted),
+        at_a_position_of_its_own,
+    )
 }
 
 
@@ -222,6 +230,46 @@ def test_a_mask_over_folded_positions() -> None:
     rows = torch.cat([x[x[..., 0] != 0] for x, _ in question.batches])
     a = torch.cat([rows, torch.ones_like(rows[:, :1])], 1)
     torch.testing.assert_close(ek.kfac(masked)["first"].A, a.T @ a / len(a))
+
+
+@pytest.mark.filterwarnings(f"ignore:.*{ALONE}")
+def test_a_layer_that_is_called_once_more_on_some_batches() -> None:
+    """And a mask, which says of every call which positions count."""
+
+    def run(m: Tokens, x: Tensor) -> Tensor:
+        y, again = m.first(x), x[:, 0, 0] > 0
+        if bool(again.any()):
+            y = y + m.first(2 * x) * again[:, None, None]
+        return m.second(y[:, :2].sum(1)) + 0 * m.table(positions()).sum()
+
+    question = tokens(run, (3, 3))
+    (first, _), (second, _) = question.batches
+    first[:, 0, 0], second[:, 0, 0] = 1.0, -1.0
+    mask = (torch.arange(T) < 2).expand(3, T)
+    masked = ek.Problem(
+        question.model, question.batches, ek.Gaussian(), layers=("first",), mask=lambda x: mask
+    )
+    a = torch.cat([first, 2 * first, second])[:, :2].flatten(0, 1)
+    a = torch.cat([a, torch.ones_like(a[:, :1])], 1)
+    torch.testing.assert_close(ek.kfac(masked)["first"].A, a.T @ a / len(a))
+
+
+def test_inputs_are_kept_though_the_next_batch_overwrites_them() -> None:
+    """In a tensor that the model keeps, which is no buffer."""
+
+    class Kept(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.rows = nn.Linear(9, 2, bias=False), torch.zeros(2, 9)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.rows[: len(x)] = x
+            return self.linear(self.rows[: len(x)])
+
+    x = torch.randn(4, 9)
+    batches = [(x[:2], torch.zeros(2, 2)), (x[2:], torch.zeros(2, 2))]
+    found = ek.kfac(ek.Problem(Kept(), batches, ek.Gaussian()))["linear"].A
+    torch.testing.assert_close(found, x.T @ x / 4)
 
 
 def test_shapes_leave_several_readings_open() -> None:

@@ -448,6 +448,14 @@ def test_every_kind_of_layer_is_far_from_the_limit(monkeypatch: pytest.MonkeyPat
         ek.kfac(problem_of(kind()))
 
 
+def test_a_long_sum_in_float32_is_far_from_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of terms that do not cancel, over the positions of each sample."""
+    monkeypatch.setattr(wiring, "_places", lambda *a: pytest.fail("two sides differ"))
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), MeanOverPositions(), nn.Linear(8, 3))
+    batch = torch.rand(128, 256, 8), torch.randint(3, (128,))
+    ek.kfac(ek.Problem(model, [batch], ek.Categorical(), ek.Empirical()))
+
+
 def test_the_smallest_and_the_largest_numbers_are_compared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -38,6 +38,19 @@ class Counts(nn.Module):
         return self.calls * self.linear(x)
 
 
+class InCompany(nn.Module):
+    """Some samples cannot be alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) == 1 and bool(x[0, 0] < 0):
+            raise RuntimeError("no")
+        return self.linear(x)
+
+
 class CachesItsOutput(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -143,6 +156,11 @@ def mixing_behind_a_batch_of_equal_samples() -> Arguments:
     arguments = regression(Then(lambda f: f - f.mean(0).detach()))
     (x, y), rest = arguments["batches"]
     return arguments | {"batches": [(x[:1].expand(3, 3), y), rest]}
+
+
+@case("its forward fails on one sample of several by itself", "make that work first")
+def one_sample_fails_alone() -> Arguments:
+    return regression(InCompany(), torch.tensor([1.0, 2.0, -1.0, 3.0, 4.0])[:, None].expand(5, 3))
 
 
 @case("model: for one sample it returned shape [2]", "no mean over the batch")

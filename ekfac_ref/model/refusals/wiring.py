@@ -73,11 +73,8 @@ def check_wiring(session: Session, batch: Batch, seen: Seen, see: See) -> None:
 def differing(session: Session, batch: Batch, seen: Seen, see: See) -> dict[str, float]:
     """{layer whose gradients are not those of autograd: by how much of their size}."""
     here = _sides(session, batch, seen)
-    uses, widths = session.form(batch).uses, {x.name: x.shape[1] for x in session.layers}
-    terms = {
-        name: batch.size * sum(u.axes.numel() for u in uses.get(name, ())) + widths[name]
-        for name in here
-    }
+    uses = session.form(batch).uses
+    terms = {name: batch.size * sum(u.axes.numel() for u in uses.get(name, ())) for name in here}
     limits = {
         name: min(max(_ROUNDINGS, _ROOTS * n**0.5) * seen.roundoff, 0.25)
         for name, n in terms.items()
