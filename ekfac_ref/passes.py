@@ -19,7 +19,7 @@ from ekfac_ref.matrix.kfac import FactorSums, add, kronecker
 from ekfac_ref.matrix.lookup import LookupEigenKronecker, LookupKronecker
 from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker, direct_sum
 from ekfac_ref.model.tapped import TappedData
-from ekfac_ref.model.taps import Tap
+from ekfac_ref.model.taps import Tap, Taps
 from ekfac_ref.question.one_hot import OneHot
 from ekfac_ref.question.sharing import Reduce, Sharing
 
@@ -34,13 +34,21 @@ EigenKroneckers = dict[str, EigenKronecker | LookupEigenKronecker | BlockDiagona
 def factor_sums(data: TappedData) -> ByGroup[FactorSums]:
     """The first pass: sums of rows behind KFAC's factors, under the problem's sharing."""
     sharing = data.session.problem.sharing
-    total: ByGroup[FactorSums] = {}
-    for samples, taps in data:
+
+    def of_chunk(chunk: tuple[int, Taps]) -> ByGroup[FactorSums]:
+        samples, taps = chunk
+        found: ByGroup[FactorSums] = {}
         for name, by_group in taps.items():
             for t in by_group:
                 _check_bags(name, t, sharing)
             rows = [sharing.rows(t.inputs, t.g, t.counted) for t in by_group]
-            accumulate(total, name, factors_by_group(rows, samples), add)
+            found[name] = factors_by_group(rows, samples)
+        return found
+
+    total: ByGroup[FactorSums] = {}
+    for found in map(of_chunk, data):
+        for name, by_group in found.items():
+            accumulate(total, name, by_group, add)
     return total
 
 
@@ -68,12 +76,19 @@ def eigenbases(factors: ByGroup[FactorSums]) -> Bases:
 
 def square_sums(data: TappedData, bases: Bases) -> tuple[int, ByGroup[Tensor]]:
     """The second pass: N, and N Lambda of every layer in these bases, [r_out, r_in]."""
+
+    def of_chunk(chunk: tuple[int, Taps]) -> tuple[int, ByGroup[Tensor]]:
+        samples, taps = chunk
+        return samples, {
+            name: squares_by_group([(t.inputs, t.g) for t in by_group], bases[name])
+            for name, by_group in taps.items()
+        }
+
     N = 0
     sums: ByGroup[Tensor] = {}
-    for samples, taps in data:
-        for name, by_group in taps.items():
-            pairs = [(t.inputs, t.g) for t in by_group]
-            accumulate(sums, name, squares_by_group(pairs, bases[name]), plus)
+    for samples, squares in map(of_chunk, data):
+        for name, by_group in squares.items():
+            accumulate(sums, name, by_group, plus)
         N += samples
     return N, sums
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ekfac_ref.errors import of_memory
 from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run_alone, run_by
 from ekfac_ref.model.batched.layout import layout_of
 from ekfac_ref.model.batched.pull_back import pull_back
@@ -25,7 +26,8 @@ from ekfac_ref.model.forms import Form
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.masks import check_silent, counted_positions
-from ekfac_ref.model.refusals.weighted import Seen, of_taps
+from ekfac_ref.model.refusals.by_autograd import by_graph
+from ekfac_ref.model.refusals.weighted import Seen, combined, of_taps
 from ekfac_ref.model.refusals.wiring import check_wiring, differing
 from ekfac_ref.model.session import Session
 from ekfac_ref.model.uses import check_not_transformed
@@ -87,7 +89,7 @@ def _together(session: Session, form: Form, batch: Batch, layout: SampleAxes) ->
     axes = {name: [use.axes for use in uses] for name, uses in form.uses.items()}
     new = session.is_new(batch)
 
-    see = partial(_see, layout=layout, axes=axes, once_more=new)
+    see = partial(_see, layout=layout, axes=axes, held=new)
     try:
         seen, taps = see(session, batch)
     except Misfit:
@@ -96,7 +98,7 @@ def _together(session: Session, form: Form, batch: Batch, layout: SampleAxes) ->
 
 
 def _alone(session: Session, sample: Batch) -> Taps:
-    see = partial(_see, layout=None, axes=None, once_more=False)
+    see = partial(_see, layout=None, axes=None, held=False)
     seen, taps = see(session, sample)
     check_wiring(session, sample, seen, see)
     return taps
@@ -107,11 +109,12 @@ def _see(
     batch: Batch,
     layout: SampleAxes | None,
     axes: dict[str, list[torch.Size]] | None,
-    once_more: bool,
+    held: bool,
 ) -> tuple[Seen, Taps]:
     """By one layout; ``axes`` are those of one sample's uses.
 
-    The graph is kept if it is to be gone through ``once_more``.
+    ``held``: whether it is to be held to its own graph. The parameters' gradient comes first, so
+    that the graph goes while the layers' come.
     """
     seen = (
         run_alone(session, batch.inputs)
@@ -119,7 +122,13 @@ def _see(
         else run_by(session, batch.inputs, batch.size, layout)
     )
     S = session.columns(seen.f.detach(), batch)
-    pulled = iter(pull_back(seen.f, seen.leaves, S, once_more))
+    gradients = by_graph(session, seen.f, combined(S)) if held else None
+    try:
+        pulled = iter(pull_back(seen.f, seen.leaves, S))
+    except Exception as error:  # a backward written by hand may work only once
+        if gradients is None or of_memory(error):
+            raise
+        return _see(session, batch, layout, axes, False)
     g = {name: [next(pulled) for _ in uses] for name, uses in seen.uses.items()}
     axes = axes or {name: [use.axes for use in uses] for name, uses in seen.uses.items()}
     taps = {
@@ -129,7 +138,7 @@ def _see(
         for layer in session.layers
     }
     weighted = {name: partial(of_taps, [(t.inputs, t.g) for t in ts]) for name, ts in taps.items()}
-    return Seen(S, weighted, seen.roundoff, seen.f if once_more else None), taps
+    return Seen(S, weighted, seen.roundoff, gradients), taps
 
 
 def _by_group(

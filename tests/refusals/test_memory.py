@@ -13,7 +13,6 @@ from ekfac_ref import blocks, passes
 from ekfac_ref.conformance.subjects.snapshot import snapshot
 from ekfac_ref.matrix import basis
 from ekfac_ref.model import session
-from ekfac_ref.model.refusals import wiring
 from ekfac_ref.optim import EKFAC, KFAC, sums
 from ekfac_ref.optim import preconditioners as kinds
 from tests.support.refusals import ENTRIES, Arguments, assert_refused, regression
@@ -73,7 +72,7 @@ STEPS: dict[str, list[tuple[Any, str]]] = {
         (passes, "factors_by_group"),
         (passes, "kronecker"),
         (sys.modules["ekfac_ref.model.taps"], "_see"),
-        (wiring, "by_autograd"),
+        (sys.modules["ekfac_ref.model.taps"], "by_graph"),
         (session, "private_copy"),
     ],
     "ekfac": [(basis, "eigenbasis"), (basis, "squares_from_taps")],

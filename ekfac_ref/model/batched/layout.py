@@ -21,7 +21,7 @@ from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run, run_a
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.batched.sample_axis import OnceForAll, SampleAxes, SampleAxis, readings
 from ekfac_ref.model.private_copy import copy_of
-from ekfac_ref.model.refusals.by_autograd import by_autograd
+from ekfac_ref.model.refusals.by_autograd import by_autograd, by_graph
 from ekfac_ref.model.session import Session, open_session
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.inputs import on_tensors
@@ -102,7 +102,8 @@ def _proved(session: Session, few: Batch) -> SampleAxes | None:
 
 def _unchanged(session: Session, few: Batch, seen: ForwardPass, v: Tensor) -> bool:
     """Whether the recorder left alone what it saw: a forward pass without it is differentiated."""
-    recorded, plain = (by_autograd(session, few, v[:, 0], f) for f in (seen.f, None))
+    plain = by_autograd(session, few, v[:, 0])
+    recorded = by_graph(session, seen.f, v[:, 0]) or plain
     pairs = ((layer.to_matrix(recorded), layer.to_matrix(plain)) for layer in session.layers)
     return all(_same(x, y, seen.roundoff) for x, y in pairs)
 

@@ -1,34 +1,37 @@
 """The gradient of a batch's outputs for the parameters of the layers, by plain autograd."""
 
-import contextlib
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ekfac_ref.errors import ProblemError
+from ekfac_ref.errors import ProblemError, of_memory
 from ekfac_ref.model.forward import call
 from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.model.session import Session
 from ekfac_ref.question.batches import Batch
 
 
-def by_autograd(
-    session: Session,
-    batch: Batch,
-    v: Float[Tensor, "N *out"],
-    f: Float[Tensor, "N *out"] | None,
-) -> dict[str, Tensor]:
-    """The gradient of sum_n <f_n, v_n> for every layer's parameters, by their names.
-
-    By the graph of ``f``, or of a forward pass of its own where there is none, or one that works
-    only once. Uses the graph up.
-    """
-    if f is not None:
-        with contextlib.suppress(Exception):  # a backward written by hand may raise anything
-            return _gradients(session, f, v)
+def by_autograd(session: Session, batch: Batch, v: Float[Tensor, "N *out"]) -> dict[str, Tensor]:
+    """The gradient of sum_n <f_n, v_n> for every layer's parameters, by their names."""
     with torch.enable_grad(), explained():
         return _gradients(session, call(session.model, batch.inputs), v)
+
+
+def by_graph(
+    session: Session, f: Float[Tensor, "N *out"], v: Float[Tensor, "N *out"]
+) -> dict[str, Tensor] | None:
+    """That gradient, by the graph of a forward pass that was, which is not used up.
+
+    None where it cannot be gone through, once more perhaps.
+    """
+    try:
+        return _gradients(session, f, v)
+    except ProblemError:
+        raise
+    except Exception as error:  # a backward written by hand may raise anything
+        if of_memory(error):
+            raise
+        return None
 
 
 def _gradients(session: Session, f: Tensor, v: Tensor) -> dict[str, Tensor]:
@@ -38,7 +41,7 @@ def _gradients(session: Session, f: Tensor, v: Tensor) -> dict[str, Tensor]:
     asked = [*own.values(), *originals.values()]
     found: tuple[Tensor | None, ...] = (None,) * len(asked)
     if f.requires_grad:
-        found = torch.autograd.grad(f, asked, v, allow_unused=True)
+        found = torch.autograd.grad(f, asked, v, allow_unused=True, retain_graph=True)
     for name, gradient in zip(originals, found[len(own) :], strict=True):
         if gradient is not None:
             raise ProblemError(

@@ -38,13 +38,30 @@ class Seen:
         weighted: {layer: from r [N], w [C] and x, see ``weight_and_bias``, to that of the sum
             over n and c of r_n w_c G_nc}.
         roundoff: of the coarsest dtype that the forward rounds to, autocast's say.
-        f: the outputs, if their graph from the parameters can be gone through once more.
+        gradients: of <f, ``combined``(S)> by the graph that was recorded, if it was asked for.
     """
 
     S: Float[Tensor, "N C *out"]
     weighted: Mapping[str, Callable[[Tensor, Tensor, Tensor], Sum]]
     roundoff: float
-    f: Float[Tensor, "N *out"] | None = None
+    gradients: Mapping[str, Tensor] | None = None
+
+
+def weights(S: Float[Tensor, "N C *out"]) -> list[Tensor]:
+    """r [N] and w [C], for these columns; the caller's random numbers stay where they are."""
+    return [any_numbers(size, seed).to(S) for seed, size in enumerate(S.shape[:2])]
+
+
+def combined(S: Float[Tensor, "N C *out"]) -> Float[Tensor, "N *out"]:
+    """The sum over c of r_n w_c s_nc."""
+    return torch.einsum("n,c,nc...->n...", *weights(S), S)
+
+
+def any_numbers(size: int, seed: int) -> Float[Tensor, " size"]:
+    """Of both signs, their absolute values between 1/2 and 1."""
+    drawn = torch.Generator().manual_seed(seed)
+    x = torch.rand(size, generator=drawn, dtype=torch.float64, device="cpu") - 0.5
+    return x + 0.5 * x.sign()
 
 
 def weight_and_bias(rows: Float[Tensor, "*axes d_in"], x: Float[Tensor, " d"]) -> list[Tensor]:

@@ -30,15 +30,18 @@ from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.private_copy import copy_of
 from ekfac_ref.model.refusals.by_autograd import by_autograd
-from ekfac_ref.model.refusals.weighted import Seen, weight_and_bias
+from ekfac_ref.model.refusals.weighted import Seen, any_numbers, combined, weight_and_bias, weights
 from ekfac_ref.model.session import Session
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.inputs import on_tensors
 
 PLACES = (1, 2, 3)
 _INSISTS = (ProblemError, RuntimeError, TypeError)  # what a forward raises in another dtype
-_ROUNDINGS = 64.0  # beyond these, or a quarter, both sides are computed once more
-_ROOTS = 4.0  # or beyond so many times the root of the number of terms: so much a sum is off by
+# Beyond these, or a quarter, both sides are computed once more. What attention makes of scores
+# that cancel is off by a hundred and more; without one of n terms a sum is off by 1/sqrt(n).
+_BEYOND = 512.0
+_ROOTS = 4.0  # or beyond so many times the root of the number of terms: a sum is off by so much
+_ROUNDINGS = 64.0  # where both sides are computed once more
 
 
 See = Callable[[Session, Batch], tuple[Seen, Any]]
@@ -76,8 +79,7 @@ def differing(session: Session, batch: Batch, seen: Seen, see: See) -> dict[str,
     uses = session.form(batch).uses
     terms = {name: batch.size * sum(u.axes.numel() for u in uses.get(name, ())) for name in here}
     limits = {
-        name: min(max(_ROUNDINGS, _ROOTS * n**0.5) * seen.roundoff, 0.25)
-        for name, n in terms.items()
+        name: min(max(_BEYOND, _ROOTS * n**0.5) * seen.roundoff, 0.25) for name, n in terms.items()
     }
     off = {name: sides.off for name, sides in here.items() if not sides.off <= limits[name]}
     if off:
@@ -196,15 +198,14 @@ def _at(
 
 
 def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:
-    drawn = torch.Generator().manual_seed(0)  # the caller's random numbers stay where they are
-    r, w = (_numbers(size, drawn).to(seen.S) for size in seen.S.shape[:2])
-    v = torch.einsum("n,c,nc...->n...", r, w, seen.S)
-    gradients = by_autograd(session, batch, v, seen.f)
-    weights = in_algebra_dtype(r), in_algebra_dtype(w)
+    gradients = seen.gradients
+    if gradients is None:
+        gradients = by_autograd(session, batch, combined(seen.S))
+    r, w = map(in_algebra_dtype, weights(seen.S))
     found = {}
     for layer in session.layers:
-        x = _numbers(layer.shape[1] - (layer.bias is not None), drawn).to(weights[0])
-        found_sum = seen.weighted[layer.name](*weights, x)
+        x = any_numbers(layer.shape[1] - (layer.bias is not None), 2).to(r)
+        found_sum = seen.weighted[layer.name](r, w, x)
         if not isfinite(found_sum.unit):
             raise ProblemError(
                 f"layer {layer.name!r}: NaN or infinity in its inputs or gradients; look for a "
@@ -217,9 +218,3 @@ def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:
         autograd = torch.stack(weight_and_bias(gradient, x), 1)
         found[layer.name] = _Sides(autograd, found_sum.total, size, found_sum.unit)
     return found
-
-
-def _numbers(size: int, drawn: torch.Generator) -> Tensor:
-    """Of both signs, their absolute values between 1/2 and 1."""
-    x = torch.rand(size, generator=drawn, dtype=torch.float64, device="cpu") - 0.5
-    return x + 0.5 * x.sign()
