@@ -36,8 +36,9 @@ _MEMORY = """
 ![Seconds and mebibytes against samples, tokens, width and depth](speed.png)
 
 Memory does not grow with the number of batches: a process that computes EKFAC of the MLP has its
-peak at {few:.1f} MiB with {few_batches} batches, at {many:.1f} MiB with {many_batches}. Of the
-networks in the picture, the largest of each kind:
+peak at {few:.1f} MiB with {few_batches} batches, at {many:.1f} MiB with {many_batches}; two
+processes with as many batches differ by ten. Of the networks in the picture, the largest of each
+kind:
 
 """
 
