@@ -55,8 +55,9 @@ class _Task(Task):  # type: ignore[misc]
     def get_attention_mask(self, batch: Any) -> Tensor | None:
         if self.problem.mask is None:
             return None
+        x, _ = next(iter(self.problem.batches))
         inputs = self.inputs(batch)
-        return self.problem.mask(inputs[0] if len(inputs) == 1 else inputs)
+        return self.problem.mask(inputs[0] if isinstance(x, Tensor) else inputs)
 
 
 def _drawn(likelihood: Any, f: Tensor, y: Tensor) -> Tensor:
