@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ekfac_ref.errors import of_memory
 from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run_alone, run_by
 from ekfac_ref.model.batched.layout import layout_of
 from ekfac_ref.model.batched.pull_back import pull_back
@@ -125,8 +124,8 @@ def _see(
     gradients = by_graph(session, seen.f, combined(S)) if held else None
     try:
         pulled = iter(pull_back(seen.f, seen.leaves, S))
-    except Exception as error:  # a backward written by hand may work only once
-        if gradients is None or of_memory(error):
+    except Exception:  # a backward written by hand may work only once
+        if gradients is None:
             raise
         return _see(session, batch, layout, axes, False)
     g = {name: [next(pulled) for _ in uses] for name, uses in seen.uses.items()}

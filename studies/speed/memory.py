@@ -1,5 +1,6 @@
 """Peak memory of ``ekfac`` in a fresh process, on few and on many batches."""
 
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import ekfac_ref as ek
 from studies.speed.cases import cases
 
 FEW, MANY = 4, 64
+PROCESSES = 5  # they differ by some ten mebibytes
 
 
 class MadeOnDemand:
@@ -40,17 +42,19 @@ def peak(batches: int) -> float:
 
 
 def report(console: Console) -> tuple[float, float]:
-    """Measure each number of batches in a process of its own; print and return the peaks."""
-    mebibytes = []
-    for batches in (FEW, MANY):
-        code = f"from studies.speed.memory import peak; print(peak({batches}))"
+    """Measure each number of batches in processes of their own; print and return the medians."""
+    few, many = (statistics.median(_peaks(batches)) for batches in (FEW, MANY))
+    console.print(
+        f"Peak memory of ekfac, MLP: {few:.1f} MiB on {FEW} batches, {many:.1f} MiB on {MANY}; "
+        f"difference {many - few:+.1f} MiB, of medians over {PROCESSES} processes each"
+    )
+    return few, many
+
+
+def _peaks(batches: int) -> Iterator[float]:
+    code = f"from studies.speed.memory import peak; print(peak({batches}))"
+    for _ in range(PROCESSES):
         run = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
-        mebibytes.append(float(run.stdout))
-    few, many = mebibytes
-    console.print(
-        f"Peak memory of ekfac, MLP: {few:.1f} MiB on {FEW} batches, {many:.1f} MiB on {MANY}; "
-        f"difference {many - few:+.1f} MiB"
-    )
-    return few, many
+        yield float(run.stdout)

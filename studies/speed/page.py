@@ -10,7 +10,7 @@ import torch
 from studies.machine import processor
 from studies.speed.curves import PASS, Point, by_axis, returned
 from studies.speed.libraries import OURS
-from studies.speed.memory import FEW, MANY
+from studies.speed.memory import FEW, MANY, PROCESSES
 from studies.speed.speed import Measured, Timing
 
 PAGE, PICTURE = Path("docs/speed.md"), Path("docs/speed.png")
@@ -35,10 +35,9 @@ _MEMORY = """
 
 ![Seconds and mebibytes against samples, tokens, width and depth](speed.png)
 
-Memory does not grow with the number of batches: a process that computes EKFAC of the MLP has its
-peak at {few:.1f} MiB with {few_batches} batches, at {many:.1f} MiB with {many_batches}; two
-processes with as many batches differ by ten. Of the networks in the picture, the largest of each
-kind:
+A process that computes EKFAC of the MLP has its peak at {few:.1f} MiB with {few_batches} batches,
+at {many:.1f} MiB with {many_batches}, medians of {processes} each. Of the networks in the picture,
+the largest of each kind:
 
 """
 
@@ -56,7 +55,9 @@ def page(
         runs=runs,
     )
     few, many = peaks
-    between = _MEMORY.format(few=few, many=many, few_batches=FEW, many_batches=MANY)
+    between = _MEMORY.format(
+        few=few, many=many, few_batches=FEW, many_batches=MANY, processes=PROCESSES
+    )
     return "\n".join([head + "\n".join(_times(measured)), between + "\n".join(_memory(points)), ""])
 
 

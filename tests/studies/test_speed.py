@@ -37,7 +37,7 @@ def test_ratios_are_ours_over_theirs() -> None:
     assert "| network | | ours | floor | fast | slow | other | shy |" in written
     row = "| a network | KFAC | **0.300** | 0.250 (1.20) | 0.200 (1.50) | 0.600 (0.50) |"
     assert f"{row} another answer | refuses |" in written
-    assert "400.0 MiB with 4 batches, at 401.5 MiB with 64" in written
+    assert "400.0 MiB with 4 batches,\nat 401.5 MiB with 64, medians of 5" in written
 
 
 def test_only_who_agrees_is_the_fastest() -> None:
