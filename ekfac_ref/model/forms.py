@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ekfac_ref.model.batched.sample_axis import SampleAxes
+from ekfac_ref.model.copies.replica import Replica
 from ekfac_ref.model.uses import Use
 
 
@@ -32,11 +33,13 @@ class Learned:
     Attributes:
         forms: {form of a batch: what the model does to it}.
         layouts: {form of a batch: how many distinct samples were compared, what was found}.
+        opened: a private copy that follows the model.
     """
 
     def __init__(self) -> None:
         self.forms: dict[object, Form] = {}
         self.layouts: dict[object, tuple[int, SampleAxes | None]] = {}
+        self.opened: Replica | None = None
 
     def __reduce__(self) -> tuple[type["Learned"], tuple[()]]:
         return Learned, ()

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.batched.sample_axis import SampleAxes
+from ekfac_ref.model.copies.modes import ITS_OWN, Modes
+from ekfac_ref.model.copies.private_copy import made_private
+from ekfac_ref.model.copies.replica import Replica
 from ekfac_ref.model.forms import Form, Learned
 from ekfac_ref.model.forward import call
 from ekfac_ref.model.layers import Layer, Names, find_layers, find_parameters, one_matrix_each
 from ekfac_ref.model.masks import counted_positions
-from ekfac_ref.model.private_copy import private_copy
 from ekfac_ref.model.random_state import RandomState, generators, put_back, take, untouched
 from ekfac_ref.model.refusals.beforehand import check_model
 from ekfac_ref.model.refusals.samples import check_samples_apart
@@ -36,6 +38,7 @@ class Session:
         layers: of the copy.
         start: the random numbers at which every pass begins, so that they all see the same data.
         learned: of the same model by sessions before; every batch's wiring is checked all the same.
+        modes: in which the model is meant.
 
     Attributes:
         layouts: {(first, size) of a run of samples: how its uses are read, in every pass}; None for
@@ -49,9 +52,10 @@ class Session:
         layers: tuple[Layer, ...],
         start: RandomState,
         learned: Learned,
+        modes: Modes,
     ) -> None:
         self.problem, self.model, self.layers, self.learned = problem, model, layers, learned
-        self._start = start
+        self._start, self._modes = start, modes
         self._said: set[str] = set()
         self.beyond_vmap = False
         self.layouts: dict[tuple[int, int], SampleAxes | None] = {}
@@ -81,9 +85,12 @@ class Session:
         one = batch.samples(0, 1)
         found = self._recorded(one)
         few, distinct = batch.few()
-        check_samples_apart(self.model, few, self.problem)
+        check_samples_apart(self.model, few, self._exact)
         columns = self._count(call(self.model, one.inputs), one)
         return Form(found.uses, found.roundoff, columns, distinct)
+
+    def _exact(self) -> nn.Module:
+        return made_private(self.copied().double(), self.problem.output)
 
     def _recorded(self, one: Batch) -> Recorder:
         """What the model does with every layer."""
@@ -91,6 +98,10 @@ class Session:
         for layer in self.layers:
             counted_positions(layer, [use.axes for use in found.uses[layer.name]], one.mask)
         return found
+
+    def copied(self) -> nn.Module:
+        """A copy of the caller's model, in the modes that are meant."""
+        return self._modes.copied(self.problem.model)
 
     def like(self, problem: Problem) -> "Session":
         """A session of another problem, in which what was warned of here is not said again."""
@@ -176,7 +187,7 @@ class GradientSession(Session):
         return self._silent(open_for_gradients(problem))
 
 
-Kind = Callable[[Problem, nn.Module, tuple[Layer, ...], RandomState, Learned], Session]
+Kind = Callable[[Problem, nn.Module, tuple[Layer, ...], RandomState, Learned, Modes], Session]
 Find = Callable[[nn.Module, Names | None, Callable[[], Names] | None], tuple[Layer, ...]]
 
 
@@ -190,35 +201,45 @@ def open_session(
     kind: Kind = Session,
     find: Find = find_layers,
     learned: Learned | None = None,
+    modes: Modes = ITS_OWN,
 ) -> Session:
     """Copy the model and check what can be checked without data.
 
     ``kind`` makes the session of its parts: a subclass, if it has other columns. ``find`` says
     which layers there are. ``learned`` is what earlier sessions of this model and these layers
-    know, and this one adds to.
+    know, and this one adds to. ``modes`` are those in which the model is meant.
 
     A session draws random numbers, if the data does; whoever opens one puts them back.
     """
     start = take(*generators(problem.batches))
     check_model(problem.model)
-    # OnceForAll memory is not shared by the copy.
-    find(problem.model, problem.layers, lambda: _that_run(problem))
-    model = private_copy(problem.model, problem.output)
+    learned = Learned() if learned is None else learned
+    opened = learned.opened
+    if opened is None or not opened.follows(problem.model):
+        opened = learned.opened = _opened(problem, find, modes)
+    return kind(problem, opened.copy, opened.layers, start, learned, modes)
+
+
+def _opened(problem: Problem, find: Find, modes: Modes) -> Replica:
+    modes.check(problem.model)
+    # The memory that parameters share is not shared by the copy.
+    find(problem.model, problem.layers, lambda: _that_run(problem, modes))
+    model = made_private(modes.copied(problem.model), problem.output)
     layers = find(model, problem.layers, None)
     own = {id(p) for layer in layers for p in (layer.weight, layer.bias)}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in own)
-    return kind(problem, model, layers, start, Learned() if learned is None else learned)
+    return Replica(problem.model, model, layers)
 
 
-def _that_run(problem: Problem) -> tuple[str, ...]:
+def _that_run(problem: Problem, modes: Modes) -> tuple[str, ...]:
     """The layers that can be treated on the first batch; without one, all that may be."""
     names = one_matrix_each(problem.model)
     if not names:
         return ()
     try:
         batch = next(read(problem))
-        model = private_copy(problem.model, problem.output)
+        model = made_private(modes.copied(problem.model), problem.output)
         return that_run(model, find_layers(model, names), batch)
     except ProblemError:
         return names

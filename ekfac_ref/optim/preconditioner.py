@@ -14,7 +14,6 @@ from ekfac_ref.losses import likelihood_of, loss_scale
 from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker
 from ekfac_ref.model.forms import Learned
 from ekfac_ref.model.layers import Layer, find_layers
-from ekfac_ref.model.private_copy import in_eval_mode
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.model.refusals.beforehand import check_parameters, other_in_train_mode
 from ekfac_ref.optim.curvature import BlockState, Curvature
@@ -109,8 +108,8 @@ class Preconditioner(ABC):
         Raises what the reference raises for a problem with this one batch; all is then as before.
         """
         before = self._curvature
-        problem = self._problem(inputs, targets)
         with undisturbed(), enough_memory():
+            problem = self._problem(inputs, targets)
             chunks = chunks_of(problem, self._layers, self._learned)
             factors = running_factors(before.blocks, chunks, problem.sharing, self._decay)
             operators = {key: block.operator for key, block in before.blocks.items()}
@@ -207,8 +206,7 @@ class Preconditioner(ABC):
         if isinstance(fisher, Sampled):
             # The generator's key has 128 bits; the first update uses the caller's own seed.
             fisher = replace(fisher, seed=(fisher.seed + (self.updates << 64)) % 2**128)
-        model = in_eval_mode(self.model)
-        return replace(self._question, model=model, batches=[(inputs, targets)], fisher=fisher)
+        return replace(self._question, batches=[(inputs, targets)], fisher=fisher)
 
     def _check_updated(self) -> None:
         if self.updates == 0:

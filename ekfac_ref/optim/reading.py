@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.copies.modes import EVAL
 from ekfac_ref.model.forms import Learned
 from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.session import open_session
@@ -30,7 +31,7 @@ def chunks_of(problem: Problem, layers: tuple[Layer, ...], learned: Learned) -> 
 
     What the batches before have shown of the model's forms is ``learned``, and not tried again.
     """
-    session = open_session(problem, learned=learned)
+    session = open_session(problem, learned=learned, modes=EVAL)
     _check_same(layers, session.layers)
     data = TappedData(session)
     return lambda: (Chunk(samples, _by_key(taps)) for samples, taps in data)

@@ -11,10 +11,12 @@ No factor of N. Sources: Martens 2014 (1412.1193) for the first two, Kunstner et
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
+from numpy.random import Generator, Philox
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
@@ -95,12 +97,27 @@ class Sampled:
         self, likelihood: Likelihood, f: Tensor, y: Tensor, first: int, draw: int
     ) -> Tensor:
         # A counter-based generator is a pure function of its key and counter: no state to carry.
-        first += self.before
-        rngs = [
-            np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, draw, first + n]))
-            for n in range(len(f))
-        ]
-        return torch.stack([likelihood.sample(f[n], y[n], rng) for n, rng in enumerate(rngs)])
+        numbers = range(first + self.before, first + self.before + len(f))
+        counters = ([0, 0, draw, n] for n in numbers)
+        return likelihood.sample(
+            f, y, _OfSamples([Generator(Philox(key=self.seed, counter=c)) for c in counters])
+        )
+
+
+class _OfSamples:
+    """Random numbers of which every sample's are its own, along axis 0."""
+
+    def __init__(self, generators: list[Generator]) -> None:
+        self._generators = generators
+
+    def random(self, shape: tuple[int, ...]) -> Any:
+        return np.stack([one.random(shape[1:]) for one in self._generators])
+
+    def standard_normal(self, shape: tuple[int, ...]) -> Any:
+        return np.stack([one.standard_normal(shape[1:]) for one in self._generators])
+
+    def poisson(self, rates: Any) -> Any:
+        return np.stack([g.poisson(own) for g, own in zip(self._generators, rates, strict=True)])
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,26 @@ depends on y in one way only: a label that is ignored contributes no columns.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
+
+
+class Numbers(Protocol):
+    """Random numbers for N samples: a ``numpy.random.Generator``, or one for each sample."""
+
+    def random(self, shape: tuple[int, ...]) -> Any:
+        """Uniform ones, in [0, 1)."""
+
+    def standard_normal(self, shape: tuple[int, ...]) -> Any:
+        """Of mean 0 and variance 1."""
+
+    def poisson(self, rates: Any) -> Any:
+        """One count for each rate."""
 
 
 @runtime_checkable
@@ -50,9 +62,9 @@ class Likelihood(Protocol):
         ...
 
     def sample(
-        self, f: Float[Tensor, "*out"], y: Shaped[Tensor, "*labels"], rng: np.random.Generator
-    ) -> Shaped[Tensor, "*labels"]:
-        """One draw y ~ p(.|f) for one sample; an ignored label stays ignored."""
+        self, f: Float[Tensor, "N *out"], y: Shaped[Tensor, "N *labels"], rng: Numbers
+    ) -> Shaped[Tensor, "N *labels"]:
+        """One draw y_n ~ p(.|f_n) for every sample; an ignored label stays ignored."""
         ...
 
 
@@ -69,7 +81,7 @@ class Gaussian:
     def square_root(self, f: Tensor, y: Tensor, columns: range | None = None) -> Tensor:
         return _diagonal_columns(torch.ones_like(f), columns)
 
-    def sample(self, f: Tensor, y: Tensor, rng: np.random.Generator) -> Tensor:
+    def sample(self, f: Tensor, y: Tensor, rng: Numbers) -> Tensor:
         return f + torch.as_tensor(rng.standard_normal(tuple(f.shape))).to(f)
 
 
@@ -92,7 +104,7 @@ class Bernoulli:
         # p (1 - p) as a product of two sigmoids: 1 - p would cancel for large f.
         return _diagonal_columns((torch.sigmoid(f) * torch.sigmoid(-f)).sqrt(), columns)
 
-    def sample(self, f: Tensor, y: Tensor, rng: np.random.Generator) -> Tensor:
+    def sample(self, f: Tensor, y: Tensor, rng: Numbers) -> Tensor:
         uniform = torch.as_tensor(rng.random(tuple(f.shape))).to(f)
         return (uniform < torch.sigmoid(f)).to(f)
 
@@ -115,7 +127,7 @@ class Poisson:
     def square_root(self, f: Tensor, y: Tensor, columns: range | None = None) -> Tensor:
         return _diagonal_columns(torch.exp(f / 2), columns)
 
-    def sample(self, f: Tensor, y: Tensor, rng: np.random.Generator) -> Tensor:
+    def sample(self, f: Tensor, y: Tensor, rng: Numbers) -> Tensor:
         return torch.as_tensor(rng.poisson(torch.exp(f).double().cpu().numpy())).to(f)
 
 
@@ -181,8 +193,8 @@ class Categorical:
         S = S.reshape(len(f), -1, *logits.shape[1:])
         return S.movedim(-1, self.class_axis if self.class_axis < 0 else self.class_axis + 1)
 
-    def sample(self, f: Tensor, y: Tensor, rng: np.random.Generator) -> Tensor:
-        p = torch.softmax(f[None].movedim(self.class_axis, -1)[0].double(), -1)
+    def sample(self, f: Tensor, y: Tensor, rng: Numbers) -> Tensor:
+        p = torch.softmax(f.movedim(self.class_axis, -1).double(), -1)
         uniform = torch.as_tensor(rng.random(tuple(p.shape[:-1]))).to(p)
         drawn = (uniform[..., None] > p.cumsum(-1)).sum(-1).clamp(max=p.shape[-1] - 1)
         return torch.where(self.counted(y), drawn.to(y), y)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.refusals.beforehand import check_model
+from ekfac_ref.model.refusals.beforehand import check_model, check_modes
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.sharded.ranks import Ranks
 
@@ -29,6 +29,7 @@ def check_same_question(ranks: Ranks, problem: Problem, function: str) -> None:
 
     def parts() -> Digests:
         check_model(problem.model)
+        check_modes(problem.model)
         _check_sends_nothing(problem.model)
         return {"function called": function, **_choices(problem), **_model(problem)}
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.subjects.snapshot import snapshot
-from ekfac_ref.model.private_copy import copy_of
+from ekfac_ref.model.copies.private_copy import copy_of
 from ekfac_ref.optim import EKFAC, KFAC
 
 X, Y = (torch.randn(5, k, generator=torch.Generator().manual_seed(k)).double() for k in (3, 2))

@@ -10,6 +10,7 @@ import ekfac_ref as ek
 from ekfac_ref.model import taps
 from ekfac_ref.model.batched import layout
 from ekfac_ref.model.batched.sample_axis import Along, OnceForAll, readings
+from ekfac_ref.model.session import Session
 from ekfac_ref.question.batches import Batch
 from tests.support.one_by_one import check
 
@@ -190,7 +191,7 @@ def test_a_relu_that_rounding_turns_is_no_other_layout(monkeypatch: pytest.Monke
         def forward(self, x: Tensor) -> Tensor:
             return self.second(torch.relu(self.first(x) + 1e-9 * (len(x) - 1)))
 
-    monkeypatch.delattr(layout, "copy_of")
+    monkeypatch.delattr(Session, "copied")
     x, y = torch.randn(3, 3), torch.randn(3, 2)
     ek.kfac(ek.Problem(Turned(), [(x, y)], ek.Gaussian(), layers=("first",)))
 

@@ -96,8 +96,8 @@ def test_one_draw_given_its_labels_is_an_empirical_fisher() -> None:
             np.random.Generator(np.random.Philox(key=9, counter=[0, 0, 0, first + n]))
             for n in range(len(y))
         ]
-        drawn = [likelihood.sample(f[n], y[n], rng) for n, rng in enumerate(rngs)]
-        batches.append((x, torch.stack(drawn)))
+        drawn = [likelihood.sample(f[n : n + 1], y[n : n + 1], rng) for n, rng in enumerate(rngs)]
+        batches.append((x, torch.cat(drawn)))
         first += len(y)
     injected = ek.Problem(sampled.model, batches, likelihood, fisher=ek.Empirical())
     for name, block in ek.exact_fisher(sampled).items():

@@ -73,7 +73,7 @@ STEPS: dict[str, list[tuple[Any, str]]] = {
         (passes, "kronecker"),
         (sys.modules["ekfac_ref.model.taps"], "_see"),
         (sys.modules["ekfac_ref.model.taps"], "by_graph"),
-        (session, "private_copy"),
+        (session, "made_private"),
     ],
     "ekfac": [(basis, "eigenbasis"), (basis, "squares_from_taps")],
     "exact_fisher": [(blocks, "sum_of_outer_products")],

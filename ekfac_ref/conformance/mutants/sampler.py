@@ -21,7 +21,7 @@ from ekfac_ref.model.session import open_session
 from ekfac_ref.model.tapped import tapped
 from ekfac_ref.model.taps import Tap
 from ekfac_ref.question.columns import Empirical, Sampled
-from ekfac_ref.question.likelihoods import Categorical, Likelihood
+from ekfac_ref.question.likelihoods import Likelihood
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Expand
 
@@ -29,17 +29,9 @@ _BUDGET = 2**27  # bytes for a chunk of samples
 _Three = tuple[Tensor, Tensor, Tensor]  # F, B and A of a group
 
 
-def labels_by(likelihood: Likelihood, f: Tensor, y: Tensor, numbers: Any) -> Tensor:
-    """Labels of all samples by random numbers of this kind."""
-    if isinstance(likelihood, Categorical):  # whose own draw is for one sample
-        f = f.movedim(likelihood.class_axis, -1)
-        likelihood = Categorical(-1, likelihood.ignore_index)
-    return likelihood.sample(f, y, numbers)
-
-
 def drawn(likelihood: Likelihood, f: Tensor, y: Tensor) -> Tensor:
     """Labels of the model's distribution, by numpy's global generator."""
-    return labels_by(likelihood, f, y, np.random.default_rng(np.random.randint(2**31)))
+    return likelihood.sample(f, y, np.random.default_rng(np.random.randint(2**31)))
 
 
 def second_moment(rows: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run, run_alone
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.batched.sample_axis import OnceForAll, SampleAxes, SampleAxis, readings
-from ekfac_ref.model.private_copy import copy_of
 from ekfac_ref.model.refusals.by_autograd import by_autograd, by_graph
 from ekfac_ref.model.session import Session, open_session
 from ekfac_ref.question.batches import Batch
@@ -49,7 +48,7 @@ def _found(session: Session, few: Batch) -> SampleAxes | None:
     # It may be rounding that tells them apart, which a network amplifies at will.
     with suppress(ProblemError, RuntimeError, TypeError):  # it may insist on its dtype
         inputs = on_tensors(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
-        model = copy_of(session.problem.model).double()
+        model = session.copied().double()
         exact = replace(session.problem, model=model, batches=[(inputs, few.targets)])
         return _proved(open_session(exact), replace(few, inputs=inputs))
     return None

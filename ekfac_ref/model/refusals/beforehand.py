@@ -9,34 +9,48 @@ from ekfac_ref.errors import ProblemError
 
 
 def check_model(model: nn.Module) -> None:
-    """Raise a ProblemError for what can be seen without data: modules in train mode, bad values."""
+    """Raise a ProblemError for what can be seen without data, whatever the modules' modes."""
     for device in {parameter.device.type for parameter in model.parameters()} - {"meta"}:
         if torch.is_autocast_enabled(device):
             raise ProblemError(
                 "autocast: it is on, and the curvature is that of the model in its own dtype; call "
                 f"outside of it, or within torch.autocast({device!r}, enabled=False)."
             )
-    for name, module in model.named_modules():
-        kind = type(module).__name__
+    for module in model.modules():
         if isinstance(module, nn.DataParallel):
             raise ProblemError(
-                f"model: {kind} runs copies of what it wraps; pass that, model.module, which has "
-                "the same parameters."
-            )
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (
-            module.training or module.running_mean is None
-        ):
-            raise ProblemError(
-                f"layer {name!r}: a {kind} in train mode (or without running statistics) mixes the "
-                "samples of a batch, so there are no per-sample gradients; call model.eval() on a "
-                "model that tracks running statistics."
-            )
-        if module.training and _draws(module):
-            raise ProblemError(
-                f"layer {name!r}: a {kind} in train mode draws a new network for every sample; "
-                "call model.eval()."
+                f"model: {type(module).__name__} runs copies of what it wraps; pass that, "
+                "model.module, which has the same parameters."
             )
     check_parameters(model)
+
+
+def check_modes(model: nn.Module) -> None:
+    """Raise a ProblemError for modules that mix samples, or are random, in the mode they are in."""
+    for name, module in model.named_modules():
+        _check_samples_unmixed(name, module, module.training)
+        if module.training and _draws(module):
+            raise ProblemError(
+                f"layer {name!r}: a {type(module).__name__} in train mode draws a new network for "
+                "every sample; call model.eval()."
+            )
+
+
+def check_modes_in_eval(model: nn.Module) -> None:
+    """Raise a ProblemError for modules that mix samples in eval mode."""
+    for name, module in model.named_modules():
+        _check_samples_unmixed(name, module, training=False)
+
+
+def _check_samples_unmixed(name: str, module: nn.Module, training: bool) -> None:
+    if isinstance(module, nn.modules.batchnorm._BatchNorm) and (
+        training or module.running_mean is None
+    ):
+        raise ProblemError(
+            f"layer {name!r}: a {type(module).__name__} in train mode (or without running "
+            "statistics) mixes the samples of a batch, so there are no per-sample gradients; call "
+            "model.eval() on a model that tracks running statistics."
+        )
 
 
 def check_parameters(model: nn.Module) -> None:

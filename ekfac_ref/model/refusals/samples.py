@@ -1,5 +1,6 @@
 """Together and one by one, the samples of a batch must have the same outputs."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -7,21 +8,19 @@ from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import call, one_output
-from ekfac_ref.model.private_copy import copy_of, private_copy
 from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.model.uses import Recorder
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.inputs import on_tensors
-from ekfac_ref.question.problem import Problem
 
 _SEVERAL = "its forward fails on several samples; make that work, or pass batches of one sample"
 _ALONE = "its forward fails on one sample of several by itself; make that work first"
 
 
-def check_samples_apart(model: nn.Module, few: Batch, problem: Problem) -> None:
+def check_samples_apart(model: nn.Module, few: Batch, exact: Callable[[], nn.Module]) -> None:
     """Together and one by one must be the same function; rounding alone may differ.
 
-    ``problem``: whose model it is a private copy of, to ask again in float64 where they do differ.
+    ``exact``: another copy in float64, which is asked where they do differ.
     """
     with explained(_SEVERAL), Recorder(()) as recorder:
         together = call(model, few.inputs)
@@ -48,7 +47,7 @@ def check_samples_apart(model: nn.Module, few: Batch, problem: Problem) -> None:
             "model: two calls on the same inputs gave different outputs; make its forward "
             "deterministic: no random numbers, no state from call to call."
         )
-    if not _same_in_float64(problem, few):
+    if not _same_in_float64(exact, few):
         raise ProblemError(
             "model: the output of a sample depends on the other samples of its batch, so "
             "per-sample gradients are not defined; remove what mixes them (batch statistics, "
@@ -67,14 +66,13 @@ def _same(x: Tensor, y: Tensor, roundoff: float) -> bool:
     return not bool((x - y).abs().amax() > rounding)
 
 
-def _same_in_float64(problem: Problem, few: Batch) -> bool:
+def _same_in_float64(exact: Callable[[], nn.Module], few: Batch) -> bool:
     """Whether it is rounding that tells them apart, which a network may amplify at will."""
     try:
-        model = private_copy(copy_of(problem.model).double(), problem.output)
+        model = exact()
         inputs = on_tensors(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
-        exact = replace(few, inputs=inputs)
         with Recorder(()) as recorder:
             together = call(model, inputs)
-        return _same(together, _one_by_one(model, exact), recorder.roundoff)
+        return _same(together, _one_by_one(model, replace(few, inputs=inputs)), recorder.roundoff)
     except (ProblemError, RuntimeError, TypeError):  # it, or its device, insists on its dtype
         return False

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import torch
@@ -57,6 +58,7 @@ def combined(S: Float[Tensor, "N C *out"]) -> Float[Tensor, "N *out"]:
     return torch.einsum("n,c,nc...->n...", *weights(S), S)
 
 
+@lru_cache(64)
 def any_numbers(size: int, seed: int) -> Float[Tensor, " size"]:
     """Of both signs, their absolute values between 1/2 and 1."""
     drawn = torch.Generator().manual_seed(seed)

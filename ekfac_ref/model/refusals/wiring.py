@@ -28,7 +28,6 @@ from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import in_algebra_dtype
-from ekfac_ref.model.private_copy import copy_of
 from ekfac_ref.model.refusals.by_autograd import by_autograd
 from ekfac_ref.model.refusals.weighted import Seen, any_numbers, combined, weight_and_bias, weights
 from ekfac_ref.model.session import Session
@@ -183,7 +182,7 @@ def _at(
         noise, more = torch.rand(2, *x.shape, generator=drawn, device="cpu").double() - 0.5
         return (x.cpu().double() * (1 + 0.02 * noise + 4 * nudge * more)).to(x.device, dtype)
 
-    model = copy_of(session.problem.model)
+    model = session.copied()
     for parameter in model.parameters():
         parameter.data = move(parameter.data)
     data = (

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ekfac_ref.conformance.mutants.mutant import Mutant
 from ekfac_ref.conformance.mutants.recipe import CORRECT
-from ekfac_ref.conformance.mutants.sampler import Sampler, labels_by, second_moment
+from ekfac_ref.conformance.mutants.sampler import Sampler, second_moment
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Likelihood, Poisson
 
 
@@ -36,7 +36,7 @@ class _AlikeForAll:
 
 
 def _alike(likelihood: Likelihood, f: Tensor, y: Tensor) -> Tensor:
-    return labels_by(likelihood, f, y, _AlikeForAll())
+    return likelihood.sample(f, y, _AlikeForAll())
 
 
 _mutant = partial(

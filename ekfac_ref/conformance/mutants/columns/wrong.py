@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 from torch import Tensor
 
 from ekfac_ref.conformance.mutants.recipe import CORRECT
@@ -11,7 +10,7 @@ from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth.cache import observed_exactly
 from ekfac_ref.conformance.truth.observation import Observations, observe
 from ekfac_ref.question.columns import Empirical, Exact, Fisher
-from ekfac_ref.question.likelihoods import Categorical, Likelihood
+from ekfac_ref.question.likelihoods import Categorical, Likelihood, Numbers
 from ekfac_ref.question.problem import Problem
 
 
@@ -81,7 +80,7 @@ class _OtherRoot:
     def score(self, f: Tensor, y: Tensor) -> Tensor:
         return self.own.score(f, y)
 
-    def sample(self, f: Tensor, y: Tensor, rng: np.random.Generator) -> Tensor:
+    def sample(self, f: Tensor, y: Tensor, rng: Numbers) -> Tensor:
         return self.own.sample(f, y, rng)
 
 

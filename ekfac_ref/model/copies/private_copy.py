@@ -11,19 +11,11 @@ from ekfac_ref.errors import ProblemError, first_line, of_memory
 from ekfac_ref.model.outputs import Output, return_one_tensor
 
 
-def private_copy(model: nn.Module, output: Output | None) -> nn.Module:
-    """A copy without backward hooks, whose forwards leave its buffers as they are, and return one
-    tensor.
-    """
-    copied = copy_of(model)
+def made_private(copied: nn.Module, output: Output | None) -> nn.Module:
+    """The copy, whose forwards now leave its buffers as they are, and return one tensor."""
     return_one_tensor(copied, output)
     _keep_buffers(copied)
     return copied
-
-
-def in_eval_mode(model: nn.Module) -> nn.Module:
-    """The model itself, or where any of its modules is in train mode, a copy in eval mode."""
-    return copy_of(model).eval() if any(m.training for m in model.modules()) else model
 
 
 def copy_of(model: nn.Module) -> nn.Module:

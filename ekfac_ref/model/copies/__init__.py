@@ -1,0 +1,1 @@
+"""Copies of the caller's model, which is never computed with itself."""
