@@ -10,7 +10,9 @@ is ``ImplicitExactCurvature``'s, and of all samples, one by one, ``ExplicitExact
 """
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,6 +25,12 @@ import ekfac_ref as ek
 from ekfac_ref import conformance as ct
 from peers.adapters.in_jax import Network, array, inputs_of, tensor, turned, turned_back
 from peers.adapters.of_layer import OfGroups, Product, blocks, whole
+
+# Every law and subject asks for the same programs again, in processes of their own: what one of
+# them compiled is kept beside the environment.
+jax.config.update("jax_compilation_cache_dir", str(Path(sys.prefix) / "compiled"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 _KEY = jax.random.PRNGKey(0)  # of modes that draw; those asked here do not
 _ASKED = itertools.count(1)

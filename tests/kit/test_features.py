@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.problems import networks
-from ekfac_ref.conformance.problems.features import FEATURES, features
+from ekfac_ref.conformance.problems.features import FEATURES, features, with_mute
 
 pytestmark = pytest.mark.shapes
 IMAGE = (2, 4, 5, 5)
@@ -229,3 +229,43 @@ def test_what_is_special_is_one_thing(name: str) -> None:
     size = {"fewer rows than inputs", "more positions than weights"}  # which follow the geometry
     beyond = set(features(problem(model, *shape))) - set(features(problem(conv(), *shape))) - size
     assert beyond == {name} | IMPLIED.get(name, set())
+
+
+def of_tokens() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 2, bias=False), networks.TokenMean(), nn.Linear(2, 2))
+
+
+def zero(model: nn.Sequential, number: int) -> ek.Problem:
+    """A problem in which the weight of one layer is zero."""
+    nn.init.zeros_(model.get_parameter(f"{number}.weight"))
+    return problem(model, 5, 8, 3)
+
+
+def no_inputs(model: nn.Sequential) -> ek.Problem:
+    x, y = torch.zeros(5, 8, 3), torch.ones(5, 2)
+    return ek.Problem(model, [(x[:2], y[:2]), (x[2:], y[2:])], ek.Gaussian())
+
+
+def all_ignored(model: nn.Sequential) -> ek.Problem:
+    batches = [(torch.randn(5, 8, 3), torch.full((5,), -100))]
+    return ek.Problem(model, batches, ek.Categorical(), fisher=ek.Empirical())
+
+
+OF_THE_FIRST = {"no bias", "positions of a Linear, one axis", "more positions than weights"}
+
+
+@pytest.mark.parametrize(
+    ("given", "mute"),
+    [
+        (problem(of_tokens(), 5, 8, 3), set()),
+        (zero(of_tokens(), 0), set()),
+        (zero(of_tokens(), 2), OF_THE_FIRST),
+        (no_inputs(of_tokens()), OF_THE_FIRST),
+        (all_ignored(of_tokens()), {*OF_THE_FIRST, "Linear"}),
+    ],
+    ids=["all", "no output", "no gradient", "no inputs", "no labels"],
+)
+def test_features_of_layers_without_gradient_are_mute(given: ek.Problem, mute: set[str]) -> None:
+    names, silent = with_mute(given)
+    assert names == features(given)
+    assert {*silent} == mute

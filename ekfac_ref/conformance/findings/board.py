@@ -32,8 +32,8 @@ class Score:
         name: of the feature.
         standing: WRONG where a mistake was attributed to it, REFUSES where a refusal was,
             NOT_ANSWERED where all of its problems were refused for the sake of others, EXACT where
-            some problem with it is right and none of these, IN_DOUBT where no problem tells it
-            apart from what it came with.
+            some problem with it, in a layer that has a gradient, is right and none of these,
+            IN_DOUBT where no problem tells it apart from what it came with.
         drawn: how many problems have it.
         held: on how many of them every law holds that was asked.
         broken: on how many some law is broken.
@@ -129,7 +129,8 @@ class _Having:
         elif refused == len(self.outcomes):
             standing = Standing.NOT_ANSWERED
         else:
-            standing = Standing.EXACT if held else Standing.IN_DOUBT
+            shows = any(self.name in one.shown for one in held)
+            standing = Standing.EXACT if shows else Standing.IN_DOUBT
         more = [str(one) for one in blamed if len(one.present) + len(one.absent) > 1]
         together = standing is Standing.WRONG and not known_wrong and len(more) == len(blamed)
         return Score(

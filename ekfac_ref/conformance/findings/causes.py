@@ -162,7 +162,7 @@ def _of_group(outcomes: Sequence[Outcome], names: list[str]) -> list[Cause]:
         return []
     features = [with_common(one.features) for one in outcomes]
     right = [
-        features[i]
+        with_common(one.shown)
         for i, one in enumerate(outcomes)
         if i not in wrong and one.held & {*names} and not one.doubted & {*names}
     ]

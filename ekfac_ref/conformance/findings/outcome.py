@@ -28,6 +28,7 @@ class Outcome:
         broken: laws that were asked and do not, and how far from it.
         doubted: laws of which it is open.
         refusal: what was raised instead of an answer, or "".
+        mute: features that only layers without gradient have; no right answer shows them right.
     """
 
     features: tuple[str, ...]
@@ -36,6 +37,12 @@ class Outcome:
     broken: Mapping[str, Off] = field(default_factory=dict)
     doubted: frozenset[str] = frozenset()
     refusal: str = ""
+    mute: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The features that a right answer shows to be right."""
+        return tuple(name for name in self.features if name not in self.mute)
 
     def has_any(self, features: Mapping[str, str] | tuple[str, ...]) -> bool:
         """Whether the problem has one of these features."""

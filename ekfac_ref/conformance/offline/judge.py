@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.drawn_problems import DrawnProblems
 from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.offline.answered_set import AnsweredSet
 from ekfac_ref.conformance.offline.questions import NOT_OF_FILES
-from ekfac_ref.conformance.problems.digest import digest
-from ekfac_ref.conformance.problems.features import FEATURES, features
+from ekfac_ref.conformance.problems.features import FEATURES
 from ekfac_ref.conformance.problems.source import Written
-from ekfac_ref.conformance.run.examiner import DrawnProblems, Found, Here
+from ekfac_ref.conformance.run.examiner import Found, Here
 from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.tally import Broken, Said
 
@@ -62,13 +62,8 @@ class OfFiles:
             self._numbers[one.text] = number
             found.append(one)
         problems = list(exported.problems.values())
-        return DrawnProblems(
-            found,
-            [features(problem) for problem in problems],
-            digest(problems),
-            tuple(FEATURES),
-            tuple(abilities.declines),
-        )
+        declines = tuple(abilities.declines)
+        return DrawnProblems.of(found, problems, allowed=tuple(FEATURES), declines=declines)
 
     def ask(self, problem: Written, laws: Sequence[Law]) -> Found:
         """All laws; none where a file of this problem is missing or wrong."""

@@ -3,7 +3,7 @@
 import copy
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ekfac_ref.model.forward import call
+from ekfac_ref.model.refusals.weighted import combined
 from ekfac_ref.model.weights.layer_kinds import ARGUMENTS_OF, OP_OF
 from ekfac_ref.model.weights.linear_form import Call
 from ekfac_ref.question.problem import Problem
@@ -51,6 +52,7 @@ class Facts:
 
     Attributes:
         problem: whose features are asked for.
+        model: the copy that was called.
         layers: the modules that it asks about, each once, though it may have several names.
         uses: every call of them, in the order of the calls.
         outputs: of every batch.
@@ -60,6 +62,7 @@ class Facts:
     """
 
     problem: Problem
+    model: nn.Module
     layers: list[nn.Module]
     uses: list[Sighting]
     outputs: list[Tensor]
@@ -97,15 +100,37 @@ def facts_of(problem: Problem) -> Facts:
         and any(p.requires_grad for p in module.parameters(False))
     ]
     watch = _Watch({id(m): m for m in asked})
-    for _, module in every:
-        module.register_forward_hook(watch.see)
+    hooks = [module.register_forward_hook(watch.see) for _, module in every]
     outputs = []
     for inputs, targets in problem.batches:
         watch.begin(len(targets))
         with torch.no_grad(), watch:
             outputs.append(call(model, inputs))
         watch.end()
-    return Facts(problem, asked, watch.uses, outputs, watch.applied, watch.overwritten)
+    for hook in hooks:
+        hook.remove()
+    return Facts(problem, model, asked, watch.uses, outputs, watch.applied, watch.overwritten)
+
+
+def with_gradient(facts: Facts) -> Facts:
+    """Without the layers whose gradients are all zero, of which nearly any answer is right."""
+    moved = _moved(facts)
+    layers = [layer for layer in facts.layers if layer in moved]
+    return replace(facts, layers=layers, uses=[use for use in facts.uses if use.layer in moved])
+
+
+def _moved(facts: Facts) -> set[nn.Module]:
+    """The layers that have a gradient, in some sample and column."""
+    problem, first, found = facts.problem, 0, set[nn.Module]()
+    own = [(m, p) for m in facts.layers for p in m.parameters(False) if p.requires_grad]
+    for inputs, targets in problem.batches:
+        with torch.enable_grad():
+            f = call(facts.model, inputs)
+        S = problem.fisher.columns(problem.likelihood, f.detach(), targets, first)
+        gradients = torch.autograd.grad(f, [p for _, p in own], combined(S), allow_unused=True)
+        found |= {m for (m, _), g in zip(own, gradients, strict=True) if g is not None and g.any()}
+        first += len(targets)
+    return found
 
 
 @dataclass(eq=False)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ekfac_ref.conformance.problems.facts import ANY_CONVOLUTION, Facts, facts_of
+from ekfac_ref.conformance.problems.facts import ANY_CONVOLUTION, Facts, facts_of, with_gradient
 from ekfac_ref.conformance.problems.wiring import WIRING, Feature
 from ekfac_ref.model.weights.layer_kinds import OP_OF
 from ekfac_ref.question.columns import Empirical, Exact
@@ -186,5 +186,18 @@ FEATURES: Mapping[str, Feature] = MappingProxyType({f.name: f for f in _FEATURES
 
 def features(problem: Problem) -> tuple[str, ...]:
     """The names of all that the problem has, in the order of FEATURES."""
+    return _names(facts_of(problem))
+
+
+def with_mute(problem: Problem) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of all that the problem has, and of these what only layers without gradient have.
+
+    A right answer to those is zero, whatever is wrong with the one who gives it.
+    """
     facts = facts_of(problem)
+    every, showing = _names(facts), _names(with_gradient(facts))
+    return every, tuple(name for name in every if name not in showing)
+
+
+def _names(facts: Facts) -> tuple[str, ...]:
     return tuple(name for name, feature in FEATURES.items() if feature.has(facts))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.drawn_problems import DrawnProblems
 from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.law import Lane, Law
 from ekfac_ref.conformance.problems.source import Written
@@ -19,7 +20,7 @@ from ekfac_ref.conformance.process import wire
 from ekfac_ref.conformance.process.running import FOREIGN, KIT, Lost, Running
 from ekfac_ref.conformance.process.wire import Plain
 from ekfac_ref.conformance.reports.furthest import Furthest
-from ekfac_ref.conformance.run.examiner import DrawnProblems, Found
+from ekfac_ref.conformance.run.examiner import Found
 from ekfac_ref.conformance.run.kept import PRINTED, Kept
 from ekfac_ref.conformance.run.raised import cut
 from ekfac_ref.conformance.run.tally import Broken

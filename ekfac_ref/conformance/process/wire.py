@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.drawn_problems import DrawnProblems
 from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.problems.features import FEATURES
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.reports.furthest import Furthest
-from ekfac_ref.conformance.run.examiner import DrawnProblems, Found
+from ekfac_ref.conformance.run.examiner import Found
 from ekfac_ref.conformance.run.raised import cut
 from ekfac_ref.conformance.run.tally import Broken, Said
 from ekfac_ref.conformance.truth.tolerance import LawBroken
@@ -85,6 +86,7 @@ def drawn_as_plain(drawn: DrawnProblems) -> Plain:
     return {
         "problems": [one.text for one in drawn.problems],
         "features": [list(one) for one in drawn.features],
+        "mute": [list(one) for one in drawn.mute],
         "digest": drawn.digest,
         "allowed": list(drawn.allowed),
         "declines": list(drawn.declines),
@@ -95,13 +97,13 @@ def drawn_as_plain(drawn: DrawnProblems) -> Plain:
 def drawn_from(plain: Plain) -> DrawnProblems:
     """The problems, out of what ``drawn_as_plain`` makes."""
     problems = [Written(_text(text)) for text in plain["problems"]]
-    features = [_features(names) for names in plain["features"]]
-    if len(features) != len(problems):
+    features, mute = ([_features(names) for names in plain[of]] for of in ("features", "mute"))
+    if not len(features) == len(mute) == len(problems):
         raise ValueError("features of other problems")
     digest = cut(_text(plain["digest"]), 12)
     allowed, declines = _features(plain["allowed"]), _features(plain["declines"])
     only = bool(plain["only draws"])
-    return DrawnProblems(problems, features, digest, allowed, declines, only_draws=only)
+    return DrawnProblems(problems, features, mute, digest, allowed, declines, only_draws=only)
 
 
 def where_as_plain(where: Conjunction) -> Plain:

@@ -11,11 +11,11 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.drawn_problems import DrawnProblems
 from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.law import Law
-from ekfac_ref.conformance.problems.digest import digest
 from ekfac_ref.conformance.problems.draw import draw_problems
-from ekfac_ref.conformance.problems.features import FEATURES, features
+from ekfac_ref.conformance.problems.features import FEATURES
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.run.kept import PRINTED, Kept
 from ekfac_ref.conformance.run.raised import Raised, cut, message, own_files, place, traceback_of
@@ -45,29 +45,6 @@ class Found:
     sentence: str = ""
     named: str = ""
     trouble: Trouble | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class DrawnProblems:
-    """The problems of a run; or none, and why there is no asking the subject.
-
-    Attributes:
-        problems: as texts.
-        features: of every problem, by name.
-        digest: of the problems.
-        allowed: features that problems for this subject may have.
-        declines: features that the subject declares to refuse.
-        trouble: why there are none.
-        only_draws: whether all that the subject has are answers for which it draws labels itself.
-    """
-
-    problems: Sequence[Written] = ()
-    features: Sequence[tuple[str, ...]] = ()
-    digest: str = ""
-    allowed: tuple[str, ...] = ()
-    declines: tuple[str, ...] = ()
-    trouble: Trouble | None = None
-    only_draws: bool = False
 
 
 @runtime_checkable
@@ -132,12 +109,11 @@ class Here:
     def draw(self, count: int, seed: int) -> DrawnProblems:
         """Problems and their texts; ProblemError where there are none for its abilities."""
         problems = draw_problems(self.subject.abilities, count, seed)
-        return DrawnProblems(
+        return DrawnProblems.of(
             [Written.of(problem) for problem in problems],
-            [features(problem) for problem in problems],
-            digest(problems),
-            tuple(name for name in FEATURES if self.subject.abilities.allows(name)),
-            tuple(self.subject.abilities.declines),
+            problems,
+            allowed=tuple(name for name in FEATURES if self.subject.abilities.allows(name)),
+            declines=tuple(self.subject.abilities.declines),
             only_draws={*self.subject.ways} <= {*SAMPLED},
         )
 

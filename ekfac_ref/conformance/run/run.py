@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from ekfac_ref.conformance.findings.causes import Cause
 from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.drawn_problems import DrawnProblems
 from ekfac_ref.conformance.findings.known import KnownDeviations
 from ekfac_ref.conformance.findings.names import names
 from ekfac_ref.conformance.findings.outcome import Off, Outcome
@@ -13,7 +14,7 @@ from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import BY_CHANCE, Law
 from ekfac_ref.conformance.problems.source import Written
-from ekfac_ref.conformance.run.examiner import DrawnProblems, Examiner, Found
+from ekfac_ref.conformance.run.examiner import Examiner, Found
 from ekfac_ref.conformance.run.profile import Profile
 from ekfac_ref.conformance.run.tally import Broken, Said, Tally
 
@@ -128,12 +129,13 @@ class Run:
         for law in left_out:
             self._tallies[law.name].answered = True  # not offered: that takes another profile
         self._troubles += [self._drawn.trouble] if self._drawn.trouble else []
-        for problem, features in zip(self._drawn.problems, self._drawn.features, strict=True):
+        drawn = self._drawn
+        for problem, *special in zip(drawn.problems, drawn.features, drawn.mute, strict=True):
             if self._given_up or self._failed_enough():
                 return
             self.tick("problem")
             found = self.examiner.ask(problem, [law for law in self.laws if law not in left_out])
-            self._count(found, problem, features)
+            self._count(found, problem, *special)
             self._lost = self._lost + 1 if _is_lost(found) else 0
             if found.trouble:
                 refused = found.trouble.blame is Blame.REFUSED
@@ -147,12 +149,18 @@ class Run:
         drawn, asked = self._drawn, len(self._outcomes)
         of = len(drawn.problems)
         self._notes.append(f"stopped after {asked} of {of} problems, as --max-fail says")
-        problems, features = drawn.problems[:asked], drawn.features[:asked]
-        self._drawn = replace(drawn, problems=problems, features=features)
+        self._drawn = replace(
+            drawn,
+            problems=drawn.problems[:asked],
+            features=drawn.features[:asked],
+            mute=drawn.mute[:asked],
+        )
         return True
 
-    def _count(self, found: Found, problem: Written, features: tuple[str, ...]) -> None:
-        outcome = _outcome(found, features)
+    def _count(
+        self, found: Found, problem: Written, features: tuple[str, ...], mute: tuple[str, ...]
+    ) -> None:
+        outcome = _outcome(found, features, mute)
         self._outcomes.append(outcome)
         self._broken.append({said.law: said.broken for said in found.said if said.broken})
         if not outcome.has_any(tuple(self.known.features)):  # else what is broken is expected
@@ -210,7 +218,7 @@ class Run:
             self._notes.append(f"{what}: when it was asked once more, {_told(found)}")
 
 
-def _outcome(found: Found, features: tuple[str, ...]) -> Outcome:
+def _outcome(found: Found, features: tuple[str, ...], mute: tuple[str, ...]) -> Outcome:
     """What is counted by features, of what came of a problem."""
     trouble = found.trouble
 
@@ -228,6 +236,7 @@ def _outcome(found: Found, features: tuple[str, ...]) -> Outcome:
         },
         doubted=names(lambda said: said.in_doubt),
         refusal=trouble.what if trouble and trouble.blame is Blame.REFUSED else "",
+        mute=mute,
     )
 
 
