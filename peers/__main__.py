@@ -20,7 +20,7 @@ from peers.picture import one_page, svg
 
 DOCS = ROOT / "docs"
 KEPT = ROOT / "peers" / "results.json"
-AT_ONCE = 2  # libraries, as cores
+AT_ONCE = 2  # processes, as cores
 DEVIATION = 1e-3  # relative; all that were found are larger by far
 
 
@@ -36,6 +36,7 @@ def main() -> None:
     if not options.pages:
         kept = run(kept, options)
         KEPT.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+        kept = json.loads(KEPT.read_text())  # in the order in which --pages finds it
     write(kept)
     gone = [one.id for one in FINDINGS if not is_shown(kept["told"].get(one.id, "not run"))]
     if gone:
@@ -49,21 +50,26 @@ def run(kept: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     chosen = [one for one in LIBRARIES if not options.only or one.name in options.only]
     left_out: dict[str, str] = dict(kept.get("left_out", {}))
 
-    def ask(library: Library) -> None:
-        reason = library.left_out or installed(library)
+    def prepare(library: Library) -> None:
         left_out.pop(library.name, None)
-        if reason:
+        if reason := library.left_out or installed(library):
             left_out[library.name] = reason
             return
         own = [one for one in FINDINGS if one.library == library.name]
         told.update({one.id: script(library, one.script) for one in own})
-        reports[library.name] = {
-            subject: checked(library, subject, options.profile, options.seed)
-            for subject in library.subjects
-        }
+        reports[library.name] = {}
+
+    def ask(library: Library, subject: str) -> None:
+        report = checked(library, subject, options.profile, options.seed)
+        reports[library.name][subject] = report
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(ask, chosen))
+        list(pool.map(prepare, chosen))
+        there = [one for one in chosen if one.name not in left_out]
+        # The last one compiles every network and takes longest: no process is to wait for it.
+        asked = [(one, subject) for one in reversed(there) for subject in one.subjects]
+        for answer in [pool.submit(ask, *one) for one in asked]:
+            answer.result()
     minutes = round((time.monotonic() - started) / 60)
     date = datetime.date.today().isoformat()
     return {
