@@ -140,9 +140,34 @@ def weighted(node, values, parameters):
     return y, a, back
 
 
+def of_two(node, values):
+    """(y, back) of an operation on two values."""
+    (one, two), op = node["in"], node["op"]
+    x, other = values[one], values[two]
+    if op == "add":
+        return x + other, lambda g: {one: g, two: g}
+    if op == "multiply":
+        return x * other, lambda g: {one: g * other, two: g * x}
+    if op == "matmul":
+        return x @ other, lambda g: {one: g @ other.swapaxes(1, 2), two: x.swapaxes(1, 2) @ g}
+    raise Refused(f"no operation {op}")
+
+
 def simple(node, values, mask):
     """(y, back) of an operation without a weight."""
     op, x = node["op"], values[node["in"][0]]
+    if len(node["in"]) == 2:
+        return of_two(node, values)
+    if op == "constant":
+        return np.repeat(array(node["value"]), len(x), 0), lambda g: {}
+    if op == "scale_shift":  # by channels, axis 1, or all alike
+        shape = [-1] + [1] * (x.ndim - 2)
+        scale, shift = (array(node[name]).reshape(shape) for name in ("scale", "shift"))
+        return x * scale + shift, lambda g: g * scale
+    if op == "softmax":
+        y = np.exp(x - x.max(-1, keepdims=True))
+        y = y / y.sum(-1, keepdims=True)
+        return y, lambda g: y * (g - (g * y).sum(-1, keepdims=True))
     if op == "tanh":
         y = np.tanh(x)
         return y, lambda g: g * (1 - y**2)

@@ -246,9 +246,10 @@ def no_inputs(model: nn.Sequential) -> ek.Problem:
     return ek.Problem(model, [(x[:2], y[:2]), (x[2:], y[2:])], ek.Gaussian())
 
 
-def all_ignored(model: nn.Sequential) -> ek.Problem:
-    batches = [(torch.randn(5, 8, 3), torch.full((5,), -100))]
-    return ek.Problem(model, batches, ek.Categorical(), fisher=ek.Empirical())
+def ignored(*labels: int) -> ek.Problem:
+    """One batch for each, all of whose labels it is."""
+    batches = [(torch.randn(5, 8, 3), torch.full((5,), label)) for label in labels]
+    return ek.Problem(of_tokens(), batches, ek.Categorical(), fisher=ek.Empirical())
 
 
 OF_THE_FIRST = {"no bias", "positions of a Linear, one axis", "more positions than weights"}
@@ -261,9 +262,11 @@ OF_THE_FIRST = {"no bias", "positions of a Linear, one axis", "more positions th
         (zero(of_tokens(), 0), set()),
         (zero(of_tokens(), 2), OF_THE_FIRST),
         (no_inputs(of_tokens()), OF_THE_FIRST),
-        (all_ignored(of_tokens()), {*OF_THE_FIRST, "Linear"}),
+        (ignored(-100), {*OF_THE_FIRST, "Linear"}),
+        (ignored(1, -100), set()),
+        (problem(nn.Sequential(nn.Linear(3, 2)), 2, 3), set()),
     ],
-    ids=["all", "no output", "no gradient", "no inputs", "no labels"],
+    ids=["all", "no output", "no gradient", "no inputs", "no labels", "some labels", "few rows"],
 )
 def test_features_of_layers_without_gradient_are_mute(given: ek.Problem, mute: set[str]) -> None:
     names, silent = with_mute(given)

@@ -104,6 +104,15 @@ def test_one_draw_given_its_labels_is_an_empirical_fisher() -> None:
         torch.testing.assert_close(block.dense(), ek.exact_fisher(injected)[name].dense())
 
 
+def test_the_axis_of_classes_is_where_it_is_said_to_be() -> None:
+    f, y = torch.randn(6, 4, 3), torch.zeros(6, 4).long()
+    last, first = (
+        ek.Categorical(axis).sample(g, y, np.random.default_rng(0))
+        for axis, g in ((-1, f), (1, f.movedim(-1, 1)))
+    )
+    assert torch.equal(last, first)
+
+
 def test_ignored_labels_stay_ignored() -> None:
     likelihood = ek.Categorical()
     f, y = torch.zeros(1, 4, 3).double(), torch.tensor([[0, -100, 2, -100]])

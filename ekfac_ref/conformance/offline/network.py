@@ -51,8 +51,8 @@ class Nodes:
     def of(self, module: nn.Module, *inputs: str) -> str:
         """The module's operations on these values; the name of what comes out."""
         kind = type(module)
-        if isinstance(module, _NORMS) and module.training:
-            return self.add("batch_norm", inputs, training=True)
+        if isinstance(module, _NORMS):
+            return _norm(self, module, *inputs)
         if module.training and kind in _NOTHING[1:]:
             raise NoOperation(f"{kind.__name__} in train mode")
         if kind in _NOTHING:
@@ -120,6 +120,48 @@ def _transposed(nodes: Nodes, module: Any, x: str) -> str:
     )
 
 
+def _scaled(nodes: Nodes, x: str, scale: Sequence[float], shift: Sequence[float] = (0.0,)) -> str:
+    return nodes.add("scale_shift", [x], scale=list(scale), shift=list(shift))
+
+
+def _norm(nodes: Nodes, module: Any, x: str) -> str:
+    if module.training:
+        return nodes.add("batch_norm", [x], training=True)
+    mean, var = module.running_mean.double(), module.running_var.double()
+    weight, bias = (1.0, 0.0) if module.weight is None else (module.weight, module.bias)
+    scale = weight / (var + module.eps).sqrt()
+    return _scaled(nodes, x, scale.tolist(), (bias - mean * scale).tolist())
+
+
+def _scaled_layer(apply: Callable[..., str]) -> Callable[..., str]:
+    return lambda nodes, module, x: _scaled(nodes, apply(nodes, module, x), [1.5])
+
+
+def _used_beside(nodes: Nodes, module: Any, x: str) -> str:
+    return nodes.of(module.layer, nodes.add("tanh", [nodes.of(module.layer, x)]))
+
+
+def _plus_constant(nodes: Nodes, module: Any, x: str) -> str:
+    row = nodes.add("constant", [x], value=module.row.tolist())
+    return nodes.add("add", [nodes.of(module.main, x), nodes.of(module.other, row)])
+
+
+def _two_branches(nodes: Nodes, module: Any, x1: str, x2: str) -> str:
+    first = nodes.add("tanh", [nodes.of(module.first, x1)])
+    return nodes.add("multiply", [first, nodes.of(module.second, x2)])
+
+
+def _changes_its_input(nodes: Nodes, module: Any, x: str) -> str:
+    return nodes.add("add", [nodes.of(module.layer, x), _scaled(nodes, x, [3.0])])
+
+
+def _self_attention(nodes: Nodes, module: Any, x: str) -> str:
+    key = nodes.add("transpose", [nodes.of(module.key, x)])
+    scores = nodes.add("matmul", [nodes.of(module.query, x), key])
+    attended = [nodes.add("softmax", [scores]), nodes.of(module.value, x)]
+    return nodes.of(module.out, nodes.add("matmul", attended))
+
+
 def _masked_mean(nodes: Nodes, module: Any, x: str) -> str:
     body = nodes.of(module.body, x)
     return nodes.of(module.head, nodes.add("masked_mean", [body]))
@@ -152,4 +194,12 @@ _WRITTEN: dict[type[nn.Module], Callable[..., str]] = {
     networks.TwoNames: lambda nodes, module, x: nodes.of(module.layer, x),
     networks.Folded: lambda nodes, module, x: nodes.of(module.body, x),
     networks.TokensFirst: lambda nodes, module, x: nodes.of(module.body, x),
+    networks.UsedBeside: _used_beside,
+    networks.PlusConstant: _plus_constant,
+    networks.TwoBranches: _two_branches,
+    networks.ChangesItsInput: _changes_its_input,
+    networks.SelfAttention: _self_attention,
+    networks.Gain: lambda nodes, module, x: _scaled(nodes, x, module.gain.tolist()),
+    networks.ScaledLinear: _scaled_layer(_linear),
+    networks.ScaledConv2d: _scaled_layer(_convolution),
 }

@@ -121,15 +121,16 @@ def with_gradient(facts: Facts) -> Facts:
 
 def _moved(facts: Facts) -> set[nn.Module]:
     """The layers that have a gradient, in some sample and column."""
-    problem, first, found = facts.problem, 0, set[nn.Module]()
+    problem, found = facts.problem, set[nn.Module]()
     own = [(m, p) for m in facts.layers for p in m.parameters(False) if p.requires_grad]
     for inputs, targets in problem.batches:
         with torch.enable_grad():
             f = call(facts.model, inputs)
-        S = problem.fisher.columns(problem.likelihood, f.detach(), targets, first)
+        S = problem.fisher.columns(
+            problem.likelihood, f.detach(), targets, 0
+        )  # whatever labels are drawn
         gradients = torch.autograd.grad(f, [p for _, p in own], combined(S), allow_unused=True)
         found |= {m for (m, _), g in zip(own, gradients, strict=True) if g is not None and g.any()}
-        first += len(targets)
     return found
 
 
