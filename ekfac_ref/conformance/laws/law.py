@@ -166,12 +166,17 @@ def law_of_a_trial(
 ) -> Callable[[_OfATrial], Law]:
     """For a function of a whole trial, which yields ratios.
 
-    ``statement`` is the first line of the docstring, unless it is given.
+    It is not called where the subject has nothing of what the lane is about. ``statement`` is the
+    first line of the docstring, unless it is given.
     """
 
     def law(formula: _OfATrial) -> Law:
+        def ask(trial: Trial) -> Iterator[float]:
+            if lane not in _WAYS or _offers(lane, trial):
+                yield from formula(trial)
+
         says = statement or (formula.__doc__ or "").partition("\n")[0]
-        return Law(name, lane, says, source, formula, formula, fits, measures)
+        return Law(name, lane, says, source, ask, formula, fits, measures)
 
     return law
 

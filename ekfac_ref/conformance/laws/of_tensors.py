@@ -27,8 +27,6 @@ def _blocks(trial: Trial) -> Iterator[tuple[str, Block]]:
 @law_of_a_trial("diagonal", DEFINITION, Lane.DIAGONAL)
 def diagonal_of_the_block(trial: Trial) -> Iterator[float]:
     """diag F = (1/N) sum_nc G_nc^2, entry by entry"""
-    if trial.subject.diagonal is None:
-        return
     for name, block in _blocks(trial):
         seen = block.seen
         right = torch.stack([(G**2).sum(0) for G in seen.G]).mean(0)
@@ -73,8 +71,6 @@ def gradients_add_up(trial: Trial) -> Iterator[float]:
 @law_of_a_trial("network", DEFINITION, Lane.NETWORK)
 def product_with_the_network(trial: Trial) -> Iterator[float]:
     """F_ij V_j = (1/N) sum_nc vec(G_nci) <G_ncj, V_j>, for layers i and j"""
-    if trial.subject.fisher_product is None:
-        return
     V = at_random(trial.blocks, seed=3)
     for j in V:
         alone = {name: x if name == j else torch.zeros_like(x) for name, x in V.items()}
@@ -87,8 +83,6 @@ def product_with_the_network(trial: Trial) -> Iterator[float]:
 @law_of_a_trial("network linear", DEFINITION, Lane.NETWORK)
 def linear_in_the_network(trial: Trial) -> Iterator[float]:
     """F (U + W) = F U + F W, and the same bits twice"""
-    if trial.subject.fisher_product is None:
-        return
     U, W = (at_random(trial.blocks, seed) for seed in (3, 4))
     both = {name: U[name] + W[name] for name in U}
     of_U, of_W, of_both = (trial.fisher_product(V) for V in (U, W, both))
@@ -102,8 +96,6 @@ def linear_in_the_network(trial: Trial) -> Iterator[float]:
 @law_of_a_trial("network symmetric", ALGEBRA, Lane.NETWORK)
 def symmetric_in_the_network(trial: Trial) -> Iterator[float]:
     """<W, F U> = <U, F W> and <U, F U> >= 0, over all layers"""
-    if trial.subject.fisher_product is None:
-        return
     U, W = (at_random(trial.blocks, seed) for seed in (3, 4))
     of_U, of_W = trial.fisher_product(U), trial.fisher_product(W)
     seen = next(iter(trial.blocks.values()))[0].seen

@@ -2,7 +2,7 @@ r"""The raw material of every verdict: a, g and G of one layer (one group), samp
 
 Taken in float64 from a float64 copy of the problem, whatever dtype the subject computes in, and
 kept as lists over samples, because T and C may differ between them. The a and g come by ``taps``
-and the G by ``gradients``, two ways that share nothing but the model.
+and the G by plain autograd of every <f_n, s_nc>, two ways that share nothing but the model.
 """
 
 from dataclasses import dataclass, replace
@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.func import vmap
 
 from ekfac_ref.conformance.problems.changed import in_dtype, jittered, recut
 from ekfac_ref.conformance.truth.output_sizes import output_sizes
 from ekfac_ref.conformance.truth.record import Known, Record, record
+from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.forms import Learned
-from ekfac_ref.model.forward import algebra_dtype
-from ekfac_ref.model.gradients import gradients
+from ekfac_ref.model.forward import algebra_dtype, call
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.model.session import Session, open_session
 from ekfac_ref.question.batches import Batch
@@ -28,7 +29,7 @@ from ekfac_ref.question.sharing import Sharing
 # Roundings of a and g that summed lengths cover; a network that amplifies more counts as large.
 COVERED = 2
 
-_BUDGET = 2**24  # bytes for a chunk of gradients; the kit's problems are small
+_TOGETHER = 8  # samples, of each of which autograd goes through all
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,16 +134,25 @@ def taken_as_exact(record: Record, sharing: Sharing, dtype: torch.dtype) -> Obse
 
 
 def _gradients(problem: Problem) -> dict[str, list[list[Tensor]]]:
-    """{layer: for every group the G_n of all samples}."""
+    """{layer: for every group the G_n of all samples}, each <f_n, s_nc> by plain autograd."""
     session = open_session(problem, Known)
-    runs = list(gradients(session, _BUDGET))
-    return {
-        layer.name: [
-            [G_n for run in runs for G_n in run[layer.name].chunk(layer.groups, 2)[group]]
-            for group in range(layer.groups)
-        ]
-        for layer in session.layers
-    }
+    values = dict(session.model.named_parameters())
+    leaves = {name: values[name] for layer in session.layers for name in layer.parameters}
+    found = {layer.name: [list[Tensor]() for _ in range(layer.groups)] for layer in session.layers}
+    for batch, _ in session.batches():
+        for few in batch.chunks(1, _TOGETHER):
+            with torch.enable_grad():
+                f = call(session.model, few.inputs)
+            S = session.columns(f.detach(), few)
+            apart = S.new_zeros(few.size, *S.shape)  # of every n and c, the rest being zero
+            apart[range(few.size), range(few.size)] = S
+            pulled = pull_back(f, [*leaves.values()], apart.flatten(1, 2))
+            G = {n: g.unflatten(0, S.shape[:2]) for n, g in zip(leaves, pulled, strict=True)}
+            for layer in session.layers:
+                by_group = vmap(vmap(layer.to_matrix))(G).chunk(layer.groups, 2)
+                for k, of_group in enumerate(by_group):
+                    found[layer.name][k] += of_group.unbind(0)
+    return found
 
 
 class _Terms(Known):

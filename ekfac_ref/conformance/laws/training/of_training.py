@@ -133,8 +133,6 @@ def clips(trial: Trial) -> Iterator[float]:
 @law_of_a_trial("trained again", DEFINITION, Lane.TRAINING, measures=False)
 def trains_alike(trial: Trial) -> Iterator[float]:
     """the same training again, after another one: the same bits"""
-    if trial.subject.optimizer is None:
-        return
     settings = settings_for(trial)
     first = trial.trained(3, settings)
     trial.about(changed.in_reverse(trial.problem)).trained(1, settings)

@@ -98,7 +98,7 @@ def _gradients(problem: Problem) -> _Gradients:
 def _all_steps(trial: Trial, number: int, settings: Hyperparameters) -> list[list[JudgedStep]]:
     """Of every block, step by step; none where there is nothing to hold them against."""
     subject = trial.subject
-    if subject.optimizer is None or trial.problem.dtype in COARSE:
+    if trial.problem.dtype in COARSE:
         return []
     if isinstance(trial.problem.fisher, Sampled):  # whose labels differ from update to update
         return []
