@@ -265,8 +265,6 @@ EXPLAINED: dict[tuple[str, str], str] = {
     ("ASDL", "subclass of a layer"): "as for curvlinops",
     ("ASDL", "exact, nothing in common"): "the smallest of them has tokens: asdl_tokens",
     ("ASDL", "factors, nothing in common"): "the smallest of them has tokens: asdl_kfac_tokens",
-    ("kronfluence", "factors, nothing in common"): "the smallest of them has several positions, "
-    "and is off by 1 / T: kronfluence_kfac_scale",
     (
         "nngeometry",
         "factors, nothing in common",
@@ -277,6 +275,9 @@ EXPLAINED: dict[tuple[str, str], str] = {
         "factors, nothing in common",
     ): "each has groups, a padding mode, ignored labels, "
     "or samples on another axis: four findings, and a run tells six mistakes apart at most",
+    ("curvlinops", "products, nothing in common"): "two of the three have ignored labels, "
+    "curvlinops_ignored_labels; one has a padding_idx, whose row torch's forward-mode derivative "
+    "trains and its backward does not (pytorch#93950)",
     (
         "curvlinops",
         "padding",
@@ -302,8 +303,6 @@ EXPLAINED: dict[tuple[str, str], str] = {
     "use_masking=False counts them, too. With a bias: kfac_jax_masked_bias",
     ("kfac-jax", "exact Fisher"): "where there are outputs at positions: kfac_jax_positions, and "
     "kfac_jax_masked_bias",
-    ("kfac-jax", "factored, nothing in common"): "each of the three has dilation: "
-    "kfac_jax_dilation",
     ("kfac-jax", "float64"): "it came with the mask: kfac_jax_masked_bias",
 }
 MANNERS = ("leaves alone", "after an exception", "nan", "batch norm", "unknown layer")

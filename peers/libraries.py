@@ -70,7 +70,7 @@ LIBRARIES = (
         "kronfluence",
         "kronfluence",
         "1.0.1",
-        ("factors",),
+        ("ekfac", "kfac"),
         "EKFAC, and the factors of its KFAC",
         "https://github.com/pomonam/kronfluence/blob/main/DOCUMENTATION.md",
         ("Linear", *_CONVOLUTION, "empirical Fisher"),

@@ -156,4 +156,5 @@ _ABILITIES = ct.Abilities(
     shared_weights=False,
 )
 
-factors = ct.Subject("kronfluence", _ekfac, _kfac, abilities=_ABILITIES)
+ekfac = ct.Subject("kronfluence", _ekfac, abilities=_ABILITIES)
+kfac = ct.Subject("kronfluence, KFAC", kfac=_kfac, abilities=_ABILITIES)

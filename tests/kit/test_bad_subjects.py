@@ -331,6 +331,25 @@ def test_what_it_changes_is_seen(ask: bad_subjects.Ask) -> None:
     assert {key for key in before if now[key] != before[key]} == {"torch rng"}
 
 
+def test_what_a_transform_leaves_behind_is_seen() -> None:
+    """torch's functional_call on a module under two names does, of a tensor without memory."""
+    left: list[torch.Tensor] = []
+
+    def keeping(x: torch.Tensor) -> torch.Tensor:
+        left.append(x)
+        return x.sum()
+
+    def leaves(problem: ek.Problem) -> Any:
+        torch.func.grad(keeping)(torch.ones(2, 2))
+        problem.model[0]._parameters["weight"] = left[0]  # type: ignore[index]
+        return ek.ekfac(tiny())
+
+    trial = Trial(Subject("leaves", leaves), tiny())
+    assert len(trial.cases) == 2
+    assert "ekfac, parameter '0.weight' object: changed" in trial.changes
+    assert "ekfac, parameter '0.weight' storage: gone" in trial.changes
+
+
 def test_the_reference_changes_nothing() -> None:
     trial = Trial(Subject("reference", ek.ekfac, ek.kfac, ek.exact_fisher), tiny())
     assert len(trial.cases) == 2

@@ -11,10 +11,13 @@ import torch
 
 import ekfac_ref as ek
 from ekfac_ref.cli import main
+from ekfac_ref.conformance.findings.common import COMMON
+from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.findings.report import Report
 from ekfac_ref.conformance.findings.verdicts import FAULT, Blame, Status, Trouble
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Lane, Law
+from ekfac_ref.conformance.problems.features import FEATURES
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.process import wire
 from ekfac_ref.conformance.reports.furthest import Furthest
@@ -196,3 +199,10 @@ def test_a_fault_goes_before_everything() -> None:
     kit = Trouble("kit", "", Written(""), blame=Blame.KIT)
     assert Report("it", "demo", 0, [], [lost, kit], 5, 1, complete=False).exit_code == 6
     assert Report("it", "demo", 0, [], [lost], 5, 1, complete=False).exit_code == 3
+
+
+def test_whatever_a_cause_may_name_comes_over() -> None:
+    where = Conjunction((*FEATURES, *COMMON), (*COMMON, *FEATURES))
+    assert wire.where_from(json.loads(json.dumps(wire.where_as_plain(where)))) == where
+    with pytest.raises(ValueError, match="no features"):
+        wire.where_from({"present": ["several"], "absent": []})

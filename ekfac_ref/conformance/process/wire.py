@@ -4,10 +4,12 @@ Nothing is pickled, so that nothing of the subject's comes over. Whatever is not
 raises KeyError, TypeError or ValueError.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
 
+from ekfac_ref.conformance.findings.common import COMMON
 from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.findings.drawn_problems import DrawnProblems
 from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
@@ -113,11 +115,12 @@ def where_as_plain(where: Conjunction) -> Plain:
 
 def where_from(plain: Plain) -> Conjunction:
     """The conjunction, out of what ``where_as_plain`` makes."""
-    return Conjunction(_features(plain["present"]), _features(plain["absent"]))
+    every = {*FEATURES, *COMMON}
+    return Conjunction(_features(plain["present"], every), _features(plain["absent"], every))
 
 
-def _features(names: Any) -> tuple[str, ...]:
-    if unknown := [name for name in names if name not in FEATURES]:
+def _features(names: Any, known: Collection[str] = FEATURES) -> tuple[str, ...]:
+    if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no features: {unknown}")
     return tuple(names)
 

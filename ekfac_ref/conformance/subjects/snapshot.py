@@ -80,9 +80,13 @@ def _of_module(module: nn.Module) -> _Facts:
 def _of_tensor(x: Tensor) -> _Facts:
     if nn.parameter.is_lazy(x):
         return {"object": (id(x), type(x)), "requires_grad": x.requires_grad}
+    try:
+        place = x.data_ptr()
+    except RuntimeError:  # what a transform of torch.func has left behind, a tensor of no memory
+        return {"object": (id(x), type(x))}
     return {
         "object": (id(x), type(x)),
-        "storage": (x.data_ptr(), x.stride(), x.dtype, x.device, tuple(x.shape)),
+        "storage": (place, x.stride(), x.dtype, x.device, tuple(x.shape)),
         "version": None if x.is_inference() else x._version,
         "values": _bytes(x),
         "requires_grad": x.requires_grad,
