@@ -26,6 +26,7 @@ from torch import Tensor
 from ekfac_ref.errors import ProblemError
 
 
+@runtime_checkable
 class Numbers(Protocol):
     """Random numbers for N samples: a ``numpy.random.Generator``, or one for each sample."""
 
