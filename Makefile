@@ -10,7 +10,7 @@ BIN := .venv/bin
 
 help:
 	@sed -n '2,3s/^#   //p' Makefile
-	@echo "make train   SGD, Adam, KFAC and EKFAC on digits, equally tuned: ten minutes"
+	@echo "make train   SGD, Adam, KFAC and EKFAC on digits, equally tuned: five minutes"
 	@echo "make bench   speed beside other libraries, and memory, to docs/speed.md: half an hour"
 	@echo "make models   networks of transformers and torchvision, small and random, by explicit loops"
 	@echo "make power   every mutant against every law, to docs/mutants.md and README.md: half an hour"
