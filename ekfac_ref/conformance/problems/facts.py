@@ -113,7 +113,7 @@ def facts_of(problem: Problem) -> Facts:
 
 
 def with_gradient(facts: Facts) -> Facts:
-    """Without the layers whose gradients are all zero, of which nearly any answer is right."""
+    """Without the layers whose gradients are all zero: there the right answer is zero, too."""
     moved = _moved(facts)
     layers = [layer for layer in facts.layers if layer in moved]
     return replace(facts, layers=layers, uses=[use for use in facts.uses if use.layer in moved])
