@@ -18,13 +18,11 @@ from ekfac_ref.matrix.groups import bases_by_group, factors_by_group, squares_by
 from ekfac_ref.matrix.kfac import FactorSums, add, kronecker
 from ekfac_ref.matrix.lookup import LookupEigenKronecker, LookupKronecker
 from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker, direct_sum
+from ekfac_ref.matrix.words import check_bags
 from ekfac_ref.model.tapped import TappedData
-from ekfac_ref.model.taps import Tap, Taps
-from ekfac_ref.question.one_hot import OneHot
-from ekfac_ref.question.sharing import Reduce, Sharing
+from ekfac_ref.model.taps import Taps
 
 Value = TypeVar("Value")
-LARGEST_OF_BAGS = 16_384  # words: A has 2 GiB in float64
 ByGroup = dict[str, list[Value]]
 Bases = ByGroup[MatrixBasis | WordBasis]
 Kroneckers = dict[str, Kronecker | LookupKronecker | BlockDiagonal]
@@ -40,7 +38,7 @@ def factor_sums(data: TappedData) -> ByGroup[FactorSums]:
         found: ByGroup[FactorSums] = {}
         for name, by_group in taps.items():
             for t in by_group:
-                _check_bags(name, t, sharing)
+                check_bags(name, t.inputs, t.g.shape[2], sharing)
             rows = [sharing.rows(t.inputs, t.g, t.counted) for t in by_group]
             found[name] = factors_by_group(rows, samples)
         return found
@@ -114,14 +112,3 @@ def accumulate(
 def plus(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """The sum of both, in the memory of x, which is a sum of one's own."""
     return x.add_(y)
-
-
-def _check_bags(name: str, tap: Tap, sharing: Sharing) -> None:
-    """Raise a ProblemError for a large A that Reduce makes of what is diagonal under Expand."""
-    d, T = (tap.inputs.size, tap.g.shape[2]) if isinstance(tap.inputs, OneHot) else (0, 0)
-    if isinstance(sharing, Reduce) and T > 1 and d > LARGEST_OF_BAGS:
-        raise ProblemError(
-            f"layer {name!r}: under Reduce() its A is the second moment of bags of words, {d} x "
-            f"{d} and not diagonal; choose sharing=Expand(), under which it is, or leave the layer "
-            "out by naming the others in Problem(layers=...)."
-        )

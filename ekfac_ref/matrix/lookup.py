@@ -1,8 +1,9 @@
 r"""B (x) A and its eigenvalue-corrected form for a lookup, without any matrix on the vocabulary.
 
-Both act on the columns of V that are words seen, and are zero on the others. Attributes and
-answers are those of ``Kronecker`` and ``EigenKronecker``, which ``written_out()`` turns them into;
-A and Q_A are written out when they are asked for.
+Both act on the columns of V that are words seen, and are zero on the others; an optimizer, which
+may see the others later, has all words. Attributes and answers are those of ``Kronecker`` and
+``EigenKronecker``, which ``written_out()`` turns them into; A and Q_A are written out when they are
+asked for.
 """
 
 from dataclasses import dataclass
@@ -19,13 +20,22 @@ _Matrix = Float[Tensor, "d_out d_in"]
 _Scalar = Float[Tensor, ""]
 
 
+def kronecker_product(
+    B: Float[Tensor, "d_out d_out"], A: Float[Tensor, "d_in d_in"] | Float[Tensor, " words"]
+) -> "Kronecker | LookupKronecker":
+    """B (x) A, or B (x) diag(A) where A is given by its diagonal, as that of a lookup is."""
+    if A.ndim == 2:
+        return Kronecker(B, A)
+    return LookupKronecker(B, torch.arange(len(A), device=A.device), A, len(A))
+
+
 @dataclass(frozen=True, eq=False)
 class LookupKronecker:
     """B (x) diag(frequencies): V -> (B V) with every column times the frequency of its word.
 
     Attributes:
         B: as in ``Kronecker``.
-        words: those that occur.
+        words: those that occur, or more.
         frequencies: of these, as parts of all positions.
         vocabulary: d_in.
     """
@@ -83,7 +93,7 @@ class LookupEigenKronecker:
 
     Attributes:
         Q_B: as in ``EigenKronecker``.
-        words: those that occur.
+        words: those that occur, or more.
         eigenvalues: in the columns of these; in all others they are zero.
         vocabulary: d_in.
     """
@@ -92,6 +102,14 @@ class LookupEigenKronecker:
     words: Int[Tensor, " u"]
     eigenvalues: Float[Tensor, "r_out u"]
     vocabulary: int
+
+    @staticmethod
+    def of_all_words(
+        Q_B: Float[Tensor, "d_out r_out"], eigenvalues: Float[Tensor, "r_out words"]
+    ) -> "LookupEigenKronecker":
+        """With an eigenvalue in the column of every word of the vocabulary."""
+        words = torch.arange(eigenvalues.shape[1], device=Q_B.device)
+        return LookupEigenKronecker(Q_B, words, eigenvalues, len(words))
 
     @property
     def shape(self) -> tuple[int, int]:

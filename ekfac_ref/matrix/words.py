@@ -18,7 +18,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ekfac_ref.errors import ProblemError
 from ekfac_ref.question.one_hot import OneHot
+from ekfac_ref.question.sharing import Reduce, Sharing
+
+LARGEST_OF_BAGS = 16_384  # words: A has 2 GiB in float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +49,12 @@ class Counts:
 
     def gram(self) -> Float[Tensor, "words words"]:
         """The sum of row^T row over all rows, written out."""
-        return torch.diag(self.counts.to(self.dtype))
+        return torch.diag(self.diagonal)
+
+    @property
+    def diagonal(self) -> Float[Tensor, " words"]:
+        """That of the Gram matrix: the counts in the dtype of the matrices."""
+        return self.counts.to(self.dtype)
 
     @property
     def seen(self) -> Int[Tensor, " u"]:
@@ -70,3 +79,14 @@ def squares_from_words(
     found = rotated.new_zeros(len(words), Q_B.shape[1])
     place = torch.searchsorted(words, columns[1].contiguous())
     return found.index_add_(0, place, G.square_().sum(1)).T
+
+
+def check_bags(name: str, a: Tensor | OneHot, positions: int, sharing: Sharing) -> None:
+    """Raise a ProblemError for a large A that Reduce makes of what is diagonal under Expand."""
+    d = a.size if isinstance(a, OneHot) else 0
+    if isinstance(sharing, Reduce) and positions > 1 and d > LARGEST_OF_BAGS:
+        raise ProblemError(
+            f"layer {name!r}: under Reduce() its A is the second moment of bags of words, {d} x "
+            f"{d} and not diagonal; choose sharing=Expand(), under which it is, or leave the layer "
+            "out by naming the others in Problem(layers=...)."
+        )

@@ -12,19 +12,27 @@ Lambda never held: the old E is only diagonal in the old basis. Starting again f
 the history each time instead.
 
 Both bases are full and square. A thin one has no room for the directions that later data bring.
+Where A is diagonal, of words that are looked up, Q_A = I is never written out and stays: Lambda' is
+then (Q_B'^T Q_B)^2 Lambda.
 """
+
+from dataclasses import replace
 
 from jaxtyping import Float
 from torch import Tensor
 
 from ekfac_ref.matrix.operators import EigenKronecker
+from ekfac_ref.optim.curvature import InBasis
 
 
 def re_expressed(
-    old: EigenKronecker,
+    old: InBasis,
     Q_B: Float[Tensor, "d_out d_out"],
-    Q_A: Float[Tensor, "d_in d_in"],
-) -> EigenKronecker:
-    """The diagonal of the old matrix, of the same scale, in the new basis."""
-    rows, columns = (Q_B.T @ old.Q_B).square_(), (Q_A.T @ old.Q_A).square_()
+    Q_A: Float[Tensor, "d_in d_in"] | None = None,
+) -> InBasis:
+    """The diagonal of the old matrix, of the same scale, in the new basis; None leaves Q_A."""
+    rows = (Q_B.T @ old.Q_B).square_()
+    if Q_A is None:
+        return replace(old, Q_B=Q_B, eigenvalues=rows @ old.eigenvalues)
+    columns = (Q_A.T @ old.Q_A).square_()
     return EigenKronecker(Q_B, Q_A, rows @ old.eigenvalues @ columns.T)

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass, field
 
+from ekfac_ref.matrix.lookup import LookupEigenKronecker, LookupKronecker, kronecker_product
 from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker, direct_sum
 from ekfac_ref.optim.reading import Key
 from ekfac_ref.optim.running import RunningMean
+
+InBasis = EigenKronecker | LookupEigenKronecker
 
 
 @dataclass(frozen=True, eq=False)
@@ -12,14 +15,15 @@ class BlockState:
     """What is kept of one block, a layer or one group of it, for the unit likelihood.
 
     Attributes:
-        A: running mean over input rows: positions (Expand) or samples (Reduce).
+        A: running mean over input rows: positions (Expand) or samples (Reduce); of words that are
+            looked up, its diagonal, as long as nothing else is in it.
         B: running mean over samples.
         operator: the curvature that gradients are preconditioned with, its bases full and square.
     """
 
     A: RunningMean
     B: RunningMean
-    operator: EigenKronecker
+    operator: InBasis
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +40,14 @@ class Curvature:
     scale: float = 1.0
     blocks: dict[Key, BlockState] = field(default_factory=dict)
 
-    def operators(self) -> dict[str, EigenKronecker | BlockDiagonal]:
+    def operators(self) -> dict[str, InBasis | BlockDiagonal]:
         """{layer: operator} of the unit likelihood."""
         return {name: direct_sum([b.operator for b in bs]) for name, bs in self._layers().items()}
 
-    def factors(self) -> dict[str, Kronecker | BlockDiagonal]:
+    def factors(self) -> dict[str, Kronecker | LookupKronecker | BlockDiagonal]:
         """{layer: B (x) A} of the running factors."""
         return {
-            name: direct_sum([Kronecker(b.B.mean, b.A.mean) for b in blocks])
+            name: direct_sum([kronecker_product(b.B.mean, b.A.mean) for b in blocks])
             for name, blocks in self._layers().items()
         }
 

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError, enough_memory
 from ekfac_ref.losses import likelihood_of, loss_scale
-from ekfac_ref.matrix.operators import BlockDiagonal, EigenKronecker, Kronecker
+from ekfac_ref.matrix.lookup import LookupKronecker
+from ekfac_ref.matrix.operators import BlockDiagonal, Kronecker
 from ekfac_ref.model.forms import Learned
 from ekfac_ref.model.layers import Layer, find_layers
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.model.refusals.beforehand import check_parameters, other_in_train_mode
-from ekfac_ref.optim.curvature import BlockState, Curvature
+from ekfac_ref.optim.curvature import BlockState, Curvature, InBasis
 from ekfac_ref.optim.directions import check_all_given, check_gradients, directions
 from ekfac_ref.optim.reading import Chunks, Key, chunks_of
 from ekfac_ref.optim.running import RunningMean
@@ -91,15 +92,13 @@ class Preconditioner(ABC):
         self._learned = Learned()
 
     @abstractmethod
-    def _new_basis(
-        self, old: EigenKronecker | None, A: RunningMean, B: RunningMean
-    ) -> EigenKronecker:
+    def _new_basis(self, old: InBasis | None, A: RunningMean, B: RunningMean) -> InBasis:
         """The operator at a refresh, from the one before and the running factors."""
 
     @abstractmethod
     def _with_batch(
-        self, operators: dict[Key, EigenKronecker], chunks: Chunks, count: float
-    ) -> dict[Key, EigenKronecker]:
+        self, operators: dict[Key, InBasis], chunks: Chunks, count: float
+    ) -> dict[Key, InBasis]:
         """The operators with the batch, in their bases; ``count`` samples went into them so far."""
 
     def update(self, inputs: Inputs, targets: Tensor) -> None:
@@ -177,18 +176,18 @@ class Preconditioner(ABC):
         return self._curvature.scale
 
     @property
-    def operators(self) -> dict[str, EigenKronecker | BlockDiagonal]:
+    def operators(self) -> dict[str, InBasis | BlockDiagonal]:
         """{layer: operator} of the unit likelihood, with 1/N."""
         self._check_updated()
         return self._curvature.operators()
 
     @property
-    def own_operators(self) -> dict[str, EigenKronecker | BlockDiagonal]:
+    def own_operators(self) -> dict[str, InBasis | BlockDiagonal]:
         """{layer: operator} of the caller's loss: the unit likelihood's times ``scale``."""
         return {name: E.scaled(self.scale) for name, E in self.operators.items()}
 
     @property
-    def factors(self) -> dict[str, Kronecker | BlockDiagonal]:
+    def factors(self) -> dict[str, Kronecker | LookupKronecker | BlockDiagonal]:
         """{layer: B (x) A}, the running factors of the unit likelihood."""
         self._check_updated()
         return self._curvature.factors()
@@ -226,7 +225,7 @@ def _say_which_mode(model: nn.Module) -> None:
         )
 
 
-def _check_finite(operators: dict[Key, EigenKronecker]) -> None:
+def _check_finite(operators: dict[Key, InBasis]) -> None:
     """Where A and B are, their products need not be, and an infinite eigenvalue moves nothing."""
     for (name, _), E in operators.items():
         if not bool(torch.isfinite(E.eigenvalues).all()):

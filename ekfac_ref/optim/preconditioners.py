@@ -3,8 +3,10 @@ r"""Two preconditioners with one face: EKFAC's and KFAC's."""
 from typing import final
 
 from ekfac_ref.matrix.eigen import eigh
-from ekfac_ref.matrix.operators import EigenKronecker, Kronecker
+from ekfac_ref.matrix.lookup import LookupEigenKronecker, kronecker_product
+from ekfac_ref.matrix.operators import EigenKronecker
 from ekfac_ref.optim.basis import re_expressed
+from ekfac_ref.optim.curvature import InBasis
 from ekfac_ref.optim.preconditioner import Preconditioner
 from ekfac_ref.optim.reading import Chunks, Key
 from ekfac_ref.optim.running import RunningMean
@@ -24,17 +26,18 @@ class EKFACPreconditioner(Preconditioner):
     per-sample gradients, which is what Lambda is made of.
     """
 
-    def _new_basis(
-        self, old: EigenKronecker | None, A: RunningMean, B: RunningMean
-    ) -> EigenKronecker:
-        Q_B, Q_A = eigh(B.total)[1], eigh(A.total)[1]  # scale plays no part
-        if old is None:
-            return EigenKronecker(Q_B, Q_A, Q_A.new_zeros(len(Q_B), len(Q_A)))
-        return re_expressed(old, Q_B, Q_A)
+    def _new_basis(self, old: InBasis | None, A: RunningMean, B: RunningMean) -> InBasis:
+        Q_B = eigh(B.total)[1]  # scale plays no part
+        zeros = Q_B.new_zeros(len(Q_B), len(A.total))
+        if A.total.ndim == 1:  # of a lookup, and words are its eigenvectors
+            zero = LookupEigenKronecker.of_all_words(Q_B, zeros)
+            return zero if old is None else re_expressed(old, Q_B)
+        Q_A = eigh(A.total)[1]
+        return EigenKronecker(Q_B, Q_A, zeros) if old is None else re_expressed(old, Q_B, Q_A)
 
     def _with_batch(
-        self, operators: dict[Key, EigenKronecker], chunks: Chunks, count: float
-    ) -> dict[Key, EigenKronecker]:
+        self, operators: dict[Key, InBasis], chunks: Chunks, count: float
+    ) -> dict[Key, InBasis]:
         return running_eigenvalues(operators, chunks, count)
 
 
@@ -46,12 +49,10 @@ class KFACPreconditioner(Preconditioner):
     the next time. Source: Martens & Grosse 2015 (1503.05671).
     """
 
-    def _new_basis(
-        self, old: EigenKronecker | None, A: RunningMean, B: RunningMean
-    ) -> EigenKronecker:
-        return Kronecker(B.mean, A.mean).diagonalized()
+    def _new_basis(self, old: InBasis | None, A: RunningMean, B: RunningMean) -> InBasis:
+        return kronecker_product(B.mean, A.mean).diagonalized()
 
     def _with_batch(
-        self, operators: dict[Key, EigenKronecker], chunks: Chunks, count: float
-    ) -> dict[Key, EigenKronecker]:
+        self, operators: dict[Key, InBasis], chunks: Chunks, count: float
+    ) -> dict[Key, InBasis]:
         return operators

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
+from ekfac_ref.matrix.lookup import LookupEigenKronecker
 from ekfac_ref.matrix.operators import EigenKronecker
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.layers import Layer
@@ -80,7 +82,7 @@ def _stored_block(block: BlockState) -> dict[str, Any]:
         "A_count": block.A.count,
         "B": block.B.total,
         "B_count": block.B.count,
-        "Q_A": E.Q_A,
+        "Q_A": None if isinstance(E, LookupEigenKronecker) else E.Q_A,  # the identity
         "Q_B": E.Q_B,
         "eigenvalues": E.eigenvalues,
     }
@@ -88,13 +90,17 @@ def _stored_block(block: BlockState) -> dict[str, Any]:
 
 def _restored_block(key: tuple[str, int], layer: Layer, values: Any, like: Tensor) -> BlockState:
     d_out, d_in = layer.shape[0] // layer.groups, layer.shape[1]
-    shapes = {
-        "A": (d_in, d_in),
+    by_words = layer.op is F.embedding and values is not None and values.get("Q_A", ...) is None
+    diagonal = by_words and isinstance(values.get("A"), Tensor) and values["A"].ndim == 1
+    shapes: dict[str, tuple[int, ...]] = {
+        "A": (d_in,) if diagonal else (d_in, d_in),
         "B": (d_out, d_out),
         "Q_A": (d_in, d_in),
         "Q_B": (d_out, d_out),
         "eigenvalues": (d_out, d_in),
     }
+    if by_words:
+        del shapes["Q_A"]
     tensors = {}
     for name, shape in shapes.items():
         value = None if values is None else values.get(name)
@@ -110,8 +116,8 @@ def _restored_block(key: tuple[str, int], layer: Layer, values: Any, like: Tenso
                 f"state: layer {key[0]!r}, group {key[1]}: {name} is not a number; the state is "
                 "damaged, load another one."
             )
-    return BlockState(
-        RunningMean(tensors["A"], values["A_count"]),
-        RunningMean(tensors["B"], values["B_count"]),
-        EigenKronecker(tensors["Q_B"], tensors["Q_A"], tensors["eigenvalues"]),
-    )
+    A, B = (RunningMean(tensors[name], values[f"{name}_count"]) for name in ("A", "B"))
+    Q_B, eigenvalues = tensors["Q_B"], tensors["eigenvalues"]
+    if by_words:
+        return BlockState(A, B, LookupEigenKronecker.of_all_words(Q_B, eigenvalues))
+    return BlockState(A, B, EigenKronecker(Q_B, tensors["Q_A"], eigenvalues))
