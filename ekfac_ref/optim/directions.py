@@ -1,6 +1,8 @@
 r"""From gradients to directions: x = (scale E + damping I)^-1 g, layer by layer."""
 
 from collections.abc import Mapping
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +29,12 @@ def directions(
         gradients: {parameter name: gradient}. Those of no layer come back unchanged.
         dampings: {layer: damping}.
     """
+    for damping in dampings.values():
+        if not is_number(damping):
+            raise ProblemError(
+                f"damping: {damping!r} is not a number; pass one in units of the loss's own "
+                "curvature, 1e-3 say."
+            )
     found = {name: gradient.clone() for name, gradient in gradients.items()}
     for layer in layers:
         if layer.parameters[0] not in gradients:
@@ -39,6 +47,11 @@ def directions(
         for name, part in layer.from_matrix(x, found).items():
             found[name] = part.to(gradients[name].dtype).contiguous()
     return found
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is one real number, or a tensor that holds one."""
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
 
 
 def check_gradients(

@@ -1,16 +1,34 @@
 """Parameter groups of an optimizer: of whole layers, with settings that make sense."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from math import isfinite
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
+from ekfac_ref.optim.directions import is_number
 from ekfac_ref.optim.preconditioner import Preconditioner
 
 _SETTINGS = ("lr", "momentum", "weight_decay", "damping")
 _FOR_SCHEDULERS = ("initial_lr",)
+
+
+def listed(groups: Any) -> list[dict[str, Any]]:
+    """The groups as dicts of one's own, or a ProblemError where they are no list of such."""
+    given = list(groups) if isinstance(groups, Iterable) else []
+    if isinstance(groups, Mapping) or not given or not all(map(_is_group, given)):
+        one = next((f" that has a {type(x).__name__}" for x in given if not _is_group(x)), "")
+        raise ProblemError(
+            f"groups: of type {type(groups).__name__}{one}, and no list of dicts with params; pass "
+            "[{'params': [...], 'lr': ...}, ...] as to torch.optim, or leave groups out for one of "
+            "all trainable parameters."
+        )
+    return [dict(group) for group in given]
+
+
+def _is_group(group: Any) -> bool:
+    return isinstance(group, Mapping) and "params" in group
 
 
 def check_group(
@@ -20,9 +38,15 @@ def check_group(
     taken: set[str],
 ) -> dict[str, Any]:
     """The group with its parameters named, or a ProblemError."""
+    listed([group])
     if isinstance(group["params"], Set):
         raise ProblemError(
             "groups: one has a set of parameters, whose order changes from run to run; pass a list."
+        )
+    if not isinstance(group["params"], Iterable):
+        raise ProblemError(
+            f"groups: one has the params {group['params']!r}; pass a list of Parameters of the "
+            "model."
         )
     given = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
     tensors = [x[1] if isinstance(x, tuple) else x for x in given]
@@ -64,17 +88,30 @@ def _names(preconditioner: Preconditioner, tensors: list[Any], taken: set[str]) 
 
 
 def _check_setting(name: str, value: Any) -> None:
-    number = float(value)
-    if not isfinite(number) or (name != "damping" and number < 0):
+    if not is_number(value) or not isfinite(value) or (name != "damping" and value < 0):
         raise ProblemError(f"{name}: {value!r} is not a finite number >= 0; choose one.")
 
 
 def check_kl_clip(kl_clip: float | None) -> None:
     """Raise a ProblemError unless it is None or a positive number."""
-    if kl_clip is not None and not kl_clip > 0:
+    if kl_clip is not None and not (is_number(kl_clip) and kl_clip > 0):
         raise ProblemError(
             f"kl_clip: {kl_clip!r} is not > 0; choose a bound in nats per sample, or None."
         )
+
+
+def check_still_of(model: nn.Module, groups: list[dict[str, Any]]) -> None:
+    """Raise a ProblemError where a Parameter of the groups is no longer the model's of its name."""
+    now = dict(model.named_parameters())
+    for group in groups:
+        for name, parameter in zip(group["param_names"], group["params"], strict=True):
+            if now.get(name) is not parameter:
+                what = "another Parameter than" if name in now else "not there as"
+                raise ProblemError(
+                    f"model: {name!r} is {what} at construction, and steps would move the old one; "
+                    "make a new optimizer after changing the model. (To load values, let them go "
+                    "into the old Parameters: load_state_dict without assign.)"
+                )
 
 
 def check_same_parameters(groups: list[dict[str, Any]], state: Mapping[str, Any]) -> None:

@@ -9,8 +9,15 @@ from torch import Tensor, nn
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.optim.directions import check_gradients, directions
-from ekfac_ref.optim.groups import check_group, check_kl_clip, check_same_parameters
+from ekfac_ref.optim.groups import (
+    check_group,
+    check_kl_clip,
+    check_same_parameters,
+    check_still_of,
+    listed,
+)
 from ekfac_ref.optim.preconditioner import Preconditioner
+from ekfac_ref.optim.reading import in_words_of
 from ekfac_ref.optim.trust_region import shrinkage
 from ekfac_ref.question.columns import Exact, Fisher
 from ekfac_ref.question.likelihoods import Likelihood
@@ -62,20 +69,21 @@ class PreconditionedMomentum(torch.optim.Optimizer):
         recompute_every: int = 10,
     ) -> None:
         check_kl_clip(kl_clip)
-        self.preconditioner = self.kind(
-            model,
-            likelihood,
-            fisher=fisher,
-            sharing=sharing,
-            layers=layers,
-            mask=mask,
-            output=output,
-            decay=decay,
-            recompute_every=recompute_every,
-        )
+        with in_words_of(self):
+            self.preconditioner = self.kind(
+                model,
+                likelihood,
+                fisher=fisher,
+                sharing=sharing,
+                layers=layers,
+                mask=mask,
+                output=output,
+                decay=decay,
+                recompute_every=recompute_every,
+            )
         self.kl_clip = kl_clip
         trainable = [p for p in model.parameters() if p.requires_grad]
-        chosen = [{"params": trainable}] if groups is None else [dict(group) for group in groups]
+        chosen = [{"params": trainable}] if groups is None else listed(groups)
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -91,7 +99,9 @@ class PreconditionedMomentum(torch.optim.Optimizer):
 
     def update(self, inputs: Inputs, targets: Tensor) -> None:
         """Take in the curvature of one batch; see the preconditioner."""
-        self.preconditioner.update(inputs, targets)
+        check_still_of(self.preconditioner.model, self.param_groups)
+        with in_words_of(self):
+            self.preconditioner.update(inputs, targets)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; returns what the closure returned.
@@ -103,7 +113,7 @@ class PreconditionedMomentum(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        with torch.no_grad():
+        with in_words_of(self), torch.no_grad():
             self._apply(*self._step())
         return loss
 
@@ -140,6 +150,8 @@ class PreconditionedMomentum(torch.optim.Optimizer):
     def _step(self) -> tuple[Step, Step, float]:
         """Velocities and steps Delta of all parameters that have a gradient, and nu."""
         own = self.preconditioner.own_operators
+        check_still_of(self.preconditioner.model, self.param_groups)
+        self.preconditioner.check_model()
         layers = self.preconditioner.layers
         named = {n: (p, group) for group in self.param_groups for n, p in _named(group)}
         gradients = {name: p.grad for name, (p, _) in named.items() if p.grad is not None}

@@ -18,8 +18,8 @@ from ekfac_ref.model.layers import Layer, find_layers
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.model.refusals.beforehand import check_parameters, other_in_train_mode
 from ekfac_ref.optim.curvature import BlockState, Curvature, InBasis
-from ekfac_ref.optim.directions import check_all_given, check_gradients, directions
-from ekfac_ref.optim.reading import Chunks, Key, chunks_of
+from ekfac_ref.optim.directions import check_all_given, check_gradients, directions, is_number
+from ekfac_ref.optim.reading import Chunks, Key, chunks_of, in_words_of
 from ekfac_ref.optim.running import RunningMean
 from ekfac_ref.optim.stored import restored, stored
 from ekfac_ref.optim.sums import running_factors
@@ -73,7 +73,7 @@ class Preconditioner(ABC):
         self._loss = likelihood if isinstance(likelihood, nn.Module) else None
         unit = likelihood_of(likelihood) if isinstance(likelihood, nn.Module) else likelihood
         self._question = Problem(model, [], unit, fisher, sharing, layers, mask, output)
-        if not 0 <= decay <= 1:
+        if not is_number(decay) or not 0 <= decay <= 1:
             raise ProblemError(
                 f"decay: {decay!r} is not in [0, 1]; choose 0 for each batch by itself, 1 for the "
                 "mean over everything seen."
@@ -87,7 +87,8 @@ class Preconditioner(ABC):
         self._recompute_every = recompute_every
         check_parameters(model)
         _say_which_mode(model)
-        self._layers = find_layers(model, layers)
+        with in_words_of(self):
+            self._layers = find_layers(model, layers)
         self._curvature = Curvature()
         self._learned = Learned()
 
@@ -107,7 +108,8 @@ class Preconditioner(ABC):
         Raises what the reference raises for a problem with this one batch; all is then as before.
         """
         before = self._curvature
-        with undisturbed(), enough_memory():
+        self.check_model()
+        with in_words_of(self), undisturbed(), enough_memory():
             problem = self._problem(inputs, targets)
             chunks = chunks_of(problem, self._layers, self._learned)
             factors = running_factors(before.blocks, chunks, problem.sharing, self._decay)
@@ -132,11 +134,13 @@ class Preconditioner(ABC):
             damping: in units of the loss's own operator.
         """
         operators = self.own_operators
+        self.check_model()
         parameters = dict(self.model.named_parameters())
         check_gradients(self._layers, parameters, gradients)
         check_all_given(self._layers, gradients)
         dampings = dict.fromkeys(operators, damping)
-        return directions(self._layers, operators, gradients, dampings)
+        with in_words_of(self):
+            return directions(self._layers, operators, gradients, dampings)
 
     def precondition_(self, damping: float) -> None:
         """(scale E + damping I)^-1 on every ``.grad`` of the layers, in place.
@@ -144,16 +148,21 @@ class Preconditioner(ABC):
         A layer without any ``.grad`` is left alone, and so are the parameters of no layer.
         """
         operators = self.own_operators
+        self.check_model()
         parameters = dict(self.model.named_parameters())
         gradients = {n: p.grad for n, p in parameters.items() if p.grad is not None}
         if not gradients:
             raise ProblemError("gradients: no parameter has one; call loss.backward() before.")
         check_gradients(self._layers, parameters, gradients)
         dampings = dict.fromkeys(operators, damping)
-        with torch.no_grad():
+        with in_words_of(self), torch.no_grad():
             new = directions(self._layers, operators, gradients, dampings)
             for name, gradient in gradients.items():
                 gradient.copy_(new[name])
+
+    def check_model(self) -> None:
+        """Raise a ProblemError where the model's dtype or device is no longer the curvature's."""
+        self._curvature.check_dtype(self._layers, self.model)
 
     @property
     def model(self) -> nn.Module:

@@ -1,6 +1,8 @@
 """One batch, read once: what every block saw of it."""
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ekfac_ref.errors import ProblemError
@@ -12,6 +14,8 @@ from ekfac_ref.model.tapped import TappedData
 from ekfac_ref.model.taps import Tap, Taps
 from ekfac_ref.question.problem import Problem
 
+# Whoever asks, the model half speaks of a Problem; an optimizer has these arguments, too.
+_ADVICE = re.compile(r"\b(Problem|E?KFACPreconditioner)\((?=\w+=)")
 Key = tuple[str, int]  # a layer's name, and the number of one of its groups
 
 
@@ -35,6 +39,18 @@ def chunks_of(problem: Problem, layers: tuple[Layer, ...], learned: Learned) -> 
     _check_same(layers, session.layers)
     data = TappedData(session)
     return lambda: (Chunk(samples, _by_key(taps)) for samples, taps in data)
+
+
+@contextmanager
+def in_words_of(asked: object) -> Iterator[None]:
+    """Turn a ProblemError's advice Problem(layers=...) into EKFAC(layers=...), if that asked."""
+    try:
+        yield
+    except ProblemError as error:
+        said = _ADVICE.sub(f"{type(asked).__name__}(", str(error))
+        if said == str(error):
+            raise
+        raise ProblemError(said).with_traceback(error.__traceback__) from error.__cause__
 
 
 def _by_key(taps: Taps) -> dict[Key, Tap]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -259,6 +260,14 @@ def test_settings(make) -> None:
         ({"momentum": float("nan")}, "momentum: nan is not a finite number"),
         ({"weight_decay": -1.0}, "weight_decay: -1.0 is not a finite number >= 0"),
         ({"damping": float("inf")}, "damping: inf is not a finite number"),
+        ({"lr": "a"}, "lr: 'a' is not a finite number"),
+        ({"lr": torch.ones(2)}, r"lr: tensor\(\[1., 1.\]\) is not a finite number"),
+        ({"momentum": None}, "momentum: None is not a finite number"),
+        ({"weight_decay": None}, "weight_decay: None is not a finite number"),
+        ({"damping": None}, "damping: None is not a finite number"),
+        ({"damping": "1e-3"}, "damping: '1e-3' is not a finite number"),
+        ({"decay": None}, r"decay: None is not in \[0, 1\]"),
+        ({"kl_clip": "1e-3"}, "kl_clip: '1e-3' is not > 0"),
         ({"kl_clip": 0.0}, "kl_clip: 0.0 is not > 0"),
         ({"decay": 1.5}, r"decay: 1.5 is not in \[0, 1\]"),
         ({"recompute_every": 0}, "recompute_every: 0 is not a number of updates"),
@@ -269,6 +278,48 @@ def test_settings(make) -> None:
             optimizer(make, network(), **settings)
     with pytest.raises(ek.ProblemError, match="loss: L1Loss is not a likelihood known here"):
         make(network(), nn.L1Loss(), lr=0.1, damping=0.1, layers=("0", "3"))
+
+
+@BOTH
+def test_numbers_of_all_kinds_are_settings(make) -> None:
+    one, half = torch.tensor(1.0), np.float32(0.5)
+    optimizer(make, network(), lr=one, damping=half, momentum=half, kl_clip=half, decay=1)
+
+
+@PAIRS
+def test_a_damping_that_is_no_number(make) -> None:
+    model = network()
+    chosen = make(model, ek.Categorical(), layers=("0", "3"))
+    chosen.update(X, Y)
+    for damping in (None, "0.1"):
+        with Unmoved(model, chosen, f"damping: {damping!r} is not a number; pass one in units"):
+            chosen.precondition(some_gradients(model, 0), damping)
+
+
+BAD_GROUPS = {
+    "parameters": lambda m: m.parameters(),
+    "a list of them": lambda m: list(m.parameters()),
+    "named ones": lambda m: m.named_parameters(),
+    "one group": lambda m: {"params": m.parameters()},
+    "a number": lambda m: 5,
+    "nothing": lambda m: [],
+    "no params": lambda m: [{"lr": 0.1}],
+}
+
+
+@BOTH
+@pytest.mark.parametrize("bad", BAD_GROUPS)
+def test_groups_that_are_no_list_of_dicts(make, bad: str) -> None:
+    """And what the message says works: a list of dicts, or none."""
+    model = network()
+    with pytest.raises(ek.ProblemError, match=r"no list of dicts with params; pass .* or leave"):
+        optimizer(make, model, groups=BAD_GROUPS[bad](model))
+    optimizer(make, model)
+    chosen = optimizer(make, model, groups=[{"params": model[0].parameters(), "lr": 0.2}])
+    with Unmoved(model, chosen, "no list of dicts with params"):
+        chosen.add_param_group(BAD_GROUPS[bad](model) if bad != "one group" else 5)
+    with Unmoved(model, chosen, "one has the params None; pass a list"):
+        chosen.add_param_group({"params": None})
 
 
 def test_nothing_was_changed_is_seen() -> None:
