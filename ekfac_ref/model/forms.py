@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from ekfac_ref.model.batched.sample_axis import SampleAxes
 from ekfac_ref.model.copies.replica import Replica
-from ekfac_ref.model.uses import Use
 
 
 @dataclass(frozen=True, eq=False)
@@ -12,13 +13,13 @@ class Form:
     """What the model does to every batch of one form.
 
     Attributes:
-        uses: of every layer, on one sample.
+        axes: {layer: those of each of its uses, on one sample}; see ``recorder.Use``.
         roundoff: of the coarsest dtype that the forward rounds to.
         columns: C.
         compared: how many different samples were compared together and apart.
     """
 
-    uses: dict[str, list[Use]]
+    axes: dict[str, list[torch.Size]]
     roundoff: float
     columns: int
     compared: int

@@ -17,9 +17,10 @@ from ekfac_ref.model.forward import call
 from ekfac_ref.model.layers import Layer, Names, find_layers, find_parameters, one_matrix_each
 from ekfac_ref.model.masks import counted_positions
 from ekfac_ref.model.random_state import RandomState, generators, put_back, take, untouched
+from ekfac_ref.model.recorder import Recorder
 from ekfac_ref.model.refusals.beforehand import check_model
 from ekfac_ref.model.refusals.samples import check_samples_apart
-from ekfac_ref.model.uses import Recorder, any_uses, that_run, uses
+from ekfac_ref.model.uses import any_uses, that_run, uses
 from ekfac_ref.question.batches import Batch, read
 from ekfac_ref.question.columns import Exact
 from ekfac_ref.question.likelihoods import BY_COLUMN
@@ -87,7 +88,7 @@ class Session:
         few, distinct = batch.few()
         check_samples_apart(self.model, few, self._exact)
         columns = self._count(call(self.model, one.inputs), one)
-        return Form(found.uses, found.roundoff, columns, distinct)
+        return Form(found.axes, found.roundoff, columns, distinct)
 
     def _exact(self) -> nn.Module:
         return made_private(self.copied().double(), self.problem.output)
@@ -96,7 +97,7 @@ class Session:
         """What the model does with every layer."""
         found = uses(self.model, self.layers, one)
         for layer in self.layers:
-            counted_positions(layer, [use.axes for use in found.uses[layer.name]], one.mask)
+            counted_positions(layer, found.axes[layer.name], one.mask)
         return found
 
     def copied(self) -> nn.Module:

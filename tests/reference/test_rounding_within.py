@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import ekfac_ref as ek
-from ekfac_ref.model import uses
+from ekfac_ref.model import recorder
 from tests.support.one_by_one import check
 
 
@@ -51,8 +51,8 @@ class Mean(nn.Module):
 
 
 def test_a_thousandth_is_noticed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = uses._with_homogeneous
-    monkeypatch.setattr(uses, "_with_homogeneous", lambda *a: 1.001 * right(*a))
+    right = recorder._with_homogeneous
+    monkeypatch.setattr(recorder, "_with_homogeneous", lambda *a: 1.001 * right(*a))
     with pytest.raises(ek.ProblemError, match=r"differ from those of autograd by"):
         ek.kfac(problem())
 
@@ -65,6 +65,6 @@ def test_only_an_op_that_makes_a_dtype_coarser_rounds() -> None:
         (lambda: x.float(), torch.finfo(torch.float32).eps),
         (lambda: x.to(torch.bfloat16).double(), torch.finfo(torch.bfloat16).eps),
     ):
-        with uses.Recorder(()) as recorder:
+        with recorder.Recorder(()) as seen:
             run()
-        assert recorder.roundoff == roundoff
+        assert seen.roundoff == roundoff

@@ -75,8 +75,8 @@ def check_wiring(session: Session, batch: Batch, seen: Seen, see: See) -> None:
 def differing(session: Session, batch: Batch, seen: Seen, see: See) -> dict[str, float]:
     """{layer whose gradients are not those of autograd: by how much of their size}."""
     here = _sides(session, batch, seen)
-    uses = session.form(batch).uses
-    terms = {name: batch.size * sum(u.axes.numel() for u in uses.get(name, ())) for name in here}
+    axes = session.form(batch).axes
+    terms = {name: batch.size * sum(x.numel() for x in axes.get(name, ())) for name in here}
     limits = {
         name: min(max(_BEYOND, _ROOTS * n**0.5) * seen.roundoff, 0.25) for name, n in terms.items()
     }
