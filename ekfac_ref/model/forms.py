@@ -34,12 +34,14 @@ class Learned:
     Attributes:
         forms: {form of a batch: what the model does to it}.
         layouts: {form of a batch: how many distinct samples were compared, what was found}.
+        used: the names of layers that some batch uses.
         opened: a private copy that follows the model.
     """
 
     def __init__(self) -> None:
         self.forms: dict[object, Form] = {}
         self.layouts: dict[object, tuple[int, SampleAxes | None]] = {}
+        self.used: set[str] = set()
         self.opened: Replica | None = None
 
     def __reduce__(self) -> tuple[type["Learned"], tuple[()]]:

@@ -72,6 +72,11 @@ class Recorder(TorchFunctionMode):
         return {name: [use.axes for use in uses] for name, uses in self.uses.items()}
 
     @property
+    def used(self) -> set[str]:
+        """The names of the layers that are used."""
+        return {name for name, uses in self.uses.items() if uses}
+
+    @property
     def overwritten(self) -> bool:
         """Whether inputs are no longer what they were when they came."""
         return any(use.inputs.overwritten for uses in self.uses.values() for use in uses)
@@ -147,7 +152,12 @@ class RecorderOfAnyUse(Recorder):
 
     def __init__(self, layers: tuple[Layer, ...]) -> None:
         super().__init__(layers)
-        self.used: set[str] = set()
+        self._used: set[str] = set()
+
+    @property
+    def used(self) -> set[str]:
+        """The names of the layers that are used, by whatever op."""
+        return self._used
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -155,7 +165,7 @@ class RecorderOfAnyUse(Recorder):
         result = super().__torch_function__(func, types, args, kwargs)
         if any(isinstance(x, Tensor) for x in tree_leaves(result)):
             values = (*args, *(kwargs or {}).values())
-            self.used |= {layer.name for layer in self._layers_among(values)}
+            self._used |= {layer.name for layer in self._layers_among(values)}
         return result
 
     def _of_its_op(self, layer: Layer, call: Call, run: Callable[[], Tensor]) -> Tensor:

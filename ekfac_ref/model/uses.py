@@ -1,6 +1,6 @@
 """What a model does with each of its layers, tried on a sample, and what to say where it fails."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
@@ -17,56 +17,75 @@ from ekfac_ref.question.batches import Batch
 AnyRecorder = TypeVar("AnyRecorder", bound=Recorder)
 
 
-def uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> Recorder:
-    """What the model does with each layer, as recorded on the first sample of the batch."""
+def uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> tuple[Recorder, set[str]]:
+    """What the model does with each layer on the first sample, and which ones the batch uses."""
     try:
-        found = _uses(model, layers, batch)
+        found, used = _uses(model, layers, batch)
     except LayerRefused as error:
         raise ProblemError(
             f"{str(error).removesuffix('.')}; go on by {naming(that_run(model, layers, batch))}."
         ) from error
     check_not_transformed(found.uses)
-    return found
+    return found, used
 
 
 def that_run(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> tuple[str, ...]:
-    """The names of the layers that can be treated together, tried one after the other."""
+    """The names of the layers that can be treated together, tried one after the other.
+
+    A ProblemError where the forward fails whatever the layers.
+    """
+    _recorded(model, Recorder(()), batch.samples(0, 1))
     kept: tuple[Layer, ...] = ()
     for layer in layers:
         try:
-            found = _uses(model, (*kept, layer), batch)
+            found, used = _uses(model, (*kept, layer), batch)
         except ProblemError:
             continue
-        if not any(use.transformed for use in found.uses[layer.name]):
+        if layer.name in used and not any(use.transformed for use in found.uses[layer.name]):
             kept = (*kept, layer)
     return tuple(layer.name for layer in kept)
 
 
-def _uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> Recorder:
+def _uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> tuple[Recorder, set[str]]:
     found = _recorded(model, Recorder(layers), batch.samples(0, 1))
-    if not all(found.uses.values()):  # an expert that the first sample does not go to
-        everywhere = _recorded(model, Recorder(layers), batch).uses
-        _check_used(name for name, uses in everywhere.items() if not uses)
-    return found
+    if len(found.used) == len(layers):
+        return found, found.used
+    # An expert that the first sample does not go to.
+    return found, found.used | _recorded(model, Recorder(layers), batch).used
 
 
-def any_uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> RecorderOfAnyUse:
-    """That the model uses each layer, on the first sample of the batch or on others."""
+def any_uses(
+    model: nn.Module, layers: tuple[Layer, ...], batch: Batch
+) -> tuple[RecorderOfAnyUse, set[str]]:
+    """That of gradients alone: whatever op uses a parameter."""
     found = _recorded(model, RecorderOfAnyUse(layers), batch.samples(0, 1))
+    if len(found.used) == len(layers):
+        return found, found.used
+    return found, found.used | _recorded(model, RecorderOfAnyUse(layers), batch).used
+
+
+def check_used(
+    model: nn.Module, layers: tuple[Layer, ...], batches: Iterable[Batch], used: set[str]
+) -> set[str]:
+    """The names of all layers: some batch uses each, or else a ProblemError.
+
+    ``used`` is what is known of them. A batch that some layer is not used on has no gradient of it:
+    an expert that none of its samples goes to, a branch for other shapes.
+    """
     names = [layer.name for layer in layers]
-    if len(found.used) < len(names):
-        used = _recorded(model, RecorderOfAnyUse(layers), batch).used
-        advice = f"; go on by {naming(tuple(name for name in names if name in used))}"
-        _check_used((name for name in names if name not in used), advice)
-    return found
-
-
-def _check_used(unused: Iterator[str], advice: str = "") -> None:
-    for name in unused:
-        raise LayerRefused(
-            f"layer {name!r}: its weight was never used in the forward pass, so it has no "
-            f"curvature; leave it out by naming the others in Problem(layers=...){advice}."
-        )
+    for batch in batches:
+        if used.issuperset(names):
+            break
+        used = used | any_uses(model, layers, batch)[1]
+    for name in names:
+        if name not in used:
+            others = tuple(one for one in names if one in used)
+            raise ProblemError(
+                f"layer {name!r}: its weight was never used in the forward pass, on no batch of "
+                "the data, so it has no curvature; leave it out by naming the others in "
+                f"Problem(layers=...); go on by {naming(others)}."
+            )
+    return used
 
 
 def _recorded(model: nn.Module, recorder: AnyRecorder, batch: Batch) -> AnyRecorder:

@@ -44,14 +44,11 @@ def shifted_by(factor: float) -> Callable[[pytest.MonkeyPatch], None]:
     """The zero that is added counts for so much."""
 
     def break_it(monkeypatch: pytest.MonkeyPatch) -> None:
-        def recorder(
-            layers: Any, shift: Callable[[str, int, Tensor], Tensor], at_once: bool
-        ) -> recorder.Recorder:
-            return recorder.Recorder(
-                layers, lambda n, k, y: y + factor * (shift(n, k, y) - y), at_once
-            )
+        class Shifting(recorder.Recorder):
+            def __init__(self, layers: Any, shift: recorder.Shift, at_once: bool) -> None:
+                super().__init__(layers, lambda n, k, y: y + factor * (shift(n, k, y) - y), at_once)
 
-        monkeypatch.setattr(forward_pass, "Recorder", recorder)
+        monkeypatch.setattr(forward_pass, "Recorder", Shifting)
 
     return break_it
 

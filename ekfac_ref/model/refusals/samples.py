@@ -40,6 +40,11 @@ def check_samples_apart(model: nn.Module, few: Batch, exact: Callable[[], nn.Mod
             f"model: {few.size} samples gave outputs of shape {list(together.shape)} together and "
             f"{list(alone.shape)} one by one; axis 0 of the output has to be the samples."
         )
+    if not together.numel():
+        raise ProblemError(
+            f"model: its outputs are empty, of shape {list(together.shape)}; leave out batches "
+            "whose samples have no positions or classes."
+        )
     if _same(together, alone, recorder.roundoff):
         return
     if not _same(together, call(model, few.inputs), recorder.roundoff):
