@@ -78,17 +78,15 @@ class Session:
                 with untouched():
                     self.learned.forms[batch.form] = self._try(batch)
             if len(self.learned.used) < len(self.layers):
-                self.learned.used = self._used_somewhere(batch)
+                self.learned.used = self._used_somewhere()
                 yield from self.batches()  # from the start: not all data can be read side by side
                 return
             yield batch, self.form(batch)
 
-    def _used_somewhere(self, first: Batch) -> set[str]:
+    def _used_somewhere(self) -> set[str]:
         """The names of all layers, or a ProblemError for one that no batch uses."""
         put_back(self._start)
-        once = isinstance(self.problem.batches, Iterator)  # then nothing behind can be read twice
-        batches = [first] if once else read(self.problem)
-        return check_used(self.model, self.layers, batches, self.learned.used)
+        return check_used(self.model, self.layers, read(self.problem), self.learned.used)
 
     def form(self, batch: Batch) -> Form:
         """What the model does to batches like this one, which ``batches`` has come across."""

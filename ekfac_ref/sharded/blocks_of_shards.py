@@ -79,7 +79,4 @@ def _opened(ranks: Ranks, problem: Problem, function: str) -> TappedData:
         fisher = problem.fisher
         before = fisher.before + samples_before(ranks, problem)
         problem = replace(problem, fisher=replace(fisher, before=before))
-    session = ranks.together(lambda: open_session(problem))[0]
-    # Another rank's data may use what this one's does not; what none uses has no row in the end.
-    session.learned.used |= {layer.name for layer in session.layers}
-    return TappedData(session)
+    return ranks.together(lambda: TappedData(open_session(problem)))[0]

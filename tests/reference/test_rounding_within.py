@@ -57,6 +57,44 @@ def test_a_thousandth_is_noticed_all_the_same(monkeypatch: pytest.MonkeyPatch) -
         ek.kfac(problem())
 
 
+class Attending(nn.Module):
+    """A softmax in float32 takes away what keys have in common: their bias has no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.query(x) @ self.key(x).mT
+        return scores.softmax(-1, dtype=torch.float32).to(x.dtype) @ self.value(x)
+
+
+class Normed(nn.Module):
+    """A norm in float32 does so with the bias of a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv1d(5, 4, 2), nn.GroupNorm(4, 4, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.norm(self.conv(x).float()).to(x.dtype) ** 3).mean(2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", [Attending, Normed])
+def test_a_gradient_that_is_rounding_alone_is_no_reason(
+    kind: type[nn.Module], dtype: torch.dtype
+) -> None:
+    """Both sides of the equation are noise, of the dtype that the forward rounds to."""
+    for seed in range(3):
+        torch.manual_seed(seed)
+        x, y = torch.randn(3, 5, 4), torch.randn(3, 5, 4)
+        y = y if kind is Attending else y[:, 0]
+        model = kind().to(dtype).eval()
+        for entry in (ek.exact_fisher, ek.ekfac):
+            entry(ek.Problem(model, [(x.to(dtype), y.to(dtype))], ek.Gaussian(), ek.Empirical()))
+
+
 def test_only_an_op_that_makes_a_dtype_coarser_rounds() -> None:
     x = torch.randn(3).double()
     for run, roundoff in (

@@ -130,6 +130,11 @@ def empty_inputs() -> Arguments:
     return batches(((), Y))
 
 
+@case("model: its outputs are empty, of shape", "leave out batches whose samples have no")
+def samples_without_positions() -> Arguments:
+    return linear(torch.zeros(5, 0, 3), torch.zeros(5, 0, 2))
+
+
 @case("inputs: on meta, but the model is on cpu", ".to('cpu')")
 def inputs_elsewhere() -> Arguments:
     return linear(X.to("meta"))
