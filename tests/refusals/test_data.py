@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import ekfac_ref as ek
 from tests.support.refusals import ENTRIES, Arguments, Cases, assert_refused, regression
@@ -78,6 +79,11 @@ def fewer_targets_than_inputs() -> Arguments:
 @case("batches: axis 0 counts the samples", "add the axis")
 def target_without_axes() -> Arguments:
     return batches((X[0], Y[0, 0]))
+
+
+@case("batches: a TensorDataset has samples, and no batches", "DataLoader(dataset, batch_size")
+def dataset() -> Arguments:
+    return linear(batches=TensorDataset(X, Y))
 
 
 @case("batches: list_iterator cannot be iterated again", "pass a list, a DataLoader")

@@ -138,11 +138,6 @@ def data_that_does_not_fit_a_model_with_norms() -> Arguments:
     return regression(model)
 
 
-@case("model: it is TorchScript", "before torch.jit.script")
-def script() -> Arguments:
-    return regression(torch.jit.script(nn.Linear(3, 2)))
-
-
 @case("layer 'idle': its weight was never used", "Problem(layers=...)")
 def layer_that_is_never_called() -> Arguments:
     return regression(Skipping())
