@@ -485,7 +485,7 @@ def test_a_model_without_any_layer_is_not_advised_to_name_some(
 def test_script_is_refused(entry: Callable[[ek.Problem], Any]) -> None:
     net = nn.Sequential(nn.Linear(3, 2))
     for script in (torch.jit.script(net), torch.jit.trace(net, X)):
-        with pytest.raises(ek.ProblemError, match="as it was before torch.jit.script"):
+        with pytest.raises(ek.ProblemError, match=r"as it was before torch\.jit\.script"):
             entry(ek.Problem(script, [(X, Y)], ek.Gaussian()))
     entry(ek.Problem(net, [(X, Y)], ek.Gaussian()))
 
