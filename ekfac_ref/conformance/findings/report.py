@@ -1,43 +1,17 @@
 """What a run found: verdicts, causes, the scoreboard, and the exit code that sums them up."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 
 from ekfac_ref.conformance.findings.board import Score, Standing, scoreboard
-from ekfac_ref.conformance.findings.causes import Cause, Refusal, causes, refusals
+from ekfac_ref.conformance.findings.causes import Cause, Exhibit, Refusal, causes, refusals
 from ekfac_ref.conformance.findings.enough import too_few
 from ekfac_ref.conformance.findings.known import Deviation, KnownDeviations, deviations
 from ekfac_ref.conformance.findings.outcome import Outcome
 from ekfac_ref.conformance.findings.verdicts import FAULT, Blame, Status, Trouble, Verdict
-from ekfac_ref.conformance.laws.law import Law
-from ekfac_ref.conformance.problems.source import Written
-
-
-@dataclass(frozen=True, eq=False)
-class Exhibit:
-    """One cause, with all laws that it breaks and one problem to look at.
-
-    Attributes:
-        cause: what its problems have in common.
-        says: {law: what it says of the shortest of these problems that was found for it}.
-        law: the one whose problem it is.
-        problem: as text, one that breaks as many of the laws as any.
-    """
-
-    cause: Cause
-    says: Mapping[str, str]
-    law: Law
-    problem: Written
-
-    @classmethod
-    def of(cls, cause: Cause, found: Sequence[tuple[Law, Written, str]]) -> "Exhibit":
-        """Out of (law, problem, what it says) for each of the laws."""
-        breaks = Counter(problem.text for _, problem, _ in found)
-        law, problem, _ = min(found, key=lambda one: (-breaks[one[1].text], len(one[1].text)))
-        return cls(cause, {law.name: says for law, _, says in found}, law, problem)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,12 +150,15 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """The first that applies: 6 the kit itself failed, 3 the subject gives no answer, 4 fewer
-        checks ran than should have, 1 it does not conform, 3 it answers too little, 5 inconclusive,
-        0 it conforms. What is broken is broken, however much is refused beside.
+        """The first that applies: 2 the problem is a user's own and mistaken, 6 the kit itself
+        failed, 3 the subject gives no answer, 4 fewer checks ran than should have, 1 it does not
+        conform, 3 it answers too little, 5 inconclusive, 0 it conforms. What is broken is broken,
+        however much is refused beside.
         """
         statuses = {verdict.status for verdict in self.verdicts}
         shown = {deviation.shown for deviation in self.deviations}
+        if any(trouble.blame is Blame.PROBLEM for trouble in self.troubles):
+            return 2
         if self.faults:
             return 6
         if self.troubles:
@@ -201,6 +178,8 @@ class Report:
         code, found = self.exit_code, self._found()
         if code == 6:
             return f"No verdict: {FAULT} ({found})."
+        if code == 2:
+            return f"No verdict: {self.troubles[0].what}"
         if code == 3:
             if self.troubles and not self.troubles[0].problem:  # as always with a user's own
                 return f"No verdict: it could not be asked ({self.troubles[0].what})."
