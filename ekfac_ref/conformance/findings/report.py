@@ -40,6 +40,7 @@ class Report:
         about: the one problem that all is about, where it is a user's own; what is counted as
             problems are then the blocks of its layers.
         unresolved: blocks of that on which no law would notice answers that are far off.
+        dtype: of that, "float32" say; "" where it is not known.
     """
 
     subject: str
@@ -64,6 +65,7 @@ class Report:
     exhibits: Sequence[Exhibit] = ()
     about: str = ""
     unresolved: tuple[str, ...] = ()
+    dtype: str = ""
 
     def __repr__(self) -> str:
         return f"<Report on {self.subject}, exit code {self.exit_code}: {self.summary}>"
@@ -217,12 +219,26 @@ class Report:
         advice = ["ask more"] if parts else []
         if self.unresolved:
             parts += [f"answers far off would pass all laws on {', '.join(self.unresolved)}"]
-            advice += ["show eigenvectors and eigenvalues, or answer in float64"]
+            advice += [self._to_resolve()]
         doubt = [v.law.name for v in self.verdicts if v.status is Status.IN_DOUBT]
         if doubt:
             parts += [f"neither rounding nor clearly a mistake in {', '.join(doubt)}"]
             advice += ["look at where these lose digits"]
         return f"Inconclusive: {'; '.join(parts)}; {', '.join(advice)}."
+
+    def _to_resolve(self) -> str:
+        """What makes laws less blunt: rounding is that of the problem's dtype, whatever answers."""
+        status = {v.law.name: v.status for v in self.verdicts}
+        if "eigenvalues" not in status:
+            return "ask all laws"
+        if self.dtype not in ("float32", "float64"):
+            return "pose the problem in float32, model and data"
+        finer = "pose the problem in float64" if self.dtype == "float32" else ""
+        hidden = status["eigenvalues"] is Status.NOT_OFFERED
+        if hidden and status.get("spectrum") is not Status.NOT_OFFERED:
+            more = f", or {finer}, where fewer of these look equal" if finer else ""
+            return f"show eigenvectors and eigenvalues{more}"
+        return finer or "pose it with other data: here rounding is as large as what is answered"
 
     def _conforms(self) -> str:
         how = Counter(v.status for v in self.verdicts)

@@ -51,12 +51,14 @@ class Opened:
     Attributes:
         titles: of every block.
         features: of every block, by name.
+        dtype: of the problem, "float32" say.
         mistake: of the problem itself, where there are none for that.
         trouble: why else there are none.
     """
 
     titles: Sequence[str] = ()
     features: Sequence[tuple[str, ...]] = ()
+    dtype: str = ""
     mistake: str = ""
     trouble: Trouble | None = None
 
@@ -110,7 +112,9 @@ class OwnHere(Here):
             except MistakenProblem as error:
                 return Opened(mistake=str(error))
             titles = [one.part.title for one in self._known]
-            return Opened(titles, features_of_parts(self._trial.given.problem, self._known))
+            problem = self._trial.given.problem
+            dtype = str(problem.dtype).removeprefix("torch.")
+            return Opened(titles, features_of_parts(problem, self._known), dtype)
 
         with self._heard() as heard:
             found, trouble = self._tried(measuring, None, heard)

@@ -184,6 +184,7 @@ class OwnRun:
             known=KnownDeviations(laws=reasons),
             about=self.about,
             unresolved=tuple(self._unresolved),
+            dtype=self._opened.dtype,
         )
 
     def _trouble(self, trouble: Trouble | None) -> None:
