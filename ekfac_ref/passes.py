@@ -56,8 +56,8 @@ def of_all_data(factors: ByGroup[FactorSums]) -> ByGroup[FactorSums]:
         if of_layer[0].rows_a == 0:
             raise ProblemError(
                 f"layer {name!r}: the mask counts none of its positions in all the data, or there "
-                "is none, so A is a mean over nothing; correct the mask (True = counts) or the "
-                "data, or leave the layer out."
+                "is none, or the model never uses it, so A is a mean over nothing; correct the "
+                "mask (True = counts) or the data, or leave the layer out."
             )
     return factors
 

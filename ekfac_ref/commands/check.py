@@ -24,6 +24,7 @@ from ekfac_ref.conformance.findings.report import Report
 from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.offline.judge import OfFiles
+from ekfac_ref.conformance.own_model.mistaken import MistakenProblem
 from ekfac_ref.conformance.process.apart import Apart
 from ekfac_ref.conformance.reports import side_by_side, terminal
 from ekfac_ref.conformance.run.examiner import Here
@@ -49,6 +50,8 @@ def check_command(options: argparse.Namespace) -> int:
     for subject in options.subjects:
         one = argparse.Namespace(**{**vars(options), "subject": subject})
         codes.append(_of_one(one, lambda report, options: reports.append(report)))
+        if codes[-1] == 2:  # wrong usage, for whatever subject
+            return 2
     side_by_side.print_side_by_side(terminal.Terminal(), reports)
     return next((code for code in _GRAVEST if code in codes), max(codes))
 
@@ -84,6 +87,8 @@ def _of_one(options: argparse.Namespace, show: Show) -> int:
                     contextlib.closing(Apart(options.subject, options.seconds or PER_PROBLEM))
                 )
             return put_on_trial(examiner, profile_named(options.profile), options, show)
+        except MistakenProblem as error:
+            return _refused(str(error), options, Blame.PROBLEM)
         except ProblemError as error:
             return _refused(str(error), options)
 
@@ -125,9 +130,9 @@ def put_on_trial(
     return report.exit_code
 
 
-def _refused(what: str, options: argparse.Namespace) -> int:
+def _refused(what: str, options: argparse.Namespace, blame: Blame = Blame.SUBJECT) -> int:
     """One line on stderr, and files that say so, too."""
-    trouble = Trouble(what, "", None, blame=Blame.SUBJECT)
+    trouble = Trouble(what, "", None, blame=blame)
     count = 1 if options.problem else profile_named(options.profile).problems
     report = Report(options.subject, options.profile, options.seed, [], [trouble], count, 0)
     report = replace(report, about=options.problem or "")

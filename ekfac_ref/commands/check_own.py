@@ -38,7 +38,8 @@ def put_on_trial_on(
     """Measure, ask, judge; show the report, write the files; the exit code.
 
     Raises:
-        ProblemError: there is no such subject, problem or law.
+        MistakenProblem: there is no such problem, or it has no right answer.
+        ProblemError: there is no such subject or law.
     """
     if other := [name for name in options.law or () if name not in ASKABLE]:
         raise ProblemError(f"--law {other[0]}: it is asked of drawn problems; leave out --problem.")
@@ -71,7 +72,7 @@ def _begun(
         sys.path.insert(0, os.getcwd())
     here = OwnHere(subject, seconds, options.subject)
     here.printed = printed
-    return here, here.begin(load_problem(options.problem), options.seed)
+    return here, here.begin(load_problem(options.problem), options.seed, options.problem)
 
 
 def _bar(passes: int, run: OwnRun, files: ReportFiles) -> tuple[Progress, Callable[[str], None]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-AT_ONCE = 64 * 2**20  # bytes of gradients
+AT_ONCE = 8 * 2**20  # bytes of gradients
 
 
 def pieces(N: int, C: int, bytes_of_one: int) -> Iterator[tuple[slice, slice]]:

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from ekfac_ref.model.batched.sample_axis import SampleAxes
 from ekfac_ref.model.copies.replica import Replica
-from ekfac_ref.model.uses import Use
 
 
 @dataclass(frozen=True, eq=False)
@@ -12,13 +13,13 @@ class Form:
     """What the model does to every batch of one form.
 
     Attributes:
-        uses: of every layer, on one sample.
+        axes: {layer: those of each of its uses, on one sample}; see ``recorder.Use``.
         roundoff: of the coarsest dtype that the forward rounds to.
         columns: C.
         compared: how many different samples were compared together and apart.
     """
 
-    uses: dict[str, list[Use]]
+    axes: dict[str, list[torch.Size]]
     roundoff: float
     columns: int
     compared: int
@@ -33,12 +34,14 @@ class Learned:
     Attributes:
         forms: {form of a batch: what the model does to it}.
         layouts: {form of a batch: how many distinct samples were compared, what was found}.
+        used: the names of layers that some batch uses.
         opened: a private copy that follows the model.
     """
 
     def __init__(self) -> None:
         self.forms: dict[object, Form] = {}
         self.layouts: dict[object, tuple[int, SampleAxes | None]] = {}
+        self.used: set[str] = set()
         self.opened: Replica | None = None
 
     def __reduce__(self) -> tuple[type["Learned"], tuple[()]]:

@@ -19,7 +19,10 @@ def counted_positions(
     ``uses`` has the axes of each for one sample. A layer whose samples are one position each is
     none of the mask's business.
     """
-    if mask is None or all(axes.numel() == 1 and axes[1:] != mask.shape[1:] for axes in uses):
+    if mask is None:
+        return None
+    if all(axes.numel() == 1 and axes[1:] != mask.shape[1:] for axes in uses):
+        _check_clear(layer, uses, mask)
         return None
     for axes in uses:
         own, masked = _wide(axes), _wide(mask.shape[1:])
@@ -30,6 +33,16 @@ def counted_positions(
                 "layer out by naming the others in Problem(layers=...)."
             )
     return torch.cat([mask.flatten(1)] * len(uses), 1)
+
+
+def _check_clear(layer: Layer, uses: list[torch.Size], mask: Bool[Tensor, "N *positions"]) -> None:
+    """Where a sample has one position, [N, d] may be positions that the mask is about, or none."""
+    if uses and mask[0].numel() == 1 and not bool(mask.all()):
+        raise ProblemError(
+            f"layer {layer.name!r}: the mask leaves out the only position of a sample, and from "
+            "[N, d] it cannot be told whether this layer sees positions or samples; leave out that "
+            "sample, or call the layer on [N, 1, d] if it sees positions."
+        )
 
 
 PADDING = (

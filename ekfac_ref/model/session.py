@@ -17,9 +17,10 @@ from ekfac_ref.model.forward import call
 from ekfac_ref.model.layers import Layer, Names, find_layers, find_parameters, one_matrix_each
 from ekfac_ref.model.masks import counted_positions
 from ekfac_ref.model.random_state import RandomState, generators, put_back, take, untouched
+from ekfac_ref.model.recorder import Recorder
 from ekfac_ref.model.refusals.beforehand import check_model
 from ekfac_ref.model.refusals.samples import check_samples_apart
-from ekfac_ref.model.uses import Recorder, any_uses, that_run, uses
+from ekfac_ref.model.uses import any_uses, check_used, that_run, uses
 from ekfac_ref.question.batches import Batch, read
 from ekfac_ref.question.columns import Exact
 from ekfac_ref.question.likelihoods import BY_COLUMN
@@ -67,7 +68,8 @@ class Session:
         """One pass over the data, with what the model does to batches of each one's form.
 
         The model is tried on every new form of inputs, and its samples are compared together and
-        apart in the first batch of that form that has two different ones.
+        apart in the first batch of that form that has two different ones. Where the first batch
+        leaves layers unused, those behind are looked at before it is begun with.
         """
         put_back(self._start)
         for batch in read(self.problem):
@@ -75,7 +77,16 @@ class Session:
             if known is None or known.compared < min(batch.size, 2):
                 with untouched():
                     self.learned.forms[batch.form] = self._try(batch)
+            if len(self.learned.used) < len(self.layers):
+                self.learned.used = self._used_somewhere()
+                yield from self.batches()  # from the start: not all data can be read side by side
+                return
             yield batch, self.form(batch)
+
+    def _used_somewhere(self) -> set[str]:
+        """The names of all layers, or a ProblemError for one that no batch uses."""
+        put_back(self._start)
+        return check_used(self.model, self.layers, read(self.problem), self.learned.used)
 
     def form(self, batch: Batch) -> Form:
         """What the model does to batches like this one, which ``batches`` has come across."""
@@ -83,21 +94,22 @@ class Session:
 
     def _try(self, batch: Batch) -> Form:
         one = batch.samples(0, 1)
-        found = self._recorded(one)
+        found, used = self._recorded(batch)
+        self.learned.used |= used
         few, distinct = batch.few()
         check_samples_apart(self.model, few, self._exact)
         columns = self._count(call(self.model, one.inputs), one)
-        return Form(found.uses, found.roundoff, columns, distinct)
+        return Form(found.axes, found.roundoff, columns, distinct)
 
     def _exact(self) -> nn.Module:
         return made_private(self.copied().double(), self.problem.output)
 
-    def _recorded(self, one: Batch) -> Recorder:
-        """What the model does with every layer."""
-        found = uses(self.model, self.layers, one)
+    def _recorded(self, batch: Batch) -> tuple[Recorder, set[str]]:
+        """What the model does with every layer on one sample, and which ones the batch uses."""
+        found, used = uses(self.model, self.layers, batch)
         for layer in self.layers:
-            counted_positions(layer, [use.axes for use in found.uses[layer.name]], one.mask)
-        return found
+            counted_positions(layer, found.axes[layer.name], batch.samples(0, 1).mask)
+        return found, used
 
     def copied(self) -> nn.Module:
         """A copy of the caller's model, in the modes that are meant."""
@@ -178,9 +190,9 @@ class GradientSession(Session):
     A mask is of no concern: a position that it leaves out carries no gradient.
     """
 
-    def _recorded(self, one: Batch) -> Recorder:
-        """That every layer is used."""
-        return any_uses(self.model, self.layers, one)
+    def _recorded(self, batch: Batch) -> tuple[Recorder, set[str]]:
+        """By whatever op."""
+        return any_uses(self.model, self.layers, batch)
 
     def like(self, problem: Problem) -> Session:
         """A session of gradients alone, for another problem; nothing is warned of again."""
@@ -240,6 +252,7 @@ def _that_run(problem: Problem, modes: Modes) -> tuple[str, ...]:
     try:
         batch = next(read(problem))
         model = made_private(modes.copied(problem.model), problem.output)
-        return that_run(model, find_layers(model, names), batch)
+        layers = find_layers(model, names)
     except ProblemError:
         return names
+    return that_run(model, layers, batch)

@@ -51,7 +51,8 @@ def tapped(session: Session, budget: int) -> TappedChunks:
 def _parts(session: Session, budget: int) -> Iterator[Callable[[], TappedChunks]]:
     """Each of what ``tapped`` returns, to be computed when its turn comes."""
     for batch, form in session.batches():
-        if session.problem.mask is None and has_padding(batch.inputs):
+        positions = max((x.numel() for uses in form.axes.values() for x in uses), default=0)
+        if session.problem.mask is None and positions > 1 and has_padding(batch.inputs):
             session.warn_once("padding", PADDING)
         runs = runs_of_columns(session, form, budget)
         for chunk in batch.chunks(bytes_per_sample(session, form, len(runs[0])), budget):

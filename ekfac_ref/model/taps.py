@@ -29,7 +29,6 @@ from ekfac_ref.model.refusals.by_autograd import by_graph
 from ekfac_ref.model.refusals.weighted import Seen, combined, of_taps
 from ekfac_ref.model.refusals.wiring import check_wiring, differing
 from ekfac_ref.model.session import Session
-from ekfac_ref.model.uses import check_not_transformed
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.one_hot import OneHot
 
@@ -59,7 +58,6 @@ Taps = dict[str, tuple[Tap, ...]]  # {layer: one Tap per group}
 
 def tap(session: Session, form: Form, batch: Batch) -> list[tuple[Batch, Taps]]:
     """The taps of every layer on one batch, whole or sample by sample. Checked by autograd."""
-    check_not_transformed(form.uses)
     samples = batch.first, batch.size
     if batch.size > 1 and samples not in session.layouts:
         session.layouts[samples] = layout_of(session, batch)
@@ -85,10 +83,9 @@ def _one_by_one(session: Session, batch: Batch) -> list[tuple[Batch, Taps]]:
 
 def _together(session: Session, form: Form, batch: Batch, layout: SampleAxes) -> Taps | None:
     """None where the layout does not fit, or what is seen by it is not what autograd says."""
-    axes = {name: [use.axes for use in uses] for name, uses in form.uses.items()}
     new = session.is_new(batch)
 
-    see = partial(_see, layout=layout, axes=axes, held=new)
+    see = partial(_see, layout=layout, axes=form.axes, held=new)
     try:
         seen, taps = see(session, batch)
     except Misfit:
@@ -123,19 +120,22 @@ def _see(
     S = session.columns(seen.f.detach(), batch)
     gradients = by_graph(session, seen.f, combined(S)) if held else None
     try:
-        pulled = iter(pull_back(seen.f, seen.leaves, S))
+        pulled = pull_back(seen.f, seen.leaves, S)
     except Exception:  # a backward written by hand may work only once
         if gradients is None:
             raise
         return _see(session, batch, layout, axes, False)
-    g = {name: [next(pulled) for _ in uses] for name, uses in seen.uses.items()}
-    axes = axes or {name: [use.axes for use in uses] for name, uses in seen.uses.items()}
-    taps = {
-        layer.name: _by_group(layer, seen, g[layer.name], axes[layer.name], batch.mask)
-        if g[layer.name]
-        else _no_positions(layer, S)
-        for layer in session.layers
-    }
+    axes = axes or seen.axes
+    taps: Taps = {}
+    for layer in session.layers:
+        # What the forward gave a layer goes as soon as it is read.
+        g = [pulled.pop(0) for _ in seen.uses[layer.name]]
+        taps[layer.name] = (
+            _by_group(layer, seen, g, axes[layer.name], batch.mask)
+            if g
+            else _no_positions(layer, S)
+        )
+        seen.forget(layer.name)
     weighted = {name: partial(of_taps, [(t.inputs, t.g) for t in ts]) for name, ts in taps.items()}
     return Seen(S, weighted, seen.roundoff, gradients), taps
 

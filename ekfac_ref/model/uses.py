@@ -1,225 +1,91 @@
-"""Every use of a layer's weight in a forward pass, seen without hooks, and an error for misuses."""
+"""What a model does with each of its layers, tried on a sample, and what to say where it fails."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
-from jaxtyping import Shaped
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from ekfac_ref.errors import ProblemError, first_line, of_memory
 from ekfac_ref.model.forward import call as call_model
 from ekfac_ref.model.layers import Layer, naming
+from ekfac_ref.model.recorder import Recorder, RecorderOfAnyUse, check_not_transformed
 from ekfac_ref.model.refusals.causes import way_out
-from ekfac_ref.model.refusals.misuses import (
-    LayerRefused,
-    check_harmless,
-    check_inputs,
-    check_together,
-)
-from ekfac_ref.model.weights import attention
-from ekfac_ref.model.weights.linear_form import Call, channels_in_place, channels_last, layer_inputs
+from ekfac_ref.model.refusals.misuses import LayerRefused
 from ekfac_ref.question.batches import Batch
 
-
-@dataclass(frozen=True)
-class Use:
-    """One call of a layer, on one sample or on a batch.
-
-    Attributes:
-        a: its inputs, the homogeneous 1 of the bias last; positions of all samples in the order of
-            ``axes``. Of a lookup, the number of the word (``linear_form.py``), and d_in is 1.
-        axes: the output's axes other than channels, those of the samples included.
-        transformed: whether it was inside of a ``torch.func`` transform that the forward made.
-    """
-
-    a: Shaped[Tensor, "T groups d_in"]
-    axes: torch.Size
-    transformed: bool
+AnyRecorder = TypeVar("AnyRecorder", bound=Recorder)
 
 
-AnyRecorder = TypeVar("AnyRecorder", bound="Recorder")
-Shift = Callable[[str, int, Shaped[Tensor, "*axes d_out"]], Shaped[Tensor, "*axes_of_all d_out"]]
-
-
-class Recorder(TorchFunctionMode):
-    """Keeps every use of every layer; ``shift`` is given the output of use k of a layer."""
-
-    def __init__(self, layers: tuple[Layer, ...], shift: Shift | None = None) -> None:
-        super().__init__()
-        self._shift = shift
-        self._transforms = transforms()
-        self._owners: dict[int, list[Layer]] = {}  # several have rows of one Parameter
-        for layer in layers:
-            for tensor in (layer.weight, layer.bias) if layer.bias is not None else (layer.weight,):
-                self._owners.setdefault(id(tensor), []).append(layer)
-        self.uses: dict[str, list[Use]] = {layer.name: [] for layer in layers}
-        self.calling: Layer | None = None  # whom an error inside of the op is about
-        # of the coarsest dtype that any op rounded to, layers' included: float32 in a float64 norm
-        self.roundoff = 0.0
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        values = (*args, *(kwargs := kwargs or {}).values())
-        attending = self._layers_among(attention.weights_given(func, args, kwargs))
-        if any(layer.op is not None for layer in attending):
-            with self:  # which is not active in here
-                return attention.layer_by_layer(*args, **kwargs)
-        layer = next(self._layers_among(values, attention.projected_rows(func, args, kwargs)), None)
-        if layer is not None and layer.op is not None and func is layer.op:
-            self.calling = layer
-            result = self._of_its_op(
-                layer, Call.bind(func, args, kwargs), partial(func, *args, **kwargs)
-            )
-            self.calling = None
-            return result
-        result = func(*args, **kwargs)
-        if isinstance(result, Tensor) and result.is_floating_point():
-            self._note_rounding(result, values)
-        if layer is not None:
-            self._of_another_op(layer, func, result)
-        return result
-
-    def _of_its_op(self, layer: Layer, call: Call, run: Callable[[], Tensor]) -> Tensor:
-        check_together(layer, call, self._owner_of_bias(layer, call))
-        check_inputs(layer, call)
-        with torch.no_grad():  # to which checkpointing would save tensors that it does not expect
-            a = _with_homogeneous(layer, call)
-        y = run()
-        uses, outputs = self.uses[layer.name], channels_last(call, y)
-        if self._shift is not None:
-            y = channels_in_place(call, self._shift(layer.name, len(uses), outputs))
-        # Under autocast it is the rounded input that is multiplied.
-        a = a.to(y.dtype) if a.is_floating_point() else a
-        self.roundoff = max(self.roundoff, torch.finfo(y.dtype).eps)
-        uses.append(Use(a, outputs.shape[:-1], transforms() > self._transforms))
-        return y
-
-    def _of_another_op(self, layer: Layer, func: Any, result: Any) -> None:
-        check_harmless(layer, func, result)
-
-    def _note_rounding(self, result: Tensor, values: tuple[Any, ...]) -> None:
-        unit = torch.finfo(result.dtype).eps
-        floats = (x for x in values if isinstance(x, Tensor) and x.is_floating_point())
-        if unit > self.roundoff and any(torch.finfo(x.dtype).eps < unit for x in floats):
-            self.roundoff = unit
-
-    def _layers_among(
-        self, values: Iterable[Any], rows: attention.RowRanges | None = None
-    ) -> Iterator[Layer]:
-        """The layers whose weights or biases are among the values.
-
-        Of those that have rows of a Parameter, the one with these rows alone, if any are given.
-        """
-        for value in values:
-            if isinstance(value, (tuple, list)):
-                yield from self._layers_among(value, rows)
-            for layer in self._owners.get(id(value), ()):
-                if rows is None or layer.op is not attention.projection or layer.rows == rows:
-                    yield layer
-
-    def _owner_of_bias(self, layer: Layer, call: Call) -> Layer:
-        owners = self._owners.get(id(call.arguments.get("bias")), ())
-        return next((x for x in reversed(owners) if x.rows[1] == layer.rows[1]), layer)
-
-
-class RecorderOfAnyUse(Recorder):
-    """Keeps the names of the layers that are used, each in whatever way."""
-
-    def __init__(self, layers: tuple[Layer, ...]) -> None:
-        super().__init__(layers)
-        self.used: set[str] = set()
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        result = super().__torch_function__(func, types, args, kwargs)
-        if any(isinstance(x, Tensor) for x in tree_leaves(result)):
-            values = (*args, *(kwargs or {}).values())
-            self.used |= {layer.name for layer in self._layers_among(values)}
-        return result
-
-    def _of_its_op(self, layer: Layer, call: Call, run: Callable[[], Tensor]) -> Tensor:
-        check_inputs(layer, call)
-        y = run()
-        self.roundoff = max(self.roundoff, torch.finfo(y.dtype).eps)
-        return y
-
-    def _of_another_op(self, layer: Layer, func: Any, result: Any) -> None:
-        """Autograd knows what it does."""
-
-
-def check_not_transformed(uses: Mapping[str, list[Use]]) -> None:
-    """Raise a ProblemError for a layer that the forward calls inside of a transform."""
-    for name, of_layer in uses.items():
-        if any(use.transformed for use in of_layer):
-            raise ProblemError(
-                f"layer {name!r}: the forward calls it inside of torch.func.grad, jvp, vmap or "
-                "the like, where what goes in and what comes back cannot be seen; pass the "
-                "network that is transformed as the model, with its outputs as they are, or leave "
-                "the layer out by naming the others in Problem(layers=...)."
-            )
-
-
-def transforms() -> int:
-    """How many transforms of ``torch.func`` are active."""
-    innermost = torch._C._functorch.peek_interpreter_stack()
-    return 0 if innermost is None else innermost.level()
-
-
-def uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> Recorder:
-    """What the model does with each layer, as recorded on the first sample of the batch."""
+def uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> tuple[Recorder, set[str]]:
+    """What the model does with each layer on the first sample, and which ones the batch uses."""
     try:
-        return _uses(model, layers, batch)
+        found, used = _uses(model, layers, batch)
     except LayerRefused as error:
         raise ProblemError(
             f"{str(error).removesuffix('.')}; go on by {naming(that_run(model, layers, batch))}."
         ) from error
+    check_not_transformed(found.uses)
+    return found, used
 
 
 def that_run(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> tuple[str, ...]:
-    """The names of the layers that can be treated together, tried one after the other."""
+    """The names of the layers that can be treated together, tried one after the other.
+
+    A ProblemError where the forward fails whatever the layers.
+    """
+    _recorded(model, Recorder(()), batch.samples(0, 1))
     kept: tuple[Layer, ...] = ()
     for layer in layers:
         try:
-            found = _uses(model, (*kept, layer), batch)
+            found, used = _uses(model, (*kept, layer), batch)
         except ProblemError:
             continue
-        if not any(use.transformed for use in found.uses[layer.name]):
+        if layer.name in used and not any(use.transformed for use in found.uses[layer.name]):
             kept = (*kept, layer)
     return tuple(layer.name for layer in kept)
 
 
-def _uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> Recorder:
+def _uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> tuple[Recorder, set[str]]:
     found = _recorded(model, Recorder(layers), batch.samples(0, 1))
-    if not all(found.uses.values()):  # an expert that the first sample does not go to
-        everywhere = _recorded(model, Recorder(layers), batch).uses
-        _check_used(name for name, uses in everywhere.items() if not uses)
-    return found
+    if len(found.used) == len(layers):
+        return found, found.used
+    # An expert that the first sample does not go to.
+    return found, found.used | _recorded(model, Recorder(layers), batch).used
 
 
-def any_uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> RecorderOfAnyUse:
-    """That the model uses each layer, on the first sample of the batch or on others."""
+def any_uses(
+    model: nn.Module, layers: tuple[Layer, ...], batch: Batch
+) -> tuple[RecorderOfAnyUse, set[str]]:
+    """That of gradients alone: whatever op uses a parameter."""
     found = _recorded(model, RecorderOfAnyUse(layers), batch.samples(0, 1))
+    if len(found.used) == len(layers):
+        return found, found.used
+    return found, found.used | _recorded(model, RecorderOfAnyUse(layers), batch).used
+
+
+def check_used(
+    model: nn.Module, layers: tuple[Layer, ...], batches: Iterable[Batch], used: set[str]
+) -> set[str]:
+    """The names of all layers: some batch uses each, or else a ProblemError.
+
+    ``used`` is what is known of them. A batch that some layer is not used on has no gradient of it:
+    an expert that none of its samples goes to, a branch for other shapes.
+    """
     names = [layer.name for layer in layers]
-    if len(found.used) < len(names):
-        used = _recorded(model, RecorderOfAnyUse(layers), batch).used
-        advice = f"; go on by {naming(tuple(name for name in names if name in used))}"
-        _check_used((name for name in names if name not in used), advice)
-    return found
-
-
-def _check_used(unused: Iterator[str], advice: str = "") -> None:
-    for name in unused:
-        raise LayerRefused(
-            f"layer {name!r}: its weight was never used in the forward pass, so it has no "
-            f"curvature; leave it out by naming the others in Problem(layers=...){advice}."
-        )
+    for batch in batches:
+        if used.issuperset(names):
+            break
+        used = used | any_uses(model, layers, batch)[1]
+    for name in names:
+        if name not in used:
+            others = tuple(one for one in names if one in used)
+            raise ProblemError(
+                f"layer {name!r}: its weight was never used in the forward pass, on no batch of "
+                "the data, so it has no curvature; leave it out by naming the others in "
+                f"Problem(layers=...); go on by {naming(others)}."
+            )
+    return used
 
 
 def _recorded(model: nn.Module, recorder: AnyRecorder, batch: Batch) -> AnyRecorder:
@@ -244,13 +110,4 @@ def _why_it_failed(recorder: Recorder, error: Exception) -> str:
     return (
         f"layer {recorder.calling.name!r}: it cannot take its input ({first_line(error)}); bring "
         "the data into the shape, device and range of values that the layer was made for."
-    )
-
-
-def _with_homogeneous(layer: Layer, call: Call) -> Tensor:
-    if layer.bias is None:
-        return layer_inputs(call, layer.groups)
-    # A tied module with no bias, or a frozen one, uses [W | b] at the homogeneous coordinate 0.
-    return layer_inputs(
-        call, layer.groups, 1.0 if call.arguments.get("bias") is layer.bias else 0.0
     )

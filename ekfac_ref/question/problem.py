@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.question.columns import Empirical, Exact, Fisher, Sampled
@@ -86,6 +87,11 @@ class Problem:
             raise ProblemError(
                 f"output: a {type(self.output).__name__} picks no tensor; pass a function of what "
                 "the model returns: lambda o: o.logits, or lambda o: o[0]."
+            )
+        if isinstance(self.batches, Dataset) and not isinstance(self.batches, Iterable):
+            raise ProblemError(
+                f"batches: a {type(self.batches).__name__} has samples, and no batches; pass "
+                "torch.utils.data.DataLoader(dataset, batch_size=...)."
             )
         if isinstance(self.batches, Iterator) or not isinstance(self.batches, Iterable):
             raise ProblemError(

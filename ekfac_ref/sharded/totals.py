@@ -65,8 +65,10 @@ def samples_before(ranks: Ranks, problem: Problem) -> int:
 def total_factors(ranks: Ranks, data: TappedData) -> ByGroup[FactorSums]:
     """The first pass: sums behind A and B of every layer, over the data of all ranks.
 
-    A ProblemError on all ranks where none has data.
+    A ProblemError on all ranks where none has data. A layer that this rank's data does not use has
+    no rows here: another rank's may use it, or the sums say in the end that none does.
     """
+    data.session.learned.used |= {layer.name for layer in data.session.layers}
 
     def own_sums() -> ByGroup[FactorSums]:
         try:

@@ -1,11 +1,14 @@
 """Time and memory of EKFAC against samples, tokens, width and depth, ours and theirs: a figure.
 
-Every point is measured in a process of its own, from data to the first product with a vector: the
-median of three runs, and the peak of resident memory above what the process had before them; code
-is loaded before, on a tiny network. Batches have 64 samples, so that more samples are more batches.
+Every point is measured from data to the first product with a vector: the median of three runs in a
+process of its own, and in another one the peak of resident memory above what that had before them;
+code is loaded before, on a tiny network. Where memory is measured, what is freed is given back at
+once: holes in the heap, as large as a tensor that no longer lives, would count as much as what
+lives. Batches have 64 samples, so that more samples are more batches.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -27,6 +30,7 @@ from studies.speed.networks import MeanOverTokens
 RUNS = 3
 BATCH = 64
 PASS = "forward and backward"
+GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}  # bytes; of glibc, for tensors of any size here
 STYLES = {
     PASS: ("#6e6e6e", "."),
     OURS: ("#0072B2", "o"),
@@ -110,15 +114,26 @@ def points(console: Console) -> list[Point]:
     with progress(console) as bars:
         for size in bars.track(sizes, description="sizes"):
             for library in STYLES:
-                code = (
-                    "import json, torch; torch.set_num_threads(1)\n"
-                    "from studies.speed.curves import Size, measured\n"
-                    f"print(json.dumps(measured({library!r}, {size!r})))"
+                timed, weighed = (
+                    _in_process(library, size, {}),
+                    _in_process(library, size, GIVEN_BACK),
                 )
-                run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-                if run.returncode == 0:
-                    found.append(Point(library, size, *json.loads(run.stdout.splitlines()[-1])))
+                if timed and weighed:
+                    found.append(Point(library, size, timed[0], weighed[1]))
     return found
+
+
+def _in_process(library: str, size: Size, settings: dict[str, str]) -> tuple[float, float] | None:
+    """What ``measured`` returns in a process of its own, or None where the library refuses."""
+    code = (
+        "import json, torch; torch.set_num_threads(1)\n"
+        "from studies.speed.curves import Size, measured\n"
+        f"print(json.dumps(measured({library!r}, {size!r})))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **settings}
+    )
+    return tuple(json.loads(run.stdout.splitlines()[-1])) if run.returncode == 0 else None
 
 
 def by_axis() -> dict[str, list[Size]]:

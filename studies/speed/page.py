@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from studies.machine import processor
-from studies.speed.curves import PASS, Point, by_axis, returned
+from studies.speed.curves import GIVEN_BACK, PASS, Point, by_axis, returned
 from studies.speed.libraries import OURS
 from studies.speed.memory import FEW, MANY, PROCESSES
 from studies.speed.speed import Measured, Timing
@@ -37,7 +37,8 @@ _MEMORY = """
 
 A process that computes EKFAC of the MLP has its peak at {few:.1f} MiB with {few_batches} batches,
 at {many:.1f} MiB with {many_batches}, medians of {processes} each. Of the networks in the picture,
-the largest of each kind:
+the largest of each kind, where freed memory is given back at once ({given_back}), so
+that no holes in the heap are counted:
 
 """
 
@@ -56,7 +57,12 @@ def page(
     )
     few, many = peaks
     between = _MEMORY.format(
-        few=few, many=many, few_batches=FEW, many_batches=MANY, processes=PROCESSES
+        few=few,
+        many=many,
+        few_batches=FEW,
+        many_batches=MANY,
+        processes=PROCESSES,
+        given_back=", ".join(f"`{name}={value}`" for name, value in GIVEN_BACK.items()),
     )
     return "\n".join([head + "\n".join(_times(measured)), between + "\n".join(_memory(points)), ""])
 

@@ -331,6 +331,54 @@ def test_every_law_notices_what_breaks_it(law: str, dtype: torch.dtype) -> None:
     assert [v.law.name for v in report.verdicts if v.status is ct.Status.FAIL] == [law]
 
 
+def in_another_basis(problem: ek.Problem) -> dict[str, Any]:
+    """Semidefinite, with the trace and the eigenvalues of the right one."""
+    torch.manual_seed(1)
+    return {name: oblique(E) for name, E in ek.ekfac(problem).items()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("wrong", [ek.exact_fisher, in_another_basis])
+def test_a_wrong_answer_is_not_accused_of_what_it_has_right(wrong: Any, dtype: torch.dtype) -> None:
+    problem = replace(net(dtype), layers=("3", "4"))
+    right = {"psd", "trace", "symmetry", "linear", "solve"}
+    right |= {"self-projection"} if wrong is ek.exact_fisher else set()
+    for seed in range(4):
+        verdicts = ct.check_on(wrong, problem, seed=seed).verdicts
+        broken = {v.law.name for v in verdicts if v.status is ct.Status.FAIL}
+        assert {"commutes", "spectrum"} <= broken
+        assert not broken & right
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("bare", [False, True], ids=["shown", "opaque"])
+def test_one_negative_eigenvalue_is_noticed(bare: bool, dtype: torch.dtype) -> None:
+    """A hundredth of the largest, at an entry whose eigenvalue is simple."""
+
+    def wrong(problem: ek.Problem) -> dict[str, Any]:
+        blocks = ek.ekfac(problem)
+        Lambda = blocks["4"].eigenvalues.clone()
+        Lambda[-1, -2] = -0.01 * Lambda.max()
+        blocks["4"] = replace(blocks["4"], eigenvalues=Lambda)
+        return opaque(blocks) if bare else blocks
+
+    (verdict,) = ct.check_on(wrong, replace(net(dtype), layers=("3", "4")), laws=["psd"]).verdicts
+    assert verdict.broken.startswith("4: <V, E V> >= 0")
+
+
+def test_lengths_and_directions_of_eigenvectors_are_laws_of_their_own() -> None:
+    def wrong(problem: ek.Problem) -> dict[str, Any]:
+        blocks = ek.ekfac(problem).items()
+        return {name: replace(E, Q_B=1e3 * E.Q_B) for name, E in blocks}
+
+    laws = ["orthonormal basis", "eigenbasis"]
+    verdicts = ct.check_on(wrong, replace(net(), layers=("3",)), laws=laws).verdicts
+    assert {v.law.name: v.status for v in verdicts} == {
+        "orthonormal basis": ct.Status.FAIL,
+        "eigenbasis": ct.Status.PASS,
+    }
+
+
 def test_an_inverse_that_fits_a_negative_matrix_is_no_inverse_of_a_curvature() -> None:
     """Its residual is rounding: <v, solve(v)> alone tells."""
     problem = replace(net(), layers=("3",))

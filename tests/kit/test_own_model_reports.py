@@ -17,7 +17,13 @@ from ekfac_ref.cli import main
 from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.own_model.laws.own_law import Weighed
 from ekfac_ref.conformance.own_model.layer_features import features_of_parts
-from ekfac_ref.conformance.own_model.own_examiner import AskedOnce, JudgedPart, OwnHere, PartSaid
+from ekfac_ref.conformance.own_model.own_examiner import (
+    AskedOnce,
+    JudgedPart,
+    Opened,
+    OwnHere,
+    PartSaid,
+)
 from ekfac_ref.conformance.own_model.own_run import OwnRun
 from ekfac_ref.conformance.own_model.trial import OwnTrial
 from ekfac_ref.conformance.process import own_wire
@@ -145,7 +151,41 @@ def test_what_is_too_blunt_is_inconclusive() -> None:
     assert report.summary.startswith(
         "Inconclusive: answers far off would pass all laws on blocks.0"
     )
-    assert "answer in float64" in report.summary
+    assert report.summary.endswith("; pose the problem in float32, model and data.")
+    shown = ct.check_on(reference, coarse)
+    assert shown.summary == report.summary
+    assert ct.check_on(bare, replace(coarse, model=coarse.model.float())).exit_code == 0
+
+
+def nearly_equal(dtype: torch.dtype, off: float) -> ek.Problem:
+    """Inputs of nearly one length, at right angles: A has eigenvalues that are nearly equal."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 4, bias=False).to(dtype)
+    lengths = 1 + off * torch.randn(4, 1).double()
+    x = torch.cat([torch.linalg.qr(torch.randn(4, 4).double())[0] * lengths for _ in range(4)])
+    y = torch.randn(16, 4).to(dtype)
+    return ek.Problem(model, [(x.to(dtype), y)], ek.Gaussian(), ek.Empirical())
+
+
+def test_what_is_advised_where_it_is_inconclusive_helps() -> None:
+    def bare(problem: ek.Problem) -> dict[str, Any]:
+        return {n: SimpleNamespace(matvec=E.matvec) for n, E in ek.ekfac(problem).items()}
+
+    single = nearly_equal(torch.float32, 1e-5)
+    report = ct.check_on(bare, single)
+    assert report.exit_code == 5
+    ways = "show eigenvectors and eigenvalues, or pose the problem in float64, where fewer of these"
+    assert ways in report.summary
+    shown = ct.check_on(ek.ekfac, single)
+    assert shown.exit_code == 0
+    blunt = replace(shown, unresolved=("0",))
+    assert blunt.summary.endswith("on 0; pose the problem in float64.")
+    assert ct.check_on(bare, nearly_equal(torch.float64, 1e-5)).exit_code == 0
+    equal = ct.check_on(bare, nearly_equal(torch.float64, 0.0))
+    assert equal.summary.endswith("; show eigenvectors and eigenvalues.")
+    assert ct.check_on(ek.ekfac, nearly_equal(torch.float64, 0.0)).exit_code == 0
+    some = ct.check_on(ek.ekfac, single, laws=["trace"])
+    assert some.summary.endswith("; ask all laws.")
 
 
 def test_a_refusal_of_one_question_leaves_the_others() -> None:
@@ -274,7 +314,7 @@ def test_the_command_tells_what_went_wrong(
         "own_things:hooks": "make it an ekfac_ref.Problem",
     }.items():
         code, told = says("hooks", problem, here)
-        assert code == 3
+        assert code == 2
         assert what in told
     code, told = says("hooks", "own_things:small", here, "--law", "recut")
     assert code == 3
@@ -304,6 +344,9 @@ def test_two_processes_understand_each_other() -> None:
     for judged in (JudgedPart(said, None), JudgedPart(said[:1], trouble)):
         plain = json.loads(json.dumps(own_wire.judged_as_plain(judged)))
         assert asdict(own_wire.judged_from(plain, "heard")) == asdict(judged)
+    opened = Opened(["a"], [("Linear",)], "float32", "none", trouble)
+    plain = json.loads(json.dumps(own_wire.opened_as_plain(opened)))
+    assert asdict(own_wire.opened_from(plain, "heard")) == asdict(opened)
     asked = AskedOnce(["model: changed"], trouble)
     plain = json.loads(json.dumps(own_wire.asked_as_plain(asked)))
     assert asdict(own_wire.asked_from(plain, "heard")) == asdict(asked)

@@ -145,6 +145,21 @@ def test_autocast_is_judged_in_its_own_dtype() -> None:
     torch.testing.assert_close(rounded, x.T @ x / 5)
 
 
+def test_what_the_forward_overwrites_after_a_layer_has_seen_it_is_kept() -> None:
+    """Under autocast the graph has a copy of its own, so autograd does not mind."""
+
+    def run(net: nn.Module, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            h = x + 0
+            f = net[2](torch.tanh(net[0](h)))
+        h.zero_()
+        return f.float()
+
+    problem = question(run, torch.float32)
+    x = torch.cat([x for x, _ in problem.batches]).bfloat16().float()
+    torch.testing.assert_close(ek.kfac(problem)["net.0"].A[:3, :3], x.T @ x / 5)
+
+
 def test_a_buffer_that_the_forward_writes_to_is_as_before() -> None:
     class KeepsTheLast(nn.Module):
         def __init__(self) -> None:

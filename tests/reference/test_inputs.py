@@ -184,6 +184,7 @@ def test_padding_that_no_mask_leaves_out_is_said_once() -> None:
         assert f"Problem(mask={mask})" in str(said[0].message)
         ek.ekfac(problem(inputs, mask=eval(mask)))
     ek.exact_fisher(problem(inputs))  # has no A
+    ek.ekfac(problem(inputs, layers=("head",)))  # has no positions
 
 
 def test_padding_counts_in_A_or_not() -> None:

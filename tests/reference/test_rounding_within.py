@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import ekfac_ref as ek
-from ekfac_ref.model import uses
+from ekfac_ref.model import recorder
 from tests.support.one_by_one import check
 
 
@@ -51,10 +51,48 @@ class Mean(nn.Module):
 
 
 def test_a_thousandth_is_noticed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = uses._with_homogeneous
-    monkeypatch.setattr(uses, "_with_homogeneous", lambda *a: 1.001 * right(*a))
+    right = recorder._with_homogeneous
+    monkeypatch.setattr(recorder, "_with_homogeneous", lambda *a: 1.001 * right(*a))
     with pytest.raises(ek.ProblemError, match=r"differ from those of autograd by"):
         ek.kfac(problem())
+
+
+class Attending(nn.Module):
+    """A softmax in float32 takes away what keys have in common: their bias has no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(4, 4) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.query(x) @ self.key(x).mT
+        return scores.softmax(-1, dtype=torch.float32).to(x.dtype) @ self.value(x)
+
+
+class Normed(nn.Module):
+    """A norm in float32 does so with the bias of a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv1d(5, 4, 2), nn.GroupNorm(4, 4, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.norm(self.conv(x).float()).to(x.dtype) ** 3).mean(2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("kind", [Attending, Normed])
+def test_a_gradient_that_is_rounding_alone_is_no_reason(
+    kind: type[nn.Module], dtype: torch.dtype
+) -> None:
+    """Both sides of the equation are noise, of the dtype that the forward rounds to."""
+    for seed in range(3):
+        torch.manual_seed(seed)
+        x, y = torch.randn(3, 5, 4), torch.randn(3, 5, 4)
+        y = y if kind is Attending else y[:, 0]
+        model = kind().to(dtype).eval()
+        for entry in (ek.exact_fisher, ek.ekfac):
+            entry(ek.Problem(model, [(x.to(dtype), y.to(dtype))], ek.Gaussian(), ek.Empirical()))
 
 
 def test_only_an_op_that_makes_a_dtype_coarser_rounds() -> None:
@@ -65,6 +103,6 @@ def test_only_an_op_that_makes_a_dtype_coarser_rounds() -> None:
         (lambda: x.float(), torch.finfo(torch.float32).eps),
         (lambda: x.to(torch.bfloat16).double(), torch.finfo(torch.bfloat16).eps),
     ):
-        with uses.Recorder(()) as recorder:
+        with recorder.Recorder(()) as seen:
             run()
-        assert recorder.roundoff == roundoff
+        assert seen.roundoff == roundoff

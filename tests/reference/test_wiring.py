@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
-from ekfac_ref.model import gradients, uses
+from ekfac_ref.model import gradients, recorder, uses
 from ekfac_ref.model.batched import forward_pass
 from ekfac_ref.model.refusals import wiring
 from ekfac_ref.optim import EKFAC
@@ -44,10 +44,11 @@ def shifted_by(factor: float) -> Callable[[pytest.MonkeyPatch], None]:
     """The zero that is added counts for so much."""
 
     def break_it(monkeypatch: pytest.MonkeyPatch) -> None:
-        def recorder(layers: Any, shift: Callable[[str, int, Tensor], Tensor]) -> uses.Recorder:
-            return uses.Recorder(layers, lambda n, k, y: y + factor * (shift(n, k, y) - y))
+        class Shifting(recorder.Recorder):
+            def __init__(self, layers: Any, shift: recorder.Shift, at_once: bool) -> None:
+                super().__init__(layers, lambda n, k, y: y + factor * (shift(n, k, y) - y), at_once)
 
-        monkeypatch.setattr(forward_pass, "Recorder", recorder)
+        monkeypatch.setattr(forward_pass, "Recorder", Shifting)
 
     return break_it
 
@@ -66,14 +67,14 @@ def inputs_as(change: Callable[[Tensor], Tensor]) -> Callable[[pytest.MonkeyPatc
     """What goes in, [T, groups, d_in], is changed."""
 
     def break_it(monkeypatch: pytest.MonkeyPatch) -> None:
-        right = uses._with_homogeneous
-        monkeypatch.setattr(uses, "_with_homogeneous", lambda *a: change(right(*a)))
+        right = recorder._with_homogeneous
+        monkeypatch.setattr(recorder, "_with_homogeneous", lambda *a: change(right(*a)))
 
     return break_it
 
 
 def second_use_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Blind(uses.Recorder):
+    class Blind(recorder.Recorder):
         def _layers_among(self, *args: Any) -> Any:
             return (x for x in super()._layers_among(*args) if not self.uses[x.name])
 
@@ -146,7 +147,7 @@ def test_a_mistake_in_a_later_batch_is_noticed(
 def test_a_recorder_that_changes_the_network_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that it sees fits together; a forward pass without it does not."""
 
-    class Another(uses.Recorder):
+    class Another(recorder.Recorder):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None):
             result = super().__torch_function__(func, types, args, kwargs)
             return 2 * result if func is torch.tanh else result

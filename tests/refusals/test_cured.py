@@ -463,16 +463,13 @@ def test_the_layers_that_an_optimizer_advises_run(kind: Callable[..., Any]) -> N
     optimizer.update(torch.randn(5, 3, 4), Y)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize(
     "build",
     [
-        lambda: torch.jit.script(nn.Sequential(nn.Linear(3, 2))),
-        lambda: torch.jit.trace(nn.Sequential(nn.Linear(3, 2)), X),
         lambda: torch.export.export(nn.Sequential(nn.Linear(3, 2)), (X,)).module(),
         lambda: nn.EmbeddingBag(6, 2),
     ],
-    ids=["scripted", "traced", "exported", "EmbeddingBag"],
+    ids=["exported", "EmbeddingBag"],
 )
 def test_a_model_without_any_layer_is_not_advised_to_name_some(
     build: Callable[[], nn.Module],
@@ -481,6 +478,16 @@ def test_a_model_without_any_layer_is_not_advised_to_name_some(
     for entry in FACTORED.values():
         with pytest.raises(ek.ProblemError, match="of which there is none here: build the model"):
             entry(ek.Problem(model, [(X, Y)], ek.Gaussian()))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("entry", ENTRIES.values(), ids=ENTRIES)
+def test_script_is_refused(entry: Callable[[ek.Problem], Any]) -> None:
+    net = nn.Sequential(nn.Linear(3, 2))
+    for script in (torch.jit.script(net), torch.jit.trace(net, X)):
+        with pytest.raises(ek.ProblemError, match=r"as it was before torch\.jit\.script"):
+            entry(ek.Problem(script, [(X, Y)], ek.Gaussian()))
+    entry(ek.Problem(net, [(X, Y)], ek.Gaussian()))
 
 
 def test_functional_call_with_other_weights_is_refused() -> None:

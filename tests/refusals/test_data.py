@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import ekfac_ref as ek
 from tests.support.refusals import ENTRIES, Arguments, Cases, assert_refused, regression
@@ -80,6 +81,11 @@ def target_without_axes() -> Arguments:
     return batches((X[0], Y[0, 0]))
 
 
+@case("batches: a TensorDataset has samples, and no batches", "DataLoader(dataset, batch_size")
+def dataset() -> Arguments:
+    return linear(batches=TensorDataset(X, Y))
+
+
 @case("batches: list_iterator cannot be iterated again", "pass a list, a DataLoader")
 def iterator() -> Arguments:
     return linear(batches=iter([(X, Y)]))
@@ -128,6 +134,11 @@ def numpy_arrays() -> Arguments:
 @case("inputs: there is no tensor among them", "a tensor, a tuple or a dict")
 def empty_inputs() -> Arguments:
     return batches(((), Y))
+
+
+@case("model: its outputs are empty, of shape", "leave out batches whose samples have no")
+def samples_without_positions() -> Arguments:
+    return linear(torch.zeros(5, 0, 3), torch.zeros(5, 0, 2))
 
 
 @case("inputs: on meta, but the model is on cpu", ".to('cpu')")

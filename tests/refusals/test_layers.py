@@ -131,6 +131,13 @@ def everything_frozen() -> Arguments:
     return arguments
 
 
+@without_factors("model: its forward failed on one sample", "mat1 and mat2 shapes")
+def data_that_does_not_fit_a_model_with_norms() -> Arguments:
+    """Whose layers nobody can name before it runs."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    return regression(model)
+
+
 @case("layer 'idle': its weight was never used", "Problem(layers=...)")
 def layer_that_is_never_called() -> Arguments:
     return regression(Skipping())

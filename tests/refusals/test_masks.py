@@ -127,6 +127,13 @@ def mask_that_counts_nothing() -> Arguments:
     return arguments | {"batches": silent}
 
 
+@of_no_layer("layer '0': the mask leaves out the only position", "call the layer on [N, 1, d]")
+def position_or_sample() -> Arguments:
+    """[N T, d] with T = 1, or [N, d] of samples: nobody can tell."""
+    model = nn.Sequential(nn.Linear(3, 2))
+    return regression(model) | {"mask": lambda x: x[:, :1] > 9}
+
+
 test_what_is_no_mask_is_refused = everywhere.at(ENTRIES)
 test_a_mask_that_fits_no_layer_is_refused = of_no_layer.at(FACTORED)
 

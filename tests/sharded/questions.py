@@ -1,6 +1,7 @@
 """What the tests ask of every rank: functions that its process imports by name."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, pairwise
@@ -14,6 +15,7 @@ import ekfac_ref as ek
 from ekfac_ref import sharded
 from ekfac_ref.matrix import eigen
 from studies.shards.comparison import Batches, Compared, beside_one_rank
+from tests.support.experts import Experts
 
 UNEVEN = (1, 5, 3)  # samples of each rank
 GAP = (5, 0, 4)
@@ -99,6 +101,17 @@ def where_solvers_differ() -> Compared | None:
         return beside("uneven")
     finally:
         torch.linalg.eigh = kept
+
+
+def an_expert_that_a_rank_does_not_use() -> Compared | None:
+    """Of rank 0, which says nothing of that; that samples are run one by one, all ranks say."""
+    torch.manual_seed(4)
+    x, y = torch.randn(9, 5, 4).double(), torch.randn(9, 3).double()
+    x[0, :, 0] = x[0, :, 0].abs()
+    problem = ek.Problem(Experts().double(), [(x, y)], ek.Gaussian())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return beside_one_rank(problem, split(problem, UNEVEN))
 
 
 def one_word_beside_several() -> Compared | None:

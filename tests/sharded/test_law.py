@@ -55,6 +55,10 @@ def test_one_basis_where_solvers_differ(ranks: Cluster) -> None:
     check(ranks.ask(questions.where_solvers_differ)[0])
 
 
+def test_a_layer_that_one_rank_does_not_use(ranks: Cluster) -> None:
+    check(ranks.ask(questions.an_expert_that_a_rank_does_not_use)[0])
+
+
 def test_counts_of_words_beside_a_matrix(ranks: Cluster) -> None:
     """Under Reduce A is diagonal on a rank whose samples have one word each, and a matrix there."""
     check(ranks.ask(questions.one_word_beside_several)[0])

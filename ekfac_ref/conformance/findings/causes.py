@@ -8,7 +8,8 @@ cause in two of these groups is put together again.
 """
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ekfac_ref.conformance.findings.attribution import Attributed, attribute
@@ -17,6 +18,7 @@ from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.findings.outcome import Outcome
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Lane, Law
+from ekfac_ref.conformance.problems.source import Written
 
 _WITH = {
     Lane.BASIS: Lane.EKFAC,
@@ -61,6 +63,30 @@ class Cause:
                 "features in common that the others lack."
             )
         return f"Wrong {where(self.attributed, self.things)}."
+
+
+@dataclass(frozen=True, eq=False)
+class Exhibit:
+    """One cause, with all laws that it breaks and one problem to look at.
+
+    Attributes:
+        cause: what its problems have in common.
+        says: {law: what it says of the shortest of these problems that was found for it}.
+        law: the one whose problem it is.
+        problem: as text, one that breaks as many of the laws as any.
+    """
+
+    cause: Cause
+    says: Mapping[str, str]
+    law: Law
+    problem: Written
+
+    @classmethod
+    def of(cls, cause: Cause, found: Sequence[tuple[Law, Written, str]]) -> "Exhibit":
+        """Out of (law, problem, what it says) for each of the laws."""
+        breaks = Counter(problem.text for _, problem, _ in found)
+        law, problem, _ = min(found, key=lambda one: (-breaks[one[1].text], len(one[1].text)))
+        return cls(cause, {law.name: says for law, _, says in found}, law, problem)
 
 
 @dataclass(frozen=True)

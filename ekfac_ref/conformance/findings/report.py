@@ -1,43 +1,17 @@
 """What a run found: verdicts, causes, the scoreboard, and the exit code that sums them up."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 
 from ekfac_ref.conformance.findings.board import Score, Standing, scoreboard
-from ekfac_ref.conformance.findings.causes import Cause, Refusal, causes, refusals
+from ekfac_ref.conformance.findings.causes import Cause, Exhibit, Refusal, causes, refusals
 from ekfac_ref.conformance.findings.enough import too_few
 from ekfac_ref.conformance.findings.known import Deviation, KnownDeviations, deviations
 from ekfac_ref.conformance.findings.outcome import Outcome
 from ekfac_ref.conformance.findings.verdicts import FAULT, Blame, Status, Trouble, Verdict
-from ekfac_ref.conformance.laws.law import Law
-from ekfac_ref.conformance.problems.source import Written
-
-
-@dataclass(frozen=True, eq=False)
-class Exhibit:
-    """One cause, with all laws that it breaks and one problem to look at.
-
-    Attributes:
-        cause: what its problems have in common.
-        says: {law: what it says of the shortest of these problems that was found for it}.
-        law: the one whose problem it is.
-        problem: as text, one that breaks as many of the laws as any.
-    """
-
-    cause: Cause
-    says: Mapping[str, str]
-    law: Law
-    problem: Written
-
-    @classmethod
-    def of(cls, cause: Cause, found: Sequence[tuple[Law, Written, str]]) -> "Exhibit":
-        """Out of (law, problem, what it says) for each of the laws."""
-        breaks = Counter(problem.text for _, problem, _ in found)
-        law, problem, _ = min(found, key=lambda one: (-breaks[one[1].text], len(one[1].text)))
-        return cls(cause, {law.name: says for law, _, says in found}, law, problem)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +40,7 @@ class Report:
         about: the one problem that all is about, where it is a user's own; what is counted as
             problems are then the blocks of its layers.
         unresolved: blocks of that on which no law would notice answers that are far off.
+        dtype: of that, "float32" say; "" where it is not known.
     """
 
     subject: str
@@ -90,6 +65,7 @@ class Report:
     exhibits: Sequence[Exhibit] = ()
     about: str = ""
     unresolved: tuple[str, ...] = ()
+    dtype: str = ""
 
     def __repr__(self) -> str:
         return f"<Report on {self.subject}, exit code {self.exit_code}: {self.summary}>"
@@ -176,12 +152,15 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """The first that applies: 6 the kit itself failed, 3 the subject gives no answer, 4 fewer
-        checks ran than should have, 1 it does not conform, 3 it answers too little, 5 inconclusive,
-        0 it conforms. What is broken is broken, however much is refused beside.
+        """The first that applies: 2 the problem is a user's own and mistaken, 6 the kit itself
+        failed, 3 the subject gives no answer, 4 fewer checks ran than should have, 1 it does not
+        conform, 3 it answers too little, 5 inconclusive, 0 it conforms. What is broken is broken,
+        however much is refused beside.
         """
         statuses = {verdict.status for verdict in self.verdicts}
         shown = {deviation.shown for deviation in self.deviations}
+        if any(trouble.blame is Blame.PROBLEM for trouble in self.troubles):
+            return 2
         if self.faults:
             return 6
         if self.troubles:
@@ -201,6 +180,8 @@ class Report:
         code, found = self.exit_code, self._found()
         if code == 6:
             return f"No verdict: {FAULT} ({found})."
+        if code == 2:
+            return f"No verdict: {self.troubles[0].what}"
         if code == 3:
             if self.troubles and not self.troubles[0].problem:  # as always with a user's own
                 return f"No verdict: it could not be asked ({self.troubles[0].what})."
@@ -238,12 +219,26 @@ class Report:
         advice = ["ask more"] if parts else []
         if self.unresolved:
             parts += [f"answers far off would pass all laws on {', '.join(self.unresolved)}"]
-            advice += ["show eigenvectors and eigenvalues, or answer in float64"]
+            advice += [self._to_resolve()]
         doubt = [v.law.name for v in self.verdicts if v.status is Status.IN_DOUBT]
         if doubt:
             parts += [f"neither rounding nor clearly a mistake in {', '.join(doubt)}"]
             advice += ["look at where these lose digits"]
         return f"Inconclusive: {'; '.join(parts)}; {', '.join(advice)}."
+
+    def _to_resolve(self) -> str:
+        """What makes laws less blunt: rounding is that of the problem's dtype, whatever answers."""
+        status = {v.law.name: v.status for v in self.verdicts}
+        if "eigenvalues" not in status:
+            return "ask all laws"
+        if self.dtype not in ("float32", "float64"):
+            return "pose the problem in float32, model and data"
+        finer = "pose the problem in float64" if self.dtype == "float32" else ""
+        hidden = status["eigenvalues"] is Status.NOT_OFFERED
+        if hidden and status.get("spectrum") is not Status.NOT_OFFERED:
+            more = f", or {finer}, where fewer of these look equal" if finer else ""
+            return f"show eigenvectors and eigenvalues{more}"
+        return finer or "pose it with other data: here rounding is as large as what is answered"
 
     def _conforms(self) -> str:
         how = Counter(v.status for v in self.verdicts)

@@ -62,6 +62,7 @@ class Blame(Enum):
     SUBJECT = "the subject"  # it answers, and laws cannot be asked of that; or its adapter crashes
     LOST = "the subject, which is lost"  # it hangs, or its process has ended
     KIT = "the kit"
+    PROBLEM = "the problem"  # the user's own, which nobody can answer
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,7 +43,8 @@ def check_on(
         those blocks have in common on which a law is broken.
 
     Raises:
-        ProblemError: there is no such law, the thing cannot be asked, or the problem is none.
+        ProblemError: there is no such law, the thing cannot be asked, or the problem is none, or
+            none that has a right answer: the message names what is wrong with it.
     """
     for name in laws or ():
         if name not in ASKABLE:

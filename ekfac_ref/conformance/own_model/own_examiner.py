@@ -13,6 +13,7 @@ from ekfac_ref.conformance.own_model.laws.examined import Examined
 from ekfac_ref.conformance.own_model.laws.own_law import Beyond, OwnLaw, Weighed
 from ekfac_ref.conformance.own_model.layer_features import features_of_parts
 from ekfac_ref.conformance.own_model.measured.measure import Measured, passes_over
+from ekfac_ref.conformance.own_model.mistaken import MistakenProblem
 from ekfac_ref.conformance.own_model.trial import OwnTrial
 from ekfac_ref.conformance.run.examiner import Here
 from ekfac_ref.conformance.run.time_limit import at_most
@@ -50,11 +51,15 @@ class Opened:
     Attributes:
         titles: of every block.
         features: of every block, by name.
-        trouble: why there are none.
+        dtype: of the problem, "float32" say.
+        mistake: of the problem itself, where there are none for that.
+        trouble: why else there are none.
     """
 
     titles: Sequence[str] = ()
     features: Sequence[tuple[str, ...]] = ()
+    dtype: str = ""
+    mistake: str = ""
     trouble: Trouble | None = None
 
 
@@ -86,22 +91,30 @@ class OwnHere(Here):
     _known: list[Measured]
     _examined: list[Examined]
 
-    def begin(self, problem: Problem, seed: int) -> int:
+    def begin(self, problem: Problem, seed: int, name: str = "") -> int:
         """Hold the problem; returns the number of passes that ``measure_own`` takes.
 
+        ``name`` is what messages call it.
+
         Raises:
-            ProblemError: it is no problem for this, or the subject no subject.
+            MistakenProblem: it is no problem for this.
+            ProblemError: the subject is none for this.
         """
-        self._trial = OwnTrial(self.subject, problem, seed)
+        self._trial = OwnTrial(self.subject, problem, seed, name)
         return passes_over(self._trial.given.problem)
 
     def measure_own(self, tick: Callable[[], None]) -> Opened:
         """Find out what is right; no subject has a part in it."""
 
         def measuring() -> Opened:
-            self._known = self._trial.measured(tick)
+            try:
+                self._known = self._trial.measured(tick)
+            except MistakenProblem as error:
+                return Opened(mistake=str(error))
             titles = [one.part.title for one in self._known]
-            return Opened(titles, features_of_parts(self._trial.given.problem, self._known))
+            problem = self._trial.given.problem
+            dtype = str(problem.dtype).removeprefix("torch.")
+            return Opened(titles, features_of_parts(problem, self._known), dtype)
 
         with self._heard() as heard:
             found, trouble = self._tried(measuring, None, heard)

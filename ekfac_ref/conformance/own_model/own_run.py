@@ -11,6 +11,7 @@ from ekfac_ref.conformance.findings.verdicts import Blame, Status, Trouble, Verd
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.own_model.laws.catalogue import OWN_LAWS
+from ekfac_ref.conformance.own_model.mistaken import MistakenProblem
 from ekfac_ref.conformance.own_model.own_examiner import AskedOnce, JudgedPart, Opened, PartSaid
 from ekfac_ref.conformance.run.examiner import BLUNT
 from ekfac_ref.conformance.truth.tolerance import LIMIT, Doubt
@@ -134,9 +135,15 @@ class OwnRun:
         self._unresolved: list[str] = []
 
     def report(self) -> Report:
-        """Measure, ask, judge block after block. An interrupt ends it, and the report says so."""
+        """Measure, ask, judge block after block. An interrupt ends it, and the report says so.
+
+        Raises:
+            MistakenProblem: there is nothing to ask about.
+        """
         try:
             self._opened = self.examiner.measure_own(lambda: self.tick("measured"))
+            if self._opened.mistake:
+                raise MistakenProblem(self._opened.mistake)
             self._trouble(self._opened.trouble)
             if not self._troubles:
                 asked = self.examiner.ask_own()
@@ -177,6 +184,7 @@ class OwnRun:
             known=KnownDeviations(laws=reasons),
             about=self.about,
             unresolved=tuple(self._unresolved),
+            dtype=self._opened.dtype,
         )
 
     def _trouble(self, trouble: Trouble | None) -> None:

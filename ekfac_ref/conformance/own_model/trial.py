@@ -13,12 +13,15 @@ from ekfac_ref.conformance.own_model.measured.data import as_dtype, duplicate, i
 from ekfac_ref.conformance.own_model.measured.measure import Measured, measure
 from ekfac_ref.conformance.own_model.measured.parts import OwnPart, parts_of
 from ekfac_ref.conformance.own_model.measured.sums import chunks
+from ekfac_ref.conformance.own_model.measured.trying import try_in_all_dtypes
+from ekfac_ref.conformance.own_model.mistaken import as_mistakes
 from ekfac_ref.conformance.subjects.matrices import BadAnswer, checked, extent, own_blocks
 from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
 from ekfac_ref.conformance.subjects.subject import Subject
-from ekfac_ref.errors import ProblemError
+from ekfac_ref.errors import ProblemError, enough_memory
 from ekfac_ref.model.random_state import undisturbed
+from ekfac_ref.model.refusals.beforehand import check_model
 from ekfac_ref.question.problem import Problem
 
 ASKED = ("ekfac", "kfac", "precondition")  # of the ways to ask, those that need no P x P
@@ -50,12 +53,13 @@ class OwnTrial:
         subject: on trial; only the ways in ASKED are used.
         problem: any; it is read once, and the subject gets copies.
         seed: of the random vectors.
+        name: of the problem, in messages on it; "" for none.
 
     Attributes:
         changes: a line for everything that the subject changed while it answered.
     """
 
-    def __init__(self, subject: Subject, problem: Problem, seed: int = 0) -> None:
+    def __init__(self, subject: Subject, problem: Problem, seed: int = 0, name: str = "") -> None:
         ways = [way for way in subject.ways if way in ASKED]
         if not ways:
             raise ProblemError(
@@ -65,12 +69,20 @@ class OwnTrial:
             )
         self.subject, self.seed = subject.offering(ways), seed
         self.changes: list[str] = []
-        held = in_memory(problem)
-        self.given = Given(held, parts_of(held, subject.definition))
+        self._name = name
+        with as_mistakes(name):
+            check_model(problem.model)
+            held = in_memory(problem)
+            self.given = Given(held, parts_of(held, subject.definition))
 
     def measured(self, tick: Callable[[], None] = lambda: None) -> list[Measured]:
-        """What is right, of every part; ``tick`` is called after every pass over the data."""
-        with undisturbed():
+        """What is right, of every part; ``tick`` is called after every pass over the data.
+
+        Raises:
+            MistakenProblem: there is no right answer.
+        """
+        with undisturbed(), as_mistakes(self._name), enough_memory():
+            try_in_all_dtypes(self.given.problem)
             return measure(self.given.problem, self.given.all_parts, tick)
 
     def examined(self, known: Sequence[Measured]) -> list[Examined]:

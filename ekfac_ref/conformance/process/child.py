@@ -19,6 +19,7 @@ import torch
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Lane
 from ekfac_ref.conformance.own_model.load_problem import load_problem
+from ekfac_ref.conformance.own_model.mistaken import MistakenProblem
 from ekfac_ref.conformance.own_model.own_examiner import OwnHere
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.process import own_wire, wire
@@ -172,7 +173,10 @@ class _Examiner(OwnHere):
 
     def _begun(self, request: Request) -> Request:
         try:
-            return {"passes": self.begin(load_problem(request["problem"]), request["seed"])}
+            path, seed = request["problem"], request["seed"]
+            return {"passes": self.begin(load_problem(path), seed, path)}
+        except MistakenProblem as error:
+            return {"mistaken": str(error)}
         except ProblemError as error:
             return {"refused": str(error)}
 

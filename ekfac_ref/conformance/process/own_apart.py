@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from ekfac_ref.conformance.findings.verdicts import Trouble
+from ekfac_ref.conformance.own_model.mistaken import MistakenProblem
 from ekfac_ref.conformance.own_model.own_examiner import AskedOnce, JudgedPart, Opened
 from ekfac_ref.conformance.process import own_wire
 from ekfac_ref.conformance.process.apart import Apart
@@ -24,12 +25,18 @@ class OwnApart(Apart):
         """Load both; returns the number of passes that ``measure_own`` takes.
 
         Raises:
-            ProblemError: one of them is not there, or cannot be used for this.
+            MistakenProblem: the problem is not there, or none for this.
+            ProblemError: the subject is not there, or none for this.
+            RuntimeError: the kit itself has failed.
         """
 
         def passes(plain: Plain) -> int:
+            if "mistaken" in plain:
+                raise MistakenProblem(str(plain["mistaken"]))
             if "refused" in plain:
                 raise ProblemError(str(plain["refused"]))
+            if "trouble" in plain:
+                raise RuntimeError("\n".join(map(str, plain["trouble"][:2])))
             return int(plain["passes"])
 
         found, trouble = self._asked({"do": "begin", "problem": problem, "seed": seed}, passes, DAY)

@@ -12,9 +12,10 @@ from ekfac_ref.conformance.process.wire import Plain
 
 
 def opened_as_plain(opened: Opened) -> Plain:
-    """Names of blocks and of their features."""
+    """Names of blocks and of their features, and the dtype; or why there are none."""
     features = [list(names) for names in opened.features]
-    return {"titles": list(opened.titles), "features": features, **_trouble(opened.trouble)}
+    plain = {"titles": list(opened.titles), "features": features, "dtype": opened.dtype}
+    return {**plain, "mistake": opened.mistake, **_trouble(opened.trouble)}
 
 
 def opened_from(plain: Plain, printed: str) -> Opened:
@@ -23,7 +24,8 @@ def opened_from(plain: Plain, printed: str) -> Opened:
     features = [tuple(map(_text, names)) for names in plain["features"]]
     if len(titles) != len(features):
         raise ValueError("features of other blocks")
-    return Opened(titles, features, _trouble_from(plain, printed))
+    dtype, mistake = _text(plain["dtype"]), _text(plain["mistake"])
+    return Opened(titles, features, dtype, mistake, _trouble_from(plain, printed))
 
 
 def asked_as_plain(asked: AskedOnce) -> Plain:

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ekfac_ref.conformance.findings.board import Score
-from ekfac_ref.conformance.findings.causes import Refusal
-from ekfac_ref.conformance.findings.report import Exhibit, Report
+from ekfac_ref.conformance.findings.causes import Exhibit, Refusal
+from ekfac_ref.conformance.findings.report import Report
 from ekfac_ref.conformance.findings.verdicts import Trouble, Verdict
 
 

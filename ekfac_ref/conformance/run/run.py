@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from ekfac_ref.conformance.findings.causes import Cause
+from ekfac_ref.conformance.findings.causes import Cause, Exhibit
 from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.findings.drawn_problems import DrawnProblems
 from ekfac_ref.conformance.findings.known import KnownDeviations
 from ekfac_ref.conformance.findings.names import names
 from ekfac_ref.conformance.findings.outcome import Off, Outcome
-from ekfac_ref.conformance.findings.report import Exhibit, Report
+from ekfac_ref.conformance.findings.report import Report
 from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import BY_CHANCE, Law

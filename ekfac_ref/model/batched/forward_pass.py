@@ -1,7 +1,7 @@
 r"""A forward pass in which every use of every layer is seen, and can be differentiated. No hooks.
 
-A ``TorchFunctionMode`` (``uses.Recorder``) sees the calls whose weight *is* a layer's Parameter,
-keeps their inputs a and adds a zero to their outputs; the gradient with respect to that zero is g.
+A ``recorder.Recorder`` sees the calls whose weight *is* a layer's Parameter, keeps their inputs a
+and adds a zero to their outputs; the gradient with respect to that zero is g.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ekfac_ref.model.batched.sample_axis import Alone, SampleAxes, SampleAxis
 from ekfac_ref.model.forward import call
+from ekfac_ref.model.recorder import Recorder, Use, check_not_transformed
 from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.model.session import Session
-from ekfac_ref.model.uses import Recorder, Use, check_not_transformed
 
 
 class Misfit(Exception):
@@ -49,12 +49,22 @@ class ForwardPass:
         """The zeros of all layers, in their order."""
         return [zero for zeros in self.zeros.values() for zero in zeros]
 
+    @property
+    def axes(self) -> dict[str, list[torch.Size]]:
+        """{layer: the axes of each of its uses}."""
+        return {name: [use.axes for use in uses] for name, uses in self.uses.items()}
+
+    def forget(self, name: str) -> None:
+        """Let go of the inputs of a layer, which nobody reads again."""
+        del self.uses[name]
+
     def inputs(
         self, name: str, k: int, samples: SampleAxis | None = None
     ) -> Shaped[Tensor, "N T groups d_in"]:
         """a of use k of a layer; read in another way, if one is given."""
         use, axes = self.uses[name][k], self.zeros[name][k].shape[:-1]
-        a = use.a.reshape(*use.axes, *use.a.shape[1:]).expand(*axes, *use.a.shape[1:])
+        rows = use.inputs.rows()
+        a = rows.reshape(*use.axes, *rows.shape[1:]).expand(*axes, *rows.shape[1:])
         return (samples or self.layout[name][k]).apart(a, len(axes), self.samples)
 
     def gradients(
@@ -71,28 +81,22 @@ Read = Callable[[str, int, torch.Size], SampleAxis]  # of use k of a layer, by i
 
 
 def run(session: Session, inputs: Any, N: int, read: Read) -> ForwardPass:
-    """The model on N samples, where ``read`` says how every use is read, or raises Misfit."""
-    names = [layer.name for layer in session.layers]
-    zeros: dict[str, list[Tensor]] = {name: [] for name in names}
-    layout: SampleAxes = {name: [] for name in names}
+    """The model on N samples, where ``read`` says how every use is read, or raises Misfit.
 
-    def shifted(name: str, k: int, y: Tensor) -> Tensor:
-        samples = read(name, k, y.shape[:-1])
-        shape = (*samples.of_all(y.shape[:-1], N), y.shape[-1])
-        zeros[name].append(y.new_zeros(()).expand(shape).requires_grad_())
-        layout[name].append(samples)
-        return y + zeros[name][-1]
-
-    recorder = Recorder(session.layers, shifted)
-    with torch.enable_grad(), explained(), recorder:
-        f = call(session.model, inputs)
+    Its inputs are there until the next forward pass, which may write where they are.
+    """
+    seen, recorder = _run(session, inputs, N, read, at_once=False)
+    if recorder.overwritten:
+        seen, recorder = _run(session, inputs, N, read, at_once=True)
     check_not_transformed(recorder.uses)
-    return ForwardPass(N, f, recorder.uses, zeros, layout, recorder.roundoff)
+    return seen
 
 
 def run_alone(session: Session, inputs: Any) -> ForwardPass:
-    """The model on one sample: everything is its own."""
-    return run(session, inputs, 1, lambda name, k, axes: Alone())
+    """The model on one sample: everything is its own, and stays."""
+    seen, recorder = _run(session, inputs, 1, lambda name, k, axes: Alone(), at_once=True)
+    check_not_transformed(recorder.uses)
+    return seen
 
 
 def run_by(session: Session, inputs: Any, N: int, layout: SampleAxes) -> ForwardPass:
@@ -107,3 +111,23 @@ def run_by(session: Session, inputs: Any, N: int, layout: SampleAxes) -> Forward
     if seen.layout != layout:  # fewer
         raise Misfit
     return seen
+
+
+def _run(
+    session: Session, inputs: Any, N: int, read: Read, at_once: bool
+) -> tuple[ForwardPass, Recorder]:
+    names = [layer.name for layer in session.layers]
+    zeros: dict[str, list[Tensor]] = {name: [] for name in names}
+    layout: SampleAxes = {name: [] for name in names}
+
+    def shifted(name: str, k: int, y: Tensor) -> Tensor:
+        samples = read(name, k, y.shape[:-1])
+        shape = (*samples.of_all(y.shape[:-1], N), y.shape[-1])
+        zeros[name].append(y.new_zeros(()).expand(shape).requires_grad_())
+        layout[name].append(samples)
+        return y + zeros[name][-1]
+
+    recorder = Recorder(session.layers, shifted, at_once)
+    with torch.enable_grad(), explained(), recorder:
+        f = call(session.model, inputs)
+    return ForwardPass(N, f, recorder.uses, zeros, layout, recorder.roundoff), recorder

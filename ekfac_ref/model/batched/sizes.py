@@ -20,7 +20,7 @@ def bytes_per_sample(session: Session, form: Form, C: int) -> int:
     """What the taps of a sample take, inputs and output gradients, with so many columns of all."""
     numbers = C * form.columns if session.by_column else 0  # of S
     for layer in session.layers:
-        T = sum(use.axes.numel() for use in form.uses[layer.name])
+        T = sum(axes.numel() for axes in form.axes[layer.name])
         d_out, d_in = layer.shape
         if layer.op is F.embedding and d_in > LARGE_VOCABULARY:
             d_in = 1

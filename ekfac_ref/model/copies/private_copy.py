@@ -32,8 +32,9 @@ def copy_of(model: nn.Module) -> nn.Module:
             raise
         raise ProblemError(
             f"model: it cannot be copied ({first_line(error)}); delete what its forward has cached "
-            "as an attribute, a lock or a file that it holds, and replace "
-            "torch.nn.utils.weight_norm by the one in torch.nn.utils.parametrizations."
+            "as an attribute, a lock or a file that it holds; replace torch.nn.utils.weight_norm "
+            "and spectral_norm by those in torch.nn.utils.parametrizations, and end pruning with "
+            "torch.nn.utils.prune.remove."
         ) from error
     for module in copied.modules():
         module._backward_hooks.clear()

@@ -16,6 +16,11 @@ def check_model(model: nn.Module) -> None:
                 "autocast: it is on, and the curvature is that of the model in its own dtype; call "
                 f"outside of it, or within torch.autocast({device!r}, enabled=False)."
             )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ProblemError(
+            "model: it is TorchScript, whose forward cannot be differentiated sample by sample; "
+            "pass the model as it was before torch.jit.script or torch.jit.trace."
+        )
     for module in model.modules():
         if isinstance(module, nn.DataParallel):
             raise ProblemError(

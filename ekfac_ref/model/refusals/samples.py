@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import call, one_output
+from ekfac_ref.model.recorder import Recorder
 from ekfac_ref.model.refusals.causes import explained
-from ekfac_ref.model.uses import Recorder
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.inputs import on_tensors
 
@@ -39,6 +39,11 @@ def check_samples_apart(model: nn.Module, few: Batch, exact: Callable[[], nn.Mod
         raise ProblemError(
             f"model: {few.size} samples gave outputs of shape {list(together.shape)} together and "
             f"{list(alone.shape)} one by one; axis 0 of the output has to be the samples."
+        )
+    if not together.numel():
+        raise ProblemError(
+            f"model: its outputs are empty, of shape {list(together.shape)}; leave out batches "
+            "whose samples have no positions or classes."
         )
     if _same(together, alone, recorder.roundoff):
         return

@@ -79,6 +79,7 @@ def of_taps(
     Without a product of matrices, since a^T x is a number.
     """
     a, g = by_group[0]
+    r, w, x = (y.to(g) for y in (r, w, x))  # the outputs may have another dtype
     if isinstance(a, OneHot):
         return _of_words(a, g, r, w, x)
     return _of_rows(
@@ -133,6 +134,7 @@ def _of_rows(
 
 def of_gradients(G: Float[Tensor, "N C d_out d_in"], r: Tensor, w: Tensor, x: Tensor) -> Sum:
     """sum_nc r_n w_c G_nc, from the G_nc themselves."""
+    r, w, x = (y.to(G) for y in (r, w, x))
 
     def in_units(unit: float) -> Sum:
         G_i = G if unit == 1 else G / unit

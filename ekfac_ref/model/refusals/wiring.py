@@ -75,8 +75,8 @@ def check_wiring(session: Session, batch: Batch, seen: Seen, see: See) -> None:
 def differing(session: Session, batch: Batch, seen: Seen, see: See) -> dict[str, float]:
     """{layer whose gradients are not those of autograd: by how much of their size}."""
     here = _sides(session, batch, seen)
-    uses = session.form(batch).uses
-    terms = {name: batch.size * sum(u.axes.numel() for u in uses.get(name, ())) for name in here}
+    axes = session.form(batch).axes
+    terms = {name: batch.size * sum(x.numel() for x in axes.get(name, ())) for name in here}
     limits = {
         name: min(max(_BEYOND, _ROOTS * n**0.5) * seen.roundoff, 0.25) for name, n in terms.items()
     }
@@ -148,8 +148,8 @@ class _Place:
 def _places(session: Session, batch: Batch, see: See) -> Iterator[_Place]:
     """Several, for where all cancels, another rounding may by chance be none.
 
-    In float64 and replayed in float32, or else with the last places moved; all of it in the
-    problem's own dtype, if the forward insists on that.
+    In float64 and replayed in float32, or else with the last places moved, of the coarsest dtype
+    that the forward rounds to; all in the problem's own dtype, if the forward insists on that.
     """
     for k in PLACES:
         try:
@@ -165,7 +165,8 @@ def _places(session: Session, batch: Batch, see: See) -> Iterator[_Place]:
         with contextlib.suppress(*_INSISTS):
             single, _ = _at(session, batch, see, torch.float32, k)
             yield _Place(exact, single, roundings, 1e-3)
-        unit = torch.finfo(torch.float64).eps
+        # A nudge that is seen where it rounds: a softmax in float32 would swallow a smaller one.
+        unit = max(torch.finfo(torch.float64).eps, roundoff)
         nudged, _ = _at(session, batch, see, torch.float64, k, unit)
         yield _Place(exact, nudged, roundings, _ROUNDINGS)
 
@@ -200,10 +201,10 @@ def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:
     gradients = seen.gradients
     if gradients is None:
         gradients = by_autograd(session, batch, combined(seen.S))
-    r, w = map(in_algebra_dtype, weights(seen.S))
+    r, w = weights(seen.S)
     found = {}
     for layer in session.layers:
-        x = any_numbers(layer.shape[1] - (layer.bias is not None), 2).to(r)
+        x = any_numbers(layer.shape[1] - (layer.bias is not None), 2)
         found_sum = seen.weighted[layer.name](r, w, x)
         if not isfinite(found_sum.unit):
             raise ProblemError(
@@ -214,6 +215,6 @@ def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:
         ends = (1, 1) if layer.bias is not None else (2,)
         gradient = in_algebra_dtype(layer.to_matrix(gradients)) / found_sum.unit
         size = [float(x.sum()) ** 0.5 for x in found_sum.squares.split(ends)]
-        autograd = torch.stack(weight_and_bias(gradient, x), 1)
+        autograd = torch.stack(weight_and_bias(gradient, x.to(gradient)), 1)
         found[layer.name] = _Sides(autograd, found_sum.total, size, found_sum.unit)
     return found

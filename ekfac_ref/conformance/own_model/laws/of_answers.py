@@ -29,13 +29,18 @@ def _basis_is_orthonormal(one: Examined) -> Iterator[Weighed]:
 
 @as_own_law("eigenbasis", Lane.BASIS)
 def _basis_diagonalizes(one: Examined) -> Iterator[Weighed]:
-    """Q_A^T A Q_A and Q_B^T B Q_B are diagonal, and nothing of A or B is outside a thin basis"""
+    """Q_A^T A Q_A and Q_B^T B Q_B are diagonal, and nothing of A or B is outside a thin basis
+
+    Of columns that are brought to length 1: what lengths and angles they have is no matter here.
+    """
     assert one.E is not None
-    for Q, spectrum in zip(one.E.basis()[:2], (one.known.B, one.known.A), strict=True):
-        factor = spectrum.factor
-        kept = (Q * (Q * (factor @ Q)).sum(0)) @ Q.T
+    for shown, spectrum in zip(one.E.basis()[:2], (one.known.B, one.known.A), strict=True):
+        factor, Q = spectrum.factor, torch.nn.functional.normalize(shown, dim=0)
+        M, span = Q.T @ factor @ Q, torch.linalg.qr(Q).Q
+        inside = span @ (span.T @ factor @ span) @ span.T
+        residual = (norm(M - M.diag().diag()) ** 2 + norm(factor - inside) ** 2) ** 0.5
         rounding = 2 * spectrum.off + one.known.roundoff * len(Q) ** 0.5 * float(factor.norm())
-        yield weigh("Q^T A Q diagonal", float((factor - kept).norm()), rounding, norm(factor))
+        yield weigh("Q^T A Q diagonal", residual, rounding, norm(factor))
 
 
 @as_own_law("eigenvalues", Lane.BASIS)
@@ -129,7 +134,8 @@ def _largest(one: Examined, name: str) -> float:
     """The largest eigenvalue of E or K, by what is right or by what is answered."""
     if name == "K":
         return one.known.B.largest * one.known.A.largest
-    return max(float(one.known.Lambda.amax()), float(one.reading.values.abs().amax()))
+    read = float(one.reading.values.abs().amax()) + float(one.reading.beside.norm())
+    return max(float(one.known.Lambda.amax()), read)
 
 
 def _factored(one: Examined, x: Tensor, V: Tensor, damping: float) -> Iterator[Weighed]:

@@ -74,23 +74,25 @@ def _spectrum(one: Examined) -> Iterator[Weighed]:
     residual = known.blocks(one.reading.values) - right
     for sums in one.sums:
         off, size = norm(residual[sums.read]), norm(right[sums.read])
-        yield weigh("eigenvalues of E = Lambda", off, sums.off, size)
+        yield weigh("S * (Q_B^T E(Q_B S Q_A^T) Q_A) = Lambda", off, sums.off, size)
 
 
 @as_own_law("psd", Lane.EKFAC)
 def _positive_semidefinite(one: Examined) -> Iterator[Weighed]:
     """v^T E v >= 0
 
-    For v of random numbers, and for the eigenvectors of B (x) A by way of ``spectrum``.
+    For v of random numbers, and for one that is made of what ``spectrum`` reads as negative: an
+    eigenvector where E commutes with A and B, and else a vector like others. So no semidefinite E
+    breaks it, in whatever basis, and one with a negative eigenvalue that shows in r does.
     """
     assert one.E is not None
-    negative = one.known.blocks(one.reading.values).clamp(max=0)
-    for sums in one.sums:
-        yield weigh("E >= 0", norm(negative[sums.read]), sums.off, one.size)
-    V = one.random(7)
-    inner = float((V.double() * one.E.matvec(V.clone()).double()).sum())
-    rounding = one.product_rounding(one.size)
-    yield weigh("<V, E V> >= 0", max(0.0, -inner), rounding, one.size)
+    vectors = [one.random(7)]
+    if (negative := one.reading.values.clamp(max=0)).any():
+        S = signs(one.known.part.shape, one.seed)[0] * negative / negative.norm()
+        vectors.append((one.known.B.Q @ S @ one.known.A.Q.T).to(one.known.algebra))
+    for V in vectors:
+        inner = float((V.double() * one.E.matvec(V.clone()).double()).sum())
+        yield weigh("<V, E V> >= 0", max(0.0, -inner), one.product_rounding(one.size), one.size)
 
 
 @as_own_law("trace", Lane.EKFAC)
@@ -117,6 +119,7 @@ def _moment(one: Examined, p: int, q: int) -> Weighed:
     noise = one.product_rounding(one.size) * float(weights.norm()) / weights.numel() ** 0.5
     factors = p * known.B.off / b + q * known.A.off / a
     rounding = known.off_trace + off_beside(known, weights) + noise + factors * right
+    rounding += one.reading.chance(weights)
     law = "tr E = tr F" if p == q == 0 else f"tr E (B^{p} (x) A^{q}) = tr F (B^{p} (x) A^{q})"
     return weigh(law, residual, rounding, abs(right))
 
@@ -148,16 +151,18 @@ def _commutes(one: Examined) -> Iterator[Weighed]:
 def _self_projection(one: Examined) -> Iterator[Weighed]:
     """tr E F = |E|^2
 
-    By <G_nc, E G_nc>, where these are few.
+    By <G_nc, E G_nc>, where these are few. What stands beside the diagonal of M moves the squares
+    |M s|^2 by up to 2 |M| of that.
     """
     if one.inner is None:
         return
     known, square = one.known, one.reading.square
     uneven = float((left_to_chance(known) / 2).sum() + (known.turned**2).sum()) ** 0.5
     chance = SIGMAS / MISTAKE * 2**1.5 * float(known.Lambda.amax()) * uneven
-    rounding = 2 * one.size * (known.off + one.product_rounding(one.size) + known.turned.norm())
+    off = known.off + one.product_rounding(one.size) + float(known.turned.norm())
+    rounding = 2 * one.size * (off + one.reading.chance(torch.ones_like(known.Lambda)))
     law = "tr E F = |E|^2"
-    yield weigh(law, abs(one.inner - square), float(rounding) + chance, known.size**2)
+    yield weigh(law, abs(one.inner - square), rounding + chance, known.size**2)
 
 
 @as_own_law("kernel", Lane.EKFAC)

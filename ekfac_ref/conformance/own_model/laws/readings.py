@@ -16,6 +16,14 @@ the diagonal of M_b sum to (tr M_b)^2 / m_b at least, tr M_b = tr F_b. The mean 
 more. The signs of neighbours are orthogonal over these, so that a cluster of two eigenvalues
 leaves no variance at all.
 
+**Of any matrix.** An answer that does not commute with A and B has more beside the diagonal, and r
+is not its eigenvalues: not even positive, where all of these are. Then laws of sums of r would
+accuse it of what it has right, its trace, say. With independent signs s' the mean of
+:math:`(r_i - r'_i)^2` is :math:`2 \sum_{j \ne i} M_{ij}^2`, and the squares
+:math:`w_i^2 (r_i - r'_i)^2` sum in the mean to the variance of :math:`\sum_i w_i r_i` at least, for
+symmetric M. So what such a sum may be off by is measured on the answer itself; ``spectrum``, which
+is about r as it is, and ``commutes`` find it wrong.
+
 **Level.** Such a sum is a homogeneous polynomial of degree 2 in signs, whose moments are bounded by
 :math:`\lVert X \rVert_q \le (q - 1) \lVert X \rVert_2` (Bonami 1970); so
 :math:`P(|X| \ge t \sigma) \le ((q - 1) / t)^q` for every q, which is exp(-t / e - 1) at
@@ -34,6 +42,7 @@ from ekfac_ref.conformance.truth.tolerance import MISTAKE
 
 READS = 4
 SIGMAS = 54.0
+_OTHER = 7_919  # from the seed of signs to that of those which are independent of them
 # What all sums that are compared may be off by before that is a mistake, relative to |Lambda|: few
 # sums to high precision, and more of them to less.
 SEEN = (0.003, 0.03, 0.3)
@@ -47,33 +56,47 @@ class Reading:
         values: the mean of r over all products, [d_out, d_in].
         size: |E|, as |E V| says it for a V of signs; the largest of all products.
         square: |E|^2, the mean of |E V|^2.
+        beside: of every r how far apart it is with other signs; zero for a diagonal M, but for
+            rounding.
     """
 
     values: Float[Tensor, "d_out d_in"]
     size: float
     square: float
+    beside: Float[Tensor, "d_out d_in"]
+
+    def chance(self, weights: Tensor) -> float:
+        """What sums of r with such weights are off by, in units of which MISTAKE are SIGMAS."""
+        return SIGMAS / MISTAKE * float((weights * self.beside).norm())
 
 
 def read_eigenvalues(M: Own, known: Measured, seed: int) -> Reading:
-    """By so many products, READS, with V of signs in the basis Q_B (x) Q_A."""
+    """By so many products, READS, with V of signs in the basis Q_B (x) Q_A, and one to compare."""
     Q_B, Q_A = known.B.Q, known.A.Q
-    total, sizes = torch.zeros_like(known.Lambda), list[float]()
-    for S in signs(known.part.shape, seed):
-        V = (Q_B @ S @ Q_A.T).to(known.algebra)
-        image = Q_B.T @ M.matvec(V).double() @ Q_A
-        total += S * image
-        sizes.append(float(image.norm()))
-    return Reading(total / READS, max(sizes), sum(x * x for x in sizes) / READS)
+
+    def read(S: Tensor) -> Tensor:
+        return S * (Q_B.T @ M.matvec((Q_B @ S @ Q_A.T).to(known.algebra)).double() @ Q_A)
+
+    generator = torch.Generator().manual_seed(seed + _OTHER)
+    other = read(_random_signs(known.part.shape, generator))
+    r = torch.stack([read(S) for S in signs(known.part.shape, seed)])
+    squares = r.square().sum((1, 2))
+    beside = (r - other).square().mean(0).sqrt()
+    return Reading(r.mean(0), float(squares.amax().sqrt()), float(squares.mean()), beside)
 
 
 def signs(shape: tuple[int, int], seed: int) -> Float[Tensor, "4 d_out d_in"]:
     """Random signs; those of neighbours, in a row or a column, are orthogonal over the products."""
     generator = torch.Generator().manual_seed(seed)
-    one = torch.randint(0, 2, (READS, *shape), generator=generator).double()[:1] * 2 - 1
+    one = _random_signs(shape, generator)
     rows, columns = ((-1.0) ** torch.arange(d, dtype=torch.float64) for d in shape)
     both = rows[:, None] * columns
     patterns = [torch.ones_like(both), rows[:, None].expand(shape), columns.expand(shape), both]
     return one * torch.stack(patterns)
+
+
+def _random_signs(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    return torch.randint(0, 2, shape, generator=generator).double() * 2 - 1
 
 
 def left_to_chance(known: Measured) -> Float[Tensor, "clusters_B clusters_A"]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.own_model.mistaken import of_the_users
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.question.batches import read
@@ -18,15 +19,19 @@ def in_memory(problem: Problem) -> Problem:
     """The problem with its batches as a list, read once: whatever draws them, all see the same.
 
     Raises:
-        ProblemError: it is none, or not on the CPU, where all comparisons are made.
+        ProblemError: it is none, not on the CPU, where all comparisons are made, or cannot be read.
     """
     device = next((p.device for p in problem.model.parameters()), torch.device("cpu"))
     if device.type != "cpu":
         raise ProblemError(
-            f"problem: its model is on {device}, and comparisons are made in float64 on the CPU; "
+            f"model: it is on {device}, and comparisons are made in float64 on the CPU; "
             "pass a copy on the CPU, model.to('cpu') and its data, and let the subject move it."
         )
-    with undisturbed(problem.batches):
+    advice = "read them, and call the mask on their inputs, without the kit to see where"
+    with (
+        undisturbed(problem.batches),
+        of_the_users("batches: reading them, or their mask,", advice),
+    ):
         return replace(problem, batches=[(b.inputs, b.targets) for b in read(problem)])
 
 

@@ -1,0 +1,205 @@
+"""Every use of a layer's weight in a forward pass, seen without hooks, and an error for misuses."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.refusals.misuses import (
+    check_harmless,
+    check_inputs,
+    check_together,
+)
+from ekfac_ref.model.weights import attention
+from ekfac_ref.model.weights.kept_inputs import KeptInputs
+from ekfac_ref.model.weights.linear_form import Call, channels_in_place, channels_last, layer_inputs
+
+
+@dataclass(frozen=True)
+class Use:
+    """One call of a layer, on one sample or on a batch.
+
+    Attributes:
+        inputs: a_t, the homogeneous 1 of the bias last; positions of all samples in the order of
+            ``axes``. Of a lookup, the number of the word (``linear_form.py``), and d_in is 1.
+        axes: the output's axes other than channels, those of the samples included.
+        transformed: whether it was inside of a ``torch.func`` transform that the forward made.
+    """
+
+    inputs: KeptInputs
+    axes: torch.Size
+    transformed: bool
+
+
+Shift = Callable[[str, int, Shaped[Tensor, "*axes d_out"]], Shaped[Tensor, "*axes_of_all d_out"]]
+
+
+class Recorder(TorchFunctionMode):
+    """Keeps every use of every layer.
+
+    Args:
+        layers: which.
+        shift: is given the output of use k of a layer, and returns what goes on in its stead.
+        at_once: whether inputs are read when they come, for a forward that writes into them.
+    """
+
+    def __init__(
+        self, layers: tuple[Layer, ...], shift: Shift | None = None, at_once: bool = False
+    ) -> None:
+        super().__init__()
+        self._shift, self._at_once = shift, at_once
+        self._transforms = transforms()
+        self._owners: dict[int, list[Layer]] = {}  # several have rows of one Parameter
+        for layer in layers:
+            for tensor in (layer.weight, layer.bias) if layer.bias is not None else (layer.weight,):
+                self._owners.setdefault(id(tensor), []).append(layer)
+        self.uses: dict[str, list[Use]] = {layer.name: [] for layer in layers}
+        self.calling: Layer | None = None  # whom an error inside of the op is about
+        # of the coarsest dtype that any op rounded to, layers' included: float32 in a float64 norm
+        self.roundoff = 0.0
+
+    @property
+    def axes(self) -> dict[str, list[torch.Size]]:
+        """{layer: the axes of each of its uses}."""
+        return {name: [use.axes for use in uses] for name, uses in self.uses.items()}
+
+    @property
+    def used(self) -> set[str]:
+        """The names of the layers that are used."""
+        return {name for name, uses in self.uses.items() if uses}
+
+    @property
+    def overwritten(self) -> bool:
+        """Whether inputs are no longer what they were when they came."""
+        return any(use.inputs.overwritten for uses in self.uses.values() for use in uses)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        values = (*args, *(kwargs := kwargs or {}).values())
+        attending = self._layers_among(attention.weights_given(func, args, kwargs))
+        if any(layer.op is not None for layer in attending):
+            with self:  # which is not active in here
+                return attention.layer_by_layer(*args, **kwargs)
+        layer = next(self._layers_among(values, attention.projected_rows(func, args, kwargs)), None)
+        if layer is not None and layer.op is not None and func is layer.op:
+            self.calling = layer
+            result = self._of_its_op(
+                layer, Call.bind(func, args, kwargs), partial(func, *args, **kwargs)
+            )
+            self.calling = None
+            return result
+        result = func(*args, **kwargs)
+        if isinstance(result, Tensor) and result.is_floating_point():
+            self._note_rounding(result, values)
+        if layer is not None:
+            self._of_another_op(layer, func, result)
+        return result
+
+    def _of_its_op(self, layer: Layer, call: Call, run: Callable[[], Tensor]) -> Tensor:
+        check_together(layer, call, self._owner_of_bias(layer, call))
+        check_inputs(layer, call)
+        y, transformed = run(), transforms() > self._transforms
+        # Under autocast it is the rounded input that is multiplied.
+        read = partial(_with_homogeneous, layer, y.dtype)
+        with torch.no_grad():  # to which checkpointing would save tensors that it does not expect
+            inputs = KeptInputs(call, read, self._at_once or transformed)
+        uses, outputs = self.uses[layer.name], channels_last(call, y)
+        if self._shift is not None:
+            y = channels_in_place(call, self._shift(layer.name, len(uses), outputs))
+        self.roundoff = max(self.roundoff, torch.finfo(y.dtype).eps)
+        uses.append(Use(inputs, outputs.shape[:-1], transformed))
+        return y
+
+    def _of_another_op(self, layer: Layer, func: Any, result: Any) -> None:
+        check_harmless(layer, func, result)
+
+    def _note_rounding(self, result: Tensor, values: tuple[Any, ...]) -> None:
+        unit = torch.finfo(result.dtype).eps
+        floats = (x for x in values if isinstance(x, Tensor) and x.is_floating_point())
+        if unit > self.roundoff and any(torch.finfo(x.dtype).eps < unit for x in floats):
+            self.roundoff = unit
+
+    def _layers_among(
+        self, values: Iterable[Any], rows: attention.RowRanges | None = None
+    ) -> Iterator[Layer]:
+        """The layers whose weights or biases are among the values.
+
+        Of those that have rows of a Parameter, the one with these rows alone, if any are given.
+        """
+        for value in values:
+            if isinstance(value, (tuple, list)):
+                yield from self._layers_among(value, rows)
+            for layer in self._owners.get(id(value), ()):
+                if rows is None or layer.op is not attention.projection or layer.rows == rows:
+                    yield layer
+
+    def _owner_of_bias(self, layer: Layer, call: Call) -> Layer:
+        owners = self._owners.get(id(call.arguments.get("bias")), ())
+        return next((x for x in reversed(owners) if x.rows[1] == layer.rows[1]), layer)
+
+
+class RecorderOfAnyUse(Recorder):
+    """Keeps the names of the layers that are used, each in whatever way."""
+
+    def __init__(self, layers: tuple[Layer, ...]) -> None:
+        super().__init__(layers)
+        self._used: set[str] = set()
+
+    @property
+    def used(self) -> set[str]:
+        """The names of the layers that are used, by whatever op."""
+        return self._used
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = super().__torch_function__(func, types, args, kwargs)
+        if any(isinstance(x, Tensor) for x in tree_leaves(result)):
+            values = (*args, *(kwargs or {}).values())
+            self._used |= {layer.name for layer in self._layers_among(values)}
+        return result
+
+    def _of_its_op(self, layer: Layer, call: Call, run: Callable[[], Tensor]) -> Tensor:
+        check_inputs(layer, call)
+        y = run()
+        self.roundoff = max(self.roundoff, torch.finfo(y.dtype).eps)
+        return y
+
+    def _of_another_op(self, layer: Layer, func: Any, result: Any) -> None:
+        """Autograd knows what it does."""
+
+
+def check_not_transformed(uses: Mapping[str, list[Use]]) -> None:
+    """Raise a ProblemError for a layer that the forward calls inside of a transform."""
+    for name, of_layer in uses.items():
+        if any(use.transformed for use in of_layer):
+            raise ProblemError(
+                f"layer {name!r}: the forward calls it inside of torch.func.grad, jvp, vmap or "
+                "the like, where what goes in and what comes back cannot be seen; pass the "
+                "network that is transformed as the model, with its outputs as they are, or leave "
+                "the layer out by naming the others in Problem(layers=...)."
+            )
+
+
+def transforms() -> int:
+    """How many transforms of ``torch.func`` are active."""
+    innermost = torch._C._functorch.peek_interpreter_stack()
+    return 0 if innermost is None else innermost.level()
+
+
+def _with_homogeneous(layer: Layer, dtype: torch.dtype, call: Call) -> Tensor:
+    one = None
+    if layer.bias is not None:
+        # A tied module with no bias, or a frozen one, uses [W | b] at the homogeneous coordinate 0.
+        one = 1.0 if call.arguments.get("bias") is layer.bias else 0.0
+    a = layer_inputs(call, layer.groups, one)
+    return a.to(dtype) if a.is_floating_point() else a
