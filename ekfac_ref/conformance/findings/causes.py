@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from ekfac_ref.conformance.findings.attribution import Attributed, attribute
+from ekfac_ref.conformance.findings.attribution import attribute
 from ekfac_ref.conformance.findings.common import with_common
-from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.conjunction import Attributed, Conjunction
 from ekfac_ref.conformance.findings.outcome import Outcome
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Lane, Law

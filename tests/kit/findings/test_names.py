@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ekfac_ref.conformance.findings.attribution import Attributed
 from ekfac_ref.conformance.findings.causes import Cause
-from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.conjunction import Attributed, Conjunction
 from ekfac_ref.conformance.findings.names import SEVERAL, names
 
 
