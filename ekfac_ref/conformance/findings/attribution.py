@@ -25,6 +25,7 @@ from ekfac_ref.conformance.findings.conjunction import Attributed, Conjunction
 from ekfac_ref.conformance.findings.literals import Literal, literals_of
 
 COINCIDENCES = 0.2
+OF_A_PAIR = 0.02  # coincidences, for either feature of one of several pairs, which are many
 UNLIKELY = 1e-3  # coincidences, where most problems with the cause are without the fault
 LENGTH = 3  # features in one conjunction, at most
 MISTAKES = 6  # conjunctions at once, at most
@@ -165,7 +166,9 @@ class _Search:
         pool = [one for one in self._partial() if self._attributed(one).sure]
         while pool and len(chosen) < MISTAKES:
             pool.sort(key=lambda one: -(self._mask(one) & left).bit_count())
-            best = next((one for one in pool if self._is_rare(one, self.good | left, looked)), None)
+            among = self.good | left
+            rare = (c for c in pool if self._coincidences(c, among, looked) <= COINCIDENCES)
+            best = next(rare, None)
             if best is None or (self._mask(best) & left).bit_count() < 2:
                 break
             chosen.append(best)
@@ -187,9 +190,10 @@ class _Search:
         # Faulty problems of another cause say nothing about this one.
         sure = self._is_sure(one, self.good | faulty)
         sure &= self._is_half(one) or self._is_unlikely(mask.bit_count())
-        if len(one) > 1 and faulty != self.bad:  # features enough pick some of few faulty ones
+        if len(one) > 1 and faulty != self.bad:
             singles = [literal.mask for literal in self.literals]
-            sure &= all(self._is_rare(one, rest, singles) for rest in self._rests(one))
+            rests = self._rests(one)
+            sure &= all(self._coincidences(one, rest, singles) <= OF_A_PAIR for rest in rests)
         also = one[0].also if len(one) == 1 else ()
         return Attributed(
             _conjunction(one),
@@ -218,16 +222,14 @@ class _Search:
         expected = sum(comb(size, b) for size in sizes if size <= m)
         return expected <= UNLIKELY * comb(self.all.bit_count(), b)
 
-    def _is_rare(self, one: _Candidate, among: int, looked: Iterable[int]) -> bool:
-        """Whether to have so many problems, faulty ones only, is hardly a coincidence.
-
-        Among these problems, and of all masks that were looked at.
+    def _coincidences(self, one: _Candidate, among: int, looked: Iterable[int]) -> float:
+        """How many of the masks that were looked at would have as many of these problems as it has,
+        faulty ones only, by chance.
         """
         M, faulty = among.bit_count(), (among & self.bad).bit_count()
         m = (self._mask(one) & among).bit_count()
         sizes = Counter((mask & among).bit_count() for mask in looked)
-        expected = sum(n * comb(faulty, k) / comb(M, k) for k, n in sizes.items() if k >= m)
-        return expected <= COINCIDENCES
+        return sum(n * comb(faulty, k) / comb(M, k) for k, n in sizes.items() if k >= m)
 
     def _rests(self, one: _Candidate) -> list[int]:
         """The problems without one of its features, in turn."""
