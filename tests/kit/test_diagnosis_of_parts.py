@@ -1,5 +1,6 @@
 """Mistakes that the catalogue does not have: which part of E or K is wrong, in one sentence."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,8 @@ from torch import Tensor
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
 from ekfac_ref.conformance.diagnosis import selection
+from ekfac_ref.conformance.mutants import MUTANTS
+from ekfac_ref.conformance.problems.draw import mixtures
 from tests.kit import remade
 from tests.kit.remade.hooked import Caught, Recipe, assembled, factor_A, factor_B
 from tests.support.partial_subjects import LINEAR, each_block
@@ -104,3 +107,25 @@ def test_an_argument_is_unread_only_if_no_problem_shows_it() -> None:
 
     sentence = ct.diagnose(ct.Subject("mine", longer, abilities=LINEAR), []).sentence
     assert "does not change" not in sentence
+
+
+def test_a_mistake_on_some_problems_has_its_name_for_these() -> None:
+    """And beside them what is right; where all of them are, nothing is said to agree."""
+    halves = MUTANTS["half-lambda"]
+
+    def ask(problem: ek.Problem) -> Any:
+        return (ek.ekfac if problem.mask is None else halves.ekfac)(problem)
+
+    problems = mixtures(ct.Abilities(dtypes=(torch.float64,)), 60, 0)
+    subject = ct.Subject("halves", ask)
+    few = [halves, MUTANTS["sum-over-samples"]]
+    found = ct.diagnose(subject, few, problems=problems, elsewhere=False)
+    assert re.match(
+        r"It differs on \d+ of 16 problems, and on these it looks as if", found.sentence
+    )
+    assert halves.mistake in found.sentence
+    assert found.named == "half-lambda"
+    right = [problem for problem in problems if problem.mask is None]
+    assert ct.diagnose(subject, few, problems=right, elsewhere=False).sentence.startswith(
+        "No name: "
+    )

@@ -45,6 +45,10 @@ _SINGLE = (
 )
 _ELSEWHERE = "Where a law is broken, the mistake is in what that law names."
 _ITS_STEPS = f"Its steps agree with the rules that it declares. {_ELSEWHERE}"
+_RIGHT_THERE = (
+    "No name: on the problems that show the mistake, nothing that differs can be compared with "
+    f"known ones. {_ELSEWHERE}"
+)
 _NOTHING = "Nothing can be compared: no problem has a single right answer here."
 
 
@@ -82,7 +86,7 @@ def diagnose(
             or another of ``WAYS``, or a Subject.
         catalogue: mutants to compare it with, by default all of ``MUTANTS``.
         seed: of the problems on which it is compared.
-        problems: to compare it on in place of those that are drawn, one mistake on all of them say.
+        problems: to compare it on in place of those that are drawn: some that show one mistake.
         elsewhere: whether it can be asked about other problems, too; not where answers are files.
     """
     subject = as_subject(thing, "subject")
@@ -123,6 +127,8 @@ def _of_all(
         said = diagnosed_training(subject, catalogue, seed, problems)
     if not right or said:
         return Diagnosis([], said or (_ITS_STEPS if subject.optimizer else _NOTHING))
+    if problems:
+        return replace(right[0][1], sentence=_RIGHT_THERE)
     names = [name for name, _ in right]
     agree = "agrees" if len(names) == 1 else "agree"
     sentence = f"Its {' and '.join(names)} {agree} with the definition. {_ELSEWHERE}"
@@ -166,10 +172,12 @@ def _found(
     typical = median(c.wrong for c in used)
     if not candidates[0].agrees and precision.fits < typical <= _SINGLE_ROUNDING:
         return Diagnosis([right], _SINGLE.format(typical))
-    differing = sum(c.is_wrong for c in used)
-    if not candidates[0].agrees and differing < NEEDED:
-        rare = f"It differs from the definition on {differing} of {len(used)} problems, too few"
-        return Diagnosis([right], f"{rare} to tell which mistake it is.")
+    wrong = [c for c in used if c.is_wrong]
+    if not candidates[0].agrees and len(wrong) < NEEDED:
+        rare = f"It differs from the definition on {len(wrong)} of {len(used)} problems, too few"
+        return Diagnosis(
+            [right], f"{rare} to tell which mistake it is. {wrong_part(subject, wrong)}".strip()
+        )
     mistakes = {mutant.name: mutant.mistake for mutant in catalogue}
     if convention := undeclared(used):
         why = f"{_sentence(candidates, mistakes, len(used))} " if candidates[0].agrees else ""
@@ -183,6 +191,11 @@ def _found(
     part = wrong_part(subject, used)
     if elsewhere and (said := unused(subject, precision, seed, quantity)):
         return Diagnosis([right], " ".join([*said, part]).strip(), " ".join(said))
+    there = nearest(catalogue, wrong, right_up_to_a_factor=True)
+    if there and len(wrong) < len(used):
+        says = _sentence(there, mistakes, len(wrong))
+        some = f"It differs on {len(wrong)} of {len(used)} problems, and on these i"
+        return Diagnosis(there, f"{some}{says[1:]}", ", ".join(c.name for c in there))
     return Diagnosis(candidates, f"{sentence} {part}".strip())
 
 

@@ -9,6 +9,10 @@ without one of its features on M; were that feature nothing to do with the fault
 among the M would have all b in it with probability :math:`\binom{m}{b} / \binom{M}{b}`. The sum of
 these over all features that would have served as well is the number of coincidences to be expected,
 and a cause is called sure where none of its features has more than COINCIDENCES.
+
+Where no conjunction is sure to hold on exactly the faulty problems, one that holds on all of them
+is taken: the fault may not show on each. If it holds on more than twice as many, that is only sure
+where no more than UNLIKELY of all features and pairs would do so by chance.
 """
 
 from collections import Counter
@@ -17,36 +21,17 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import comb, inf
 
-from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.conjunction import Attributed, Conjunction
 from ekfac_ref.conformance.findings.literals import Literal, literals_of
 
 COINCIDENCES = 0.2
+OF_A_PAIR = 0.02  # coincidences, for either feature of one of several pairs, which are many
+UNLIKELY = 1e-3  # coincidences, where most problems with the cause are without the fault
 LENGTH = 3  # features in one conjunction, at most
 MISTAKES = 6  # conjunctions at once, at most
 ANOTHER = 1.0  # what a further conjunction costs
 EXCEPTIONS = 1 / 16  # of the problems, at least, are to be without a fault
 LOOKS = 5_000  # sets of conjunctions that are looked at
-
-
-@dataclass(frozen=True)
-class Attributed:
-    """One conjunction, and how well it separates.
-
-    Attributes:
-        where: the conjunction.
-        faulty: how many of the faulty problems it holds on.
-        meant: how many problems it holds on; more than ``faulty`` where some of them hold.
-        others: how many problems without a fault there are in all.
-        sure: whether that is hardly a coincidence.
-        also: features that were present on the same problems, and might as well be meant.
-    """
-
-    where: Conjunction
-    faulty: int
-    meant: int
-    others: int
-    sure: bool
-    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,13 +79,15 @@ class _Search:
         causes = [self._attributed(one) for one in cover]
         if cover and all(cause.sure for cause in causes):
             return self._attribution(cover)
-        if only := self._only():
+        only = self._only()
+        if only and (len(cover) == 1 or self._is_half(only)):
             return self._attribution([only])
-        if cover and len(cover) == 1:
+        if len(cover) == 1:
             return self._attribution(cover)
         some = self._attribution(self._greedy() if self._leaves_enough() else [])
-        none = Attribution((), some.faulty, some.asked, some.faulty)
-        return none if 2 * some.unexplained > some.faulty else some
+        if 2 * some.unexplained <= some.faulty:
+            return some
+        return self._attribution([only] if only else [])
 
     def _leaves_enough(self) -> bool:
         """Whether a fault is not nearly everywhere; the few exceptions would have any features."""
@@ -158,16 +145,16 @@ class _Search:
         return [candidates[i] for i in best[2]]
 
     def _only(self) -> _Candidate | None:
-        """What every faulty problem has, and few of the others: they may show nothing."""
+        """What every faulty problem has, and fewest of the others: they may show nothing."""
         around = [one for one in self.literals if self.bad & ~one.mask == 0]
-        found = [
-            one
-            for length in (1, 2)
-            for one in combinations(around, length)
-            if 2 * self.bad.bit_count() >= self._mask(one).bit_count()
-            and self._is_sure(one, self.all)
-        ]
+        pairs = [*combinations(around, 1), *combinations(around, 2)]
+        found = [one for one in pairs if self._is_sure(one, self.all)]
         return min(found, key=lambda one: (self._mask(one).bit_count(), _cost(one)), default=None)
+
+    def _is_half(self, one: _Candidate) -> bool:
+        """Whether at least every other problem that it holds on is faulty."""
+        mask = self._mask(one)
+        return 2 * (mask & self.bad).bit_count() >= mask.bit_count()
 
     def _greedy(self) -> list[_Candidate]:
         """Those that are sure, the one with most of the rest first.
@@ -175,11 +162,13 @@ class _Search:
         Where most problems are faulty, features enough have faulty ones only: they are to be rare
         among those that are without a fault or without a cause so far.
         """
-        left, chosen = self.bad, list[_Candidate]()
+        left, chosen, looked = self.bad, list[_Candidate](), self.short.values()
         pool = [one for one in self._partial() if self._attributed(one).sure]
         while pool and len(chosen) < MISTAKES:
             pool.sort(key=lambda one: -(self._mask(one) & left).bit_count())
-            best = next((one for one in pool if self._is_rare(one, self.good | left)), None)
+            among = self.good | left
+            rare = (c for c in pool if self._coincidences(c, among, looked) <= COINCIDENCES)
+            best = next(rare, None)
             if best is None or (self._mask(best) & left).bit_count() < 2:
                 break
             chosen.append(best)
@@ -200,6 +189,11 @@ class _Search:
         faulty = mask & self.bad
         # Faulty problems of another cause say nothing about this one.
         sure = self._is_sure(one, self.good | faulty)
+        sure &= self._is_half(one) or self._is_unlikely(mask.bit_count())
+        if len(one) > 1 and faulty != self.bad:
+            singles = [literal.mask for literal in self.literals]
+            rests = self._rests(one)
+            sure &= all(self._coincidences(one, rest, singles) <= OF_A_PAIR for rest in rests)
         also = one[0].also if len(one) == 1 else ()
         return Attributed(
             _conjunction(one),
@@ -214,24 +208,32 @@ class _Search:
         """Whether none of its features is likely to be a coincidence."""
         mask = self._mask(one) & among
         m, b = mask.bit_count(), (mask & self.bad).bit_count()
-        for literal in one:
-            rest = self._mask(tuple(other for other in one if other is not literal)) & among
+        for rest in (rest & among for rest in self._rests(one)):
             sizes = [(rest & other.mask).bit_count() for other in self.literals]
             expected = sum(comb(size, b) for size in sizes if b <= size <= m)
             if expected > COINCIDENCES * comb(rest.bit_count(), b):
                 return False
         return True
 
-    def _is_rare(self, one: _Candidate, among: int) -> bool:
-        """Whether to have so many problems, faulty ones only, is hardly a coincidence.
+    def _is_unlikely(self, m: int) -> bool:
+        """Whether hardly any feature or pair on m problems at most would have all faulty ones."""
+        b = self.bad.bit_count()
+        sizes = [mask.bit_count() for mask in self.short.values()]
+        expected = sum(comb(size, b) for size in sizes if size <= m)
+        return expected <= UNLIKELY * comb(self.all.bit_count(), b)
 
-        Among these problems, and of all conjunctions that are looked at.
+    def _coincidences(self, one: _Candidate, among: int, looked: Iterable[int]) -> float:
+        """How many of the masks that were looked at would have as many of these problems as it has,
+        faulty ones only, by chance.
         """
         M, faulty = among.bit_count(), (among & self.bad).bit_count()
         m = (self._mask(one) & among).bit_count()
-        sizes = Counter((mask & among).bit_count() for mask in self.short.values())
-        expected = sum(n * comb(faulty, k) / comb(M, k) for k, n in sizes.items() if k >= m)
-        return expected <= COINCIDENCES
+        sizes = Counter((mask & among).bit_count() for mask in looked)
+        return sum(n * comb(faulty, k) / comb(M, k) for k, n in sizes.items() if k >= m)
+
+    def _rests(self, one: _Candidate) -> list[int]:
+        """The problems without one of its features, in turn."""
+        return [self._mask(tuple(o for o in one if o is not literal)) for literal in one]
 
     def _mask(self, one: _Candidate) -> int:
         mask = self.all

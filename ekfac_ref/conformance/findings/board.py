@@ -1,5 +1,6 @@
 """The scoreboard: every feature with its verdict."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -11,6 +12,8 @@ from ekfac_ref.conformance.findings.known import KnownDeviations
 from ekfac_ref.conformance.findings.outcome import Off, Outcome
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.features import FEATURES
+
+NEARLY = 0.9  # of the problems on which a law is broken for an unknown reason: a suspect
 
 
 class Standing(Enum):
@@ -30,10 +33,12 @@ class Score:
 
     Attributes:
         name: of the feature.
-        standing: WRONG where a mistake was attributed to it, REFUSES where a refusal was,
-            NOT_ANSWERED where all of its problems were refused for the sake of others, EXACT where
-            some problem with it, in a layer that has a gradient, is right and none of these,
-            IN_DOUBT where no problem tells it apart from what it came with.
+        standing: WRONG where a mistake was attributed to it, REFUSES where a refusal was, and it is
+            declined or not mostly answered, NOT_ANSWERED where all of its problems were refused for
+            the sake of others, IN_DOUBT where a mistake that is attributed to nothing for sure
+            breaks laws on hardly any problems without it, EXACT where some problem with it, in a
+            layer that has a gradient, is right and none of these, else IN_DOUBT: no problem tells
+            it apart from what it came with.
         drawn: how many problems have it.
         held: on how many of them every law holds that was asked.
         broken: on how many some law is broken.
@@ -83,6 +88,12 @@ def scoreboard(
         for cause in found
         if cause.attributed and cause.attributed.sure and {*cause.laws} & counting
     ]
+    unsure = [
+        [{*outcomes[i].features} for i in cause.problems]
+        for cause in found
+        if not (cause.attributed and cause.attributed.sure) and {*cause.laws} & counting
+    ]
+    suspected = {name for having in unsure for name in _in_nearly_all(having)}
     turned_down = {name for one in refused for name in one.features}
     declared = dict.fromkeys(declines, "declined")
     reasons = {**declared, **known.refusals, **known.features}
@@ -96,12 +107,19 @@ def scoreboard(
             ],
             name in known.features,
             name in turned_down,
+            name in suspected,
             reasons.get(name, ""),
         )
         for name in dict.fromkeys((*FEATURES, *drawn))
     ]
     order = list(Standing)
     return sorted(rows, key=lambda row: order.index(row.standing))
+
+
+def _in_nearly_all(problems: Sequence[set[str]]) -> set[str]:
+    """The features of all but a few."""
+    times = Counter(name for features in problems for name in features)
+    return {name for name, n in times.items() if n >= NEARLY * len(problems)}
 
 
 @dataclass(frozen=True)
@@ -113,7 +131,12 @@ class _Having:
     counting: set[str]
 
     def score(
-        self, blamed: Sequence[Conjunction], known_wrong: bool, turned_down: bool, reason: str
+        self,
+        blamed: Sequence[Conjunction],
+        known_wrong: bool,
+        turned_down: bool,
+        suspected: bool,
+        reason: str,
     ) -> Score:
         """``blamed`` are the causes that it is part of, or that are everywhere."""
         broken = [one for one in self.outcomes if {*one.broken} & self.counting]
@@ -124,12 +147,12 @@ class _Having:
             standing = Standing.NOT_DRAWN
         elif broken and (blamed or known_wrong):
             standing = Standing.WRONG
-        elif turned_down:
+        elif turned_down and (reason or 2 * refused >= len(self.outcomes)):
             standing = Standing.REFUSES
         elif refused == len(self.outcomes):
             standing = Standing.NOT_ANSWERED
         else:
-            shows = any(self.name in one.shown for one in held)
+            shows = not suspected and any(self.name in one.shown for one in held)
             standing = Standing.EXACT if shows else Standing.IN_DOUBT
         more = [str(one) for one in blamed if len(one.present) + len(one.absent) > 1]
         together = standing is Standing.WRONG and not known_wrong and len(more) == len(blamed)

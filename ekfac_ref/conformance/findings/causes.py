@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from ekfac_ref.conformance.findings.attribution import Attributed, attribute
+from ekfac_ref.conformance.findings.attribution import attribute
 from ekfac_ref.conformance.findings.common import with_common
-from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.conjunction import Attributed, Conjunction
 from ekfac_ref.conformance.findings.outcome import Outcome
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Lane, Law

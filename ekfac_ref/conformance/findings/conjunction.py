@@ -1,4 +1,4 @@
-"""Features that come together, or are absent: "groups and reduce, without a mask"."""
+"""Features that come together, or are absent, and how well they separate wrong from right."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -24,6 +24,27 @@ class Conjunction:
         """In words, as they follow "where there is"; a conjunction of nothing is everywhere."""
         named = [*self.present, *map(_without, self.absent)]
         return " and ".join(named) or "anything"
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """One conjunction, and how well it separates.
+
+    Attributes:
+        where: the conjunction.
+        faulty: how many of the faulty problems it holds on.
+        meant: how many problems it holds on; more than ``faulty`` where some of them hold.
+        others: how many problems without a fault there are in all.
+        sure: whether that is hardly a coincidence.
+        also: features that were present on the same problems, and might as well be meant.
+    """
+
+    where: Conjunction
+    faulty: int
+    meant: int
+    others: int
+    sure: bool
+    also: tuple[str, ...] = ()
 
 
 def _without(name: str) -> str:

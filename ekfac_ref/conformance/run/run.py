@@ -80,9 +80,9 @@ class Run:
         """
         if not report.complete or report.faults or report.given_up or not report.is_broken:
             return report
-        apart = [cause for cause in report.causes if cause.attributed and cause.is_measured]
+        measured = [cause for cause in report.causes if cause.is_measured]
         try:
-            sentence = names(apart, self._name)
+            sentence = names(measured, self._name, report.outcomes)
         except KeyboardInterrupt:
             return replace(report, diagnosis="none, it was interrupted.")
         return replace(report, diagnosis=sentence, printed=self.examiner.printed)

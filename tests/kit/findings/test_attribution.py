@@ -77,6 +77,26 @@ def test_where_the_mistake_does_not_always_show() -> None:
     assert cause.sure
 
 
+@pytest.mark.parametrize(("faulty", "among", "sure"), [(5, 14, True), (2, 10, False)])
+def test_what_all_have_is_told_where_most_with_it_are_right(
+    faulty: int, among: int, sure: bool
+) -> None:
+    """Two of ten would be a coincidence that some feature or pair easily makes."""
+    drawn = [(*f, "m") if i < among else f for i, f in enumerate(problems(3, 180, 0.1))]
+    (cause,) = attribute(drawn, range(faulty)).causes
+    assert (str(cause.where), cause.faulty, cause.meant) == ("m", faulty, among)
+    assert cause.sure is sure
+
+
+def test_a_few_are_not_shared_out_among_pairs() -> None:
+    """Of five faulty problems among ten with a feature, others of it take four here, four there."""
+    drawn: list[tuple[str, ...]] = [("m", *f) for f in ("ab", "ab", "ab", "a", "b")]
+    drawn += [("m", str(i)) for i in range(5)]
+    drawn += [("a",), ("b",), ("a", "b"), *problems(5, 8)] * 10
+    (cause,) = attribute(drawn, range(5)).causes
+    assert (str(cause.where), cause.faulty, cause.meant) == ("m", 5, 10)
+
+
 def test_noise_has_no_cause() -> None:
     for seed in range(20):
         draw = random.Random(seed)

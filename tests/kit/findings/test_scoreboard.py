@@ -127,6 +127,24 @@ def test_a_known_law_does_not_count() -> None:
     assert set(standings(rows).values()) == {"exact"}
 
 
+def test_what_nearly_all_unexplained_have_is_not_exact() -> None:
+    """One right problem is no proof beside so many that are wrong for an unknown reason."""
+    outcomes = [right("Linear", "reduce"), wrong("Linear", "reduce")] * 10
+    rows = board([*outcomes, right("Conv2d"), wrong("Linear"), right("Linear", "mask")])
+    assert [rows[n].standing.value for n in ("Linear", "reduce")] == ["in doubt"] * 2
+    assert rows["Conv2d"].standing is rows["mask"].standing is Standing.EXACT
+    explained = board([*PLAIN * 9, *[wrong("Linear", "groups")] * 4])
+    assert standings(explained)["Linear"] == "exact"
+
+
+def test_what_is_mostly_answered_is_not_refused() -> None:
+    alone = [right("groups"), right("reduce"), right("Linear")] * 6
+    outcomes = [*alone, *[refused("groups", "reduce")] * 5]
+    assert refusals(outcomes)[0].features == {"groups", "reduce"}
+    assert set(standings(board(outcomes)).values()) == {"exact"}
+    assert board(outcomes, refusals={"reduce": "later"})["reduce"].standing is Standing.REFUSES
+
+
 def test_doubt_is_neither() -> None:
     doubted = replace(right("Conv2d"), held=frozenset(), doubted=frozenset({"trace"}))
     assert standings(board([right("Linear"), doubted]))["Conv2d"] == "in doubt"
