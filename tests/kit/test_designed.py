@@ -16,13 +16,7 @@ from ekfac_ref.conformance.problems.abilities import DTYPES, Abilities
 from ekfac_ref.conformance.problems.designed import plan
 from ekfac_ref.conformance.problems.designed.variations import OF_TWO
 from ekfac_ref.conformance.problems.digest import digest
-from ekfac_ref.conformance.problems.features import (
-    ANY_CONVOLUTION,
-    FEATURES,
-    KINDS_OF_THREE_AXES,
-    KINDS_OF_TWO_AXES,
-    features,
-)
+from ekfac_ref.conformance.problems.features import ANY_CONVOLUTION, FEATURES, features
 from ekfac_ref.conformance.problems.source import Written
 from ekfac_ref.conformance.problems.wiring import WIRING
 from ekfac_ref.conformance.run.profile import PROFILES
@@ -74,7 +68,7 @@ QUICK = PROFILES["quick"].problems
 def plain_features(kind: type[nn.Module]) -> set[str]:
     """What the plain case has, and cannot be without."""
     if issubclass(kind, ANY_CONVOLUTION):
-        uneven = {"uneven kernel"} if kind in KINDS_OF_THREE_AXES else set()
+        uneven = {"uneven kernel"} if kind.__name__.endswith("3d") else set()
         return {kind.__name__, "positions of a convolution", *QUESTION} | uneven
     return {kind.__name__, *QUESTION} | ({"several inputs"} if kind is nn.Bilinear else set())
 
@@ -95,7 +89,7 @@ def test_a_problem_has_what_it_is_drawn_for_and_nothing_else(seed: int) -> None:
         found, plain = set(features(problem)), plain_features(kind)
         implied = {more for name in drawn_for for more in IMPLIED.get(name, ())}
         implied |= {"more positions than weights"} if drawn_for & MANY else set()
-        implied |= {"uneven kernel"} if kind in KINDS_OF_TWO_AXES else set()  # as likely as not
+        implied |= {"uneven kernel"} if kind.__name__.endswith("2d") else set()  # as likely as not
         assert drawn_for <= found, (kind, drawn_for)
         assert found - plain - drawn_for <= implied, (kind, drawn_for, found)
         assert plain - found == {IN_PLACE_OF[name] for name in drawn_for & set(IN_PLACE_OF)}

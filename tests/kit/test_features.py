@@ -223,8 +223,8 @@ def test_every_feature_has_a_case() -> None:
     assert set(FEATURES) == told
 
 
-IMPLIED = {"depthwise": {"groups"}, "padding mode": {"padding", "padding by reflection"}, **UNEVEN}
 UNEVEN = {f"uneven {name}": {name} for name in ("stride", "dilation", "padding")}
+IMPLIED = {"depthwise": {"groups"}, "padding mode": {"padding", "padding by reflection"}, **UNEVEN}
 OF_CONV2D = ("no bias", "groups", "depthwise", "stride", "dilation", "padding", "padding mode")
 
 
