@@ -39,9 +39,10 @@ _AT_POSITIONS = {"positions of a Linear, one axis", "positions of an Embedding"}
 # What a problem with the one cannot be without, or cannot be kept from.
 IMPLIED = {
     "depthwise": {"groups"},
+    **{f"uneven {name}": {name} for name in ("stride", "dilation", "padding")},
     "output padding": {"stride"},
-    "padding mode": {"padding"},
-    "padding by reflection": {"padding", "padding mode"},
+    "padding mode": {"padding", "uneven padding"},
+    "padding by reflection": {"padding", "padding mode", "uneven padding"},
     "uneven batches": {"several batches"},
     "one sample": {"fewer rows than inputs"},
     "one input for all samples": {"fewer rows than inputs"},
@@ -58,6 +59,7 @@ IMPLIED = {
 }
 # Large outputs at many positions: of a small kernel they are more than its weights.
 MANY = {"dilation", "output padding", "padding by reflection", "padding mode", "tokens first"}
+MANY |= {"uneven stride", "uneven dilation", "uneven padding"}
 
 
 QUICK = PROFILES["quick"].problems
@@ -66,7 +68,8 @@ QUICK = PROFILES["quick"].problems
 def plain_features(kind: type[nn.Module]) -> set[str]:
     """What the plain case has, and cannot be without."""
     if issubclass(kind, ANY_CONVOLUTION):
-        return {kind.__name__, "positions of a convolution", *QUESTION}
+        uneven = {"uneven kernel"} if kind.__name__.endswith("3d") else set()
+        return {kind.__name__, "positions of a convolution", *QUESTION} | uneven
     return {kind.__name__, *QUESTION} | ({"several inputs"} if kind is nn.Bilinear else set())
 
 
@@ -86,6 +89,7 @@ def test_a_problem_has_what_it_is_drawn_for_and_nothing_else(seed: int) -> None:
         found, plain = set(features(problem)), plain_features(kind)
         implied = {more for name in drawn_for for more in IMPLIED.get(name, ())}
         implied |= {"more positions than weights"} if drawn_for & MANY else set()
+        implied |= {"uneven kernel"} if kind.__name__.endswith("2d") else set()  # as likely as not
         assert drawn_for <= found, (kind, drawn_for)
         assert found - plain - drawn_for <= implied, (kind, drawn_for, found)
         assert plain - found == {IN_PLACE_OF[name] for name in drawn_for & set(IN_PLACE_OF)}
@@ -241,7 +245,7 @@ def test_the_oracle_knows_every_wiring() -> None:
 
 def five_times(problem: Problem) -> dict[str, Operator]:
     """The EKFAC, 5 times as large where it is that of a plain Conv2d."""
-    plain = set(features(problem)) <= plain_features(nn.Conv2d)
+    plain = set(features(problem)) <= {*plain_features(nn.Conv2d), "uneven kernel"}
     return {name: E.scaled(5.0 if plain else 1.0) for name, E in ek.ekfac(problem).items()}
 
 

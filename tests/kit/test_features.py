@@ -21,7 +21,8 @@ def problem(model: nn.Module, *shape: int, **options: object) -> ek.Problem:
 
 
 def conv(**options: object) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(4, 4, 3, **options), nn.Flatten())  # type: ignore[arg-type]
+    options = {"kernel_size": 3, **options}
+    return nn.Sequential(nn.Conv2d(4, 4, **options), nn.Flatten())  # type: ignore[arg-type]
 
 
 def tied() -> nn.Module:
@@ -45,9 +46,13 @@ LAYERS = {
     "no bias": (conv(bias=False), IMAGE),
     "groups": (conv(groups=2), IMAGE),
     "depthwise": (conv(groups=4), IMAGE),
-    "stride": (conv(stride=(1, 2)), IMAGE),
-    "dilation": (conv(dilation=(2, 1)), IMAGE),
-    "padding": (conv(padding=(0, 1)), IMAGE),
+    "stride": (conv(stride=2), IMAGE),
+    "dilation": (conv(dilation=2), IMAGE),
+    "padding": (conv(padding=1), IMAGE),
+    "uneven kernel": (conv(kernel_size=(3, 2)), IMAGE),
+    "uneven stride": (conv(stride=(1, 2)), IMAGE),
+    "uneven dilation": (conv(dilation=(2, 1)), IMAGE),
+    "uneven padding": (conv(padding=(0, 1)), IMAGE),
     "padding same, even": (conv(padding="same"), IMAGE),
     "padding same, odd": (
         nn.Sequential(nn.Conv2d(4, 4, (3, 2), padding="same"), nn.Flatten()),
@@ -218,11 +223,12 @@ def test_every_feature_has_a_case() -> None:
     assert set(FEATURES) == told
 
 
-IMPLIED = {"depthwise": {"groups"}, "padding mode": {"padding", "padding by reflection"}}
+UNEVEN = {f"uneven {name}": {name} for name in ("stride", "dilation", "padding")}
+IMPLIED = {"depthwise": {"groups"}, "padding mode": {"padding", "padding by reflection"}, **UNEVEN}
 OF_CONV2D = ("no bias", "groups", "depthwise", "stride", "dilation", "padding", "padding mode")
 
 
-@pytest.mark.parametrize("name", [*OF_CONV2D, "padding same, even"])
+@pytest.mark.parametrize("name", [*OF_CONV2D, "padding same, even", "uneven kernel", *UNEVEN])
 def test_what_is_special_is_one_thing(name: str) -> None:
     """Half of the groups are no depthwise convolution, a stride is no dilation."""
     model, shape = LAYERS[name]

@@ -138,7 +138,10 @@ class Reader:
         return matrix
 
     def _tensor(self, x: _Array) -> Tensor:
-        return torch.as_tensor(x).detach().to(self.like)
+        found = torch.as_tensor(x).detach()
+        if found.is_complex():  # whose imaginary part would be dropped
+            raise self.bad("answer", f"numbers of {found.dtype}, expected real ones")
+        return found.to(self.like)
 
     def bad(self, what: str, why: str) -> BadAnswer:
         """What is wrong with the answer, and what the layer is."""

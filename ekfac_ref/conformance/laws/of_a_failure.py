@@ -18,7 +18,7 @@ from ekfac_ref.conformance.laws.law import Lane, law_of_a_trial
 from ekfac_ref.conformance.problems.changed import copied
 from ekfac_ref.conformance.subjects.matrices import BadAnswer, Unread
 from ekfac_ref.conformance.subjects.preconditioned import Vectors, at_random
-from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
+from ekfac_ref.conformance.subjects.snapshot import differences, own_states, snapshot
 from ekfac_ref.conformance.subjects.subject import OPERATORS, SAMPLED
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import LawBroken
@@ -121,14 +121,14 @@ def after_an_exception(trial: Trial) -> Iterator[float]:
         right = _answer(trial, way)
         read, called = _LastBatch(), _Call()
         with read.within(copied(trial.problem)) as counted, called.within(counted):
-            if not _same(_answer(_about(counted, trial, way), way), right):
+            if not _same(_asked_of(counted, trial, way), right):
                 continue  # that it remembers is for another law to say
         problem = copied(trial.problem)
         for failure in _failures(read.count, called.count):
             if not _ends(failure, trial, way, problem, right):
                 problem = copied(trial.problem)
         try:
-            again = _answer(_about(problem, trial, way), way)
+            again = _asked_of(problem, trial, way)
         except Exception as error:
             raise LawBroken(_said(f"{way}, asked again, raised {first_line(error)}")) from None
         if not _same(again, right):
@@ -148,15 +148,17 @@ def _failures(reads: int, calls: int) -> Iterator[_Failure]:
 
 def _ends(failure: _Failure, trial: Trial, way: str, problem: Problem, right: Vectors) -> bool:
     """Whether the question ends in an exception. An answer all the same has to be the right one."""
-    before, modes, answer = snapshot(problem.model, problem.batches), _modes(), None
-    try:
-        with failure.within(problem) as failing:
-            answer = _answer(_about(failing, trial, way), way)
-    except BadAnswer as error:  # the kit's own adapter, which reads the data too, may have failed
-        answer = None if isinstance(error, Unread) else {}
-    except Exception:
-        pass  # as it should be
-    lines = differences(before, snapshot(problem.model, problem.batches))
+    modes, answer = _modes(), None
+    with own_states(problem.model):
+        before = snapshot(problem.model, problem.batches)
+        try:
+            with failure.within(problem) as failing:
+                answer = _answer(_about(failing, trial, way), way)
+        except BadAnswer as error:  # the kit's own adapter, which reads the data, may have failed
+            answer = None if isinstance(error, Unread) else {}
+        except Exception:
+            pass  # as it should be
+        lines = differences(before, snapshot(problem.model, problem.batches))
     torch.set_grad_enabled(modes[0])  # what follows is not to suffer from what is left behind
     torch.set_default_dtype(modes[1])
     if answer is None and lines:
@@ -177,7 +179,13 @@ def _said(what: str) -> str:
 def _about(problem: Problem, trial: Trial, way: str) -> Trial:
     """One in which the subject is asked in this way alone, and about this very problem, no copy."""
     subject = trial.subject.offering([way]).wrapped(lambda ask: lambda copy_of_it: ask(problem))
-    return Trial(subject, trial.problem, trial.seen, watch=False)
+    return Trial(subject, trial.problem, trial.seen, watch=False, own=False)
+
+
+def _asked_of(problem: Problem, trial: Trial, way: str) -> Vectors:
+    """The answer, to this very problem, with the random states of every question about it."""
+    with own_states(problem.model):
+        return _answer(_about(problem, trial, way), way)
 
 
 def _answer(trial: Trial, way: str) -> Vectors:

@@ -6,18 +6,17 @@ Names are layer/way/group/part; the diagonal and gradients of samples are layer/
 layer/per_sample_gradients, of all groups. npz has the same names.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.adapter.parts import Eigen, Factors, Matrix, Part, WithBias
+from ekfac_ref.conformance.offline.contents import contents, of_json, of_npz
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
+from ekfac_ref.conformance.subjects.subject import OPERATORS, TENSORS
 
 ANSWER, ARRAYS, REFUSED_TEXT = "answer.json", "answer.npz", "refused.txt"
 SOLVE = "solve"  # [3, d_out, d_in] of a group: what the question's three solves come to
@@ -101,9 +100,17 @@ class FiledAnswer:
         return BadAnswer(f"{_told(self.file)}: {what}")
 
 
-def read_answer(folder: Path, key: str) -> FiledAnswer:
-    """What is in a question's folder; BadAnswer where it cannot be read or is another's."""
-    there = [folder / name for name in (ANSWER, ARRAYS, REFUSED_TEXT) if (folder / name).exists()]
+def files_of(folder: Path) -> list[Path]:
+    """The answers, or refusals, that there are in a question's folder: one, as it should be."""
+    return [folder / name for name in (ANSWER, ARRAYS, REFUSED_TEXT) if (folder / name).exists()]
+
+
+def read_answer(folder: Path, key: str, layers: Collection[str]) -> FiledAnswer:
+    """What is in a question's folder; BadAnswer where it cannot be read or is another's.
+
+    ``layers`` are those that it may name: of the network, or asked about though there are none.
+    """
+    there = files_of(folder)
     if not there:
         raise BadAnswer(
             f"{_told(folder / ANSWER)} is missing; write it, or {ARRAYS}, or why not into "
@@ -115,11 +122,9 @@ def read_answer(folder: Path, key: str) -> FiledAnswer:
         raise BadAnswer(f"{_told(file)}: there is {others} beside it; leave one of them")
     try:
         if file.name == REFUSED_TEXT:
-            said = file.read_text("utf-8", errors="replace").strip()
+            said = contents(file).decode("utf-8", errors="replace").strip()
             return FiledAnswer(file, {}, said or "it gives no reason")
-        found = _of_json(file) if file.name == ANSWER else _of_npz(file)
-        told = str(found.pop("key", ""))
-        arrays = {name: torch.as_tensor(np.asarray(x, np.float64)) for name, x in found.items()}
+        told, arrays = (of_json if file.name == ANSWER else of_npz)(file)
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise BadAnswer(
             f"{_told(file)} cannot be read ({type(error).__name__}: {error}); it may be cut off, "
@@ -130,25 +135,15 @@ def read_answer(folder: Path, key: str) -> FiledAnswer:
             f"{_told(file)} answers the question {told!r}, and the one beside it is {key!r}; "
             'repeat the "key" of the question that it answers'
         )
-    return FiledAnswer(file, arrays)
-
-
-def _of_json(file: Path) -> dict[str, Any]:
-    found = json.loads(file.read_text("utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError(f"a {type(found).__name__}, expected an object of arrays")
-    return found
-
-
-def _of_npz(file: Path) -> dict[str, Any]:
-    """Nothing in it is run: what would have to be unpickled is an error."""
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            found = dict(archive)
-    except Exception as error:  # zipfile has errors of its own
-        raise ValueError(str(error)) from error
-    key = found.get("key", np.zeros(0))
-    return {**found, "key": bytes(key).decode("ascii") if key.dtype == np.uint8 else str(key)}
+    answer = FiledAnswer(file, arrays)
+    for name in arrays:
+        layer, *of = name.split("/")
+        if layer not in layers:
+            raise answer.bad(f"{name!r}: there is no layer {layer!r}, only {sorted(layers)}")
+        if not of or of[0] not in (*OPERATORS, SOLVE, *TENSORS):
+            ways = ", ".join((*OPERATORS, SOLVE, *TENSORS))
+            raise answer.bad(f"{name!r} is no name; write layer/way, the way one of {ways}")
+    return answer
 
 
 def _told(file: Path) -> str:

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.adapter.adapted import adapted
-from ekfac_ref.conformance.offline.answer import FiledAnswer, RefusedInFile, read_answer
+from ekfac_ref.conformance.offline.answer import (
+    ANSWER,
+    FiledAnswer,
+    RefusedInFile,
+    files_of,
+    read_answer,
+)
+from ekfac_ref.conformance.offline.contents import contents
 from ekfac_ref.conformance.offline.declared import Declared
 from ekfac_ref.conformance.offline.export import (
     QUESTION,
@@ -66,17 +73,12 @@ class AnsweredSet:
     def subject(self) -> Subject:
         """Who answers with what is in the files, in all ways that any of them has.
 
-        ProblemError where there is no answer in any.
+        Where nothing but refusals is there, they are what it says to the first of all ways.
         """
         ways = set().union(*(answer.ways for answer in self.answers.values()))
+        ways = ways & {*OPERATORS, *TENSORS} or {OPERATORS[0]}
         asks: dict[str, Any] = {way: self._operators(way) for way in OPERATORS if way in ways}
         asks |= {way: self._tensors(way) for way in TENSORS if way in ways}
-        if not asks:
-            refused = sum(bool(answer.refused) for answer in self.answers.values())
-            raise ProblemError(
-                f"answers: there is none in any file, and {refused} refusals; write answers with "
-                f"names like '0/{OPERATORS[0]}/0/Q_B' beside the questions."
-            )
         abilities = self.declared.abilities(self.exported.layers)
         return Subject(
             self.declared.name, **asks, abilities=abilities, definition=self.declared.definition
@@ -110,9 +112,15 @@ def read_set(folder: Path) -> AnsweredSet:
     """All files of a folder that ``export`` has made, and answers beside the questions.
 
     Raises:
-        ProblemError: it is no such folder, or another version of the kit has made it.
+        ProblemError: it is no such folder, another version of the kit has made it, or nobody has
+            answered or refused anything.
     """
     manifest = _manifest(folder)
+    if not any(files_of(folder / QUESTIONS / name) for name in manifest["questions"]):
+        raise ProblemError(
+            f"answers: there is none in any file; write {ANSWER} beside the questions, with names "
+            f"like '0/{OPERATORS[0]}/0/Q_B'."
+        )
     exported = problem_set(*manifest["drawn"])
     numbers = [told["number"] for told in manifest["problems"]]
     if exported.digest != manifest["problems digest"] or numbers != list(exported.problems):
@@ -131,7 +139,7 @@ def read_set(folder: Path) -> AnsweredSet:
             try:
                 _check_question(folder, names[change], manifest["questions"], right)
                 answers[right["key"]] = read_answer(
-                    folder / QUESTIONS / names[change], right["key"]
+                    folder / QUESTIONS / names[change], right["key"], _layers_of(question)
                 )
             except BadAnswer as error:
                 troubles.setdefault(number, str(error))
@@ -141,7 +149,7 @@ def read_set(folder: Path) -> AnsweredSet:
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / SET_MANIFEST
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        manifest: dict[str, Any] = json.loads(contents(path).decode("utf-8"))
         if (manifest["format"], manifest["version"]) != (SET, QUESTION_VERSION):
             raise ValueError(f"format {manifest['format']!r}, version {manifest['version']!r}")
         for one in manifest["problems"]:  # what is read of it is there
@@ -149,7 +157,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
             _ = one["number"], manifest["problems digest"]
         count, seed, layers = (manifest[name] for name in ("count", "seed", "layers"))
         manifest["drawn"] = int(count), int(seed), tuple(map(str, layers))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ProblemError(
             f"{path}: no manifest of questions of version {QUESTION_VERSION} ({error}); give a "
             "folder that ekfac-ref export has made."
@@ -163,15 +171,21 @@ def _check_question(
     """Whether what the other program has read is what was exported, and what is judged here."""
     path = folder / QUESTIONS / name / QUESTION
     try:
-        contents = path.read_bytes()
+        found = contents(path)
     except OSError as error:
         raise BadAnswer(f"{name}/{QUESTION} cannot be read ({error}); export again") from None
-    if hashlib.sha256(contents).hexdigest() != digests[name]:
+    if hashlib.sha256(found).hexdigest() != digests[name]:
         raise BadAnswer(f"{name}/{QUESTION} is not as it was exported; export again, and answer it")
-    if json.loads(contents)["key"] != right["key"]:
+    if json.loads(found)["key"] != right["key"]:
         raise BadAnswer(
             f"{name}/{QUESTION} is not what is written here; export it on this machine, and answer"
         )
+
+
+def _layers_of(question: Problem) -> set[str]:
+    """Names that answers may begin with: of modules, or asked about though there is no such one."""
+    names = {name for name, _ in question.model.named_modules(remove_duplicate=False)}
+    return names | {*(question.layers or ())}
 
 
 def _shown(layer: Layer, operator: Any, answer: FiledAnswer | None, problem: Problem) -> Any:

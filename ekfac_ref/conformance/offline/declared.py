@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ekfac_ref.conformance.offline.contents import contents
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.definition import (
     Definition,
@@ -47,8 +48,8 @@ class Declared:
         if not path.exists():
             return cls()
         try:
-            told: Any = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            told: Any = json.loads(contents(path).decode("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise ProblemError(f"{path} cannot be read ({error}); write it anew.") from None
         known = {"name": str, "declines": list, "masks": bool, "bias": str, "A": str}
         if not isinstance(told, dict):

@@ -1,6 +1,6 @@
 """What may be drawn for a subject: layers, likelihoods, Fishers, dtypes that it says it can do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -64,6 +64,12 @@ class Abilities:
                 f"abilities: dtypes has {unknown or 'nothing'} in it, and problems are drawn in "
                 f"{', '.join(map(str, DTYPES))}; declare some of these."
             )
+
+    def in_turn(self, turn: int) -> "Abilities":
+        """Of Fishers and sharings one each, in an order that has soon had either of each."""
+        round_, which = divmod(turn, len(self.fishers))
+        sharing = self.sharings[(which + round_) % len(self.sharings)]
+        return replace(self, fishers=(self.fishers[which],), sharings=(sharing,))
 
     def allows(self, feature: str) -> bool:
         """Whether a problem with this feature may be drawn."""

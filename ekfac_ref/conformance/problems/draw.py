@@ -61,7 +61,7 @@ def draw_problems(abilities: Abilities, count: int, seed: int) -> list[Problem]:
     """``count`` problems that a subject with these abilities must answer.
 
     First those with one thing special about them at a time (``designed/plan.py``), as far as the
-    count goes; of what is left, a third has two such things, and the others are mixtures.
+    count goes; of what is left, two fifths have several such things, and the others are mixtures.
 
     They depend on the seed, the abilities and the version of the kit alone: not on what else is
     imported, nor on the versions of the libraries; on the processor, only in the rounding of the
@@ -69,7 +69,7 @@ def draw_problems(abilities: Abilities, count: int, seed: int) -> list[Problem]:
     """
     designed = with_one_feature(abilities, seed)[:count]
     left = count - len(designed)
-    two = list(islice(with_two_features(abilities, seed), left // 3))
+    two = list(islice(with_two_features(abilities, seed), left * 2 // 5))
     return [*designed, *two, *mixtures(abilities, left - len(two), seed)]
 
 
@@ -90,7 +90,7 @@ def of_one_family(abilities: Abilities, family: Family, count: int, seed: int) -
     found: list[Problem] = []
     for number in range(count):
         # Families do not share a seed: they would share likelihoods and data.
-        draw, can = by_seed(f"{family.__name__} {seed} {number}"), _in_turn(abilities, number)
+        draw, can = by_seed(f"{family.__name__} {seed} {number}"), abilities.in_turn(number)
         tries = (_problem_within(draw, can, (family,)) for _ in range(TRIES))
         problem = next((one for one in tries if one is not None), None)
         if problem is None:
@@ -98,13 +98,6 @@ def of_one_family(abilities: Abilities, family: Family, count: int, seed: int) -
         # Without a draw, so that the others stay what they are.
         found.append(dropping(problem) if number % 4 == 3 else problem)
     return found
-
-
-def _in_turn(abilities: Abilities, turn: int) -> Abilities:
-    """One Fisher and one sharing, in an order that has soon had either of each."""
-    round_, which = divmod(turn, len(abilities.fishers))
-    sharing = abilities.sharings[(which + round_) % len(abilities.sharings)]
-    return replace(abilities, fishers=(abilities.fishers[which],), sharings=(sharing,))
 
 
 def _drop_biases(model: nn.Module) -> None:

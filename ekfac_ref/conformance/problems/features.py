@@ -22,6 +22,8 @@ from ekfac_ref.question.sharing import Expand, Reduce
 
 CONVOLUTION_KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED_KINDS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+KINDS_OF_TWO_AXES = (nn.Conv2d, nn.ConvTranspose2d)
+KINDS_OF_THREE_AXES = (nn.Conv3d, nn.ConvTranspose3d)
 SURE = 0.999  # from this probability on, an output is decided
 
 
@@ -67,6 +69,16 @@ def _same(odd: bool) -> Callable[[Any], bool]:
 
 def _padded(layer: Any) -> bool:
     return not isinstance(layer.padding, str) and any(layer.padding)
+
+
+def _uneven(name: str, option: str) -> Feature:
+    """That the axes of a convolution differ in this option; padding='same' is no number to each."""
+
+    def has(layer: Any) -> bool:
+        by_axis = getattr(layer, option)
+        return not isinstance(by_axis, str) and len(set(by_axis)) > 1
+
+    return _of_a_layer(f"uneven {name}", KINDS_OF_TWO_AXES + KINDS_OF_THREE_AXES, has)
 
 
 def _saturated(facts: Facts) -> bool:
@@ -145,6 +157,9 @@ _FEATURES = (
     _of_a_layer("stride", ANY_CONVOLUTION, lambda m: max(m.stride) > 1),
     _of_a_layer("dilation", ANY_CONVOLUTION, lambda m: max(m.dilation) > 1),
     _of_a_layer("padding", ANY_CONVOLUTION, _padded),
+    # Who takes the numbers of one axis for all is right where these are equal.
+    _uneven("kernel", "kernel_size"),
+    *(_uneven(option, option) for option in ("stride", "dilation", "padding")),
     _of_a_layer("padding same, even", CONVOLUTION_KINDS, _same(odd=False)),
     _of_a_layer("padding same, odd", CONVOLUTION_KINDS, _same(odd=True)),
     _of_a_layer("padding mode", CONVOLUTION_KINDS, lambda m: m.padding_mode != "zeros"),

@@ -4,11 +4,14 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+
+from ekfac_ref.model.random_state import untouched
 
 _Facts = dict[str, Any]
 
@@ -32,6 +35,22 @@ def watched(changes: list[str], who: str, model: nn.Module, *data: Any) -> Itera
         yield
     finally:
         changes += [f"{who}, {line}" for line in differences(before, snapshot(model, *data))]
+
+
+@contextmanager
+def own_states(model: nn.Module) -> Iterator[None]:
+    """The block has random states that depend on the parameters alone; the caller's are put back.
+
+    Whoever sets them to a constant would find them there from the second time on, and be noticed
+    once. The same question has the same states, so that answers to it can be compared.
+    """
+    values = (_bytes(p) for p in model.parameters() if not nn.parameter.is_lazy(p))
+    seed = crc32(b"".join(values))
+    with untouched():
+        torch.default_generator.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        yield
 
 
 def snapshot(model: nn.Module, *data: Any) -> _Facts:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ekfac_ref.conformance.declared.training import Hyperparameters
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
-from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
+from ekfac_ref.conformance.subjects.snapshot import differences, own_states, snapshot
 from ekfac_ref.conformance.training.steps import Optimize, followed
 from ekfac_ref.question.problem import Problem
 
@@ -18,9 +18,10 @@ def trained(
     optimizer: Optimize, given: Problem, settings: Hyperparameters
 ) -> tuple[list[dict[str, Tensor]], list[str]]:
     """The parameters before and after every step; and a line for what else was changed."""
-    before = snapshot(given.model, given.batches)
-    values = followed(_checked(optimizer), given, settings)
-    after = snapshot(given.model, given.batches)
+    with own_states(given.model):
+        before = snapshot(given.model, given.batches)
+        values = followed(_checked(optimizer), given, settings)
+        after = snapshot(given.model, given.batches)
     changes = [
         f"optimizer, {line}" for line in differences(before, after) if not line.startswith(_ITS_OWN)
     ]

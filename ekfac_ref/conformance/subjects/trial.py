@@ -30,7 +30,7 @@ from ekfac_ref.conformance.subjects.preconditioned import (
     at_random,
     inverted_ekfac,
 )
-from ekfac_ref.conformance.subjects.snapshot import watched
+from ekfac_ref.conformance.subjects.snapshot import own_states, watched
 from ekfac_ref.conformance.subjects.subject import OPERATORS, Answer, Ask, Subject
 from ekfac_ref.conformance.subjects.trained import trained
 from ekfac_ref.conformance.training.steps import Trained, training_problem
@@ -54,6 +54,7 @@ class Trial:
         problem: the question; the subject gets copies of it.
         seen: {layer: one Observation per group} where it is known; else the problem is observed.
         watch: whether to look for changes, which can take longer than the answer.
+        own: whether each question has random states of its own, or the caller sees to that.
     """
 
     def __init__(
@@ -62,9 +63,10 @@ class Trial:
         problem: Problem,
         seen: Observations | None = None,
         watch: bool = True,
+        own: bool = True,
     ) -> None:
         self.subject, self.problem, self._seen, self._watch = subject, problem, seen, watch
-        self.changes: list[str] = []
+        self._own, self.changes = own, list[str]()
         self._trained: dict[tuple[int, Hyperparameters], Trained] = {}
 
     def about(self, problem: Problem) -> "Trial":
@@ -113,9 +115,8 @@ class Trial:
     def _draw(self, problem: Problem) -> dict[str, Answer]:
         """{way: its answer}. A generator that it draws from is moved by that, and nothing else."""
         later = Trial(self.subject, problem, self.seen)
-        with seeded():
-            found = {way: later.asked(ask, way) for way, ask in self.subject.sampled.items()}
-        self.changes += [line for line in later.changes if not line.endswith(" rng: changed")]
+        found = {way: later.asked(seeded()(ask), way) for way, ask in self.subject.sampled.items()}
+        self.changes += later.changes
         return found
 
     @cached_property
@@ -222,7 +223,8 @@ class Trial:
         """An answer with the right layers in it, to a copy of the problem."""
         given = copied(self.problem)
         watching = watched(self.changes, method, given.model, held(given.batches))
-        with watching if self._watch else nullcontext():
+        states = own_states(given.model) if self._own else nullcontext()
+        with states, watching if self._watch else nullcontext():
             answer = ask(given)
         if not hasattr(answer, "keys") or set(answer) != set(self.seen):
             got = sorted(answer) if hasattr(answer, "keys") else type(answer).__name__

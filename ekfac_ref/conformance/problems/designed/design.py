@@ -15,6 +15,7 @@ from ekfac_ref.question.likelihoods import Categorical, Likelihood
 from ekfac_ref.question.sharing import Expand, Reduce, Sharing
 
 Channels = tuple[int, int, int]  # groups, inputs of each, outputs of each
+ByAxis = int | tuple[int, int]  # on all axes, or on the last two
 Activation = Callable[[int, int], nn.Module]  # of so many channels and so many axes behind them
 
 
@@ -48,8 +49,8 @@ class Design:
         subclass: what the layer is an instance of, in place of ``kind``.
         frozen_bias: whether biases are constants.
         channels: of a convolution.
-        stride, dilation, padding: options to draw from for the last axis; the other axes may have
-            these or none. A padding may be 'same'.
+        stride, dilation, padding: options to draw from, one number for all axes or two for the last
+            two, before which there is none. A padding may be 'same'.
         extent: of the kernel on its last axis, 1 on the others; None leaves that to the draw.
         mode: torch's padding_mode, options to draw from.
         output_padding: on the last axis.
@@ -73,9 +74,9 @@ class Design:
     subclass: type[nn.Module] | None = None
     frozen_bias: bool = False
     channels: Callable[[Draw], Channels] = ungrouped
-    stride: tuple[int, ...] = (1,)
-    dilation: tuple[int, ...] = (1,)
-    padding: tuple[int, ...] | str = (0,)
+    stride: tuple[ByAxis, ...] = (1,)
+    dilation: tuple[ByAxis, ...] = (1,)
+    padding: tuple[ByAxis, ...] | str = (0,)
     extent: int | None = None
     mode: tuple[str, ...] = ("zeros",)
     output_padding: int = 0

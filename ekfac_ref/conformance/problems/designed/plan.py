@@ -9,12 +9,8 @@ from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.choices import Draw, by_seed
 from ekfac_ref.conformance.problems.designed.design import plain_design
 from ekfac_ref.conformance.problems.designed.problem import designed_problem
-from ekfac_ref.conformance.problems.designed.variations import (
-    EVERY,
-    OF_TWO,
-    VARIATIONS,
-    Variation,
-)
+from ekfac_ref.conformance.problems.designed.variation import EVERY, Variation
+from ekfac_ref.conformance.problems.designed.variations import OF_TWO, VARIATIONS
 from ekfac_ref.conformance.problems.designed.wirings import alone
 from ekfac_ref.conformance.problems.features import FEATURES, features
 from ekfac_ref.conformance.problems.kinks import at_a_kink
@@ -61,17 +57,20 @@ def with_one_feature(abilities: Abilities, seed: int) -> list[Problem]:
 
 
 def with_two_features(abilities: Abilities, seed: int) -> Iterator[Problem]:
-    """Problems with two features more than the plain case; no end, if there are any."""
+    """Problems with two features or more beyond the plain case; no end, if there are any.
+
+    The first have Fishers and sharings in turn: alone, these come with few kinds of layers.
+    """
     for number, variation in enumerate(OF_TWO):
         kinds = [kind for kind in variation.kinds if kind in declared_kinds(abilities)]
         if kinds and variation.needs(abilities):
             draw = by_seed(f"of two {seed} {number}")
-            yield _problem(draw, abilities, draw(kinds), [variation])
+            yield _problem(draw, abilities.in_turn(number), draw(kinds), [variation])
     able = _able(abilities)
     every = [one for of_feature in able.values() for one in of_feature]
     for number, (one, other) in enumerate(FIRST_PAIRS):
         draw = by_seed(f"first pairs {seed} {number}")
-        first = _pair(draw, abilities, able.get(one, []), able.get(other, []))
+        first = _pair(draw, abilities.in_turn(number), able.get(one, []), able.get(other, []))
         if first is not None:
             yield first
     for number in count():

@@ -1,6 +1,7 @@
 """A layer of small sizes, other ones on every axis, and the shape of one sample's input to it."""
 
 import warnings
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -8,18 +9,19 @@ import torch
 from torch import nn
 
 from ekfac_ref.conformance.problems.choices import Draw
-from ekfac_ref.conformance.problems.designed.design import Design
+from ekfac_ref.conformance.problems.designed.design import ByAxis, Design
 from ekfac_ref.conformance.problems.facts import ANY_CONVOLUTION
 from ekfac_ref.conformance.problems.features import TRANSPOSED_KINDS
 
 Shape = tuple[int, ...]
 # By the number of axes: kernels, output positions, more of those than weights; kernels and input
 # positions of a transposed convolution, and how many output positions it has at the least.
-_KERNELS = {1: ((2,), (3,)), 2: ((2, 2), (1, 3)), 3: ((2, 1, 2), (1, 2, 2))}
-_OUTPUTS = {1: ((3,), (2,)), 2: ((2, 2), (1, 2)), 3: ((1, 1, 2), (1, 2, 2))}
+_Choices = dict[int, tuple[Shape, ...]]
+_KERNELS: _Choices = {1: ((2,), (3,)), 2: ((2, 2), (1, 3)), 3: ((2, 1, 2), (1, 2, 2))}
+_OUTPUTS: _Choices = {1: ((3,), (2,)), 2: ((2, 2), (1, 2)), 3: ((1, 1, 2), (1, 2, 2))}
 _MANY: dict[int, Shape] = {1: (5,), 2: (3, 2), 3: (1, 3, 2)}
-_TRANSPOSED_KERNELS = {1: ((2,), (3,)), 2: ((2, 2), (1, 2)), 3: ((2, 1, 2), (1, 1, 2))}
-_INPUTS: dict[int, Shape] = {1: (2,), 2: (1, 2), 3: (1, 1, 2)}
+_TRANSPOSED_KERNELS: _Choices = {1: ((2,), (3,)), 2: ((2, 2), (1, 2)), 3: ((1, 2, 2), (1, 1, 2))}
+_INPUTS: _Choices = {1: ((2,),), 2: ((1, 2), (2, 2)), 3: ((1, 1, 2), (1, 2, 2))}
 _LEAST: dict[int, Shape] = {1: (2,), 2: (1, 2), 3: (1, 1, 2)}
 
 
@@ -63,16 +65,15 @@ def small_convolution(
         "padding": design.padding,
     }
     if not isinstance(design.padding, str):
-        padding = _per_axis(draw, axes, design.padding, 0)
-        # Where the kernel is 1 wide, padding makes many positions of nothing but the bias.
-        options["padding"] = tuple(p * (k > 1) for p, k in zip(padding, kernel, strict=True))
+        options["padding"] = _per_axis(draw, axes, design.padding, 0)
     if not transposed:
         options["padding_mode"] = draw(design.mode)
     if design.output_padding:
         options["output_padding"] = (*[0] * (axes - 1), design.output_padding)
     channels = (groups * i, groups * (i if square else o))
     layer = _of(design, design.kind)(*channels, kernel, groups=groups, bias=design.bias, **options)
-    size = _INPUTS[axes] if transposed else _MANY[axes] if design.many else draw(_OUTPUTS[axes])
+    sizes = _on_every_axis(design, (_INPUTS if transposed else _OUTPUTS)[axes])
+    size = _MANY[axes] if design.many else draw(sizes[:1] if transposed else sizes)
     size = size if design.positions else (1,) * axes
     if transposed and design.positions:
         size = tuple(
@@ -104,13 +105,27 @@ def _kernel(design: Design, draw: Draw, axes: int) -> Shape:
     if extent is not None:
         return (*[1] * (axes - 1), extent)
     kernels = _TRANSPOSED_KERNELS if design.kind in TRANSPOSED_KINDS else _KERNELS
-    return draw(kernels[axes])
+    return draw(_on_every_axis(design, kernels[axes]))
 
 
-def _per_axis(draw: Draw, axes: int, last: Shape, none: int) -> Shape:
-    """One of the options on the last axis, it or none of it on the others."""
-    chosen = draw(last)
-    return (*(draw((none, chosen)) for _ in range(axes - 1)), chosen)
+def _on_every_axis(design: Design, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+    """Those in which an option of the last two axes shows on both, where that matters.
+
+    Where a kernel is 1 wide, padding makes many positions of nothing but the bias.
+    """
+    padded = design.padding not in ((0,), "same")
+    by_axis = (*design.stride, *design.dilation, *design.padding)
+    if not padded and all(not isinstance(one, tuple) for one in by_axis):
+        return shapes
+    return tuple(shape for shape in shapes if 1 not in shape[-2:])
+
+
+def _per_axis(draw: Draw, axes: int, options: Sequence[ByAxis], none: int) -> Shape:
+    """One of the options: a number is for all axes, two are for the last two, or for the last."""
+    chosen = draw(options)
+    if isinstance(chosen, int):
+        return (chosen,) * axes
+    return (*[none] * (axes - 2), *chosen)[-axes:]
 
 
 def _input_size(layer: Any, outputs: Shape, draw: Draw) -> Shape:

@@ -1,7 +1,5 @@
 """Everything special that a problem may have, as a change of some parts of the plain case."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,22 +8,19 @@ from torch import nn
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.choices import Draw
 from ekfac_ref.conformance.problems.designed import batching, row_wirings, wirings
-from ekfac_ref.conformance.problems.designed.design import Channels, Design, ungrouped
+from ekfac_ref.conformance.problems.designed.design import Channels
+from ekfac_ref.conformance.problems.designed.geometries import OF_GEOMETRY, UNEVEN_AT_ONCE
+from ekfac_ref.conformance.problems.designed.variation import (
+    EVERY,
+    Variation,
+    varied,
+    with_positions,
+)
 from ekfac_ref.conformance.problems.facts import ANY_CONVOLUTION
-from ekfac_ref.conformance.problems.features import CONVOLUTION_KINDS, FEATURES
 from ekfac_ref.conformance.problems.networks import Gain, ScaledConv2d, ScaledLinear
-from ekfac_ref.model.weights.layer_kinds import OP_OF
 from ekfac_ref.question.columns import Empirical, Exact
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Poisson
 from ekfac_ref.question.sharing import Expand, Reduce
-
-
-def _grouped(draw: Draw) -> Channels:
-    return draw(((2, 2, 1), (2, 2, 2)))
-
-
-def _depthwise(draw: Draw) -> Channels:
-    return draw(((2, 1, 2), (3, 1, 1), (2, 1, 3)))
 
 
 def _wide(draw: Draw) -> Channels:
@@ -53,39 +48,6 @@ def _none(channels: int, axes: int) -> nn.Module:
     return nn.Identity()
 
 
-@dataclass(frozen=True)
-class Variation:
-    """Design of the plain case otherwise, so that a problem has these features and few others.
-
-    Attributes:
-        features: names of those that it is for, in FEATURES.
-        parts: what is otherwise.
-        kinds: of layers that it can be drawn with.
-        needs: what has to be among the subject's abilities.
-    """
-
-    features: tuple[str, ...]
-    parts: Mapping[str, Any]
-    kinds: tuple[type[nn.Module], ...]
-    needs: Callable[[Abilities], bool]
-
-    def of(self, plain: Design) -> Design:
-        """The plain case with that otherwise."""
-        return replace(plain, **self.parts)
-
-    def goes_with(self, other: "Variation") -> bool:
-        """Whether the two are about different parts."""
-        return not set(self.parts) & set(other.parts)
-
-
-def _anything(abilities: Abilities) -> bool:
-    return True
-
-
-def _positions(abilities: Abilities) -> bool:
-    return abilities.positions
-
-
 def _sharing(abilities: Abilities) -> bool:
     return abilities.positions and abilities.shared_weights
 
@@ -106,132 +68,114 @@ def _decided(abilities: Abilities) -> bool:
     return bool({Categorical, Bernoulli} & set(abilities.likelihoods))
 
 
-EVERY = tuple(OP_OF)
 _LINEAR, _LOOKUP = (nn.Linear,), (nn.Embedding,)
 _SQUARE = _LINEAR + ANY_CONVOLUTION  # called on their own output
 _ONE_INPUT = tuple(kind for kind in EVERY if kind is not nn.Bilinear)
 _UNEVEN = ((4, 1), (4, 2), (2, 2, 1))  # all of one size but the last
 
 
-def _one(
-    name: str,
-    needs: Callable[[Abilities], bool] = _anything,
-    kinds: tuple[type[nn.Module], ...] = (),
-    **parts: Any,
-) -> Variation:
-    return Variation((name,), parts, kinds or FEATURES[name].kinds or EVERY, needs)
-
-
 def _of_likelihood(kind: Any) -> Variation:
-    return _one(kind.__name__, lambda can: kind in can.likelihoods, likelihood=kind())
+    return varied(kind.__name__, lambda can: kind in can.likelihoods, likelihood=kind())
 
 
 def _of_dtype(dtype: torch.dtype) -> Variation:
     name = str(dtype).removeprefix("torch.")
-    return _one(name, lambda can: dtype in can.dtypes, dtype=dtype)
+    return varied(name, lambda can: dtype in can.dtypes, dtype=dtype)
 
 
 _OF_LAYERS = (
-    _one("no bias", bias=False),
-    _one("groups", channels=_grouped),
-    _one("depthwise", channels=_depthwise),
-    _one("stride", _positions, stride=(2, 3)),
-    _one("dilation", _positions, dilation=(2,)),
-    _one("padding", _positions, padding=(1,)),
-    _one("padding same, even", _positions, padding="same", extent=3, stride=(1,)),
-    _one("padding same, odd", _positions, padding="same", extent=2, stride=(1,)),
-    _one("padding mode", _positions, padding=(1,), mode=("circular", "replicate")),
-    _one("padding by reflection", _positions, padding=(1,), mode=("reflect",)),
-    _one("output padding", _positions, stride=(2, 3), output_padding=1),
-    _one("padding_idx", padding_idx=0),
-    _one("positions of a Linear, one axis", _positions, wiring=row_wirings.on_tokens),
-    _one("positions of a Linear, several axes", _positions, wiring=row_wirings.on_a_grid),
-    _one("positions of an Embedding", _positions, wiring=row_wirings.on_tokens),
-    _one(
-        "more positions than weights", _positions, _LINEAR, wiring=row_wirings.on_tokens, many=True
-    ),
-    _one(
-        "more positions than weights", _positions, CONVOLUTION_KINDS, channels=ungrouped, many=True
+    varied("no bias", bias=False),
+    *OF_GEOMETRY,
+    varied("padding_idx", padding_idx=0),
+    varied("positions of a Linear, one axis", with_positions, wiring=row_wirings.on_tokens),
+    varied("positions of a Linear, several axes", with_positions, wiring=row_wirings.on_a_grid),
+    varied("positions of an Embedding", with_positions, wiring=row_wirings.on_tokens),
+    varied(
+        "more positions than weights",
+        with_positions,
+        _LINEAR,
+        wiring=row_wirings.on_tokens,
+        many=True,
     ),
 )
 _OF_WIRING = (
     # What most models have comes before what few implementations know.
-    _one("dropout", activation=_dropped),
-    _one("in-place activation", activation=_in_place),
-    _one("BatchNorm", activation=_normed, wiring=wirings.alone),
-    _one("frozen layer", wiring=wirings.with_a_frozen_layer),
-    _one("frozen bias", _biases, frozen_bias=True),
-    _one("convolution behind a layer", wiring=wirings.behind_another),
-    _one("tokens as samples", _positions, wiring=row_wirings.folded),
-    _one("tokens first", _positions, wiring=row_wirings.tokens_first),
-    _one("self-attention", _positions, wiring=row_wirings.self_attention),
-    _one(
+    varied("dropout", activation=_dropped),
+    varied("in-place activation", activation=_in_place),
+    varied("BatchNorm", activation=_normed, wiring=wirings.alone),
+    varied("frozen layer", wiring=wirings.with_a_frozen_layer),
+    varied("frozen bias", _biases, frozen_bias=True),
+    varied("convolution behind a layer", wiring=wirings.behind_another),
+    varied("tokens as samples", with_positions, wiring=row_wirings.folded),
+    varied("tokens first", with_positions, wiring=row_wirings.tokens_first),
+    varied("self-attention", with_positions, wiring=row_wirings.self_attention),
+    varied(
         "MultiheadAttention",
         lambda can: can.positions and can.bias,  # its text would have one
         wiring=row_wirings.around_attention,
     ),
-    _one("weight used beside its module", _sharing, wiring=row_wirings.used_beside),
-    _one("one input for all samples", wiring=row_wirings.plus_a_constant),
+    varied("weight used beside its module", _sharing, wiring=row_wirings.used_beside),
+    varied("one input for all samples", wiring=row_wirings.plus_a_constant),
     # In batches of the kit's own: a DataLoader makes a list of a tuple of inputs.
-    _one(
+    varied(
         "several inputs",
         kinds=_LINEAR,
         wiring=row_wirings.two_branches,
         batching=batching.in_batches,
     ),
-    _one("input changed in place", wiring=row_wirings.overwritten),
-    _one("subclass of a layer", kinds=_LINEAR, subclass=ScaledLinear),
-    _one("subclass of a layer", kinds=(nn.Conv2d,), subclass=ScaledConv2d),
-    _one("called twice", _sharing, _SQUARE, wiring=wirings.called_twice, stride=(1,)),
-    _one("tied weight", _sharing, _SQUARE, wiring=wirings.tied, stride=(1,)),
-    _one(
+    varied("input changed in place", wiring=row_wirings.overwritten),
+    varied("subclass of a layer", kinds=_LINEAR, subclass=ScaledLinear),
+    varied("subclass of a layer", kinds=(nn.Conv2d,), subclass=ScaledConv2d),
+    varied("called twice", _sharing, _SQUARE, wiring=wirings.called_twice, stride=(1,)),
+    varied("tied weight", _sharing, _SQUARE, wiring=wirings.tied, stride=(1,)),
+    varied(
         "one module, two names",
         lambda can: can.shared_weights,
         (*_SQUARE, *_LOOKUP),
         wiring=wirings.under_two_names,
     ),
-    _one("parameters of no layer", activation=_with_parameter, wiring=wirings.every_layer_named),
-    _one("some layers only", wiring=wirings.with_a_layer_unasked),
+    varied("parameters of no layer", activation=_with_parameter, wiring=wirings.every_layer_named),
+    varied("some layers only", wiring=wirings.with_a_layer_unasked),
 )
 _OF_QUESTIONS = (
     # Two on which laws of their own hang: no run is too short for these.
-    _one("one sample", sizes=((1,),)),
-    _one("mask", _masks, wiring=row_wirings.masked),
-    _one("exact Fisher", lambda can: Exact in can.fishers, fisher=Exact()),
-    _one("empirical Fisher", lambda can: Empirical in can.fishers, fisher=Empirical()),
-    _one("expand", lambda can: Expand in can.sharings, sharing=Expand()),
-    _one("reduce", lambda can: Reduce in can.sharings, sharing=Reduce()),
+    varied("one sample", sizes=((1,),)),
+    varied("mask", _masks, wiring=row_wirings.masked),
+    varied("exact Fisher", lambda can: Exact in can.fishers, fisher=Exact()),
+    varied("empirical Fisher", lambda can: Empirical in can.fishers, fisher=Empirical()),
+    varied("expand", lambda can: Expand in can.sharings, sharing=Expand()),
+    varied("reduce", lambda can: Reduce in can.sharings, sharing=Reduce()),
     *map(_of_likelihood, (Gaussian, Categorical, Bernoulli, Poisson)),
-    _one("several batches", sizes=((3, 3), (2, 2, 2))),
-    _one("uneven batches", sizes=((3, 1, 2), (2, 4), (1, 3, 1))),
+    varied("several batches", sizes=((3, 3), (2, 2, 2))),
+    varied("uneven batches", sizes=((3, 1, 2), (2, 4), (1, 3, 1))),
     *map(_of_dtype, (torch.float64, torch.float32, torch.bfloat16)),
-    _one(
+    varied(
         "outputs at positions",
-        _positions,
+        with_positions,
         (*_LINEAR, *_LOOKUP),
         wiring=row_wirings.labelled_tokens,
     ),
-    _one(
+    varied(
         "class axis",
         _classes_at_positions,
         _ONE_INPUT,
         wiring=row_wirings.classes_second,
         likelihood=Categorical(class_axis=1),
     ),
-    _one("ignored labels", lambda can: Categorical in can.likelihoods, ignored=True),
-    _one("fewer rows than inputs", sizes=((2,),), channels=_wide),
-    _one("saturated", _decided, saturated=True, activation=_none),
+    varied("ignored labels", lambda can: Categorical in can.likelihoods, ignored=True),
+    varied("fewer rows than inputs", sizes=((2,),), channels=_wide),
+    varied("saturated", _decided, saturated=True, activation=_none),
 )
 _OF_DATA = (
-    _one(
+    varied(
         "mask in some batches",
         _masks,
         wiring=row_wirings.masked_in_the_middle,
         sizes=((2, 2, 1), (2, 2, 2)),
         batching=batching.masked_where_padded,
     ),
-    _one("DataLoader", kinds=_ONE_INPUT, sizes=_UNEVEN, batching=batching.in_a_loader),
-    _one(
+    varied("DataLoader", kinds=_ONE_INPUT, sizes=_UNEVEN, batching=batching.in_a_loader),
+    varied(
         "DataLoader, drop_last",
         kinds=_ONE_INPUT,
         sizes=((2, 2, 1), (4, 2)),
@@ -240,7 +184,7 @@ _OF_DATA = (
 )
 # Those with one thing special about them, in the order in which they are drawn.
 VARIATIONS = (*_OF_QUESTIONS, *_OF_LAYERS, *_OF_WIRING, *_OF_DATA)
-# Two at once that no two of these make, since both are about the wiring.
+# Several at once that no two of these make: both are about the wiring, or there are three.
 OF_TWO = (
     Variation(
         ("mask", "called twice"),
@@ -254,4 +198,5 @@ OF_TWO = (
         _SQUARE,
         _sharing,
     ),
+    *UNEVEN_AT_ONCE,
 )
