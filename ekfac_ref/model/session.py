@@ -191,7 +191,7 @@ class GradientSession(Session):
     """
 
     def _recorded(self, batch: Batch) -> tuple[Recorder, set[str]]:
-        """By whatever op."""
+        """That a layer is used, by whatever op."""
         return any_uses(self.model, self.layers, batch)
 
     def like(self, problem: Problem) -> Session:

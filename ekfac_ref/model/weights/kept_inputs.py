@@ -9,7 +9,7 @@ from torch import Tensor
 from ekfac_ref.model.weights.layer_kinds import CONVOLUTIONS, MATRIX_PRODUCTS
 from ekfac_ref.model.weights.linear_form import Call
 
-Rows = Callable[[Call], Shaped[Tensor, "T groups d_in"]]
+_Read = Callable[[Call], Shaped[Tensor, "T groups d_in"]]
 
 
 class KeptInputs:
@@ -20,7 +20,7 @@ class KeptInputs:
     at once, and so are all if ``at_once``: for a forward that writes into what it gave a layer.
     """
 
-    def __init__(self, call: Call, read: Rows, at_once: bool) -> None:
+    def __init__(self, call: Call, read: _Read, at_once: bool) -> None:
         x = call.arguments.get("input")
         self._given: Tensor | None = None
         self._rows: Tensor | None = None
