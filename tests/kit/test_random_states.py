@@ -36,8 +36,8 @@ def test_who_seeds_by_a_constant_is_noticed_at_every_question(seed: Callable[[in
         assert repr(take()) == before
 
 
-def test_the_same_question_has_the_same_random_states() -> None:
-    """Who puts them back has changed nothing, and draws the same again."""
+def test_an_answer_that_depends_on_them_is_another_each_time() -> None:
+    """Though whoever draws puts them back, and has changed nothing."""
 
     def drawing(problem: ek.Problem) -> dict[str, Operator]:
         with untouched():
@@ -45,4 +45,4 @@ def test_the_same_question_has_the_same_random_states() -> None:
         return {name: E.scaled(size) for name, E in ek.ekfac(problem).items()}
 
     found = ct.ask(ct.Subject("draws", drawing), tiny(), ["leaves alone", "no memory"])
-    assert set(found.values()) == {None}
+    assert [name for name, law in found.items() if law is not None] == ["no memory"]

@@ -149,7 +149,7 @@ def _failures(reads: int, calls: int) -> Iterator[_Failure]:
 def _ends(failure: _Failure, trial: Trial, way: str, problem: Problem, right: Vectors) -> bool:
     """Whether the question ends in an exception. An answer all the same has to be the right one."""
     modes, answer = _modes(), None
-    with own_states(problem.model):
+    with own_states():
         before = snapshot(problem.model, problem.batches)
         try:
             with failure.within(problem) as failing:
@@ -183,8 +183,8 @@ def _about(problem: Problem, trial: Trial, way: str) -> Trial:
 
 
 def _asked_of(problem: Problem, trial: Trial, way: str) -> Vectors:
-    """The answer, to this very problem, with the random states of every question about it."""
-    with own_states(problem.model):
+    """The answer, to this very problem."""
+    with own_states():
         return _answer(_about(problem, trial, way), way)
 
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 from zlib import crc32
 
@@ -14,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from ekfac_ref.model.random_state import untouched
 
 _Facts = dict[str, Any]
+_TURNS = count()
 
 
 def differences(before: _Facts, after: _Facts) -> list[str]:
@@ -38,15 +40,14 @@ def watched(changes: list[str], who: str, model: nn.Module, *data: Any) -> Itera
 
 
 @contextmanager
-def own_states(model: nn.Module) -> Iterator[None]:
-    """The block has random states that depend on the parameters alone; the caller's are put back.
+def own_states() -> Iterator[None]:
+    """The block has random states that no other had; the caller's are put back.
 
     Whoever sets them to a constant would find them there from the second time on, and be noticed
-    once. The same question has the same states, so that answers to it can be compared.
+    once; and whose answer depends on them has another one to the same question.
     """
-    values = (_bytes(p) for p in model.parameters() if not nn.parameter.is_lazy(p))
-    seed = crc32(b"".join(values))
     with untouched():
+        seed = crc32(b"%d" % next(_TURNS))  # no small number, which others seed by
         torch.default_generator.manual_seed(seed)
         np.random.seed(seed)
         random.seed(seed)

@@ -18,7 +18,7 @@ def trained(
     optimizer: Optimize, given: Problem, settings: Hyperparameters
 ) -> tuple[list[dict[str, Tensor]], list[str]]:
     """The parameters before and after every step; and a line for what else was changed."""
-    with own_states(given.model):
+    with own_states():
         before = snapshot(given.model, given.batches)
         values = followed(_checked(optimizer), given, settings)
         after = snapshot(given.model, given.batches)

@@ -223,7 +223,7 @@ class Trial:
         """An answer with the right layers in it, to a copy of the problem."""
         given = copied(self.problem)
         watching = watched(self.changes, method, given.model, held(given.batches))
-        states = own_states(given.model) if self._own else nullcontext()
+        states = own_states() if self._own else nullcontext()
         with states, watching if self._watch else nullcontext():
             answer = ask(given)
         if not hasattr(answer, "keys") or set(answer) != set(self.seen):
