@@ -284,11 +284,12 @@ CASES: dict[str, Case] = {
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("entry", ALL.values(), ids=ALL)
-def test_what_is_refused_runs_when_the_advice_is_followed(
-    name: str, entry: Callable[[ek.Problem], Any]
-) -> None:
+@pytest.mark.parametrize("asked", ALL)
+def test_what_is_refused_runs_when_the_advice_is_followed(name: str, asked: str) -> None:
     bad, culprit, advice, cured = CASES[name]
+    entry = ALL[asked]
+    if asked not in ENTRIES:  # an optimizer, which has these arguments itself
+        advice = advice.replace("Problem(", f"{asked}(")
     with pytest.raises(ek.ProblemError) as caught:
         entry(ek.Problem(**bad()))
     assert culprit in str(caught.value)
