@@ -12,6 +12,7 @@ from ekfac_ref.conformance.adapter import (
     Convention,
     Eigen,
     Factors,
+    Matrix,
     WithBias,
     adapted,
     bias_first,
@@ -287,6 +288,7 @@ def test_parts_that_do_not_fit_are_told() -> None:
     told([first, replace(second, weight=first.bias)], r"layer '0', weight, A: shape \[1, 1\]")
     told([first, replace(second, bias=first.weight)], r"layer '0', bias, A: .*expected \[1, 1\]")
     told([first, second.weight], "WithBias for some groups and a Factors")
+    told([first, replace(second, bias=Matrix([[1j]]))], "numbers of torch.complex64, expected real")
     no_bias = grouped()
     no_bias.model[0].bias = None
     with pytest.raises(BadAnswer, match="answer: WithBias; give the weight's part as it is"):

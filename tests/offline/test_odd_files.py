@@ -86,7 +86,7 @@ def test_it_costs_one_verdict_and_is_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if "300000" in what:
-        monkeypatch.setattr(contents, "LARGEST_FILE", 300000)
+        monkeypatch.setattr(contents, "MOST_BYTES", 300000)
     change(changed / FOLDER)
     code, said = judged(changed, capsys, "--law", "trace")
     assert code == 3, said

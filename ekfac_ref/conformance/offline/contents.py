@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LARGEST_FILE = 2**28  # bytes; answers to the largest question that is drawn are a thousandth of it
+MOST_BYTES = 2**28  # the answers to the largest question that is drawn are a thousandth of it
 _TEXTS = ("NaN", "Infinity", "-Infinity")  # JSON has no numbers for them
 _REAL = "fiu"  # numpy's letters for floating-point numbers and integers
 
@@ -24,8 +24,8 @@ def contents(path: Path) -> bytes:
     """All bytes of a file; OSError where it is no regular file, or too large to be meant."""
     if path.exists() and not path.is_file():
         raise OSError("it is no regular file, put one in its place")
-    if (size := path.stat().st_size) > LARGEST_FILE:
-        raise OSError(f"{size} bytes, expected at most {LARGEST_FILE}; is it another file?")
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise OSError(f"{size} bytes, expected at most {MOST_BYTES}; is it another file?")
     return path.read_bytes()
 
 
@@ -42,13 +42,13 @@ def of_json(path: Path) -> tuple[str, dict[str, Tensor]]:
 
 
 def of_npz(path: Path) -> tuple[str, dict[str, Tensor]]:
-    """The arrays of numpy's archive by their names; what would have to be unpickled is an error."""
+    """The key and {name: numbers in float64} of numpy's archive; what is pickled is an error."""
     archived = io.BytesIO(contents(path))
     try:
         with zipfile.ZipFile(archived) as files:
             size = sum(one.file_size for one in files.infolist())
-        if size > LARGEST_FILE:
-            raise ValueError(f"{size} bytes of arrays, expected at most {LARGEST_FILE}")
+        if size > MOST_BYTES:
+            raise ValueError(f"{size} bytes of arrays, expected at most {MOST_BYTES}")
         with np.load(archived, allow_pickle=False) as archive:
             found = dict(archive)
     except Exception as error:  # zipfile has errors of its own
