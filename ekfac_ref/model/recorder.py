@@ -67,11 +67,6 @@ class Recorder(TorchFunctionMode):
         self.roundoff = 0.0
 
     @property
-    def axes(self) -> dict[str, list[torch.Size]]:
-        """{layer: the axes of each of its uses}."""
-        return {name: [use.axes for use in uses] for name, uses in self.uses.items()}
-
-    @property
     def used(self) -> set[str]:
         """The names of the layers that are used."""
         return {name for name, uses in self.uses.items() if uses}
@@ -176,6 +171,11 @@ class RecorderOfAnyUse(Recorder):
 
     def _of_another_op(self, layer: Layer, func: Any, result: Any) -> None:
         """Autograd knows what it does."""
+
+
+def axes_of(uses: dict[str, list[Use]]) -> dict[str, list[torch.Size]]:
+    """{layer: the axes of each of its uses}."""
+    return {name: [use.axes for use in of_layer] for name, of_layer in uses.items()}
 
 
 def check_not_transformed(uses: Mapping[str, list[Use]]) -> None:

@@ -1,6 +1,6 @@
 """What a model does with each of its layers, tried on a sample, and what to say where it fails."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
@@ -20,7 +20,7 @@ AnyRecorder = TypeVar("AnyRecorder", bound=Recorder)
 def uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> tuple[Recorder, set[str]]:
     """What the model does with each layer on the first sample, and which ones the batch uses."""
     try:
-        found, used = _uses(model, layers, batch)
+        found, used = _tried(model, layers, batch, Recorder)
     except LayerRefused as error:
         raise ProblemError(
             f"{str(error).removesuffix('.')}; go on by {naming(that_run(model, layers, batch))}."
@@ -38,7 +38,7 @@ def that_run(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> tuple
     kept: tuple[Layer, ...] = ()
     for layer in layers:
         try:
-            found, used = _uses(model, (*kept, layer), batch)
+            found, used = _tried(model, (*kept, layer), batch, Recorder)
         except ProblemError:
             continue
         if layer.name in used and not any(use.transformed for use in found.uses[layer.name]):
@@ -46,22 +46,24 @@ def that_run(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> tuple
     return tuple(layer.name for layer in kept)
 
 
-def _uses(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> tuple[Recorder, set[str]]:
-    found = _recorded(model, Recorder(layers), batch.samples(0, 1))
-    if len(found.used) == len(layers):
-        return found, found.used
-    # An expert that the first sample does not go to.
-    return found, found.used | _recorded(model, Recorder(layers), batch).used
-
-
 def any_uses(
     model: nn.Module, layers: tuple[Layer, ...], batch: Batch
 ) -> tuple[RecorderOfAnyUse, set[str]]:
     """That of gradients alone: whatever op uses a parameter."""
-    found = _recorded(model, RecorderOfAnyUse(layers), batch.samples(0, 1))
+    return _tried(model, layers, batch, RecorderOfAnyUse)
+
+
+def _tried(
+    model: nn.Module,
+    layers: tuple[Layer, ...],
+    batch: Batch,
+    kind: Callable[[tuple[Layer, ...]], AnyRecorder],
+) -> tuple[AnyRecorder, set[str]]:
+    found = _recorded(model, kind(layers), batch.samples(0, 1))
     if len(found.used) == len(layers):
         return found, found.used
-    return found, found.used | _recorded(model, RecorderOfAnyUse(layers), batch).used
+    # An expert that the first sample does not go to.
+    return found, found.used | _recorded(model, kind(layers), batch).used
 
 
 def check_used(

@@ -283,7 +283,10 @@ def test_settings(make) -> None:
 @BOTH
 def test_numbers_of_all_kinds_are_settings(make) -> None:
     one, half = torch.tensor(1.0), np.float32(0.5)
-    optimizer(make, network(), lr=one, damping=half, momentum=half, kl_clip=half, decay=1)
+    chosen = optimizer(make, network(), lr=one, damping=half, momentum=half, kl_clip=half, decay=1)
+    (group,) = chosen.param_groups
+    assert (group["lr"], group["damping"], group["momentum"]) == (one, half, half)
+    assert chosen.kl_clip == half
 
 
 @PAIRS

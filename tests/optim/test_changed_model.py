@@ -66,7 +66,10 @@ def test_what_has_the_same_matrices_is_the_same(make) -> None:
         model.to(x.dtype)
         chosen.update(x, Y)
         backward(model, x, Y)
+        before = values(model)
         chosen.step()
+        assert not equal(values(model), before)
+    assert chosen.preconditioner.updates == 2
 
 
 @BOTH
@@ -131,7 +134,9 @@ def test_values_that_are_loaded_are_no_change(make) -> None:
     chosen.update(X, Y)
     model.load_state_dict(network().double().state_dict())
     backward(model, X, Y)
+    before = values(model)
     chosen.step()
+    assert not equal(values(model), before)
 
 
 @BOTH

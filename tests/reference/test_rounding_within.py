@@ -92,7 +92,8 @@ def test_a_gradient_that_is_rounding_alone_is_no_reason(
         y = y if kind is Attending else y[:, 0]
         model = kind().to(dtype).eval()
         for entry in (ek.exact_fisher, ek.ekfac):
-            entry(ek.Problem(model, [(x.to(dtype), y.to(dtype))], ek.Gaussian(), ek.Empirical()))
+            problem = ek.Problem(model, [(x.to(dtype), y.to(dtype))], ek.Gaussian(), ek.Empirical())
+            assert all(E.trace() > 0 for E in entry(problem).values())
 
 
 def test_only_an_op_that_makes_a_dtype_coarser_rounds() -> None:

@@ -1,7 +1,5 @@
 """An Embedding is a Linear on one-hot rows; those of a large vocabulary are never written out."""
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 import ekfac_ref as ek
 from ekfac_ref.matrix import basis, kfac
 from ekfac_ref.matrix.ekfac import squares_from_gradients
+from tests.support.memory import megabytes_of, where_it_is_in_kilobytes
 from tests.support.one_by_one import close
 
 V, D, N, T = 7, 3, 4, 5
@@ -163,25 +162,19 @@ def test_bags_of_a_large_vocabulary_are_refused() -> None:
     ek.kfac(ek.Problem(problem.model, problem.batches, ek.Gaussian(), layers=("mix", "head")))
 
 
-MEASURED = """
-import resource, torch, ekfac_ref as ek
-from torch import nn
-
+PREPARED = """
 model = nn.Sequential(nn.Embedding(50_000, 64), nn.Tanh(), nn.Linear(64, 2))
 x, y = torch.randint(50_000, (40, 50)), torch.randn(40, 50, 2)
 problem = ek.Problem(model, [(x[:20], y[:20]), (x[20:], y[20:])], ek.Gaussian(), ek.Empirical())
-megabytes = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-before = megabytes()
+"""
+MEASURED = """
 K, E = ek.kfac(problem)["0"], ek.ekfac(problem)["0"]
 E.solve(torch.randn(64, 50_000), damping=0.1)
 assert E.eigenvalues.shape[1] == len(x.unique())
-print(megabytes() - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is another elsewhere")
+@where_it_is_in_kilobytes
 def test_fifty_thousand_words_take_little_memory() -> None:
     """A alone would have 10 GB; the table has 13 MB."""
-    run = [sys.executable, "-c", MEASURED]
-    done = subprocess.run(run, capture_output=True, text=True, check=True, timeout=300)
-    assert float(done.stdout) < 500
+    assert megabytes_of(PREPARED, MEASURED) < 500
