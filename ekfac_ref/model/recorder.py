@@ -173,7 +173,7 @@ class RecorderOfAnyUse(Recorder):
         """Autograd knows what it does."""
 
 
-def axes_of(uses: dict[str, list[Use]]) -> dict[str, list[torch.Size]]:
+def axes_of_uses(uses: dict[str, list[Use]]) -> dict[str, list[torch.Size]]:
     """{layer: the axes of each of its uses}."""
     return {name: [use.axes for use in of_layer] for name, of_layer in uses.items()}
 

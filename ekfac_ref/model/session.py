@@ -17,7 +17,7 @@ from ekfac_ref.model.forward import call
 from ekfac_ref.model.layers import Layer, Names, find_layers, find_parameters, one_matrix_each
 from ekfac_ref.model.masks import counted_positions
 from ekfac_ref.model.random_state import RandomState, generators, put_back, take, untouched
-from ekfac_ref.model.recorder import Recorder, axes_of
+from ekfac_ref.model.recorder import Recorder, axes_of_uses
 from ekfac_ref.model.refusals.beforehand import check_model
 from ekfac_ref.model.refusals.samples import check_samples_apart
 from ekfac_ref.model.uses import any_uses, check_used, that_run, uses
@@ -99,7 +99,7 @@ class Session:
         few, distinct = batch.few()
         check_samples_apart(self.model, few, self._exact)
         columns = self._count(call(self.model, one.inputs), one)
-        return Form(axes_of(found.uses), found.roundoff, columns, distinct)
+        return Form(axes_of_uses(found.uses), found.roundoff, columns, distinct)
 
     def _exact(self) -> nn.Module:
         return made_private(self.copied().double(), self.problem.output)
@@ -108,7 +108,7 @@ class Session:
         """What the model does with every layer on one sample, and which ones the batch uses."""
         found, used = uses(self.model, self.layers, batch)
         for layer in self.layers:
-            counted_positions(layer, axes_of(found.uses)[layer.name], batch.samples(0, 1).mask)
+            counted_positions(layer, axes_of_uses(found.uses)[layer.name], batch.samples(0, 1).mask)
         return found, used
 
     def copied(self) -> nn.Module:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ekfac_ref.model.batched.sample_axis import Alone, SampleAxes, SampleAxis
 from ekfac_ref.model.forward import call
-from ekfac_ref.model.recorder import Recorder, Use, axes_of, check_not_transformed
+from ekfac_ref.model.recorder import Recorder, Use, axes_of_uses, check_not_transformed
 from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.model.session import Session
 
@@ -52,7 +52,7 @@ class ForwardPass:
     @property
     def axes(self) -> dict[str, list[torch.Size]]:
         """{layer: the axes of each of its uses}."""
-        return axes_of(self.uses)
+        return axes_of_uses(self.uses)
 
     def forget(self, name: str) -> None:
         """Let go of the inputs of a layer, which nobody reads again."""
