@@ -2,12 +2,13 @@
 
 Parameters are {name: array}, weights with inputs before outputs, as JAX libraries have them: a
 Linear's [in, out], a convolution's [*kernel, in, out]. Activations keep torch's axes; around a
-convolution channels go last, and back.
+convolution channels go last, and back. No value is in the function, so that networks of one
+``structure`` are the same one, and are compiled once.
 """
 
 import inspect
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -89,15 +90,6 @@ def _flatten(x: Any, first: int = 0, last: int = -1) -> Any:
     return x.reshape(*x.shape[:first], -1, *x.shape[last + 1 :])
 
 
-def _normalised(layer: Any, x: Any) -> Any:
-    """A BatchNorm in eval mode: numbers for every channel, which stand on axis 1."""
-    mean, variance = (
-        array(one).reshape(-1, *(1,) * (x.ndim - 2))
-        for one in (layer.running_mean, layer.running_var)
-    )
-    return (x - mean) / jnp.sqrt(variance + layer.eps)
-
-
 _METHODS: dict[str, Callable[..., Any]] = {
     "mean": lambda x, axis, keepdim=False: x.mean(axis, keepdims=keepdim),
     "sum": lambda x, axis, keepdim=False: x.sum(axis, keepdims=keepdim),
@@ -130,35 +122,49 @@ _MODULES: dict[type[nn.Module], Callable[..., Any]] = {
 
 
 class Network(fx.Interpreter):
-    """Runs the graph in JAX, for one dict of parameters; all that is not in it is constant.
+    """Runs the graph in JAX, for one dict of parameters and one of constants.
 
     NotImplementedError names what is not translated.
+
+    Attributes:
+        constants: {name: array} of what is not among the parameters, buffers included.
+        structure: what two networks have in common that are the same function of all of these.
     """
 
     def __init__(self, model: nn.Module, inputs: Mapping[str, Any], names: Iterable[str]) -> None:
         """``inputs``: by the names that forward has for them; ``names``: of the parameters."""
-        arguments = inspect.signature(model.forward).parameters
-        left = {name: None for name in arguments if name not in inputs}
-        super().__init__(fx.GraphModule(model, fx.Tracer().trace(model, left or None)))
-        by_name = dict(model.named_parameters())
-        self.names = {id(by_name[name]): name for name in names}
-        self.order = list(arguments)
+        self.order = list(inspect.signature(model.forward).parameters)
+        left = {name: None for name in self.order if name not in inputs}
+        graph = fx.Tracer().trace(model, left or None)
+        super().__init__(fx.GraphModule(model, graph))
+        tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+        self.names = {id(tensor): name for name, tensor in tensors.items()}
+        chosen = list(names)
+        self.constants = {
+            name: array(turned(x) if isinstance(x, nn.Parameter) else x)
+            for name, x in tensors.items()
+            if name not in chosen
+        }
+        # Of tied parameters named_parameters has the first name alone.
+        of_modules = [(n, self.names[id(p)]) for n, p in _all_parameters(model)]
+        self.structure: Hashable = str(graph), repr(model), tuple(of_modules), tuple(chosen)
 
-    def __call__(self, parameters: Mapping[str, jax.Array], inputs: Mapping[str, Any]) -> Any:
+    def __call__(
+        self,
+        parameters: Mapping[str, jax.Array],
+        constants: Mapping[str, jax.Array],
+        inputs: Mapping[str, Any],
+    ) -> Any:
         """The outputs."""
-        self.parameters = parameters
+        self.values = {**parameters, **constants}
         return self.run(*(inputs.get(name) for name in self.order))
 
-    def weight(self, x: Tensor | None) -> Any:
-        """A parameter, or a constant, as JAX has it."""
-        if x is None:
-            return None
-        name = self.names.get(id(x))
-        return array(turned(x)) if name is None else self.parameters[name]
+    def value(self, x: Tensor | None) -> Any:
+        """A parameter or a buffer, as JAX has it."""
+        return None if x is None else self.values[self.names[id(x)]]
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
-        found = self.fetch_attr(target)
-        return self.weight(found) if isinstance(found, nn.Parameter) else array(found)
+        return self.value(self.fetch_attr(target))
 
     def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
         if target not in _METHODS:
@@ -175,13 +181,13 @@ class Network(fx.Interpreter):
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         layer: Any = self.fetch_attr(target)
         if isinstance(layer, nn.Linear):
-            return _linear(args[0], self.weight(layer.weight), self.weight(layer.bias))
+            return _linear(args[0], self.value(layer.weight), self.value(layer.bias))
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             return self._convolved(layer, args[0])
         if isinstance(layer, nn.Flatten):
             return _flatten(args[0], layer.start_dim, layer.end_dim)
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and not layer.affine:
-            return _normalised(layer, args[0])
+            return self._normalised(layer, args[0])
         if type(layer) not in _MODULES:
             raise NotImplementedError(f"no translation of {type(layer).__name__}")
         return _MODULES[type(layer)](args[0])
@@ -191,5 +197,17 @@ class Network(fx.Interpreter):
         if layer.padding_mode != "zeros":
             x = jnp.pad(x, [(0, 0), (0, 0), *padding], _MODES[layer.padding_mode])
             padding = [(0, 0) for _ in padding]
-        weight, bias = self.weight(layer.weight), self.weight(layer.bias)
+        weight, bias = self.value(layer.weight), self.value(layer.bias)
         return _conv(x, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
+
+    def _normalised(self, layer: Any, x: Any) -> Any:
+        """A BatchNorm in eval mode: numbers for every channel, which stand on axis 1."""
+        mean, variance = (
+            self.value(one).reshape(-1, *(1,) * (x.ndim - 2))
+            for one in (layer.running_mean, layer.running_var)
+        )
+        return (x - mean) / jnp.sqrt(variance + layer.eps)
+
+
+def _all_parameters(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
+    return model.named_parameters(remove_duplicate=False)

@@ -9,9 +9,9 @@ inverse is exact, or damped by factors with pi, which the optimizer has by defau
 is ``ImplicitExactCurvature``'s, and of all samples, one by one, ``ExplicitExactCurvature``'s.
 """
 
-import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
-from peers.adapters.in_jax import Network, array, inputs_of, tensor, turned, turned_back
 from peers.adapters.of_layer import OfGroups, Product, blocks, whole
+from peers.adapters.problem_in_jax import BatchInJax, LastPrograms, ProblemInJax
 
 # Every law and subject asks for the same programs again, in processes of their own: what one of
 # them compiled is kept beside the environment.
@@ -33,90 +33,89 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 _KEY = jax.random.PRNGKey(0)  # of modes that draw; those asked here do not
-_ASKED = itertools.count(1)
 
 
-def _precision(problem: ek.Problem) -> Any:
-    """JAX with float64, or as it is by default, without: it mixes them where both are there."""
-    return jax.enable_x64(problem.dtype == torch.float64)
+@dataclass(frozen=True, eq=False)
+class _Programs:
+    """A curvature estimator for all batches of one structure, compiled.
+
+    Attributes:
+        fresh: the state before any batch.
+        update: (state, arguments of a batch) to the state with it.
+        product: (state, v) to the matrix times v.
+        solved: (state, v, damping) to the inverse times v.
+    """
+
+    fresh: Any
+    update: Callable[[Any, Any], Any]
+    product: Callable[[Any, Any], Any]
+    solved: Callable[[Any, Any, Any], Any]
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Once for all vectors and dampings, of which there are many; the rest runs as it is."""
-    return jax.jit(function)
+def _programs(
+    estimator: Callable[..., Any], known: tuple[type, ...], exact_power: bool = True, **options: Any
+) -> LastPrograms[_Programs]:
+    """Those of an estimator's class; another block than the known ones is refused."""
+
+    def make(asked: ProblemInJax, batch: BatchInJax) -> _Programs:
+        # Of one sample at a time the mean is no further division.
+        at_once = estimator is not kfac_jax.ExplicitExactCurvature
+        matrix = estimator(
+            _loss(asked, batch, batch.N**0.5 if asked.empirical and at_once else 1.0),
+            default_estimation_mode="fisher_empirical" if asked.empirical else "fisher_exact",
+            batch_index=2,
+            **options,
+        )
+        fresh = matrix.init(_KEY, batch.arguments, None, None)
+        for block in matrix.blocks:
+            if not isinstance(block, known):
+                raise NotImplementedError(f"what it finds is {block}")
+        N, update = batch.N, matrix.update_curvature_matrix_estimate
+        inverse = matrix.multiply_inverse
+        return _Programs(
+            fresh,
+            jax.jit(lambda state, on: update(state, 1.0, float(N), 0.0, N, _KEY, on)),
+            jax.jit(lambda state, v: matrix.multiply(state, v, 0.0, True, False, None)),
+            jax.jit(lambda state, v, damping: inverse(state, v, damping, exact_power, False, None)),
+        )
+
+    return LastPrograms(make)
 
 
-class _Asked:
-    """A problem in JAX: parameters of its layers, its batches, and the loss that registers."""
+def _loss(asked: ProblemInJax, batch: BatchInJax, weight: float) -> Callable[..., jax.Array]:
+    """What registers the loss, for the arguments of any batch of the same structure."""
+    likelihood, network = asked.problem.likelihood, batch.network
 
-    def __init__(self, problem: ek.Problem) -> None:
-        if next(_ASKED) % 500 == 0:
-            jax.clear_caches()  # what was compiled for other shapes, gigabytes in a whole run
-        self.problem, self.empirical = problem, isinstance(problem.fisher, ek.Empirical)
-        self.mode = "fisher_empirical" if self.empirical else "fisher_exact"
-        self.layers = ek.find_layers(problem.model, problem.layers)
-        named = dict(problem.model.named_parameters())
-        self.torch = {name: named[name] for layer in self.layers for name in layer.parameters}
-        with _precision(problem):
-            self.parameters = {name: array(turned(p)) for name, p in self.torch.items()}
+    def loss(parameters: Any, constants: Any, batch: Any) -> jax.Array:
+        f, y = network(parameters, constants, batch[0]), batch[1]
+        if isinstance(likelihood, ek.Categorical):
+            f, counts = jnp.moveaxis(f, likelihood.class_axis, -1), y != likelihood.ignore_index
+            y = jnp.where(counts, y, 0)
+            kfac_jax.register_softmax_cross_entropy_loss(f, y, counts.astype(f.dtype), weight)
+        elif isinstance(likelihood, ek.Bernoulli):
+            kfac_jax.register_sigmoid_cross_entropy_loss(f, y, weight)
+        else:
+            kfac_jax.register_normal_predictive_distribution(f, y, 1.0, weight)
+        return f.sum()  # what is registered counts
 
-    def batches(self, at_once: bool) -> Iterator[tuple[int, Callable[..., jax.Array], Any]]:
-        """Of each: how many samples, the function that registers its loss, its arguments.
-
-        ``at_once``: whether its samples are one batch of the library's, too.
-        """
-        for x, y in self.problem.batches:
-            inputs = inputs_of(self.problem.model, x)
-            network = Network(self.problem.model, inputs, self.torch)
-            weight = len(y) ** 0.5 if self.empirical and at_once else 1.0
-            yield len(y), self._registering(network, weight), (inputs, array(y))
-
-    def _registering(self, network: Network, weight: float) -> Callable[..., jax.Array]:
-        likelihood = self.problem.likelihood
-
-        def loss(parameters: Any, batch: Any) -> jax.Array:
-            f, y = network(parameters, batch[0]), batch[1]
-            if isinstance(likelihood, ek.Categorical):
-                f, counts = jnp.moveaxis(f, likelihood.class_axis, -1), y != likelihood.ignore_index
-                y = jnp.where(counts, y, 0)
-                kfac_jax.register_softmax_cross_entropy_loss(f, y, counts.astype(f.dtype), weight)
-            elif isinstance(likelihood, ek.Bernoulli):
-                kfac_jax.register_sigmoid_cross_entropy_loss(f, y, weight)
-            else:
-                kfac_jax.register_normal_predictive_distribution(f, y, 1.0, weight)
-            return f.sum()  # what is registered counts
-
-        return loss
-
-    def product(self, function: Callable[[Any], Any]) -> Product:
-        """A function of {name: array} as one of a list of tensors."""
-
-        def on(tensors: list[Tensor]) -> list[Tensor]:
-            with _precision(self.problem):
-                vector = {k: array(turned(t)) for k, t in zip(self.torch, tensors, strict=True)}
-                found = function(vector)
-            return [turned_back(tensor(found[name])) for name in self.torch]
-
-        return on
+    return loss
 
 
-def _estimated(asked: _Asked, estimator: Any, known: tuple[type, ...], **options: Any) -> Any:
-    """The curvature estimator of a problem, and its state after all batches."""
-    matrix = state = None
-    at_once = estimator is not kfac_jax.ExplicitExactCurvature
-    with _precision(asked.problem):
-        for n, loss, batch in asked.batches(at_once):
-            arguments = asked.parameters, batch
-            of_batch = estimator(loss, default_estimation_mode=asked.mode, **options)
-            fresh = of_batch.init(_KEY, arguments, None, None)
-            for block in of_batch.blocks:
-                if not isinstance(block, known):
-                    raise NotImplementedError(f"what it finds is {block}")
-            matrix, state = matrix or of_batch, state or fresh
+def _gathered(asked: ProblemInJax, programs: LastPrograms[_Programs]) -> tuple[_Programs, Any]:
+    """The programs of the first batch, and the state after all of them."""
+    first = state = None
+    with asked.precision():
+        for batch in asked.batches():
+            of_batch = programs.of(asked, batch)
+            first, state = first or of_batch, state or of_batch.fresh
+            state = of_batch.update(state, batch.arguments)
+    assert first is not None
+    return first, state
 
-            update = of_batch.update_curvature_matrix_estimate
-            state = update(state, 1.0, float(n), 0.0, n, _KEY, arguments)
-    return matrix, state
+
+def _product_of_fisher(asked: ProblemInJax, batch: BatchInJax) -> Callable[[Any, Any], Any]:
+    matrix = kfac_jax.ImplicitExactCurvature(_loss(asked, batch, 1.0))
+    return jax.jit(matrix.multiply_fisher)
 
 
 def _factors(state: Any) -> list[Any]:
@@ -128,73 +127,70 @@ def _checked(problem: ek.Problem) -> None:
         raise NotImplementedError("KFAC of convolutions is KFC, which is expand")
 
 
-def _blocks(known: tuple[type, ...], exact_power: bool = True, **options: Any) -> Any:
+def _blocks(of_blocks: LastPrograms[_Programs], factored: bool = False) -> Any:
     def answer(problem: ek.Problem) -> dict[str, OfGroups]:
         _checked(problem)
-        asked = _Asked(problem)
-        matrix, state = _estimated(asked, kfac_jax.BlockDiagonalCurvature, known, **options)
-
-        @_compiled
-        def product(v: Any) -> Any:
-            return matrix.multiply(state, v, 0.0, True, False, None)
-
-        @_compiled
-        def solved(v: Any, damping: float) -> Any:
-            return matrix.multiply_inverse(state, v, damping, exact_power, False, None)
+        asked = ProblemInJax(problem)
+        programs, state = _gathered(asked, of_blocks)
 
         def inverse(damping: float) -> Product:
-            if not exact_power and any(f.value.size == 1 for f in _factors(state)):
+            if factored and any(f.value.size == 1 for f in _factors(state)):
                 raise NotImplementedError("a 1 x 1 factor is damped alone, as its code explains")
-            return asked.product(lambda v: solved(v, damping))
+            return asked.product(lambda v: programs.solved(state, v, damping))
 
-        return blocks(asked.layers, asked.torch, asked.product(product), inverse, 1.0)
+        product = asked.product(lambda v: programs.product(state, v))
+        return blocks(asked.layers, asked.torch, product, inverse, 1.0)
 
     return answer
 
 
 def _diagonal(problem: ek.Problem) -> dict[str, Tensor]:
     _checked(problem)
-    asked = _Asked(problem)
-    matrix, state = _estimated(
-        asked, kfac_jax.BlockDiagonalCurvature, _DIAGONAL, layer_tag_to_block_ctor=_DIAGONALS
-    )
+    asked = ProblemInJax(problem)
+    programs, state = _gathered(asked, _DIAGONALS)
     ones = [torch.ones_like(p) for p in asked.torch.values()]
-    product = asked.product(lambda v: matrix.multiply(state, v, 0.0, True, False, None))
+    product = asked.product(lambda v: programs.product(state, v))
     found = dict(zip(asked.torch, product(ones), strict=True))
     return {layer.name: layer.to_matrix(found) for layer in asked.layers}
 
 
-def _exact(asked: _Asked) -> Product:
+def _explicit(asked: ProblemInJax) -> Product:
     """The product with the whole Fisher, of all samples one by one."""
-    matrix, state = _estimated(asked, kfac_jax.ExplicitExactCurvature, (kfac_jax.NaiveFull,))
-    return asked.product(lambda v: matrix.multiply(state, v, 0.0, True, False, None))
+    programs, state = _gathered(asked, _WHOLE)
+    return asked.product(lambda v: programs.product(state, v))
 
 
-def _implicit(asked: _Asked) -> Product:
+def _implicit(asked: ProblemInJax) -> Product:
     """The product with the exact Fisher, of no matrix."""
 
     def product(v: Any) -> Any:
         total, N = jax.tree.map(jnp.zeros_like, v), 0
-        for n, loss, batch in asked.batches(at_once=True):
-            matrix = kfac_jax.ImplicitExactCurvature(loss)
-            of_batch = matrix.multiply_fisher((asked.parameters, batch), v)
-            total, N = jax.tree.map(lambda a, b, n=n: a + n * b, total, of_batch), N + n
+        for batch in asked.batches():
+            of_batch = _IMPLICIT.of(asked, batch)(batch.arguments, v)
+            total = jax.tree.map(lambda a, b, n=batch.N: a + n * b, total, of_batch)
+            N += batch.N
         return jax.tree.map(lambda a: a / N, total)
 
     return asked.product(product)
 
 
 def _product(problem: ek.Problem, V: dict[str, Tensor]) -> dict[str, Tensor]:
-    asked = _Asked(problem)
-    product = _exact(asked) if asked.empirical else _implicit(asked)
+    asked = ProblemInJax(problem)
+    product = _explicit(asked) if asked.empirical else _implicit(asked)
     return whole(asked.torch, product, asked.layers, V)
 
 
-_KRONECKER = (kfac_jax.KroneckerFactored,)
-_FULLS = {"dense": kfac_jax.DenseFull, "conv2d": kfac_jax.Conv2DFull}
-_FULL = tuple(_FULLS.values())
-_DIAGONALS = {"dense": kfac_jax.DenseDiagonal, "conv2d": kfac_jax.Conv2DDiagonal}
-_DIAGONAL = tuple(_DIAGONALS.values())
+def _of_tags(constructors: dict[str, type]) -> LastPrograms[_Programs]:
+    blocks = tuple(constructors.values())
+    return _programs(kfac_jax.BlockDiagonalCurvature, blocks, layer_tag_to_block_ctor=constructors)
+
+
+_KFAC = kfac_jax.BlockDiagonalCurvature, (kfac_jax.KroneckerFactored,)
+_KRONECKER, _FACTORED = _programs(*_KFAC), _programs(*_KFAC, exact_power=False)
+_FULL = _of_tags({"dense": kfac_jax.DenseFull, "conv2d": kfac_jax.Conv2DFull})
+_DIAGONALS = _of_tags({"dense": kfac_jax.DenseDiagonal, "conv2d": kfac_jax.Conv2DDiagonal})
+_WHOLE = _programs(kfac_jax.ExplicitExactCurvature, (kfac_jax.NaiveFull,))
+_IMPLICIT = LastPrograms(_product_of_fisher)
 
 
 def _abilities(*layers: type[nn.Module], masks: bool) -> ct.Abilities:
@@ -216,14 +212,14 @@ factors = ct.Subject(
 
 factored = ct.Subject(
     "kfac-jax, factored damping",
-    kfac=_blocks(_KRONECKER, exact_power=False),
+    kfac=_blocks(_FACTORED, factored=True),
     definition=ct.Definition(damping=ct.Factored()),
     abilities=_abilities(nn.Linear, nn.Conv2d, masks=True),
 )
 
 exact = ct.Subject(
     "kfac-jax, exact",
-    exact_fisher=_blocks(_FULL, layer_tag_to_block_ctor=_FULLS),
+    exact_fisher=_blocks(_FULL),
     diagonal=_diagonal,
     abilities=_abilities(nn.Linear, nn.Conv2d, masks=False),
 )
