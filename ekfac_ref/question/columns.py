@@ -10,6 +10,7 @@ No factor of N. Sources: Martens 2014 (1412.1193) for the first two, Kunstner et
 (1905.12558) on why the third is another thing.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,28 +97,37 @@ class Sampled:
     def _labels(
         self, likelihood: Likelihood, f: Tensor, y: Tensor, first: int, draw: int
     ) -> Tensor:
-        # A counter-based generator is a pure function of its key and counter: no state to carry.
         numbers = range(first + self.before, first + self.before + len(f))
-        counters = ([0, 0, draw, n] for n in numbers)
-        return likelihood.sample(
-            f, y, _OfSamples([Generator(Philox(key=self.seed, counter=c)) for c in counters])
-        )
+        return likelihood.sample(f, y, _OfSamples(self.seed, draw, numbers))
 
 
 class _OfSamples:
-    """Random numbers of which every sample's are its own, along axis 0."""
+    """Random numbers of which every sample's are its own, along axis 0.
 
-    def __init__(self, generators: list[Generator]) -> None:
-        self._generators = generators
+    A counter-based generator is a pure function of its key and counter, so one is enough: it is
+    set to the beginning of each sample's.
+    """
+
+    def __init__(self, key: int, draw: int, numbers: range) -> None:
+        self._bits = Philox(key=key, counter=[0, 0, draw, 0])
+        self._numbers = numbers
 
     def random(self, shape: tuple[int, ...]) -> Any:
-        return np.stack([one.random(shape[1:]) for one in self._generators])
+        return np.stack([one.random(shape[1:]) for one in self._generators()])
 
     def standard_normal(self, shape: tuple[int, ...]) -> Any:
-        return np.stack([one.standard_normal(shape[1:]) for one in self._generators])
+        return np.stack([one.standard_normal(shape[1:]) for one in self._generators()])
 
     def poisson(self, rates: Any) -> Any:
-        return np.stack([g.poisson(own) for g, own in zip(self._generators, rates, strict=True)])
+        each = zip(self._generators(), rates, strict=True)
+        return np.stack([one.poisson(own) for one, own in each])
+
+    def _generators(self) -> Iterator[Generator]:
+        generator, beginning = Generator(self._bits), self._bits.state
+        for number in self._numbers:
+            beginning["state"]["counter"][3] = number
+            self._bits.state = beginning
+            yield generator
 
 
 @dataclass(frozen=True)
