@@ -47,8 +47,8 @@ def _check_clear(layer: Layer, uses: list[torch.Size], mask: Bool[Tensor, "N *po
 
 PADDING = (
     "mask: the inputs have an attention_mask that is 0 somewhere, and padding counts among the "
-    "positions that A is a mean over; leave it out with Problem(mask=lambda inputs: "
-    "inputs['attention_mask'].bool()), or say that all count: Problem(mask=lambda inputs: None)."
+    "positions that A is a mean over; leave it out with mask=lambda inputs: "
+    "inputs['attention_mask'].bool(), or say that all count: mask=lambda inputs: None."
 )
 
 
