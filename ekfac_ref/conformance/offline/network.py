@@ -6,7 +6,7 @@ Only modules that are written here have one; of others it is said that they have
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ekfac_ref.conformance.problems import networks
 
@@ -28,10 +28,15 @@ class Nodes:
     Args:
         model: the network.
         layer_of: {name of a weight: the layer that is asked about it}.
+
+    Attributes:
+        found: the operations so far.
+        parameters: {name: values} of the network, of what is packed into one each part by itself.
     """
 
     def __init__(self, model: nn.Module, layer_of: dict[str, str]) -> None:
         self.found: list[Node] = []
+        self.parameters: dict[str, Tensor] = dict(model.named_parameters())
         self._names = {id(p): name for name, p in model.named_parameters()}
         self._layer_of = layer_of
 
@@ -47,6 +52,17 @@ class Nodes:
         own = {"layer": self._layer_of.get(weight), "weight": weight}
         own["bias"] = None if bias is None else self._names[id(bias)]
         return self.add(op, inputs, **own, **options)
+
+    def thirds(self, packed: nn.Parameter) -> list[str]:
+        """The names of its three parts, which take its place."""
+        name = self._names[id(packed)]
+        if name not in self.parameters or name in self._layer_of:
+            raise NoOperation(
+                "attention that is called twice, or whose projections are asked about"
+            )
+        parts = dict(zip(_parts_of(name), self.parameters.pop(name).chunk(3), strict=True))
+        self.parameters |= parts
+        return list(parts)
 
     def of(self, module: nn.Module, *inputs: str) -> str:
         """The module's operations on these values; the name of what comes out."""
@@ -64,11 +80,17 @@ class Nodes:
         return _WRITTEN[kind](self, module, *inputs)
 
 
-def nodes_of(model: nn.Module, inputs: Sequence[str], layer_of: dict[str, str]) -> list[Node]:
-    """All operations; the value of the last is the output."""
+def nodes_of(
+    model: nn.Module, inputs: Sequence[str], layer_of: dict[str, str]
+) -> tuple[list[Node], dict[str, Tensor]]:
+    """All operations, of which the last one's value is the output, and their parameters."""
     nodes = Nodes(model, layer_of)
     nodes.of(model, *inputs)
-    return nodes.found
+    return nodes.found, nodes.parameters
+
+
+def _parts_of(name: str) -> list[str]:
+    return [f"{name}.{part}" for part in ("query", "key", "value")]
 
 
 def _sequential(nodes: Nodes, module: Any, *inputs: str) -> str:
@@ -162,6 +184,22 @@ def _self_attention(nodes: Nodes, module: Any, x: str) -> str:
     return nodes.of(module.out, nodes.add("matmul", attended))
 
 
+def _attending(nodes: Nodes, module: Any, x: str) -> str:
+    """Of one head, its three projections each by itself."""
+    own = module.attention
+    packed = own.in_proj_weight is not None and own.in_proj_bias is not None
+    more = own.bias_k is not None or own.add_zero_attn or (own.training and own.dropout > 0)
+    if own.num_heads != 1 or not own.batch_first or not packed or more:
+        raise NoOperation("attention but of one head, samples first, without options")
+    pairs = zip(nodes.thirds(own.in_proj_weight), nodes.thirds(own.in_proj_bias), strict=True)
+    query, key, value = (
+        nodes.add("linear", [x], layer=None, weight=weight, bias=bias) for weight, bias in pairs
+    )
+    scores = nodes.add("matmul", [query, nodes.add("transpose", [key])])
+    weights = nodes.add("softmax", [_scaled(nodes, scores, [own.head_dim**-0.5])])
+    return nodes.of(own.out_proj, nodes.add("matmul", [weights, value]))
+
+
 def _masked_mean(nodes: Nodes, module: Any, x: str) -> str:
     body = nodes.of(module.body, x)
     return nodes.of(module.head, nodes.add("masked_mean", [body]))
@@ -180,6 +218,7 @@ def _two_inputs(nodes: Nodes, module: Any, x1: str, x2: str) -> str:
 _WRITTEN: dict[type[nn.Module], Callable[..., str]] = {
     nn.Sequential: _sequential,
     nn.Linear: _linear,
+    nn.modules.linear.NonDynamicallyQuantizableLinear: _linear,  # the last of an attention
     nn.Bilinear: _bilinear,
     nn.Embedding: _embedding,
     **dict.fromkeys(_CONVOLUTIONS, _convolution),
@@ -199,6 +238,7 @@ _WRITTEN: dict[type[nn.Module], Callable[..., str]] = {
     networks.TwoBranches: _two_branches,
     networks.ChangesItsInput: _changes_its_input,
     networks.SelfAttention: _self_attention,
+    networks.Attending: _attending,
     networks.Gain: lambda nodes, module, x: _scaled(nodes, x, module.gain.tolist()),
     networks.ScaledLinear: _scaled_layer(_linear),
     networks.ScaledConv2d: _scaled_layer(_convolution),

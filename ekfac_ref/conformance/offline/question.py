@@ -34,6 +34,7 @@ def as_question(problem: Problem, solved: bool = False) -> dict[str, Any]:
     (first, _), *_ = problem.batches
     names = list(_named(first))
     model = problem.model
+    nodes, parameters = nodes_of(model, [name for name in names if name != "mask"], layer_of)
     question: dict[str, Any] = {
         "format": QUESTION_FORMAT,
         "version": QUESTION_VERSION,
@@ -43,8 +44,8 @@ def as_question(problem: Problem, solved: bool = False) -> dict[str, Any]:
         "sharing": "expand" if isinstance(problem.sharing, Expand) else "reduce",
         "layers": [_layer(layer) for layer in layers]
         or [{"name": name} for name in problem.layers or ()],
-        "network": nodes_of(model, [name for name in names if name != "mask"], layer_of),
-        "parameters": {name: numbers(p) for name, p in model.named_parameters()},
+        "network": nodes,
+        "parameters": {name: numbers(p) for name, p in parameters.items()},
         "batches": [_batch(problem, inputs, targets) for inputs, targets in problem.batches],
     }
     if solved:
