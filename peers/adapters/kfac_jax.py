@@ -12,6 +12,7 @@ is ``ImplicitExactCurvature``'s, and of all samples, one by one, ``ExplicitExact
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,16 @@ from peers.adapters.problem_in_jax import BatchInJax, LastPrograms, ProblemInJax
 jax.config.update("jax_compilation_cache_dir", str(Path(sys.prefix) / "compiled"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+# Each program runs a few times on a small network: what compiling it well takes, it never earns.
+_compiled = partial(
+    jax.jit,
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_cpu_parallel_codegen_split_count": 1,
+        "xla_cpu_use_fusion_emitters": False,
+    },
+)
 
 _KEY = jax.random.PRNGKey(0)  # of modes that draw; those asked here do not
 
@@ -74,9 +85,11 @@ def _programs(
         inverse = matrix.multiply_inverse
         return _Programs(
             fresh,
-            jax.jit(lambda state, on: update(state, 1.0, float(N), 0.0, N, _KEY, on)),
-            jax.jit(lambda state, v: matrix.multiply(state, v, 0.0, True, False, None)),
-            jax.jit(lambda state, v, damping: inverse(state, v, damping, exact_power, False, None)),
+            _compiled(lambda state, on: update(state, 1.0, float(N), 0.0, N, _KEY, on)),
+            _compiled(lambda state, v: matrix.multiply(state, v, 0.0, True, False, None)),
+            _compiled(
+                lambda state, v, damping: inverse(state, v, damping, exact_power, False, None)
+            ),
         )
 
     return LastPrograms(make)
@@ -115,7 +128,7 @@ def _gathered(asked: ProblemInJax, programs: LastPrograms[_Programs]) -> tuple[_
 
 def _product_of_fisher(asked: ProblemInJax, batch: BatchInJax) -> Callable[[Any, Any], Any]:
     matrix = kfac_jax.ImplicitExactCurvature(_loss(asked, batch, 1.0))
-    return jax.jit(matrix.multiply_fisher)
+    return _compiled(matrix.multiply_fisher)
 
 
 def _factors(state: Any) -> list[Any]:
