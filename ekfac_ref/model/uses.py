@@ -84,8 +84,8 @@ def check_used(
             others = tuple(one for one in names if one in used)
             raise ProblemError(
                 f"layer {name!r}: its weight was never used in the forward pass, on no batch of "
-                "the data, so it has no curvature; leave it out by naming the others in "
-                f"Problem(layers=...); go on by {naming(others)}."
+                "the data, so it has no curvature; give a batch that uses it, or leave it out by "
+                f"naming the others in Problem(layers=...); go on by {naming(others)}."
             )
     return used
 

@@ -106,8 +106,11 @@ def test_random_data_is_looked_through_without_being_changed() -> None:
     assert all(torch.equal(x, firsts[0][0]) for x, _ in firsts)
 
 
-def test_a_preconditioner_remembers_that_it_is_used() -> None:
+def test_a_preconditioner_begins_with_all_and_remembers_that_they_are_used() -> None:
     preconditioner = EKFACPreconditioner(Experts().double(), ek.Gaussian())
+    advice = r"'expert.0.*give a batch that uses it, or leave it out.*EKFACPreconditioner\(layers="
+    with pytest.raises(ek.ProblemError, match=advice):
+        preconditioner.update(*batch(4, SECOND))
     preconditioner.update(*batch(5, BOTH))
     preconditioner.update(*batch(4, SECOND))
     assert preconditioner.updates == 2
