@@ -27,8 +27,8 @@ from ekfac_ref import conformance as ct
 from peers.adapters.of_layer import OfGroups, Product, blocks, whole
 from peers.adapters.problem_in_jax import BatchInJax, LastPrograms, ProblemInJax
 
-# Every law and subject asks for the same programs again, in processes of their own: what one of
-# them compiled is kept beside the environment.
+# Subjects are asked in processes of their own: what is the same in them, mostly single operations
+# (a set's order decides that of a whole program), is kept beside the environment.
 jax.config.update("jax_compilation_cache_dir", str(Path(sys.prefix) / "compiled"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
