@@ -60,7 +60,7 @@ def squares_from_taps(
         return b.T @ (a[:, 0] @ Q_A).square_()
     rotate_first = _rotating_first_is_cheaper(T, C, Q_B, Q_A)
     if rotate_first:
-        a, g = a @ Q_A, g @ Q_B
+        a, g = _rotated(a, Q_A), _rotated(g, Q_B)
     squares = Q_A.new_zeros(Q_B.shape[1], Q_A.shape[1])
     for n, c in pieces(N, C, g.shape[3] * a.shape[2] * g.itemsize):
         G = _sum_over_positions(a[n], g[n, c])
@@ -82,6 +82,11 @@ def squares_of_several(
         rotated = torch.einsum("kor,kncoi,kis->kncrs", Q_B, G, Q_A)
         squares += rotated.square_().sum((1, 2))
     return squares
+
+
+def _rotated(x: Float[Tensor, "*axes d"], Q: Float[Tensor, "d r"]) -> Float[Tensor, "*axes r"]:
+    """X Q in one product, whatever the strides."""
+    return (x.reshape(-1, x.shape[-1]) @ Q).reshape(*x.shape[:-1], Q.shape[1])
 
 
 def _sum_over_positions(

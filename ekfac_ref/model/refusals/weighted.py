@@ -12,6 +12,8 @@ from torch.linalg import vector_norm
 
 from ekfac_ref.question.one_hot import OneHot
 
+_STRIP = 32  # columns of which squares are taken at once
+
 
 @dataclass(frozen=True)
 class Sum:
@@ -68,7 +70,9 @@ def any_numbers(size: int, seed: int) -> Float[Tensor, " size"]:
 
 def weight_and_bias(rows: Float[Tensor, "*axes d_in"], x: Float[Tensor, " d"]) -> list[Tensor]:
     """Rows of [W | b] as two numbers each: W times the vector, and b, where d_in = d + 1."""
-    return [rows[..., : len(x)] @ x, *rows[..., len(x) :].unbind(-1)]
+    axes = rows.shape[:-1]
+    times = rows.reshape(-1, rows.shape[-1])[:, : len(x)] @ x  # one product, whatever the strides
+    return [times.reshape(axes), *rows[..., len(x) :].unbind(-1)]
 
 
 def of_taps(
@@ -122,9 +126,7 @@ def _of_rows(
         # Sample by sample, for a long sum that is added up term by term is off by more.
         of_samples = [torch.einsum("ntlo,ntl->nlo", g_o, y) for y in weight_and_bias(a_i, x)]
         total = [of.sum(0).flatten() for of in of_samples]
-        # Lengths of rows: squares of all entries would be another copy of them.
-        rows = (g_o, a_i[..., :-1], a_i[..., -1:])
-        of_g, *of_a = (vector_norm(row, dim=-1).square_() for row in rows)
+        of_g, *of_a = map(_squared_lengths, (g_o, a_i[..., :-1], a_i[..., -1:]))
         squares = torch.stack([(of_g * y).sum() for y in of_a])
         return Sum(torch.stack(total, 1), squares, unit_a * unit_g)
 
@@ -144,6 +146,16 @@ def of_gradients(G: Float[Tensor, "N C d_out d_in"], r: Tensor, w: Tensor, x: Te
 
     plain = in_units(1.0)
     return plain if _has_room(plain) else in_units(*_largest(G))
+
+
+def _squared_lengths(rows: Float[Tensor, "*axes d"]) -> Float[Tensor, "*axes"]:
+    """|row|^2, whichever axis is contiguous: squares of all entries would be another copy."""
+    if rows.stride(-1) == 1:
+        return vector_norm(rows, dim=-1).square_()
+    total = rows.new_zeros(rows.shape[:-1])
+    for strip in rows.split(_STRIP, -1):
+        total += strip.square().sum(-1)
+    return total
 
 
 def _but_the_last(by_column: Float[Tensor, " d_in"]) -> Float[Tensor, "2"]:

@@ -10,7 +10,6 @@ Source of the view: Grosse & Martens 2016 (1602.01407), Dangel 2023 (2307.02275)
 """
 
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from ekfac_ref.model.weights.layer_kinds import (
     from_matrix,
     to_matrix,
 )
-from ekfac_ref.model.weights.patches import patches
+from ekfac_ref.model.weights.patches import rows_of_patches
 
 
 @dataclass(frozen=True)
@@ -68,23 +67,20 @@ def layer_inputs(
         return words.reshape(-1, 1, 1).clone()
     if call.op in MATRIX_PRODUCTS:  # the identity weight would return the input itself
         x: Tensor = call.arguments["input"]
-        return _copied(x.reshape(-1, 1, x.shape[-1]), 1, one)
+        return _copied(x.reshape(-1, 1, x.shape[-1]), one)
     if call.op in CONVOLUTIONS:
-        return _copied(patches(call.arguments, groups), 1 + SPATIAL_AXES[call.op], one)
-    return _copied(at_identity_weight(call, groups), 1, one)
+        return rows_of_patches(call.arguments, groups, one)
+    return _copied(at_identity_weight(call, groups), one)
 
 
-def _copied(
-    a: Shaped[Tensor, "..."], of_row: int, one: float | None
-) -> Shaped[Tensor, "T groups d_in"]:
-    """A copy in which the last axes, ``of_row``, are a row, with ``one`` behind it."""
-    axes, parts = a.shape[:-of_row], a.shape[-of_row:]
-    d = prod(parts)
-    rows = a.new_empty(*axes, d + (one is not None))
-    rows[..., :d].unflatten(-1, parts).copy_(a)
+def _copied(a: Shaped[Tensor, "T groups d"], one: float | None) -> Shaped[Tensor, "T groups d_in"]:
+    """A copy, with ``one`` behind every row."""
+    d = a.shape[-1]
+    rows = a.new_empty(*a.shape[:-1], d + (one is not None))
+    rows[..., :d] = a
     if one is not None:
         rows[..., d] = one
-    return rows.reshape(-1, *rows.shape[-2:])
+    return rows
 
 
 def at_identity_weight(call: Call, groups: int) -> Shaped[Tensor, "T groups d_weight"]:

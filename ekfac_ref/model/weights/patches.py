@@ -5,11 +5,34 @@ times as the layer itself multiplies, times in / out and the size of the kernel.
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor
+
+_APART = 16  # entries between columns: at a distance of a power of two they share lines of a cache
+
+
+def rows_of_patches(
+    arguments: dict[str, Any], groups: int, one: float | None
+) -> Shaped[Tensor, "T groups d_in"]:
+    """A copy in which every patch is a row, with ``one`` behind it, if it is given.
+
+    Columns are contiguous in memory: along an image patches are, too, while a row is made of
+    pieces as short as the kernel, and takes up to ten times as long.
+    """
+    of_patches = patches(arguments, groups)
+    n = of_patches.dim() - arguments["weight"].dim()  # axes in front of groups
+    axes, parts = of_patches.shape[:n], of_patches.shape[n + 1 :]
+    d, T = prod(parts), prod(axes)
+    columns = of_patches.new_empty(groups, d + (one is not None), T + _APART)[..., :T]
+    by_columns = of_patches.movedim(tuple(range(n)), tuple(range(-n, 0)))
+    columns[:, :d].unflatten(2, axes).unflatten(1, parts).copy_(by_columns)
+    if one is not None:
+        columns[:, d] = one
+    return columns.movedim(2, 0)
 
 
 def patches(arguments: dict[str, Any], groups: int) -> Shaped[Tensor, "*axes"]:

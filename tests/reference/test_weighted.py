@@ -1,0 +1,27 @@
+"""Weighted sums of what was seen of a layer, however its rows lie in memory."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from ekfac_ref.model.refusals.weighted import any_numbers, of_taps
+
+N, C, T, D_OUT, D_IN = 3, 2, 4, 5, 70
+
+
+def by_columns() -> Tensor:
+    return torch.randn(D_IN, N * T, dtype=torch.float64).T.unflatten(0, (N, T))
+
+
+@pytest.mark.parametrize("a", [by_columns(), by_columns().contiguous()], ids=["columns", "rows"])
+def test_sums_and_squares_are_those_of_all_terms(a: Tensor) -> None:
+    g = torch.randn(N, C, T, D_OUT, dtype=torch.float64)
+    r, w, x = (any_numbers(size, seed) for seed, size in enumerate((N, C, D_IN - 1)))
+    found = of_taps([(a, g)], r, w, x)
+    terms = torch.einsum("n,c,ncto,nti->ntoi", r, w, g, a)
+    weight, bias = terms[..., :-1], terms[..., -1]
+    sums = torch.stack([weight.sum((0, 1)) @ x, bias.sum((0, 1))], 1)
+    torch.testing.assert_close(found.total, sums)
+    torch.testing.assert_close(
+        found.squares, torch.stack([weight.square().sum(), bias.square().sum()])
+    )
