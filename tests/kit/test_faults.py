@@ -11,8 +11,8 @@ import torch
 
 import ekfac_ref as ek
 from ekfac_ref.cli import main
+from ekfac_ref.conformance.findings.attribution.conjunction import Conjunction
 from ekfac_ref.conformance.findings.common import COMMON
-from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.findings.report import Report
 from ekfac_ref.conformance.findings.verdicts import FAULT, Blame, Status, Trouble
 from ekfac_ref.conformance.laws.catalogue import LAWS

@@ -8,7 +8,7 @@ from torch import nn
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
-from ekfac_ref.conformance.findings.attribution import attribute
+from ekfac_ref.conformance.findings.attribution.attribute import attribute
 from ekfac_ref.conformance.laws.law import notices
 from ekfac_ref.conformance.mutants import MUTANTS
 from ekfac_ref.conformance.problems.designed import plan

@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from ekfac_ref.conformance.findings.attribution.conjunction import Conjunction
 from ekfac_ref.conformance.findings.causes import Cause, Refusal
 from ekfac_ref.conformance.findings.common import spelled_out
-from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.findings.known import KnownDeviations
 from ekfac_ref.conformance.findings.outcome import Off, Outcome
 from ekfac_ref.conformance.laws.law import Law

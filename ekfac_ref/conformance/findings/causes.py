@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from ekfac_ref.conformance.findings.attribution import attribute
+from ekfac_ref.conformance.findings.attribution.attribute import attribute
+from ekfac_ref.conformance.findings.attribution.conjunction import Attributed, Conjunction
 from ekfac_ref.conformance.findings.common import with_common
-from ekfac_ref.conformance.findings.conjunction import Attributed, Conjunction
 from ekfac_ref.conformance.findings.outcome import Outcome
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Lane, Law
@@ -124,7 +124,7 @@ def where(one: Attributed, things: str = "problems") -> str:
     named = str(one.where)
     if one.also:
         named += f" (or {', or '.join(one.also)}, which came with it)"
-    how = "exactly" if one.faulty == one.meant else "only"
+    how = "exactly" if one.faulty == one.meant else "only" if one.whole else "mostly"
     found = f"{how} where {named}: {one.faulty} of {one.meant} such {things}"
     found += f", 0 of {one.others - one.meant + one.faulty} others"
     return found if one.sure else f"{found}; it may be a coincidence"

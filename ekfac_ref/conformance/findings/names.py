@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ekfac_ref.conformance.findings.attribution.conjunction import Conjunction
 from ekfac_ref.conformance.findings.causes import Cause
-from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.findings.outcome import Outcome
 
 SEVERAL = 3  # mistakes at once, at most, that are looked for in the catalogue

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.attribution.conjunction import Conjunction
 from ekfac_ref.conformance.findings.drawn_problems import DrawnProblems
 from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.laws.law import Lane, Law

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from ekfac_ref.conformance.findings.attribution.conjunction import Conjunction
 from ekfac_ref.conformance.findings.common import COMMON
-from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.findings.drawn_problems import DrawnProblems
 from ekfac_ref.conformance.findings.verdicts import Blame, Trouble
 from ekfac_ref.conformance.problems.features import FEATURES

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from ekfac_ref.conformance.findings.attribution.conjunction import Conjunction
 from ekfac_ref.conformance.findings.causes import Cause, Exhibit
-from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.findings.drawn_problems import DrawnProblems
 from ekfac_ref.conformance.findings.known import KnownDeviations
 from ekfac_ref.conformance.findings.names import names

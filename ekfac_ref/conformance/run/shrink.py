@@ -8,8 +8,8 @@ from random import Random
 from hypothesis import Phase, find, settings
 from hypothesis.errors import FlakyFailure, NoSuchExample
 
+from ekfac_ref.conformance.findings.attribution.conjunction import Conjunction
 from ekfac_ref.conformance.findings.common import with_common
-from ekfac_ref.conformance.findings.conjunction import Conjunction
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.problems.draw import QUIET, problems_for
 from ekfac_ref.conformance.problems.features import features

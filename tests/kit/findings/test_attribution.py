@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ekfac_ref.conformance.findings.attribution import Attribution, attribute
-from ekfac_ref.conformance.findings.conjunction import Conjunction
+from ekfac_ref.conformance.findings.attribution.attribute import Attribution, attribute
+from ekfac_ref.conformance.findings.attribution.conjunction import Conjunction
+from ekfac_ref.conformance.findings.causes import where
 
 NAMES = tuple("abcdefghij")
 
@@ -75,6 +76,24 @@ def test_where_the_mistake_does_not_always_show() -> None:
     assert str(cause.where) == "a"
     assert cause.faulty == len(wrong) < cause.meant
     assert cause.sure
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_several_mistakes_that_do_not_always_show(seed: int) -> None:
+    """Each most times; what all problems with a fault have says less, and is not told."""
+    draw = random.Random(seed)
+    drawn = [(*f, "e") if {"a", "b", "c"} & {*f} else f for f in problems(seed, 400, 0.1)]
+    wrong = [i for i, f in enumerate(drawn) if {"a", "b", "c"} & {*f} and draw.random() < 0.9]
+    drawn += [("e",)] * 200  # most with e are right
+    found = attribute(drawn, wrong)
+    assert wheres(found) == {"a", "b", "c"}
+    assert all(cause.sure and not cause.whole for cause in found.causes)
+    assert where(found.causes[0]).startswith("mostly where")
+
+
+def test_what_one_problem_has_is_no_mistake_of_its_own() -> None:
+    drawn: list[tuple[str, ...]] = [(name,) for name in NAMES]
+    assert attribute([*drawn, *[()] * 190], range(10)).causes == ()
 
 
 @pytest.mark.parametrize(("faulty", "among", "sure"), [(5, 14, True), (2, 10, False)])

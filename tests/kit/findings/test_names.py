@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ekfac_ref.conformance.findings.attribution.conjunction import Attributed, Conjunction
 from ekfac_ref.conformance.findings.causes import Cause
-from ekfac_ref.conformance.findings.conjunction import Attributed, Conjunction
 from ekfac_ref.conformance.findings.names import SEVERAL, names
 from ekfac_ref.conformance.findings.outcome import Off, Outcome
 

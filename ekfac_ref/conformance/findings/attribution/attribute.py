@@ -12,17 +12,24 @@ and a cause is called sure where none of its features has more than COINCIDENCES
 
 Where no conjunction is sure to hold on exactly the faulty problems, one that holds on all of them
 is taken: the fault may not show on each. If it holds on more than twice as many, that is only sure
-where no more than UNLIKELY of all features and pairs would do so by chance.
+where no more than UNLIKELY of all features and pairs would do so by chance. Of several mistakes,
+any of which may not show on each, features are taken that MOSTLY come with the fault.
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations
-from math import comb, inf
+from operator import or_
 
-from ekfac_ref.conformance.findings.conjunction import Attributed, Conjunction
-from ekfac_ref.conformance.findings.literals import Literal, literals_of
+from ekfac_ref.conformance.findings.attribution.chance import (
+    at_least,
+    holding_all,
+    of_faulty_alone,
+)
+from ekfac_ref.conformance.findings.attribution.cheapest_cover import cheapest_cover
+from ekfac_ref.conformance.findings.attribution.conjunction import Attributed, Conjunction
+from ekfac_ref.conformance.findings.attribution.literals import Literal, literals_of
 
 COINCIDENCES = 0.2
 OF_A_PAIR = 0.02  # coincidences, for either feature of one of several pairs, which are many
@@ -31,7 +38,7 @@ LENGTH = 3  # features in one conjunction, at most
 MISTAKES = 6  # conjunctions at once, at most
 ANOTHER = 1.0  # what a further conjunction costs
 EXCEPTIONS = 1 / 16  # of the problems, at least, are to be without a fault
-LOOKS = 5_000  # sets of conjunctions that are looked at
+MOSTLY = 3 / 4  # of the problems with a feature, where a mistake does not show on each
 
 
 @dataclass(frozen=True)
@@ -76,17 +83,18 @@ class _Search:
 
     def found(self) -> Attribution:
         cover = self._cover([*self._separating(), *self._partial()])
-        causes = [self._attributed(one) for one in cover]
-        if cover and all(cause.sure for cause in causes):
+        if cover and all(self._attributed(one).sure for one in cover):
             return self._attribution(cover)
         only = self._only()
         if only and (len(cover) == 1 or self._is_half(only)):
             return self._attribution([only])
         if len(cover) == 1:
             return self._attribution(cover)
-        some = self._attribution(self._greedy() if self._leaves_enough() else [])
-        if 2 * some.unexplained <= some.faulty:
-            return some
+        sure = self._greedy() if self._leaves_enough() else []
+        for several in (sure, self._with_exceptions(sure)):
+            some = self._attribution(several)
+            if 2 * some.unexplained <= some.faulty:
+                return some
         return self._attribution([only] if only else [])
 
     def _leaves_enough(self) -> bool:
@@ -121,28 +129,8 @@ class _Search:
         """The cheapest that together hold on every faulty problem; none if there are none."""
         masks = [self._mask(one) for one in candidates]
         costs = [_cost(one) + ANOTHER for one in candidates]
-        cheapest_first = sorted(range(len(masks)), key=lambda i: (costs[i], -masks[i].bit_count()))
-        on = {bit: [i for i in cheapest_first if masks[i] & bit] for bit in _bits(self.bad)}
-        rarest_first = sorted(on, key=lambda bit: len(on[bit]))
-        best: tuple[float, int, list[int]] = (inf, 0, [])
-        tries = 0
-
-        def go(left: int, chosen: list[int], cost: float, longest: int) -> None:
-            nonlocal best, tries
-            tries += 1
-            if not left:
-                best = min(best, (cost, longest, chosen), key=lambda one: one[:2])
-                return
-            if len(chosen) == MISTAKES or tries > LOOKS:
-                return
-            rarest = next(bit for bit in rarest_first if bit & left)
-            for i in on[rarest]:
-                length = max(longest, len(candidates[i]))
-                if (cost + costs[i], length) < best[:2]:
-                    go(left & ~masks[i], [*chosen, i], cost + costs[i], length)
-
-        go(self.bad, [], 0.0, 0)
-        return [candidates[i] for i in best[2]]
+        lengths = [len(one) for one in candidates]
+        return [candidates[i] for i in cheapest_cover(self.bad, masks, costs, lengths, MISTAKES)]
 
     def _only(self) -> _Candidate | None:
         """What every faulty problem has, and fewest of the others: they may show nothing."""
@@ -175,12 +163,36 @@ class _Search:
             left &= ~self._mask(best)
         return chosen
 
-    def _attribution(self, cover: Iterable[_Candidate]) -> Attribution:
+    def _with_exceptions(self, chosen: Sequence[_Candidate]) -> list[_Candidate]:
+        """With features more, most problems of which have the fault: it may not show on each.
+
+        That of most of the rest first, and so that no feature at all would have so many by chance.
+        """
+        left, found = self.bad & ~self._any(chosen), [*chosen]
+        present = [one for one in self.literals if one.is_present]
+        while left and self._leaves_enough() and len(found) < MISTAKES:
+            F, M = left.bit_count(), (self.good | left).bit_count()
+
+            def is_one(b: int, m: int, F: int = F, M: int = M) -> bool:
+                by_chance = len(self.literals) * at_least(b, m, F, M)
+                return b >= MOSTLY * m > 0 and by_chance <= UNLIKELY
+
+            sizes = {one: (one.mask & left).bit_count() for one in present}
+            fit = [x for x, b in sizes.items() if is_one(b, b + (x.mask & self.good).bit_count())]
+            if not fit:
+                break
+            best = max(fit, key=lambda one: sizes[one])
+            found.append((best,))
+            left &= ~best.mask
+        return found
+
+    def _any(self, several: Iterable[_Candidate]) -> int:
+        """The problems that one of them holds on."""
+        return reduce(or_, map(self._mask, several), 0)
+
+    def _attribution(self, cover: Sequence[_Candidate]) -> Attribution:
         causes = [self._attributed(one) for one in cover]
-        explained = 0
-        for one in cover:
-            explained |= self._mask(one)
-        unexplained = (self.bad & ~explained).bit_count()
+        unexplained = (self.bad & ~self._any(cover)).bit_count()
         causes.sort(key=lambda cause: -cause.faulty)
         return Attribution(tuple(causes), self.bad.bit_count(), self.all.bit_count(), unexplained)
 
@@ -202,6 +214,7 @@ class _Search:
             self.good.bit_count(),
             sure,
             also,
+            faulty == self.bad,
         )
 
     def _is_sure(self, one: _Candidate, among: int) -> bool:
@@ -210,26 +223,22 @@ class _Search:
         m, b = mask.bit_count(), (mask & self.bad).bit_count()
         for rest in (rest & among for rest in self._rests(one)):
             sizes = [(rest & other.mask).bit_count() for other in self.literals]
-            expected = sum(comb(size, b) for size in sizes if b <= size <= m)
-            if expected > COINCIDENCES * comb(rest.bit_count(), b):
+            if holding_all(sizes, m, b, rest.bit_count()) > COINCIDENCES:
                 return False
         return True
 
     def _is_unlikely(self, m: int) -> bool:
         """Whether hardly any feature or pair on m problems at most would have all faulty ones."""
-        b = self.bad.bit_count()
         sizes = [mask.bit_count() for mask in self.short.values()]
-        expected = sum(comb(size, b) for size in sizes if size <= m)
-        return expected <= UNLIKELY * comb(self.all.bit_count(), b)
+        return holding_all(sizes, m, self.bad.bit_count(), self.all.bit_count()) <= UNLIKELY
 
     def _coincidences(self, one: _Candidate, among: int, looked: Iterable[int]) -> float:
         """How many of the masks that were looked at would have as many of these problems as it has,
         faulty ones only, by chance.
         """
-        M, faulty = among.bit_count(), (among & self.bad).bit_count()
-        m = (self._mask(one) & among).bit_count()
-        sizes = Counter((mask & among).bit_count() for mask in looked)
-        return sum(n * comb(faulty, k) / comb(M, k) for k, n in sizes.items() if k >= m)
+        sizes = ((mask & among).bit_count() for mask in looked)
+        m, F = (self._mask(one) & among).bit_count(), (among & self.bad).bit_count()
+        return of_faulty_alone(sizes, m, F, among.bit_count())
 
     def _rests(self, one: _Candidate) -> list[int]:
         """The problems without one of its features, in turn."""
@@ -240,13 +249,6 @@ class _Search:
         for literal in one:
             mask &= literal.mask
         return mask
-
-
-def _bits(mask: int) -> Iterator[int]:
-    while mask:
-        bit = mask & -mask
-        yield bit
-        mask &= ~bit
 
 
 def _cost(one: _Candidate) -> float:

@@ -37,6 +37,7 @@ class Attributed:
         others: how many problems without a fault there are in all.
         sure: whether that is hardly a coincidence.
         also: features that were present on the same problems, and might as well be meant.
+        whole: whether it holds on all faulty problems; the rest is of other causes, or of none.
     """
 
     where: Conjunction
@@ -45,6 +46,7 @@ class Attributed:
     others: int
     sure: bool
     also: tuple[str, ...] = ()
+    whole: bool = True
 
 
 def _without(name: str) -> str:

@@ -1,0 +1,1 @@
+"""From the features of problems with a fault to its causes."""
