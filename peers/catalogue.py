@@ -110,6 +110,15 @@ FINDINGS = (
     ),
     Finding("backpack_padding_mode", "BackPACK", *_ZEROS, _PADDED),
     Finding("backpack_padding_mode_ggn", "BackPACK", *_ZEROS, _PADDED),
+    Finding(
+        "backpack_padding_same",
+        "BackPACK",
+        "sum_t g_nt x_n,t+k-p with p = (T - 1) // 2 zeros before, T the number of outputs",
+        "sum_t g_nt x_n,t+k-p with p = (K - 1) // 2 zeros before, K the size of the kernel",
+        ("padding same, even", "padding same, odd"),
+        links="no issue was found; padding=1 in its stead is right, and so are images as large as "
+        "the kernel",
+    ),
     Finding("backpack_ignored_labels", "BackPACK", *_LABELS, ("ignored labels",)),
     Finding(
         "backpack_kflr_convolution",
@@ -284,6 +293,8 @@ EXPLAINED: dict[tuple[str, str], str] = {
     ): "with the empirical Fisher: each of the six problems has groups or a padding mode",
     ("curvlinops", "empirical Fisher"): "as for padding",
     ("nngeometry", "exact, nothing in common"): "the smallest of them has tokens as samples",
+    ("BackPACK", "gradients, nothing in common"): "the one has padding='same': "
+    "backpack_padding_same",
     ("BackPACK", "root, nothing in common"): "the smallest of them has a padding mode: "
     "backpack_padding_mode_ggn",
     ("BackPACK", "subclass of a layer"): "as for curvlinops",
@@ -301,6 +312,9 @@ EXPLAINED: dict[tuple[str, str], str] = {
     ("kfac-jax", "ignored labels"): "at positions: those whose gradients are zero are taken for "
     "masked, as RepeatedDenseKroneckerFactored says, and those of ignored labels count here; "
     "use_masking=False counts them, too. With a bias: kfac_jax_masked_bias",
+    ("kfac-jax", "factors, nothing in common"): "three have ignored labels at positions, one has "
+    "attention, behind which a column is zero at all positions but one: kfac_jax_masked_bias",
+    ("kfac-jax", "factored, nothing in common"): "as for factors",
     ("kfac-jax", "exact Fisher"): "where there are outputs at positions: kfac_jax_positions, and "
     "kfac_jax_masked_bias",
     ("kfac-jax", "float64"): "it came with the mask: kfac_jax_masked_bias",
