@@ -146,8 +146,9 @@ class Network(fx.Interpreter):
             if name not in chosen
         }
         # Of tied parameters named_parameters has the first name alone.
-        of_modules = [(n, self.names[id(p)]) for n, p in _all_parameters(model)]
-        self.structure: Hashable = str(graph), repr(model), tuple(of_modules), tuple(chosen)
+        each = model.named_parameters(remove_duplicate=False)
+        tied = tuple((name, self.names[id(p)]) for name, p in each)
+        self.structure: Hashable = str(graph), repr(model), tied, tuple(chosen)
 
     def __call__(
         self,
@@ -207,7 +208,3 @@ class Network(fx.Interpreter):
             for one in (layer.running_mean, layer.running_var)
         )
         return (x - mean) / jnp.sqrt(variance + layer.eps)
-
-
-def _all_parameters(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
-    return model.named_parameters(remove_duplicate=False)

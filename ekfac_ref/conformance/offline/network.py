@@ -60,9 +60,9 @@ class Nodes:
             raise NoOperation(
                 "attention that is called twice, or whose projections are asked about"
             )
-        parts = dict(zip(_parts_of(name), self.parameters.pop(name).chunk(3), strict=True))
-        self.parameters |= parts
-        return list(parts)
+        parts = [f"{name}.{part}" for part in ("query", "key", "value")]
+        self.parameters |= zip(parts, self.parameters.pop(name).chunk(3), strict=True)
+        return parts
 
     def of(self, module: nn.Module, *inputs: str) -> str:
         """The module's operations on these values; the name of what comes out."""
@@ -87,10 +87,6 @@ def nodes_of(
     nodes = Nodes(model, layer_of)
     nodes.of(model, *inputs)
     return nodes.found, nodes.parameters
-
-
-def _parts_of(name: str) -> list[str]:
-    return [f"{name}.{part}" for part in ("query", "key", "value")]
 
 
 def _sequential(nodes: Nodes, module: Any, *inputs: str) -> str:
