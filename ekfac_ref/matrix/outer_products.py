@@ -24,7 +24,7 @@ class Stack:
     def gram(self) -> Float[Tensor, "d d"]:
         """The sum of row^T row over all rows, not divided by anything."""
         d = self.rows.shape[1]
-        return add_outer_products(self.rows.new_zeros(d, d), self.rows)
+        return add_outer_products(self.rows.new_empty(d, d), self.rows, beta=0)
 
     def mean(self, count: int) -> Float[Tensor, "d d"]:
         """That sum, divided by the number ``count``."""
@@ -62,9 +62,11 @@ def compact(stack: Stack) -> Stack | Gram:
 
 
 def add_outer_products(
-    matrix: Float[Tensor, "d d"], rows: Float[Tensor, "r d"]
+    matrix: Float[Tensor, "d d"], rows: Float[Tensor, "r d"], beta: int = 1
 ) -> Float[Tensor, "d d"]:
-    """Add row^T row over all rows to a symmetric matrix, in its own memory.
+    """beta times a symmetric matrix and row^T row over all rows, in the matrix' own memory.
+
+    Where beta is 0, what was in there does not matter, as in ``torch.addmm``.
 
     Strip by strip, each from the diagonal on: what is left of it mirrors what is above.
     """
@@ -72,6 +74,6 @@ def add_outer_products(
     strips = STRIPS if d > SMALL else 1
     for k in range(strips):
         start, stop = d * k // strips, d * (k + 1) // strips
-        matrix[start:stop, start:].addmm_(rows[:, start:stop].T, rows[:, start:])
+        matrix[start:stop, start:].addmm_(rows[:, start:stop].T, rows[:, start:], beta=beta)
         matrix[stop:, start:stop] = matrix[start:stop, stop:].T
     return matrix

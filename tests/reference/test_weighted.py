@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ekfac_ref.model.refusals.weighted import any_numbers, of_taps
+from ekfac_ref.model.refusals.weighted import any_numbers, of_taps, weights
 
-N, C, T, D_OUT, D_IN = 3, 2, 4, 5, 70
+N, T, D_OUT, D_IN = 3, 4, 5, 70
 
 
 def by_columns() -> Tensor:
@@ -14,9 +14,10 @@ def by_columns() -> Tensor:
 
 
 @pytest.mark.parametrize("a", [by_columns(), by_columns().contiguous()], ids=["columns", "rows"])
-def test_sums_and_squares_are_those_of_all_terms(a: Tensor) -> None:
+@pytest.mark.parametrize("C", [1, 2])
+def test_sums_and_squares_are_those_of_all_terms(a: Tensor, C: int) -> None:
     g = torch.randn(N, C, T, D_OUT, dtype=torch.float64)
-    r, w, x = (any_numbers(size, seed) for seed, size in enumerate((N, C, D_IN - 1)))
+    (r, w), x = weights(g), any_numbers(D_IN - 1, 2)
     found = of_taps([(a, g)], r, w, x)
     terms = torch.einsum("n,c,ncto,nti->ntoi", r, w, g, a)
     weight, bias = terms[..., :-1], terms[..., -1]

@@ -51,8 +51,12 @@ class Seen:
 
 
 def weights(S: Float[Tensor, "N C *out"]) -> list[Tensor]:
-    """r [N] and w [C], for these columns; the caller's random numbers stay where they are."""
-    return [any_numbers(size, seed).to(S) for seed, size in enumerate(S.shape[:2])]
+    """r [N] and w [C], for these columns; the caller's random numbers stay where they are.
+
+    A column that is the only one has the weight 1, by which nothing need be multiplied.
+    """
+    N, C = S.shape[:2]
+    return [any_numbers(N, 0).to(S), any_numbers(C, 1).to(S) if C > 1 else S.new_ones(C)]
 
 
 def combined(S: Float[Tensor, "N C *out"]) -> Float[Tensor, "N *out"]:
@@ -104,7 +108,7 @@ def _of_words(a: OneHot, g: Float[Tensor, "N C T d_out"], r: Tensor, w: Tensor, 
     known = words >= 0
 
     def in_units(unit: float) -> Sum:
-        g_o = _weighted(g, r, w / unit).flatten(0, 1)[known]
+        g_o = _by_sample(_of_columns(g, w / unit), r).flatten(0, 1)[known]
         total = g_o.T @ x[words[known]]
         squares = g_o.new_zeros(a.size).index_add_(0, words[known], g_o.square().sum(1))
         return Sum(total[:, None], _but_the_last(squares), unit)
@@ -122,12 +126,12 @@ def _of_rows(
 ) -> Sum:
     def in_units(unit_a: float, unit_g: float) -> Sum:
         a_i = a if unit_a == 1 else a / unit_a
-        g_o = _weighted(g, r, w / unit_g)
+        g_o = _of_columns(g, w / unit_g)
         # Sample by sample, for a long sum that is added up term by term is off by more.
         of_samples = [torch.einsum("ntlo,ntl->nlo", g_o, y) for y in weight_and_bias(a_i, x)]
-        total = [of.sum(0).flatten() for of in of_samples]
+        total = [_by_sample(of, r).sum(0).flatten() for of in of_samples]
         of_g, *of_a = map(_squared_lengths, (g_o, a_i[..., :-1], a_i[..., -1:]))
-        squares = torch.stack([(of_g * y).sum() for y in of_a])
+        squares = torch.stack([_by_sample(of_g * y, r.square()).sum() for y in of_a])
         return Sum(torch.stack(total, 1), squares, unit_a * unit_g)
 
     plain = in_units(1.0, 1.0)
@@ -141,7 +145,7 @@ def of_gradients(G: Float[Tensor, "N C d_out d_in"], r: Tensor, w: Tensor, x: Te
     def in_units(unit: float) -> Sum:
         G_i = G if unit == 1 else G / unit
         squares = G_i.square().sum((0, 1, 2))
-        total = [_weighted(y, r, w).sum(0) for y in weight_and_bias(G_i, x)]
+        total = [_by_sample(_of_columns(y, w), r).sum(0) for y in weight_and_bias(G_i, x)]
         return Sum(torch.stack(total, 1), _but_the_last(squares), unit)
 
     plain = in_units(1.0)
@@ -162,12 +166,19 @@ def _but_the_last(by_column: Float[Tensor, " d_in"]) -> Float[Tensor, "2"]:
     return torch.stack([by_column[:-1].sum(), by_column[-1]])
 
 
-def _weighted(x: Float[Tensor, "N C *out"], r: Tensor, w: Tensor) -> Float[Tensor, "N *out"]:
-    """sum_c r_n w_c x_nc: column by column, for x is large and comes in any order of axes."""
+def _of_columns(x: Float[Tensor, "N C *out"], w: Tensor) -> Float[Tensor, "N *out"]:
+    """sum_c w_c x_nc: column by column, for x is large and comes in any order of axes."""
+    if w.tolist() == [1.0]:
+        return x[:, 0]
     total = x.new_zeros(()).expand_as(x[:, 0]).clone()
     for c, w_c in enumerate(w.tolist()):
         total.add_(x[:, c], alpha=w_c)
-    return total.mul_(r.reshape(-1, *[1] * (total.dim() - 1)))
+    return total
+
+
+def _by_sample(x: Float[Tensor, "N *out"], r: Tensor) -> Float[Tensor, "N *out"]:
+    """r_n x_n."""
+    return x * r.reshape(-1, *[1] * (x.dim() - 1))
 
 
 def _has_room(plain: Sum) -> bool:
