@@ -42,6 +42,8 @@ def checked(library: Library, subject: str, profile: str, seed: int) -> dict[str
     path = f"peers.adapters.{library.module}:{subject}"
     options = ["--profile", profile, "--seed", str(seed), "--json", str(out)]
     options += ["--seconds", str(SECONDS)]
+    for law in library.laws.get(subject, ()):
+        options += ["--law", law]
     options += ["--known", str(Path(__file__).with_name("manners.json"))]
     command = [str(python_of(library)), "-m", "ekfac_ref.cli", "check", path, *options]
     subprocess.run(command, cwd=ROOT, env=_surroundings(), capture_output=True)

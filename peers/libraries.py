@@ -1,6 +1,7 @@
 """The libraries, their exact versions, what is asked of each, and which features they claim."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 _CONVOLUTION = ("Conv2d", "stride", "dilation", "padding")
 
@@ -19,6 +20,7 @@ class Library:
         claims: features that its documentation names as supported.
         left_out: the reason why it is not asked, or "".
         beside: exact versions of what it needs, where a later one does not go with it.
+        laws: {subject: those that alone it is asked, if another has the same answer to all others}.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Library:
     claims: tuple[str, ...] = ()
     left_out: str = ""
     beside: tuple[str, ...] = ()
+    laws: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     @property
     def versions(self) -> str:
@@ -118,5 +121,6 @@ LIBRARIES = (
             *("positions of a Linear, one axis", "positions of a Linear, several axes"),
         ),
         beside=("jax==0.9.0.1", "jaxlib==0.9.0.1"),  # of its month; with 0.10.2 it does not run
+        laws={"factored": ("solve 1e-06", "solve 1")},
     ),
 )

@@ -1,14 +1,15 @@
 """What libraries answered is kept as it comes, whatever ends the run."""
 
 import json
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from peers import results
+from ekfac_ref.conformance.laws.catalogue import LAWS
+from peers import environments, results
 from peers.libraries import LIBRARIES, Library
 
 CURVLINOPS, NNGEOMETRY = LIBRARIES[:2]
@@ -76,3 +77,29 @@ def test_what_cannot_be_installed_is_left_out_until_it_can(
     again = results.renewed(found, [CURVLINOPS, NNGEOMETRY], "quick", 0)
     assert again["left_out"] == {}
     assert set(again["reports"]) == {"curvlinops", "nngeometry"}
+
+
+def test_who_answers_as_another_does_is_asked_its_own_laws_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: dict[str, list[str]] = {}
+
+    def run(command: list[str], **options: object) -> None:
+        commands[command[4]] = command
+        report = {"complete": True, "scoreboard": [], "causes": [], "refusals": [], "verdicts": []}
+        names = ("seed", "profile", "digest", "problems", "asked", "answered", "diagnosis")
+        report |= {"troubles": []} | dict.fromkeys(names, "")
+        Path(command[command.index("--json") + 1]).write_text(json.dumps(report))
+
+    monkeypatch.setattr(environments, "HOME", tmp_path)
+    monkeypatch.setattr(environments, "subprocess", SimpleNamespace(run=run))
+    for library in LIBRARIES:
+        for subject in library.subjects:
+            environments.checked(library, subject, "quick", 0)
+    of_laws = {
+        path.rpartition(".")[2]: [law for flag, law in pairwise(command) if flag == "--law"]
+        for path, command in commands.items()
+        if "--law" in command
+    }
+    assert of_laws == {"kfac_jax:factored": ["solve 1e-06", "solve 1"]}
+    assert {*of_laws["kfac_jax:factored"]} <= {*LAWS}

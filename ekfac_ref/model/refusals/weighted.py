@@ -177,7 +177,7 @@ def _of_columns(x: Float[Tensor, "N C *out"], w: Tensor) -> Float[Tensor, "N *ou
 
 
 def _by_sample(x: Float[Tensor, "N *out"], r: Tensor) -> Float[Tensor, "N *out"]:
-    """r_n x_n."""
+    """r_n x_n: every sample times its weight."""
     return x * r.reshape(-1, *[1] * (x.dim() - 1))
 
 

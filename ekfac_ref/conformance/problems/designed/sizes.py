@@ -130,8 +130,8 @@ def _per_axis(draw: Draw, axes: int, options: Sequence[ByAxis], none: int) -> Sh
 
 def _input_size(layer: Any, outputs: Shape, draw: Draw) -> Shape:
     """What it takes for so many outputs, and a remainder where the stride leaves one over."""
-    if layer.padding == "same":
-        return outputs
+    if layer.padding == "same":  # on the last axis: who takes the image for the kernel is seen
+        return (*[1] * (len(outputs) - 1), layer.kernel_size[-1] + 2)
     reflects = layer.padding_mode == "reflect"  # and gives one pixel less than it has
     by_axis = zip(
         outputs, layer.kernel_size, layer.stride, layer.dilation, layer.padding, strict=True
