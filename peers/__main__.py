@@ -4,10 +4,9 @@ Exits with 1 where a finding's script no longer shows it: it is repaired, or doe
 """
 
 import argparse
-import re
 import sys
 
-from peers.catalogue import FINDINGS
+from peers.catalogue import FINDINGS, NUMBERS
 from peers.environments import ROOT
 from peers.libraries import LIBRARIES
 from peers.page import page
@@ -38,7 +37,7 @@ def main() -> None:
 
 def is_shown(told: str) -> bool:
     """Whether a script's last line has two numbers that differ."""
-    numbers = re.fullmatch(r"expected (\S+), got (\S+)", told)
+    numbers = NUMBERS.fullmatch(told)
     if not numbers:
         return False
     expected, got = float(numbers[1]), float(numbers[2])

@@ -31,14 +31,12 @@ class Cell:
 
     Attributes:
         verdict: the gravest over the library's subjects.
-        size: how far a law is off, in units of what it compares; None where nothing is.
         why: the ids of findings, or the explanation.
         problems: how many had the feature, or were asked.
         claimed: whether its documentation names the feature.
     """
 
     verdict: Verdict
-    size: float | None = None
     why: str = ""
     problems: int = 0
     claimed: bool = False
@@ -48,6 +46,25 @@ class Cell:
         """Whether it is claimed, and no problem with it was answered and told."""
         unanswered = (Verdict.NOT_ANSWERED, Verdict.NOT_DRAWN, Verdict.REFUSES)
         return self.claimed and self.verdict in unanswered
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """What a run told apart as one cause of wrong answers, and what is known of it.
+
+    Attributes:
+        subject: whose run.
+        sentence: where it is wrong, as the report has it.
+        laws: that it breaks.
+        verdict: WRONG by a finding, EXPLAINED, or UNEXPLAINED.
+        why: the ids of findings, or the explanation.
+    """
+
+    subject: str
+    sentence: str
+    laws: tuple[str, ...]
+    verdict: Verdict
+    why: str
 
 
 MOST = 0.5  # of the problems: a mistake there says nothing about features
@@ -82,99 +99,94 @@ def by_law(library: Library, reports: Reports) -> dict[str, Cell]:
     for report in reports.values():
         for verdict in report["verdicts"]:
             law, asked = verdict["law"], verdict["asked"]
-            if verdict["broken"]:
-                cell = _of_law(library, law, asked, report)
-            else:
-                cell = Cell(_OF_STATUS.get(verdict["status"], Verdict.IN_DOUBT), problems=asked)
-            found.setdefault(law, []).append(cell)
+            cells = [Cell(_OF_STATUS.get(verdict["status"], Verdict.IN_DOUBT), problems=asked)]
+            if verdict["broken"] and law in MANNERS:
+                cells = [Cell(Verdict.EXPLAINED, "asked by this kit alone", asked)]
+            elif verdict["broken"]:
+                blamed = [cause for cause in report["causes"] if law in cause["laws"]]
+                known = [_explained(library, cause) for cause in blamed]
+                known = known or [(Verdict.UNEXPLAINED, "")]
+                cells = [Cell(*one, problems=asked) for one in known]
+            found.setdefault(law, []).extend(cells)
     return {name: _gravest(cells) for name, cells in found.items()}
 
 
-def deviations(library: Library, reports: Reports) -> list[tuple[str, Cell]]:
-    """Every feature with a deviation, and every cause that no feature explains."""
-    features = by_feature(library, reports)
-    graves = (Verdict.WRONG, Verdict.UNEXPLAINED, Verdict.EXPLAINED)
-    found = [(name, cell) for name, cell in features.items() if cell.verdict in graves]
-    for subject, report in reports.items():
-        for cause in report["causes"]:
-            laws = [law for law in cause["laws"] if law not in MANNERS]
-            if laws and not _present(cause) and not _everywhere(cause):
-                name = f"{subject}, nothing in common"
-                everywhere = [
-                    f for f in FINDINGS if f.library == library.name and f.features == EVERY
-                ]
-                cell = _deviates(library, name, None, cause["problems"], everywhere)
-                found.append((f"{name} ({', '.join(laws)}; {cause['problems']} problems)", cell))
-    return found
+def deviations(library: Library, reports: Reports) -> list[Deviation]:
+    """Every cause of wrong answers, those of manners left out."""
+    return [
+        Deviation(
+            subject,
+            cause["sentence"],
+            tuple(cause["laws"]),
+            *_explained(library, cause),
+        )
+        for subject, report in reports.items()
+        for cause in report["causes"]
+        if {*cause["laws"]} - {*MANNERS}
+    ]
+
+
+def _explained(library: Library, cause: Mapping[str, Any]) -> tuple[Verdict, str]:
+    """By findings about its features, by explanations of these, or by those of all its problems."""
+    own = [one for one in FINDINGS if one.library == library.name]
+    if found := [one for one in own if _explains(one, cause)]:
+        sure = any(not one.may_be_meant for one in found)
+        return Verdict.WRONG if sure else Verdict.EXPLAINED, ", ".join(one.id for one in found)
+    reasons = {of: why for (name, of), why in EXPLAINED.items() if name == library.name}
+    if told := [f"{name}: {reasons[name]}" for name in _present(cause) if name in reasons]:
+        return Verdict.EXPLAINED, "; ".join(told)
+    known = {*reasons}.union(*(one.features for one in own))
+    having = [known & {*features} for features in cause.get("features", ())]
+    if having and all(having):
+        names = ", ".join(sorted(set().union(*having)))
+        return Verdict.EXPLAINED, f"each of these problems has what is told elsewhere: {names}"
+    return Verdict.UNEXPLAINED, ""
+
+
+def _explains(finding: Finding, cause: Mapping[str, Any]) -> bool:
+    """Whether it is about one of its features; or, without any, about what is wrong everywhere."""
+    if finding.features == EVERY:
+        return True
+    if finding.features:
+        return bool({*finding.features} & {*_present(cause)})
+    return _everywhere(cause) and bool({*finding.laws} & {*cause["laws"]})
 
 
 def _of_feature(library: Library, report: Mapping[str, Any], score: Mapping[str, Any]) -> Cell:
-    name, drawn = score["name"], score["drawn"]
-    claimed = name in library.claims
-    everywhere = [f for f in FINDINGS if f.library == library.name and f.features == EVERY]
-    if everywhere and score["broken"]:
-        size = (score["worst"] or {}).get("size")
-        return _deviates(library, name, size, drawn, everywhere)
-    named = [f for f in FINDINGS if f.library == library.name and name in f.features]
-    if named and score["broken"] and score["standing"] in ("exact", "in doubt"):
-        # Many mistakes at once are told apart by the scripts, where a run blames their company.
-        return _deviates(library, name, (score["worst"] or {}).get("size"), drawn, named)
-    if score["standing"] != "wrong" and everywhere:
-        left = {"exact": Verdict.IN_DOUBT}  # where a mistake that is everywhere makes no difference
-        verdict = left.get(score["standing"], _OF_STANDING[score["standing"]])
-        return Cell(verdict, problems=drawn, claimed=claimed)
+    name, problems, claimed = score["name"], score["drawn"], score["name"] in library.claims
+
+    def cell(verdict: Verdict, why: str = "") -> Cell:
+        return Cell(verdict, why, problems, claimed)
+
+    own = [one for one in FINDINGS if one.library == library.name]
+    causes = [cause for cause in report["causes"] if {*cause["laws"]} - {*MANNERS}]
+    blamed = [cause for cause in causes if name in _present(cause)]
+    blamed = blamed or [cause for cause in causes if _everywhere(cause)]
+    if score["standing"] == "wrong" and not blamed:
+        return cell(Verdict.EXACT)  # by manners alone
+    named = [one for one in own if name in one.features or one.features == EVERY]
+    # Many mistakes at once are told apart by the scripts, where a run blames their company.
+    if named and score["broken"] and score["standing"] in ("exact", "in doubt", "wrong"):
+        sure = any(not one.may_be_meant for one in named)
+        ids = ", ".join(one.id for one in named)
+        return cell(Verdict.WRONG if sure else Verdict.EXPLAINED, ids)
+    if score["standing"] == "exact" and any(one.features == EVERY for one in own):
+        return cell(Verdict.IN_DOUBT)  # where a mistake that is everywhere makes no difference
     if score["standing"] == "refuses" and score["held"]:
-        return Cell(Verdict.EXACT, problems=drawn, claimed=claimed)  # beside what it refuses
+        return cell(Verdict.EXACT)  # beside what it refuses
     if score["standing"] != "wrong":
-        return Cell(_OF_STANDING[score["standing"]], problems=drawn, claimed=claimed)
-    blamed = [cause for cause in report["causes"] if name in _present(cause)]
-    general = [cause for cause in report["causes"] if _everywhere(cause)]
-    laws = {law for cause in blamed or general for law in cause["laws"]} - {*MANNERS}
-    if not laws and (blamed or general):  # by manners alone
-        return Cell(Verdict.EXACT, problems=drawn, claimed=claimed)
-    found = [f for f in FINDINGS if f.library == library.name and _concerns(f, name, laws)]
-    size = (score["worst"] or {}).get("size")
-    return _deviates(library, name, size, drawn, found)
-
-
-def _concerns(finding: Finding, feature: str, laws: set[str]) -> bool:
-    """Whether it is about this feature, or about all of them and one of these laws."""
-    return feature in finding.features if finding.features else bool(laws & {*finding.laws})
-
-
-def _of_law(library: Library, law: str, asked: int, report: Mapping[str, Any]) -> Cell:
-    """By findings about what the causes of the broken law have in common, or by explanations."""
-    blamed = [set(_present(cause)) for cause in report["causes"] if law in cause["laws"]]
-    named = set().union(*blamed)
-    own = [f for f in FINDINGS if f.library == library.name]
-    found = [f for f in own if law in f.laws or (named & {*f.features} and not f.laws)]
-    if found or law in MANNERS or not named:
-        return _deviates(library, law, None, asked, found)
-    known = {name for name in named if (library.name, name) in EXPLAINED}
-    reasons = [f"{name}: {EXPLAINED[library.name, name]}" for name in sorted(known)]
-    explained = all(known & names for names in blamed)  # every cause by one of its features
-    verdict = Verdict.EXPLAINED if explained else Verdict.UNEXPLAINED
-    return Cell(verdict, None, "; ".join(reasons), asked)
-
-
-def _deviates(
-    library: Library, name: str, size: float | None, problems: int, found: Sequence[Finding]
-) -> Cell:
-    claimed = name in library.claims
-    if name in MANNERS:
-        return Cell(Verdict.EXPLAINED, None, "asked by this kit alone", problems, claimed)
-    if found:
-        ids = ", ".join(finding.id for finding in found)
-        sure = any(not finding.may_be_meant for finding in found)
-        return Cell(Verdict.WRONG if sure else Verdict.EXPLAINED, size, ids, problems, claimed)
+        return cell(_OF_STANDING[score["standing"]])
+    known = [_explained(library, cause) for cause in blamed]
+    if any(verdict is Verdict.UNEXPLAINED for verdict, _ in known):
+        return cell(Verdict.UNEXPLAINED)
     if reason := EXPLAINED.get((library.name, name)):
-        return Cell(Verdict.EXPLAINED, size, reason, problems, claimed)
-    return Cell(Verdict.UNEXPLAINED, size, "", problems, claimed)
+        return cell(Verdict.EXPLAINED, reason)
+    return cell(Verdict.EXACT if score["held"] else Verdict.IN_DOUBT)  # its company is at fault
 
 
 def _present(cause: Mapping[str, Any]) -> list[str]:
-    """The features of a cause; of what is common to several, all of those."""
-    if not cause["where"]:
+    """The features of a cause, unless they may be a coincidence; of what is common, all."""
+    if not cause["where"] or not cause["where"]["sure"]:
         return []
     names = [*cause["where"]["where"]["present"], *cause["where"]["also"]]
     return [feature for name in names for feature in COMMON.get(name, (name,))]

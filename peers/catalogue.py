@@ -1,10 +1,12 @@
 """What was found, and what was met and is no finding: each with the reason."""
 
 import ast
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parent / "findings"
+NUMBERS = re.compile(r"expected (\S+), got (\S+)")  # the last line that a script prints
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,10 @@ class Finding:
 
 EVERY = ("Linear",)  # of a library that has nothing but Linear layers: every problem shows it
 _ZEROS = ("patches of x with zeros around it", "patches of x padded as padding_mode says")
+_NO_ISSUE = "no issue was found, in November 2026"
+_CIRCULAR = "no issue was found; f-dangel/backpack#78 lists padding_mode='circular' as removed"
 _PADDED = ("padding mode", "padding by reflection")
 _FIRST = ("tokens as samples", "tokens first", "one input for all samples")
-_KNOWN_181 = "no issue was found; KFAC's documentation names Conv2d without a restriction"
 _LABELS = ("H_n of every sample, diag p - p p^T", "H_n = 0 where y_n is ignore_index")
 _GROUPS = (
     "(Q_B^T g_n abar_n^T Q_A)^2, abar the mean over groups",
@@ -54,7 +57,13 @@ _GROUPS = (
 )
 
 FINDINGS = (
-    Finding("curvlinops_padding_mode", "curvlinops", *_ZEROS, _PADDED, links=_KNOWN_181),
+    Finding(
+        "curvlinops_padding_mode",
+        "curvlinops",
+        *_ZEROS,
+        _PADDED,
+        links="no issue was found; KFAC's documentation names Conv2d without a restriction",
+    ),
     Finding(
         "curvlinops_groups",
         "curvlinops",
@@ -62,7 +71,9 @@ FINDINGS = (
         ("groups", "depthwise"),
         links="that patches are averaged over groups stands in extract_patches, for KFAC's A",
     ),
-    Finding("curvlinops_ignored_labels", "curvlinops", *_LABELS, ("ignored labels",)),
+    Finding(
+        "curvlinops_ignored_labels", "curvlinops", *_LABELS, ("ignored labels",), links=_NO_ISSUE
+    ),
     Finding(
         "curvlinops_first_axis",
         "curvlinops",
@@ -71,13 +82,24 @@ FINDINGS = (
         _FIRST,
         links="EKFAC refuses outputs with tokens (f-dangel/curvlinops#173), not layers with them",
     ),
-    Finding("nngeometry_padding_mode", "nngeometry", *_ZEROS, _PADDED),
+    Finding(
+        "curvlinops_positions",
+        "curvlinops",
+        "sum_n sum_t g_nt g_nt^T, g_nt the gradient of what position t adds to the loss",
+        "sum_n g_n g_n^T, g_n = sum_t g_nt: the samples of N inputs are N",
+        ("outputs at positions",),
+        ("network",),
+        links="EFLinearOperator's formula has N inputs and no positions (no issue was found)",
+        may_be_meant=True,
+    ),
+    Finding("nngeometry_padding_mode", "nngeometry", *_ZEROS, _PADDED, links=_NO_ISSUE),
     Finding(
         "nngeometry_drop_last",
         "nngeometry",
         "sum over the samples that came, / len(loader.sampler)",
         "the same sum, / the number of samples that came",
         ("DataLoader, drop_last",),
+        links=_NO_ISSUE,
     ),
     Finding(
         "nngeometry_saturated",
@@ -87,8 +109,10 @@ FINDINGS = (
         ("saturated",),
         links="seen as answers that are NaN, on problems that the board counts as unanswered",
     ),
-    Finding("kronfluence_padding_mode", "kronfluence", *_ZEROS, _PADDED),
-    Finding("kronfluence_groups", "kronfluence", *_GROUPS, ("groups", "depthwise")),
+    Finding("kronfluence_padding_mode", "kronfluence", *_ZEROS, _PADDED, links=_NO_ISSUE),
+    Finding(
+        "kronfluence_groups", "kronfluence", *_GROUPS, ("groups", "depthwise"), links=_NO_ISSUE
+    ),
     Finding(
         "kronfluence_kfac_scale",
         "kronfluence",
@@ -108,8 +132,8 @@ FINDINGS = (
         links="strategy='kfac' alone; Lambda of 'ekfac' is divided by N, so the default is right",
         may_be_meant=True,
     ),
-    Finding("backpack_padding_mode", "BackPACK", *_ZEROS, _PADDED),
-    Finding("backpack_padding_mode_ggn", "BackPACK", *_ZEROS, _PADDED),
+    Finding("backpack_padding_mode", "BackPACK", *_ZEROS, _PADDED, links=_CIRCULAR),
+    Finding("backpack_padding_mode_ggn", "BackPACK", *_ZEROS, _PADDED, links=_CIRCULAR),
     Finding(
         "backpack_padding_same",
         "BackPACK",
@@ -119,7 +143,13 @@ FINDINGS = (
         links="no issue was found; padding=1 in its stead is right, and so are images as large as "
         "the kernel",
     ),
-    Finding("backpack_ignored_labels", "BackPACK", *_LABELS, ("ignored labels",)),
+    Finding(
+        "backpack_ignored_labels",
+        "BackPACK",
+        *_LABELS,
+        ("ignored labels",),
+        links="no issue was found; a loss with weights is asked for in f-dangel/backpack#350",
+    ),
     Finding(
         "backpack_kflr_convolution",
         "BackPACK",
@@ -147,7 +177,7 @@ FINDINGS = (
         (),
         links="hidden behind asdl_ekfac_steps, and met while reading why",
     ),
-    Finding("asdl_padding_mode", "ASDL", *_ZEROS, _PADDED),
+    Finding("asdl_padding_mode", "ASDL", *_ZEROS, _PADDED, links=_NO_ISSUE),
     Finding(
         "asdl_kfac_tokens",
         "ASDL",
@@ -161,16 +191,17 @@ FINDINGS = (
             "tokens as samples",
         ),
         ("kfac", "factors"),
+        links=_NO_ISSUE,
     ),
-    Finding("asdl_ignored_labels", "ASDL", *_LABELS, ("ignored labels",)),
+    Finding("asdl_ignored_labels", "ASDL", *_LABELS, ("ignored labels",), links=_NO_ISSUE),
     Finding(
         "asdl_diagonal_of_convolutions",
         "ASDL",
         "sum_n sum_t g_nt^2 a_nt^2, where that takes less memory",
         "sum_n (sum_t g_nt a_nt)^2",
-        (),
+        ("positions of a convolution",),
         ("diagonal",),
-        links="drawn layers are too small for that path, so no problem shows it: found by reading",
+        links="where T (in + out) < in out, as operations/conv.py chooses; no issue was found",
     ),
     Finding(
         "asdl_tokens",
@@ -204,6 +235,7 @@ FINDINGS = (
         "[W | b]: b is the last column",
         EVERY,
         ("P inverse", "comparison", "trace", "moments"),
+        links=_NO_ISSUE,
     ),
     Finding(
         "kfac_jax_dilation",
@@ -267,37 +299,13 @@ def counted() -> str:
     return f"{len(FINDINGS) - questions} findings and {questions} questions"
 
 
-# (library, feature or law): why a deviation there is no finding.
+# (library, feature): why a deviation there is no finding, or by which finding it comes.
 EXPLAINED: dict[tuple[str, str], str] = {
     ("curvlinops", "subclass of a layer"): "documented for Linear and Conv2d; a subclass with a "
     "forward of its own is neither, and an error would be kinder",
+    ("curvlinops", "padding_idx"): "torch's forward-mode derivative trains its row, and its "
+    "backward does not (pytorch/pytorch#93950)",
     ("ASDL", "subclass of a layer"): "as for curvlinops",
-    ("ASDL", "exact, nothing in common"): "the smallest of them has tokens: asdl_tokens",
-    ("ASDL", "factors, nothing in common"): "the smallest of them has tokens: asdl_kfac_tokens",
-    (
-        "nngeometry",
-        "factors, nothing in common",
-    ): "the smallest of them has drop_last, which scales "
-    "F and so the part of the damping: nngeometry_drop_last",
-    (
-        "curvlinops",
-        "factors, nothing in common",
-    ): "each has groups, a padding mode, ignored labels, "
-    "or samples on another axis: four findings, and a run tells six mistakes apart at most",
-    ("curvlinops", "products, nothing in common"): "two of the three have ignored labels, "
-    "curvlinops_ignored_labels; one has a padding_idx, whose row torch's forward-mode derivative "
-    "trains and its backward does not (pytorch#93950)",
-    (
-        "curvlinops",
-        "padding",
-    ): "with the empirical Fisher: each of the six problems has groups or a padding mode",
-    ("curvlinops", "empirical Fisher"): "as for padding",
-    ("nngeometry", "exact, nothing in common"): "the smallest of them has tokens as samples",
-    ("BackPACK", "gradients, nothing in common"): "the one has padding='same': "
-    "backpack_padding_same",
-    ("BackPACK", "root, nothing in common"): "the smallest of them has a padding mode: "
-    "backpack_padding_mode_ggn",
-    ("BackPACK", "subclass of a layer"): "as for curvlinops",
     ("kronfluence", "tokens as samples"): "a layer's first axis is taken for the samples, as in "
     "every library with hooks; curvlinops_first_axis shows it",
     ("kronfluence", "tokens first"): "as for tokens as samples",
@@ -306,17 +314,12 @@ EXPLAINED: dict[tuple[str, str], str] = {
     ("nngeometry", "one input for all samples"): "as for kronfluence",
     ("nngeometry", "ignored labels"): "FIM's function is given inputs and no labels, so it has no "
     "ignored ones to know of; a function of one's own can",
-    ("BackPACK", "tokens as samples"): "as for kronfluence",
     ("BackPACK", "tokens first"): "as for kronfluence",
     ("BackPACK", "one input for all samples"): "as for kronfluence",
     ("kfac-jax", "ignored labels"): "at positions: those whose gradients are zero are taken for "
     "masked, as RepeatedDenseKroneckerFactored says, and those of ignored labels count here; "
     "use_masking=False counts them, too. With a bias: kfac_jax_masked_bias",
-    ("kfac-jax", "factors, nothing in common"): "three have ignored labels at positions, one has "
-    "attention, behind which a column is zero at all positions but one: kfac_jax_masked_bias",
-    ("kfac-jax", "factored, nothing in common"): "as for factors",
-    ("kfac-jax", "exact Fisher"): "where there are outputs at positions: kfac_jax_positions, and "
+    ("kfac-jax", "self-attention"): "behind it a column is zero at all positions but one: "
     "kfac_jax_masked_bias",
-    ("kfac-jax", "float64"): "it came with the mask: kfac_jax_masked_bias",
 }
 MANNERS = ("leaves alone", "after an exception", "nan", "batch norm", "unknown layer")

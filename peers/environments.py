@@ -55,22 +55,24 @@ def checked(library: Library, subject: str, profile: str, seed: int) -> dict[str
 
 def kept(report: dict[str, Any]) -> dict[str, Any]:
     """What the board needs of a report."""
-    alone = ("seed", "profile", "digest", "problems", "asked", "answered", "scoreboard")
+    alone = ("seed", "digest", "asked", "answered", "scoreboard")
     return {
         **{name: report[name] for name in alone},
-        "causes": [_only(c, "sentence", "where", "laws", "problems") for c in report["causes"]],
-        "refusals": [_only(r, "says", "where", "problems") for r in report["refusals"]],
+        "causes": [_cause(cause) for cause in report["causes"]],
         "verdicts": [_only(v, "law", "status", "asked", "broken") for v in report["verdicts"]],
-        "troubles": [t["what"] for t in report["troubles"]],
-        "diagnosis": report["diagnosis"],
     }
 
 
+def _cause(cause: dict[str, Any]) -> dict[str, Any]:
+    """With the features of every problem, where there are none that tell it apart."""
+    told = bool(cause["where"]) and cause["where"]["sure"]
+    features = {} if told else {"features": cause["features"]}
+    problems = {"problems": len(cause["problems"])}
+    return _only(cause, "sentence", "where", "laws") | problems | features
+
+
 def _only(entry: dict[str, Any], *names: str) -> dict[str, Any]:
-    chosen = {name: entry[name] for name in names}
-    if "problems" in chosen:
-        chosen["problems"] = len(chosen["problems"])
-    return chosen
+    return {name: entry[name] for name in names}
 
 
 def script(library: Library, path: Path) -> str:

@@ -18,7 +18,6 @@ class Library:
         offers: what it has of all that the kit asks about, in words.
         documented: where that and its conventions are written.
         claims: features that its documentation names as supported.
-        left_out: the reason why it is not asked, or "".
         beside: exact versions of what it needs, where a later one does not go with it.
         laws: {subject: those that alone it is asked, if another has the same answer to all others}.
     """
@@ -31,7 +30,6 @@ class Library:
     offers: str
     documented: str
     claims: tuple[str, ...] = ()
-    left_out: str = ""
     beside: tuple[str, ...] = ()
     laws: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 

@@ -1,12 +1,15 @@
 """The board as ``docs/peers.md``."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from math import isnan
 from typing import Any
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.problems.features import FEATURES
 from peers.board import Cell, Verdict, by_feature, by_law, deviations
-from peers.catalogue import FINDINGS, MANNERS, counted
+from peers.catalogue import FINDINGS, MANNERS, NUMBERS, counted
 from peers.libraries import LIBRARIES, Library
 
 _MARKS = {
@@ -19,8 +22,7 @@ _MARKS = {
     Verdict.NOT_ANSWERED: "no answer",
     Verdict.NOT_DRAWN: "-",
 }
-
-_ZERO = 1e9  # from so many units on, what it is compared with is zero
+_THREAD = re.compile(r"([\w.-]+/[\w.-]+)(?:#(\d+)|@([0-9a-f]{7}))")  # owner/name#4, owner/name@abc
 _HEAD = """# Released libraries on trial
 
 Written by `make peers`; do not edit. {date}; torch {torch}. Back to the
@@ -41,8 +43,8 @@ declares and says where they are documented (`peers/adapters`). *refuses*: by an
 own, or of its adapter's, where it has no way to be given that. *explained*: met, and no finding,
 see below. *in doubt*: no problem tells it apart from what it came with. *no answer*: all problems
 with it were refused for the sake of others. *-*: not drawn for this library, as it does not offer
-it. † marks a feature that its documentation names and to which no problem was answered. Numbers:
-how far a law is off, in units of what it compares; *not zero*, where that is zero.
+it. † marks a feature that its documentation names and to which no problem was answered. *wrong*
+leads to the finding, and by how much is what its script has found, relative to what is right.
 
 """
 
@@ -56,11 +58,9 @@ def page(reports: Mapping[str, Mapping[str, Any]], told: Mapping[str, str], head
             *_asked(reports, head["left_out"]),
             "\n## Features\n",
             _BOARD,
-            *_table(
-                asked, {one.name: by_feature(one, reports[one.name]) for one in asked}, FEATURES
-            ),
+            *_table({one: by_feature(one, reports[one.name]) for one in asked}, FEATURES, told),
             "\n## Laws\n\n",
-            *_table(asked, {one.name: by_law(one, reports[one.name]) for one in asked}, LAWS),
+            *_table({one: by_law(one, reports[one.name]) for one in asked}, LAWS, told),
             *_findings(told),
             *_explained(asked, reports),
         ]
@@ -72,7 +72,7 @@ def _asked(reports: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str]
     for one in LIBRARIES:
         found = reports.get(one.name) or {}
         if not found:
-            why = left_out.get(one.name, one.left_out)
+            why = left_out.get(one.name, "not asked yet")
             yield f"| {one.name} {one.version} | left out: {why} | | |\n"
         for subject, r in found.items():
             yield (
@@ -82,49 +82,66 @@ def _asked(reports: Mapping[str, Mapping[str, Any]], left_out: Mapping[str, str]
 
 
 def _table(
-    asked: list[Library], cells: Mapping[str, Mapping[str, Cell]], rows: Any
+    cells: Mapping[Library, Mapping[str, Cell]], rows: Any, told: Mapping[str, str]
 ) -> Iterator[str]:
-    yield f"| | {' | '.join(one.name for one in asked)} |\n|---|{'---|' * len(asked)}\n"
+    yield f"| | {' | '.join(one.name for one in cells)} |\n|---|{'---|' * len(cells)}\n"
     for row in rows:
-        found = [cells[one.name].get(row) for one in asked]
+        found = [of_library.get(row) for of_library in cells.values()]
         if any(cell and cell.verdict is not Verdict.NOT_DRAWN for cell in found):
-            yield f"| {row} | {' | '.join(map(_told, found))} |\n"
+            yield f"| {row} | {' | '.join(_mark(cell, told) for cell in found)} |\n"
 
 
-def _told(cell: Cell | None) -> str:
+def _mark(cell: Cell | None, told: Mapping[str, str]) -> str:
     if cell is None:
         return "-"
     mark = _MARKS[cell.verdict]
-    if cell.size and cell.verdict in (Verdict.WRONG, Verdict.UNEXPLAINED):
-        mark += f", {cell.size:.0e}" if cell.size < _ZERO else ", not zero"
+    if cell.verdict is Verdict.WRONG:
+        first = cell.why.partition(",")[0]
+        mark = f"[{mark}](#{first}){_by_how_much(told.get(first, ''))}"
     return mark + ("†" if cell.is_unanswered_claim else "")
+
+
+def _by_how_much(told: str) -> str:
+    """Of what a script printed."""
+    if not (numbers := NUMBERS.fullmatch(told)):
+        return ""
+    expected, got = float(numbers[1]), float(numbers[2])
+    if isnan(got) or not expected:
+        return f", {got:g} for {expected:g}"
+    return f", {abs(got / expected - 1):.0%}"
 
 
 def _findings(told: Mapping[str, str]) -> Iterator[str]:
     yield f"\n## Findings\n\n{counted()}, each with its script in "
     yield "[`peers/findings`](../peers/findings), which `make peers` runs and holds to.\n"
     for one in FINDINGS:
-        yield f"\n**{one.id}**. {one.library}: {one.sentence}\n"
+        yield f"\n### {one.id}\n\n{one.library}: {one.sentence}\n\n"
         yield f"- it has: `{one.wrong}`; right is: `{one.right}`\n"
         yield f"- the script prints: `{told.get(one.id, 'not run')}`\n"
         if one.links:
-            yield f"- {one.links}\n"
+            yield f"- {_THREAD.sub(_link, one.links)}\n"
         if one.may_be_meant:
             yield "- a question: it may be a convention, and the board does not call it wrong\n"
 
 
+def _link(thread: re.Match[str]) -> str:
+    """To the issue or the commit that a text names."""
+    home = f"https://github.com/{thread[1]}"
+    where = f"issues/{thread[2]}" if thread[2] else f"commit/{thread[3]}"
+    return f"[{thread[0]}]({home}/{where})"
+
+
 def _explained(asked: list[Library], reports: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    met = [(one, *pair) for one in asked for pair in deviations(one, reports[one.name])]
-    counts = {v: sum(cell.verdict is v for _, _, cell in met) for v in Verdict}
+    met = [(one, found) for one in asked for found in deviations(one, reports[one.name])]
+    counts = Counter(found.verdict for _, found in met)
     yield "\n## Everything that was met\n\n"
     yield (
-        f"{len(met)} features of a library deviate: {counts[Verdict.WRONG]} are findings, "
+        f"{len(met)} deviations were told apart: {counts[Verdict.WRONG]} are findings, "
         f"{counts[Verdict.EXPLAINED]} are explained, {counts[Verdict.UNEXPLAINED]} are not "
-        f"explained yet and accuse nobody.\n\n"
+        "explained yet and accuse nobody.\n\n"
     )
-    for one, feature, cell in met:
-        if cell.verdict is not Verdict.WRONG:
-            why = cell.why or "met, not explained"
-            yield f"- {one.name}, {feature}: {why}\n"
+    for one, found in met:
+        what = f"{one.name}, `{found.subject}`. {found.sentence[:-1]}: {', '.join(found.laws)}."
+        yield f"- {what} *{_MARKS[found.verdict].strip('*')}*: {found.why or 'open'}\n"
     yield f"\nThe laws {', '.join(MANNERS)} are asked by this kit and promised by no "
     yield "library: what is broken there is no number that is wrong, and no finding.\n"

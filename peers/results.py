@@ -71,7 +71,7 @@ def renewed(before: Results, chosen: list[Library], profile: str, seed: int) -> 
 
 def _prepare(library: Library) -> tuple[str, dict[str, str]]:
     """The reason why it is left out, and {finding: what its script prints}."""
-    if reason := library.left_out or installed(library):
+    if reason := installed(library):
         return reason, {}
     own = [one for one in FINDINGS if one.library == library.name]
     return "", {one.id: script(library, one.script) for one in own}

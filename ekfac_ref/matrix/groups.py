@@ -1,8 +1,8 @@
 """The groups of one layer at once: a depthwise convolution has a thousand, with tiny matrices.
 
 What each function returns is what ``kfac.py``, ``basis.py`` and ``ekfac.py`` say of one group after
-the other. They are asked where there is but one, or where rows are kept as they are, or new are
-columns alone.
+the other. They are asked where there is but one group, where rows are kept as they are, and for a
+chunk that has more columns of samples that were there before.
 """
 
 from collections.abc import Sequence

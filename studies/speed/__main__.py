@@ -6,6 +6,8 @@ from rich.console import Console
 
 from studies.extras import require
 
+PASSES = 5  # timed runs of what is told in passes
+
 
 def main() -> None:
     """Print all tables and write docs/speed.md, as the command line says."""
@@ -15,13 +17,14 @@ def main() -> None:
     require("bench")
 
     # Only now: speed imports what the extra installs.
-    from studies.speed import curves, memory, page, speed
+    from studies.speed import curves, memory, page, passes, speed
 
     console = Console(highlight=False)
     measured = speed.report(console, options.runs)
+    in_passes = passes.report(console, PASSES)
     peaks = memory.report(console)
     points = curves.report(console, page.PICTURE)
-    page.PAGE.write_text(page.page(measured, peaks, points, options.runs))
+    page.PAGE.write_text(page.page(measured, in_passes, peaks, points, options.runs))
     console.print(f"The page: {page.PAGE}")
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import ekfac_ref as ek
-from studies.speed.networks import LanguageModel, MeanOverTokens, resnet18
+from studies.speed.networks import LanguageModel, MeanOverTokens, efficient, resnet18
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +66,11 @@ def cases() -> list[Case]:
         _of_images("ResNet-18, width 64, N = 16", resnet18(64, 10), (16, 3, 32, 32)),
         _of_language("language model, 4 blocks of 256, 128 tokens, N = 16"),
     ]
+
+
+def depthwise() -> Case:
+    """A network whose convolutions over positions each have one channel of input."""
+    return _of_images("depthwise, 16 blocks, N = 16", efficient(10), (16, 3, 32, 32))
 
 
 def _of_images(name: str, model: nn.Module, shape: tuple[int, ...]) -> Case:

@@ -2,9 +2,9 @@
 
 Two forwards and backwards of all data: EKFAC needs one for the factors and one for the eigenvalues;
 KFAC needs one, and one to be held to. The products that make A and B of inputs and gradients; for
-EKFAC the eigenproblems, and the rotations and squares that make Lambda; the first product with a
-vector. On random numbers of the shapes that the layers see, without what finds those numbers, or
-cuts patches out of images.
+EKFAC the eigenproblems, of as many dimensions as there are rows at most, and the rotations and
+squares that make Lambda; the first product with a vector. On random numbers of the shapes that the
+layers see, without what finds those numbers, or cuts patches out of images.
 """
 
 import time
@@ -33,24 +33,26 @@ def floor(case: Case, corrected: bool) -> Callable[[], float]:
     """What measures it once, in seconds: of EKFAC if ``corrected``, else of KFAC."""
     calls = sightings(case)
     taps = {seen: _random(seen) for seen in calls}
-    bases = {d: _basis(d) for seen in calls for d in (seen.d_out, seen.d_in)}
+    sizes = {(d, min(d, seen.N * seen.T)) for seen in calls for d in (seen.d_out, seen.d_in)}
+    bases = {(d, r): _basis(d, r) for d, r in sizes}
     vectors = {seen: torch.ones(seen.d_out, seen.d_in) for seen in calls}
 
     def once() -> float:
         start = time.perf_counter()
         for _ in range(2):
-            _pass(case)
+            one_pass(case)
         for seen in calls:
             a, g = taps[seen]
-            for rows in (a.flatten(0, 1), g.flatten(0, 2)):
-                gram = rows.T @ rows
-                if corrected:
-                    torch.linalg.eigh(gram)
-            if corrected:
-                squares_from_taps(a, g, bases[seen.d_out], bases[seen.d_in])
-            V = vectors[seen]
-            for _ in range(2 if corrected else 1):
-                V = bases[seen.d_out] @ V @ bases[seen.d_in]
+            V, rows = vectors[seen], (g.flatten(0, 2), a.flatten(0, 1))
+            if not corrected:
+                B, A = (x.T @ x for x in rows)
+                B @ V @ A
+                continue
+            for x in rows:
+                _eigenvectors(x)
+            Q_B, Q_A = (bases[d, min(d, len(x))] for x in rows for d in x.shape[1:])
+            squares_from_taps(a, g, Q_B, Q_A)
+            Q_B @ (Q_B.T @ V @ Q_A) @ Q_A.T
         return time.perf_counter() - start
 
     return once
@@ -83,7 +85,8 @@ def sightings(case: Case) -> list[Seen]:
     return [*found.values()]
 
 
-def _pass(case: Case) -> None:
+def one_pass(case: Case) -> None:
+    """Forward and backward once, over all data."""
     for x, y in case.loader:
         torch.autograd.grad(case.loss(case.model(x), y), list(case.trained.values()))
 
@@ -94,5 +97,13 @@ def _random(seen: Seen) -> tuple[Tensor, Tensor]:
     return a, torch.randn(seen.N, 1, seen.T, seen.d_out, generator=generator)
 
 
-def _basis(d: int) -> Tensor:
-    return torch.linalg.qr(torch.randn(d, d, generator=torch.Generator().manual_seed(d)))[0]
+def _basis(d: int, r: int) -> Tensor:
+    return torch.linalg.qr(torch.randn(d, r, generator=torch.Generator().manual_seed(d)))[0]
+
+
+def _eigenvectors(rows: Tensor) -> Tensor:
+    """Of their Gram matrix, as columns; of the span of a few rows alone."""
+    if len(rows) >= rows.shape[1]:
+        return torch.linalg.eigh(rows.T @ rows)[1]
+    Q, R = torch.linalg.qr(rows.T)
+    return Q @ torch.linalg.eigh(R @ R.T)[1]

@@ -43,6 +43,40 @@ def resnet18(width: int, classes: int) -> nn.Sequential:
     return nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU(), *blocks, *pool)
 
 
+class InvertedResidual(nn.Module):
+    """More channels, one by one over positions, and fewer again, as in EfficientNet."""
+
+    def __init__(self, d_in: int, d_out: int, stride: int) -> None:
+        super().__init__()
+        d = 6 * d_in
+        kinds = (
+            nn.Conv2d(d_in, d, 1, bias=False),
+            nn.Conv2d(d, d, 3, stride, padding=1, groups=d, bias=False),
+            nn.Conv2d(d, d_out, 1, bias=False),
+        )
+        first, over, last = (nn.Sequential(c, nn.BatchNorm2d(c.out_channels)) for c in kinds)
+        self.body = nn.Sequential(first, nn.SiLU(), over, nn.SiLU(), last)
+        self.adds = stride == 1 and d_in == d_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(x)
+        return x + y if self.adds else y
+
+
+def efficient(classes: int) -> nn.Sequential:
+    """Sixteen blocks in the widths of EfficientNet-B0, for small images."""
+    stages = ((16, 1, 1), (24, 2, 1), (40, 2, 2), (80, 3, 2), (112, 3, 1), (192, 4, 2), (320, 1, 1))
+    blocks, d_in = list[nn.Module](), 32
+    for d_out, repeats, stride in stages:
+        for k in range(repeats):
+            blocks.append(InvertedResidual(d_in, d_out, stride if k == 0 else 1))
+            d_in = d_out
+    first = (nn.Conv2d(3, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.SiLU())
+    return nn.Sequential(
+        *first, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(320, classes)
+    )
+
+
 class TransformerBlock(nn.Module):
     """Causal attention out of Linear layers, and two more."""
 

@@ -11,6 +11,7 @@ from studies.machine import processor
 from studies.speed.curves import GIVEN_BACK, PASS, Point, by_axis, returned
 from studies.speed.libraries import OURS
 from studies.speed.memory import FEW, MANY, PROCESSES
+from studies.speed.passes import TASKS, Passes
 from studies.speed.speed import Measured, Timing
 
 PAGE, PICTURE = Path("docs/speed.md"), Path("docs/speed.png")
@@ -25,9 +26,15 @@ Written by `make bench`; do not edit. {date}: {processor}, {threads} threads, Py
 Median seconds of {runs} alternating runs, float32, empirical Fisher, expand, weight and bias joint.
 In brackets, our time over that one. A floor is what no way around is known of: two forward and
 backward passes, the matrix products behind A and B and, for EKFAC, behind Lambda, the eigenproblems
-in full, the product with the vector. (EKFAC is far below it where a layer has fewer rows than
-dimensions.) Libraries are compared where they give the same answer up to a factor, to 1e-3 of its
-length.
+(of as many dimensions as there are rows at most), the product with the vector. Libraries are
+compared where they give the same answer up to a factor, to 1e-3 of its length.
+
+"""
+_PASSES = """
+## In forward and backward passes
+
+How many forward and backward passes over the same data each takes, of the same networks and of one
+with depthwise convolutions.
 
 """
 _MEMORY = """
@@ -44,9 +51,13 @@ that no holes in the heap are counted:
 
 
 def page(
-    measured: list[Measured], peaks: tuple[float, float], points: list[Point], runs: int
+    measured: list[Measured],
+    in_passes: Passes,
+    peaks: tuple[float, float],
+    points: list[Point],
+    runs: int,
 ) -> str:
-    """One table of times, the picture, and one table of memory."""
+    """Two tables of times, the picture, and one table of memory."""
     head = _HEAD.format(
         date=datetime.date.today().isoformat(),
         processor=processor(),
@@ -64,7 +75,8 @@ def page(
         processes=PROCESSES,
         given_back=", ".join(f"`{name}={value}`" for name, value in GIVEN_BACK.items()),
     )
-    return "\n".join([head + "\n".join(_times(measured)), between + "\n".join(_memory(points)), ""])
+    times, passes = "\n".join(_times(measured)), "\n".join(_passes(in_passes))
+    return "\n".join([head + times, _PASSES + passes, between + "\n".join(_memory(points)), ""])
 
 
 def _times(measured: list[Measured]) -> Iterator[str]:
@@ -76,6 +88,13 @@ def _times(measured: list[Measured]) -> Iterator[str]:
         floor = f"{one.floor:.3f} ({ours / one.floor:.2f})"
         cells = [_cell(ours, _of_all(one).get(name)) for name in libraries]
         yield f"| {one.case} | {one.task} | **{ours:.3f}** | {floor} | {' | '.join(cells)} |"
+
+
+def _passes(found: Passes) -> Iterator[str]:
+    yield f"| network | {' | '.join(TASKS)} |"
+    yield "|---" * (1 + len(TASKS)) + "|"
+    for name, by_task in found.items():
+        yield f"| {name} | {' | '.join(f'{by_task[task]:.1f}' for task in TASKS)} |"
 
 
 def _of_all(one: Measured) -> dict[str, Timing | None]:

@@ -19,6 +19,7 @@ from ekfac_ref.conformance.offline.export import export, problem_set
 from ekfac_ref.conformance.offline.network import NoOperation, nodes_of
 from ekfac_ref.conformance.offline.question import as_question, key_of
 from ekfac_ref.conformance.offline.questions import NOT_OF_FILES, questions_about
+from ekfac_ref.conformance.offline.schema import QUESTION_SCHEMA
 from ekfac_ref.conformance.problems import networks
 from ekfac_ref.conformance.subjects.subject import Answer, Subject
 from ekfac_ref.conformance.subjects.trial import Trial
@@ -62,6 +63,16 @@ def test_questions_and_answers_fit_the_schema(numpy_answers: Path) -> None:
         assert len(files) > 20
         for path in files:
             assert misfits_of_schema(json.loads(path.read_text()), schema[name]) == [], path
+
+
+def test_questions_of_every_operation_fit_the_schema() -> None:
+    found, operations = problem_set(200, 0), set[str]()
+    for number, problem in found.problems.items():
+        question = as_question(problem)
+        assert misfits_of_schema(question, QUESTION_SCHEMA) == [], number
+        operations |= {node["op"] for node in question["network"]}
+    written = QUESTION_SCHEMA["properties"]["network"]["items"]["properties"]["op"]["enum"]
+    assert {*written} - operations == {"batch_norm"}  # in train mode: what is to be refused
 
 
 def test_a_key_tells_values_apart() -> None:

@@ -6,12 +6,13 @@ from ekfac_ref.conformance.vectors.schema import array_schema, object_schema
 
 _TEXT: dict[str, Any] = {"type": "string"}
 _WHOLE: dict[str, Any] = {"type": "integer"}
+_NUMBER: dict[str, Any] = {"type": "number"}
 _NAME = {"oneOf": [{"type": "string"}, {"enum": [None]}]}
 _NUMBERS = {"description": "nested lists of numbers; NaN and infinities as texts"}
 
 _OPTIONS = (
     *("layer", "weight", "bias", "stride", "dilation", "groups", "padding", "padding_mode"),
-    *("output_padding", "padding_idx", "training"),
+    *("output_padding", "padding_idx", "training", "scale", "shift", "value"),
 )
 _NODE = object_schema(
     "one operation",
@@ -20,7 +21,8 @@ _NODE = object_schema(
         "enum": [
             *("linear", "bilinear", "embedding", "conv", "conv_transpose"),
             *("tanh", "sigmoid", "relu", "flatten", "mean", "masked_mean", "add_mean"),
-            *("transpose", "batch_norm"),
+            *("transpose", "softmax", "scale_shift", "add", "multiply", "matmul", "constant"),
+            "batch_norm",
         ]
     },
     **{"in": array_schema(1, _TEXT, "values, or inputs, that it takes")},
@@ -36,6 +38,9 @@ _NODE = object_schema(
     output_padding=array_schema(1, _WHOLE, "by axis"),
     padding_idx={"description": "the word that has no gradient, or null"},
     training={"const": True},
+    scale=array_schema(1, _NUMBER, "of every channel on axis 1, or of all"),
+    shift=array_schema(1, _NUMBER, "of every channel on axis 1, or of all"),
+    value={"description": "[1, ...], of every sample; nested lists of numbers"},
 )
 
 _BATCH = object_schema(

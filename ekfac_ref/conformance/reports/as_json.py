@@ -34,7 +34,7 @@ def as_dict(report: Report, subject: str | None, rerun: str) -> dict[str, Any]:
         "about": report.about,
         "unresolved": list(report.unresolved),
         "answered": report.answered,
-        "causes": [_cause(exhibit, subject) for exhibit in report.exhibits],
+        "causes": [_cause(report, exhibit, subject) for exhibit in report.exhibits],
         "refusals": [_refusal(report, refusal, subject) for refusal in report.refusals],
         "deviations": [asdict(deviation) for deviation in report.deviations],
         "verdicts": [_verdict(verdict, subject) for verdict in report.verdicts],
@@ -74,13 +74,14 @@ def _score(score: Score) -> dict[str, Any]:
     return asdict(score) | {"standing": score.standing.value, "worst": worst}
 
 
-def _cause(exhibit: Exhibit, subject: str | None) -> dict[str, Any]:
+def _cause(report: Report, exhibit: Exhibit, subject: str | None) -> dict[str, Any]:
     cause = exhibit.cause
     return {
         "sentence": cause.sentence,
         "where": cause.attributed and asdict(cause.attributed),
         "laws": list(cause.laws),
         "problems": list(cause.problems),
+        "features": [list(report.outcomes[number].features) for number in cause.problems],
         "asked": cause.asked,
         "problem": exhibit.problem.script(exhibit.law.name, subject),
     }

@@ -11,10 +11,12 @@ Where nothing is proved, samples are run one after another: right, and slow.
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
+from math import inf
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run, run_alone
@@ -163,13 +165,12 @@ def _reading(
 def _same(x: Tensor, y: Tensor, roundoff: float) -> bool:
     if x.shape != y.shape or not x.is_floating_point():
         return torch.equal(x, y)
-    return not bool(_others(x, y, roundoff).any())
+    return y.numel() == 0 or not bool(vector_norm(x - y, inf) > _rounding(y, roundoff))
 
 
-def _others(x: Tensor, y: Tensor, roundoff: float) -> Tensor:
-    """Which entries differ by more than rounding."""
-    unit = max(torch.finfo(x.dtype).eps, roundoff)
-    return (x - y).abs() > (unit**0.5 * y.abs().amax() if y.numel() else 0.0)
+def _rounding(y: Tensor, roundoff: float) -> Tensor:
+    """By how much an entry of what is y but for rounding may differ."""
+    return max(torch.finfo(y.dtype).eps, roundoff) ** 0.5 * vector_norm(y, inf)
 
 
 def _nearly(x: Float[Tensor, "N C T d"], y: Float[Tensor, "N C T d"], roundoff: float) -> bool:
@@ -182,5 +183,6 @@ def _nearly(x: Float[Tensor, "N C T d"], y: Float[Tensor, "N C T d"], roundoff: 
     if x.shape != y.shape or x.dtype == torch.float64:
         return False
     apart, size = (of.flatten(1).norm(dim=1) for of in (x - y, y))
-    most = 2 * _others(x, y, roundoff).sum() > (y != 0).sum()
+    others = (x - y).abs() > _rounding(y, roundoff)
+    most = 2 * others.sum() > (y != 0).sum()
     return not bool((apart > _NEARLY * size).any() or most)

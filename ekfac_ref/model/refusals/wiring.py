@@ -213,7 +213,9 @@ def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:
                 "branches)."
             )
         ends = (1, 1) if layer.bias is not None else (2,)
-        gradient = in_algebra_dtype(layer.to_matrix(gradients)) / found_sum.unit
+        gradient = in_algebra_dtype(layer.to_matrix(gradients))
+        if found_sum.unit != 1:
+            gradient = gradient / found_sum.unit
         size = [float(x.sum()) ** 0.5 for x in found_sum.squares.split(ends)]
         autograd = torch.stack(weight_and_bias(gradient, x.to(gradient)), 1)
         found[layer.name] = _Sides(autograd, found_sum.total, size, found_sum.unit)

@@ -1,4 +1,4 @@
-r"""All that has to be known of a kind of layer: add a row here, and it is supported.
+r"""The kinds of layers: which op applies a weight, and how the matrix is stored in it.
 
 A kind is a module class, the op that it calls, the names of that op's arguments, how many spatial
 axes its outputs end in, and how the matrix [d_out, d_in] is stored in its Parameter:
