@@ -13,7 +13,7 @@ import torch
 from ekfac_ref.errors import enough_memory
 from ekfac_ref.matrix.fisher import FullFisher, sum_of_outer_products
 from ekfac_ref.matrix.operators import BlockDiagonal, Dense, direct_sum
-from ekfac_ref.model.gradients import Gradients, gradients
+from ekfac_ref.model.gradients import Gradients, gradients, gradients_in_runs
 from ekfac_ref.model.random_state import generators, interleaved, undisturbed
 from ekfac_ref.model.session import open_for_gradients, open_session
 from ekfac_ref.model.tapped import TappedData
@@ -72,12 +72,12 @@ def exact_fisher(problem: Problem) -> dict[str, Dense | BlockDiagonal]:
     N = 0
     sums: ByGroup[torch.Tensor] = {}
     shapes: dict[str, tuple[int, int]] = {}
-    for G in gradients(session, CHUNK_BYTES):
+    for samples, G in gradients_in_runs(session, CHUNK_BYTES):
         for layer in session.layers:
             by_group = G[layer.name].chunk(layer.groups, 2)
             shapes[layer.name] = (by_group[0].shape[2], by_group[0].shape[3])
             accumulate(sums, layer.name, [sum_of_outer_products(G_k) for G_k in by_group], plus)
-        N += len(G[layer.name])
+        N += samples
     return {
         name: direct_sum([Dense(total / N, shapes[name]) for total in totals])
         for name, totals in sums.items()
@@ -93,11 +93,11 @@ def full_fisher(problem: Problem) -> FullFisher:
     N = 0
     total = torch.zeros((), device="cpu")
     shapes: dict[str, tuple[int, int]] = {}
-    for G in gradients(open_for_gradients(problem), CHUNK_BYTES):
+    for samples, G in gradients_in_runs(open_for_gradients(problem), CHUNK_BYTES):
         shapes = {name: (G_l.shape[2], G_l.shape[3]) for name, G_l in G.items()}
         side_by_side = torch.cat([G_l.flatten(2) for G_l in G.values()], 2)
         total = total.to(side_by_side) + sum_of_outer_products(side_by_side[:, :, None])
-        N += len(side_by_side)
+        N += samples
     return FullFisher(total / N, shapes)
 
 

@@ -46,11 +46,11 @@ class Dense:
         return self.matrix
 
     def matvec(self, V: _Matrix) -> _Matrix:
-        check_shape(self, V)
+        check_vector(self, V, self.matrix)
         return (self.matrix @ V.reshape(-1)).reshape(V.shape)
 
     def solve(self, V: _Matrix, *, damping: float) -> _Matrix:
-        check_shape(self, V)
+        check_vector(self, V, self.matrix)
         w, Q = eigh(self.matrix)
         w = damped(without_noise(w), damping, null_space=False)
         return (Q @ ((Q.T @ V.reshape(-1)) / w)).reshape(V.shape)
@@ -88,7 +88,7 @@ class Kronecker:
         return torch.einsum("op,iq->oipq", self.B, self.A).flatten(2).flatten(0, 1)
 
     def matvec(self, V: _Matrix) -> _Matrix:
-        check_shape(self, V)
+        check_vector(self, V, self.B)
         return self.B @ V @ self.A.T
 
     def solve(self, V: _Matrix, *, damping: float) -> _Matrix:
@@ -125,11 +125,11 @@ class EigenKronecker:
         return (Q * self.eigenvalues.reshape(-1)) @ Q.T
 
     def matvec(self, V: _Matrix) -> _Matrix:
-        check_shape(self, V)
+        check_vector(self, V, self.eigenvalues)
         return self._from_basis(self.eigenvalues * self._to_basis(V))
 
     def solve(self, V: _Matrix, *, damping: float) -> _Matrix:
-        check_shape(self, V)
+        check_vector(self, V, self.eigenvalues)
         eigenvalues = damped(self.eigenvalues, damping, self._has_null_space)
         coordinates = self._to_basis(V)
         inside = self._from_basis(coordinates / eigenvalues)
@@ -211,6 +211,19 @@ def check_shape(operator: Operator, V: Tensor) -> None:
         raise ProblemError(
             f"V: shape {list(V.shape)}, but this block acts on [d_out, d_in] = "
             f"{list(operator.shape)}; bring gradients to [W | b] with Layer.to_matrix."
+        )
+
+
+def check_vector(operator: Operator, V: Tensor, own: Tensor) -> None:
+    """Likewise, or for one in another dtype or on another device than the block's ``own`` numbers.
+
+    Those of a model in half precision are float32 (``forward.py``).
+    """
+    check_shape(operator, V)
+    if (V.dtype, V.device) != (own.dtype, own.device):
+        raise ProblemError(
+            f"V: {V.dtype} on {V.device}, but this block is {own.dtype} on {own.device}; pass "
+            f"V.to({str(own.device)!r}, {own.dtype}), and turn the answer back."
         )
 
 

@@ -35,6 +35,7 @@ class Learned:
         forms: {form of a batch: what the model does to it}.
         layouts: {form of a batch: how many distinct samples were compared, what was found}.
         used: the names of layers that some batch uses.
+        beyond_vmap: whether ``vmap`` could not run the forward.
         opened: a private copy that follows the model.
     """
 
@@ -42,6 +43,7 @@ class Learned:
         self.forms: dict[object, Form] = {}
         self.layouts: dict[object, tuple[int, SampleAxes | None]] = {}
         self.used: set[str] = set()
+        self.beyond_vmap = False
         self.opened: Replica | None = None
 
     def __reduce__(self) -> tuple[type["Learned"], tuple[()]]:

@@ -16,6 +16,8 @@ from torch.func import grad, vmap
 from torch.utils._pytree import tree_map
 
 from ekfac_ref.model.batched.pull_back import pull_back
+from ekfac_ref.model.batched.sizes import runs_of_columns
+from ekfac_ref.model.forms import Form
 from ekfac_ref.model.forward import call, forward_one, in_algebra_dtype, with_parameters
 from ekfac_ref.model.refusals.causes import NotBatchable, batchable, explained
 from ekfac_ref.model.refusals.weighted import Seen, of_gradients
@@ -33,22 +35,44 @@ def gradients(session: Session, budget: int) -> Iterator[Gradients]:
     A run is as long as ``budget`` bytes allow. Rows of a grouped layer follow one another group by
     group. No factor of N. Checked by autograd (``refusals/wiring.py``).
     """
+    for batch, form in session.batches():
+        for chunk in batch.chunks(_bytes_per_column(session, form) * form.columns, budget):
+            yield _checked(session, chunk)
+
+
+def gradients_in_runs(session: Session, budget: int) -> Iterator[tuple[int, Gradients]]:
+    """How many samples are new, and gradients, of some columns at a time where those of one sample
+    need more than ``budget`` bytes; none is new in a run of further columns.
+    """
+    for batch, form in session.batches():
+        each = _bytes_per_column(session, form)
+        runs = runs_of_columns(session, form.columns, each, budget)
+        for chunk in batch.chunks(each * len(runs[0]), budget):
+            for some in runs:
+                own = session if len(runs) == 1 else session.of_columns(some)
+                yield (chunk.size if some.start == 0 else 0), _checked(own, chunk)
+
+
+def _bytes_per_column(session: Session, form: Form) -> int:
+    """Of the gradients of one sample, and of s_nc, which has a number for each output."""
     parameters = [*_parameters(session).values()]
     numbers = sum(parameter.numel() for parameter in parameters)
-    for batch, form in session.batches():
-        size = 2 * numbers * form.columns * parameters[0].itemsize
-        for chunk in batch.chunks(size, budget):
-            seen, G = _see(session, chunk)
-            check_wiring(session, chunk, seen, _see)
-            yield G
+    numbers += form.columns if session.by_column else 0
+    return 2 * numbers * parameters[0].itemsize
+
+
+def _checked(session: Session, batch: Batch) -> Gradients:
+    seen, G = _see(session, batch)
+    check_wiring(session, batch, seen, _see)
+    return G
 
 
 def _see(session: Session, batch: Batch) -> tuple[Seen, Gradients]:
     try:
-        S, gradients = (_one_by_one if session.beyond_vmap else _by_vmap)(session, batch)
+        S, gradients = (_one_by_one if session.learned.beyond_vmap else _by_vmap)(session, batch)
     except NotBatchable as error:
         S, gradients = _one_by_one(session, batch)
-        session.beyond_vmap = True
+        session.learned.beyond_vmap = True
         session.warn_once(
             "alone",
             f"model: torch.vmap cannot run all samples at once: {error}. They were run one after "

@@ -30,6 +30,20 @@ def put_back(state: RandomState) -> None:
         set_state(value)
 
 
+def has_drawn(state: RandomState) -> bool:
+    """Whether a global generator has been drawn from since ``take`` found this."""
+    pairs = zip(state, take(), strict=False)  # one more, where CUDA was begun with
+    return any(not _same(old, new) for (_, old), (_, new) in pairs)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    return bool(np.all(one == other))
+
+
 def generators(batches: Any) -> list[torch.Generator]:
     """Those that a DataLoader or its samplers own."""
     batch_sampler = getattr(batches, "batch_sampler", None)

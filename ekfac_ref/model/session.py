@@ -13,12 +13,12 @@ from ekfac_ref.model.copies.modes import ITS_OWN, Modes
 from ekfac_ref.model.copies.private_copy import made_private
 from ekfac_ref.model.copies.replica import Replica
 from ekfac_ref.model.forms import Form, Learned
-from ekfac_ref.model.forward import call
 from ekfac_ref.model.layers import Layer, Names, find_layers, find_parameters, one_matrix_each
 from ekfac_ref.model.masks import counted_positions
 from ekfac_ref.model.random_state import RandomState, generators, put_back, take, untouched
 from ekfac_ref.model.recorder import Recorder, axes_of_uses
-from ekfac_ref.model.refusals.beforehand import check_model
+from ekfac_ref.model.refusals.beforehand import check_model, warn_of_backward_hooks
+from ekfac_ref.model.refusals.repeated_data import RepeatedData
 from ekfac_ref.model.refusals.samples import check_samples_apart
 from ekfac_ref.model.uses import any_uses, check_used, that_run, uses
 from ekfac_ref.question.batches import Batch, read
@@ -58,11 +58,11 @@ class Session:
         self.problem, self.model, self.layers, self.learned = problem, model, layers, learned
         self._start, self._modes = start, modes
         self._said: set[str] = set()
-        self.beyond_vmap = False
         self.layouts: dict[tuple[int, int], SampleAxes | None] = {}
         # (first, size) of runs of samples, with the columns that were checked
         self._checked: set[tuple[int, int, range | None]] = set()
         self._some: range | None = None
+        self._repeated = RepeatedData()
 
     def batches(self) -> Iterator[tuple[Batch, Form]]:
         """One pass over the data, with what the model does to batches of each one's form.
@@ -73,6 +73,7 @@ class Session:
         """
         put_back(self._start)
         for batch in read(self.problem):
+            self._repeated.check(batch)
             known = self.learned.forms.get(batch.form)
             if known is None or known.compared < min(batch.size, 2):
                 with untouched():
@@ -93,12 +94,11 @@ class Session:
         return self.learned.forms[batch.form]
 
     def _try(self, batch: Batch) -> Form:
-        one = batch.samples(0, 1)
         found, used = self._recorded(batch)
         self.learned.used |= used
         few, distinct = batch.few()
-        check_samples_apart(self.model, few, self._exact)
-        columns = self._count(call(self.model, one.inputs), one)
+        outputs = check_samples_apart(self.model, few, self._exact)
+        columns = self._count(outputs[:1], batch.samples(0, 1))
         return Form(axes_of_uses(found.uses), found.roundoff, columns, distinct)
 
     def _exact(self) -> nn.Module:
@@ -132,8 +132,8 @@ class Session:
         return other
 
     def _silent(self, other: "Session") -> "Session":
-        other._said, other.beyond_vmap = {"alone", "padding", "columns"}, self.beyond_vmap
-        other._some = self._some
+        other._said, other._some = {"alone", "padding", "columns"}, self._some
+        other.learned.beyond_vmap = self.learned.beyond_vmap
         return other
 
     def warn_once(self, of: str, message: str) -> None:
@@ -179,7 +179,8 @@ class Session:
         if not bool(torch.isfinite(f).all()):
             raise ProblemError(
                 f"model: NaN or infinity in its outputs at sample {batch.first}; look for a "
-                "division by zero or an overflow in its forward."
+                "division by zero or an overflow in its forward, and rule out classes by "
+                "torch.finfo(dtype).min in place of -inf."
             )
         self.problem.likelihood.check(f, batch.targets)
 
@@ -234,6 +235,7 @@ def open_session(
 
 def _opened(problem: Problem, find: Find, modes: Modes) -> Replica:
     modes.check(problem.model)
+    warn_of_backward_hooks(problem.model)
     # The memory that parameters share is not shared by the copy.
     find(problem.model, problem.layers, lambda: _that_run(problem, modes))
     model = made_private(modes.copied(problem.model), problem.output)

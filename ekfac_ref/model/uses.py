@@ -106,7 +106,8 @@ def _recorded(model: nn.Module, recorder: AnyRecorder, batch: Batch) -> AnyRecor
 def _why_it_failed(recorder: Recorder, error: Exception) -> str:
     if recorder.calling is None:
         advice = way_out(error) or (
-            "look at the error above, and try model on the first sample of the batch alone"
+            "look at the error above, and try model on the first sample of the batch alone; a dict "
+            "goes in as keywords, and as one argument inside of a tuple, ({...},)"
         )
         return f"model: its forward failed on one sample ({first_line(error)}); {advice}."
     return (

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from ekfac_ref.errors import ProblemError, first_line
+from ekfac_ref.errors import ProblemError, first_line, of_memory
 from ekfac_ref.question.inputs import (
     cuttable,
     form_of,
@@ -55,6 +55,16 @@ class Batch:
     def size(self) -> int:
         """N, the number of samples in this batch."""
         return len(self.targets)
+
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """Of all entries, by tensor, exactly: of other data hardly the same. As texts, for NaN."""
+        wide = {True: torch.float64, False: torch.int64}
+        tensors = (*tensors_of(self.inputs), self.targets)
+        return tuple(
+            str(x.sum(dtype=None if x.is_complex() else wide[x.is_floating_point()]).item())
+            for x in tensors
+        )
 
     @property
     def form(self) -> tuple[object, ...]:
@@ -180,7 +190,9 @@ def _check_finite_and_in_place(problem: Problem, name: str, x: Tensor, first: in
 def _mask(problem: Problem, inputs: Any) -> Any:
     try:
         return None if problem.mask is None else problem.mask(inputs)
-    except (AttributeError, KeyError, IndexError, TypeError) as error:
+    except Exception as error:
+        if of_memory(error):
+            raise
         raise ProblemError(
             f"mask: it failed on the inputs of a batch, a {type(inputs).__name__} "
             f"({first_line(error)}); write it for a tensor, a tuple or a dict, as the inputs are: "

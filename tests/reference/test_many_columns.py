@@ -81,6 +81,19 @@ def test_the_matrices_are_those_of_all_columns_together(
         close(E[layer].trace(), F[layer].trace(), 1e-12)
 
 
+@pytest.mark.parametrize("name", ["gaussian", "ignored"])
+def test_the_exact_fisher_is_that_of_all_columns_together(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = question(name)
+    F, whole = ek.exact_fisher(asked), ek.full_fisher(asked)
+    seen = in_runs(monkeypatch, budget=8_000)
+    for layer, block in ek.exact_fisher(asked).items():
+        close(block.matrix, F[layer].matrix, 1e-12)
+    assert 0 < max(seen) < 10
+    close(ek.full_fisher(asked).matrix, whole.matrix, 1e-12)
+
+
 @pytest.mark.parametrize("some", [range(3), range(2, 7), range(9, 10)], ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_columns_alone_are_those_of_all(name: str, some: range) -> None:
@@ -134,12 +147,10 @@ model = nn.Sequential(nn.Embedding(400, 8), nn.Tanh(), nn.Linear(8, 400))
 x = torch.randint(400, (1, 20))
 problem = ek.Problem(model, [(x, x)], ek.Categorical(), layers=("0",))
 """
-MEASURED = """
-ek.kfac(problem)
-"""
 
 
 @where_it_is_in_kilobytes
-def test_memory_is_bounded_whatever_the_columns() -> None:
+@pytest.mark.parametrize(("entry", "most"), [("kfac", 220), ("exact_fisher", 560)])
+def test_memory_is_bounded_whatever_the_columns(entry: str, most: int) -> None:
     """S alone would have 8000 x 8000 numbers, 256 MB, and the gradients of the head as many."""
-    assert megabytes_of(PREPARED, MEASURED) < 220
+    assert megabytes_of(PREPARED, f"ek.{entry}(problem)") < most

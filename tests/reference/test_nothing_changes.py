@@ -15,6 +15,8 @@ import ekfac_ref as ek
 from ekfac_ref.conformance.subjects.snapshot import snapshot
 from tests.support.refusals import ENTRIES
 
+# The model with everything has hooks on gradients, too.
+pytestmark = pytest.mark.filterwarnings("ignore:.*its backward hook")
 FISHERS = (ek.Exact(), ek.Sampled(draws=2), ek.Empirical())
 
 Batches = list[tuple[Tensor, Tensor]]

@@ -7,9 +7,8 @@ from ekfac_ref.model.session import FEW_COLUMNS, Session
 from ekfac_ref.question.one_hot import LARGE_VOCABULARY
 
 
-def runs_of_columns(session: Session, form: Form, budget: int) -> list[range]:
-    """Which columns to take together, so that those of one sample fit."""
-    C, each = form.columns, bytes_per_sample(session, form, 1)
+def runs_of_columns(session: Session, C: int, each: int, budget: int) -> list[range]:
+    """Which of C columns to take together, so that those of one sample fit, of ``each`` bytes."""
     if C <= FEW_COLUMNS or not session.by_column:
         return [range(C)]
     size = max(1, min(C, budget // max(1, each)))

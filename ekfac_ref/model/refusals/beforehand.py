@@ -1,5 +1,6 @@
 """What can be seen of a model without data: modules in train mode, parameters without values."""
 
+import warnings
 from math import isfinite
 
 import torch
@@ -28,6 +29,23 @@ def check_model(model: nn.Module) -> None:
                 "model.module, which has the same parameters."
             )
     check_parameters(model)
+
+
+def warn_of_backward_hooks(model: nn.Module) -> None:
+    """A UserWarning for hooks that may change gradients: they are of no network that is asked."""
+    names = [f"layer {name!r}" for name, module in model.named_modules() if _backward(module)]
+    names += [f"parameter {name!r}" for name, p in model.named_parameters() if p._backward_hooks]
+    if names:
+        warnings.warn(
+            f"{names[0]}: its backward hook (register_hook, register_full_backward_hook) is not "
+            "called here: gradients and curvature are those of the forward as it is, whatever the "
+            f"hook makes of them{f'; so with {len(names) - 1} more' if len(names) > 1 else ''}.",
+            stacklevel=2,
+        )
+
+
+def _backward(module: nn.Module) -> bool:
+    return bool(module._backward_hooks or module._backward_pre_hooks)
 
 
 def check_modes(model: nn.Module) -> None:

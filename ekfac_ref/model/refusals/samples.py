@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import call, one_output
+from ekfac_ref.model.random_state import has_drawn, take
 from ekfac_ref.model.recorder import Recorder
 from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.question.batches import Batch
@@ -17,13 +18,19 @@ _SEVERAL = "its forward fails on several samples; make that work, or pass batche
 _ALONE = "its forward fails on one sample of several by itself; make that work first"
 
 
-def check_samples_apart(model: nn.Module, few: Batch, exact: Callable[[], nn.Module]) -> None:
-    """Together and one by one must be the same function; rounding alone may differ.
+def check_samples_apart(model: nn.Module, few: Batch, exact: Callable[[], nn.Module]) -> Tensor:
+    """The outputs, which together and one by one must be the same; rounding alone may differ.
 
     ``exact``: another copy in float64, which is asked where they do differ.
     """
-    with explained(_SEVERAL), Recorder(()) as recorder:
-        together = call(model, few.inputs)
+    before = take()
+    with torch.enable_grad(), explained(_SEVERAL), Recorder(()) as recorder:
+        together = call(model, few.inputs).detach()
+    if has_drawn(before) and any(module.training for module in model.modules()):
+        raise ProblemError(
+            "model: in train mode its forward draws random numbers (dropout by a function, "
+            "stochastic depth), so that it is another network at every call; call model.eval()."
+        )
     if together.is_inference():
         raise ProblemError(
             "model: its forward runs under torch.inference_mode, so its outputs have no gradient; "
@@ -46,7 +53,7 @@ def check_samples_apart(model: nn.Module, few: Batch, exact: Callable[[], nn.Mod
             "whose samples have no positions or classes."
         )
     if _same(together, alone, recorder.roundoff):
-        return
+        return alone
     if not _same(together, call(model, few.inputs), recorder.roundoff):
         raise ProblemError(
             "model: two calls on the same inputs gave different outputs; make its forward "
@@ -58,12 +65,13 @@ def check_samples_apart(model: nn.Module, few: Batch, exact: Callable[[], nn.Mod
             "per-sample gradients are not defined; remove what mixes them (batch statistics, "
             "x - x.mean(0), a reshape across axis 0)."
         )
+    return alone
 
 
 def _one_by_one(model: nn.Module, few: Batch) -> Tensor:
     samples = (few.samples(n, n + 1) for n in range(few.size))
-    with explained(_ALONE):
-        return torch.cat([one_output(model, sample.inputs) for sample in samples])
+    with torch.enable_grad(), explained(_ALONE):  # some forwards take derivatives
+        return torch.cat([one_output(model, sample.inputs).detach() for sample in samples])
 
 
 def _same(x: Tensor, y: Tensor, roundoff: float) -> bool:

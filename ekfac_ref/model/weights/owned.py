@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from ekfac_ref.model.weights.attention import QUERY_KEY_VALUE, RowRanges, projection, third
 from ekfac_ref.model.weights.layer_kinds import Op, op_of
@@ -17,7 +18,8 @@ class Owned:
         name: of the module, or ``"attention.q_proj"`` for one of several weights.
         kind: the module's class, as messages have it.
         op: what applies the weight.
-        weight: as the module has it: a Parameter, or what is computed from others.
+        weight: as the module has it: a Parameter, or a tensor that is computed from others, or of
+            those.
         bias: likewise, or None.
         rows: which rows of weight and of bias are meant; None for all.
         groups: of a grouped convolution, else 1.
@@ -57,19 +59,30 @@ def owned_by(name: str, module: nn.Module) -> tuple[Owned, ...]:
     op = op_of(module)
     if op is None:
         return ()
-    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    weight, bias = _without_computing("weight", module), _without_computing("bias", module)
     groups = int(getattr(module, "groups", 1))
     return (Owned(name, kind, op, weight, bias, (None, None), groups, options),)
 
 
+def _without_computing(name: str, module: nn.Module) -> Any:
+    """The attribute; of one that a parametrization computes, what it is computed from, detached.
+
+    Computing it may change the module: a spectral norm in train mode goes one step further.
+    """
+    if not parametrize.is_parametrized(module, name):
+        return getattr(module, name, None)
+    given: Any = module.parametrizations
+    return next(given[name].parameters()).detach()
+
+
 def _projections(name: str, module: nn.MultiheadAttention) -> tuple[Owned, ...]:
     kind, options = type(module).__name__, vars(module)
-    bias, owned = module.in_proj_bias, []
+    bias, owned = _without_computing("in_proj_bias", module), []
     of_bias = 0 if bias is None else len(bias)
     for k, part in enumerate(QUERY_KEY_VALUE):
-        weight, rows = getattr(module, f"{part}_weight"), None
+        weight, rows = _without_computing(f"{part}_weight", module), None
         if weight is None:
-            weight = module.in_proj_weight
+            weight = _without_computing("in_proj_weight", module)
             rows = third(k, len(weight))
         own = f"{name}.{part}".lstrip(".")
         owned.append(
