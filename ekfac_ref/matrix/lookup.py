@@ -14,13 +14,8 @@ from torch import Tensor
 
 from ekfac_ref.errors import enough_memory
 from ekfac_ref.matrix.eigen import eigh
-from ekfac_ref.matrix.operators import (
-    EigenKronecker,
-    Kronecker,
-    check_vector,
-    damped,
-    without_noise,
-)
+from ekfac_ref.matrix.operators import EigenKronecker, Kronecker, damped, without_noise
+from ekfac_ref.matrix.vectors import check_vector
 
 _Matrix = Float[Tensor, "d_out d_in"]
 _Scalar = Float[Tensor, ""]
@@ -76,7 +71,7 @@ class LookupKronecker:
         return self.written_out().dense()
 
     def matvec(self, V: _Matrix) -> _Matrix:
-        check_vector(self, V, self.B)
+        check_vector(V, self.shape, self.B)
         columns = (self.B @ V[:, self.words]) * self.frequencies
         return torch.zeros_like(V).index_copy_(1, self.words, columns)
 
@@ -136,11 +131,11 @@ class LookupEigenKronecker:
         return self.written_out().dense()
 
     def matvec(self, V: _Matrix) -> _Matrix:
-        check_vector(self, V, self.eigenvalues)
+        check_vector(V, self.shape, self.eigenvalues)
         return self._from_basis(self.eigenvalues * self._to_basis(V), V)
 
     def solve(self, V: _Matrix, *, damping: float) -> _Matrix:
-        check_vector(self, V, self.eigenvalues)
+        check_vector(V, self.shape, self.eigenvalues)
         eigenvalues = damped(self.eigenvalues, damping, self._has_null_space)
         coordinates = self._to_basis(V)
         inside = self._from_basis(coordinates / eigenvalues, V)

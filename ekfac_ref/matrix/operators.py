@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ekfac_ref.errors import ProblemError, enough_memory
 from ekfac_ref.matrix.eigen import eigh
+from ekfac_ref.matrix.vectors import check_shape, check_vector
 
 _Matrix = Float[Tensor, "d_out d_in"]
 _Scalar = Float[Tensor, ""]
@@ -46,11 +47,11 @@ class Dense:
         return self.matrix
 
     def matvec(self, V: _Matrix) -> _Matrix:
-        check_vector(self, V, self.matrix)
+        check_vector(V, self.shape, self.matrix)
         return (self.matrix @ V.reshape(-1)).reshape(V.shape)
 
     def solve(self, V: _Matrix, *, damping: float) -> _Matrix:
-        check_vector(self, V, self.matrix)
+        check_vector(V, self.shape, self.matrix)
         w, Q = eigh(self.matrix)
         w = damped(without_noise(w), damping, null_space=False)
         return (Q @ ((Q.T @ V.reshape(-1)) / w)).reshape(V.shape)
@@ -88,7 +89,7 @@ class Kronecker:
         return torch.einsum("op,iq->oipq", self.B, self.A).flatten(2).flatten(0, 1)
 
     def matvec(self, V: _Matrix) -> _Matrix:
-        check_vector(self, V, self.B)
+        check_vector(V, self.shape, self.B)
         return self.B @ V @ self.A.T
 
     def solve(self, V: _Matrix, *, damping: float) -> _Matrix:
@@ -125,11 +126,11 @@ class EigenKronecker:
         return (Q * self.eigenvalues.reshape(-1)) @ Q.T
 
     def matvec(self, V: _Matrix) -> _Matrix:
-        check_vector(self, V, self.eigenvalues)
+        check_vector(V, self.shape, self.eigenvalues)
         return self._from_basis(self.eigenvalues * self._to_basis(V))
 
     def solve(self, V: _Matrix, *, damping: float) -> _Matrix:
-        check_vector(self, V, self.eigenvalues)
+        check_vector(V, self.shape, self.eigenvalues)
         eigenvalues = damped(self.eigenvalues, damping, self._has_null_space)
         coordinates = self._to_basis(V)
         inside = self._from_basis(coordinates / eigenvalues)
@@ -195,7 +196,7 @@ class BlockDiagonal:
         return torch.stack([block.logdet(damping=damping) for block in self.blocks]).sum()
 
     def _split(self, V: _Matrix) -> list[tuple[Operator, Tensor]]:
-        check_shape(self, V)
+        check_shape(V, self.shape)
         rows = V.split([block.shape[0] for block in self.blocks])
         return list(zip(self.blocks, rows, strict=True))
 
@@ -203,28 +204,6 @@ class BlockDiagonal:
 def direct_sum(blocks: list[_Block]) -> _Block | BlockDiagonal:
     """One operator for a layer out of those of its groups."""
     return blocks[0] if len(blocks) == 1 else BlockDiagonal(tuple(blocks))
-
-
-def check_shape(operator: Operator, V: Tensor) -> None:
-    """Raise a ProblemError for a V that the operator does not act on."""
-    if tuple(V.shape) != operator.shape:
-        raise ProblemError(
-            f"V: shape {list(V.shape)}, but this block acts on [d_out, d_in] = "
-            f"{list(operator.shape)}; bring gradients to [W | b] with Layer.to_matrix."
-        )
-
-
-def check_vector(operator: Operator, V: Tensor, own: Tensor) -> None:
-    """Likewise, or for one in another dtype or on another device than the block's ``own`` numbers.
-
-    Those of a model in half precision are float32 (``forward.py``).
-    """
-    check_shape(operator, V)
-    if (V.dtype, V.device) != (own.dtype, own.device):
-        raise ProblemError(
-            f"V: {V.dtype} on {V.device}, but this block is {own.dtype} on {own.device}; pass "
-            f"V.to({str(own.device)!r}, {own.dtype}), and turn the answer back."
-        )
 
 
 def without_noise(w: Float[Tensor, " d"]) -> Float[Tensor, " d"]:

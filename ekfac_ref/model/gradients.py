@@ -16,8 +16,7 @@ from torch.func import grad, vmap
 from torch.utils._pytree import tree_map
 
 from ekfac_ref.model.batched.pull_back import pull_back
-from ekfac_ref.model.batched.sizes import runs_of_columns
-from ekfac_ref.model.forms import Form
+from ekfac_ref.model.batched.sizes import bytes_per_column, runs_of_columns
 from ekfac_ref.model.forward import call, forward_one, in_algebra_dtype, with_parameters
 from ekfac_ref.model.refusals.causes import NotBatchable, batchable, explained
 from ekfac_ref.model.refusals.weighted import Seen, of_gradients
@@ -36,7 +35,7 @@ def gradients(session: Session, budget: int) -> Iterator[Gradients]:
     group. No factor of N. Checked by autograd (``refusals/wiring.py``).
     """
     for batch, form in session.batches():
-        for chunk in batch.chunks(_bytes_per_column(session, form) * form.columns, budget):
+        for chunk in batch.chunks(bytes_per_column(session, form) * form.columns, budget):
             yield _checked(session, chunk)
 
 
@@ -45,20 +44,12 @@ def gradients_in_runs(session: Session, budget: int) -> Iterator[tuple[int, Grad
     need more than ``budget`` bytes; none is new in a run of further columns.
     """
     for batch, form in session.batches():
-        each = _bytes_per_column(session, form)
+        each = bytes_per_column(session, form)
         runs = runs_of_columns(session, form.columns, each, budget)
         for chunk in batch.chunks(each * len(runs[0]), budget):
             for some in runs:
                 own = session if len(runs) == 1 else session.of_columns(some)
                 yield (chunk.size if some.start == 0 else 0), _checked(own, chunk)
-
-
-def _bytes_per_column(session: Session, form: Form) -> int:
-    """Of the gradients of one sample, and of s_nc, which has a number for each output."""
-    parameters = [*_parameters(session).values()]
-    numbers = sum(parameter.numel() for parameter in parameters)
-    numbers += form.columns if session.by_column else 0
-    return 2 * numbers * parameters[0].itemsize
 
 
 def _checked(session: Session, batch: Batch) -> Gradients:

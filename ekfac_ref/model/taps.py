@@ -27,7 +27,7 @@ from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.masks import check_silent, counted_positions
 from ekfac_ref.model.refusals.by_autograd import by_graph
 from ekfac_ref.model.refusals.weighted import Seen, combined, of_taps
-from ekfac_ref.model.refusals.wiring import check_wiring, differing
+from ekfac_ref.model.refusals.wiring import check_apart, check_wiring, differing
 from ekfac_ref.model.session import Session
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.one_hot import OneHot
@@ -59,19 +59,16 @@ Taps = dict[str, tuple[Tap, ...]]  # {layer: one Tap per group}
 def tap(session: Session, form: Form, batch: Batch) -> list[tuple[Batch, Taps]]:
     """The taps of every layer on one batch, whole or sample by sample. Checked by autograd."""
     samples = batch.first, batch.size
-    if batch.size > 1 and samples not in session.layouts:
+    known = samples in session.layouts
+    if batch.size > 1 and not known:
         session.layouts[samples] = layout_of(session, batch)
     if (layout := session.layouts.get(samples)) is not None:
         if (together := _together(session, form, batch, layout)) is not None:
             return [(batch, together)]
         session.layouts[samples] = None  # of later passes too, which check nothing
-    return _one_by_one(session, batch)
-
-
-def _one_by_one(session: Session, batch: Batch) -> list[tuple[Batch, Taps]]:
-    samples = [batch.samples(n, n + 1) for n in range(batch.size)]
-    apart = [(sample, _alone(session, sample)) for sample in samples]
-    if batch.size > 1:
+    seen, apart = _apart(session, batch)
+    if batch.size > 1 and not known:
+        check_apart(session, batch, seen, _apart)
         session.warn_once(
             "alone",
             f"model: at sample {batch.first} it is not clear which positions of its layers belong "
@@ -84,7 +81,6 @@ def _one_by_one(session: Session, batch: Batch) -> list[tuple[Batch, Taps]]:
 def _together(session: Session, form: Form, batch: Batch, layout: SampleAxes) -> Taps | None:
     """None where the layout does not fit, or what is seen by it is not what autograd says."""
     new = session.is_new(batch)
-
     see = partial(_see, layout=layout, axes=form.axes, held=new)
     try:
         seen, taps = see(session, batch)
@@ -93,11 +89,18 @@ def _together(session: Session, form: Form, batch: Batch, layout: SampleAxes) ->
     return None if new and differing(session, batch, seen, see) else taps
 
 
-def _alone(session: Session, sample: Batch) -> Taps:
+def _apart(session: Session, batch: Batch) -> tuple[Seen, list[tuple[Batch, Taps]]]:
+    samples = [batch.samples(n, n + 1) for n in range(batch.size)]
+    found = [_alone(session, sample) for sample in samples]
+    taps = [(sample, taps) for sample, (_, taps) in zip(samples, found, strict=True)]
+    return Seen.of_samples([seen for seen, _ in found]), taps
+
+
+def _alone(session: Session, sample: Batch) -> tuple[Seen, Taps]:
     see = partial(_see, layout=None, axes=None, held=False)
     seen, taps = see(session, sample)
     check_wiring(session, sample, seen, see)
-    return taps
+    return seen, taps
 
 
 def _see(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ekfac_ref.model.refusals.weighted import any_numbers, of_taps, weights
+from ekfac_ref.model.refusals.weighted import Sum, added, any_numbers, of_taps, weights
 
 N, T, D_OUT, D_IN = 3, 4, 5, 70
 
@@ -26,3 +26,14 @@ def test_sums_and_squares_are_those_of_all_terms(a: Tensor, C: int) -> None:
     torch.testing.assert_close(
         found.squares, torch.stack([weight.square().sum(), bias.square().sum()])
     )
+
+
+def test_a_sum_of_sums_in_other_units() -> None:
+    """2 [3, 4] and 0.5 [8, 8]: their squares with the squares of the units."""
+    one, other = (
+        Sum(torch.tensor([[x]]), torch.tensor([x**2, 1.0]), unit)
+        for x, unit in ((3.0, 2.0), (8.0, 0.5))
+    )
+    found = added([one, other])
+    assert float(found.total) * found.unit == 2 * 3 + 0.5 * 8
+    assert (found.squares * found.unit**2).tolist() == [4 * 9 + 0.25 * 64, 4 + 0.25]

@@ -44,8 +44,8 @@ class Drawing(nn.Module):
         return self.linear(x)
 
 
-def asked(model: nn.Module, **choices: Any) -> ek.Problem:
-    x, y = torch.randn(4, 3).double(), torch.randint(2, (4,))
+def asked(model: nn.Module, samples: int = 4, **choices: Any) -> ek.Problem:
+    x, y = torch.randn(samples, 3).double(), torch.randint(2, (samples,))
     return ek.Problem(model.double(), [(x, y)], ek.Categorical(), fisher=ek.Empirical(), **choices)
 
 
@@ -181,3 +181,38 @@ def test_a_vector_in_another_dtype_is_refused(
         with pytest.raises(ek.ProblemError, match=r"pass V.to\('cpu', torch.float32\)"):
             ask(V)
         ask(V.to("cpu", torch.float32))
+
+
+class Capacity(nn.Module):
+    """A second layer for the first four of a batch; all others go without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.expert, self.last = (nn.Linear(3, 3) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.first(x))
+        return self.last(torch.cat([h[:4] + self.expert(h[:4]), h[4:]]))
+
+
+class Centred(nn.Module):
+    """The mean of the batch goes into a layer of zeros, so that no output shows it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 3), nn.Linear(3, 2)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(self.first(x))
+        return self.last(h - h.mean(0))
+
+
+@pytest.mark.filterwarnings("ignore:model. at sample 0 it is not clear")
+@pytest.mark.parametrize("entry", [ek.kfac, ek.ekfac])
+@pytest.mark.parametrize("model", [Capacity, Centred])
+def test_samples_that_mix_where_outputs_of_few_do_not_show_it(
+    model: Callable[[], nn.Module], entry: Callable[[ek.Problem], Any]
+) -> None:
+    with pytest.raises(ek.ProblemError, match=r"change one another's outputs|depends on the other"):
+        entry(asked(model(), samples=8))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 
 import torch
@@ -32,6 +32,15 @@ class Sum:
     unit: float
 
 
+def added(sums: Sequence[Sum]) -> Sum:
+    """The sum over several, of other samples each."""
+    unit = max(one.unit for one in sums)
+    shares = [one.unit / unit for one in sums]
+    total = sum(one.total * share for one, share in zip(sums, shares, strict=True))
+    squares = sum(one.squares * share**2 for one, share in zip(sums, shares, strict=True))
+    return Sum(torch.as_tensor(total), torch.as_tensor(squares), unit)
+
+
 @dataclass(frozen=True)
 class Seen:
     """What was seen of some samples.
@@ -48,6 +57,18 @@ class Seen:
     weighted: Mapping[str, Callable[[Tensor, Tensor, Tensor], Sum]]
     roundoff: float
     gradients: Mapping[str, Tensor] | None = None
+
+    @classmethod
+    def of_samples(cls, apart: Sequence["Seen"]) -> "Seen":
+        """What was seen of samples that were run one after another."""
+
+        def weighted(name: str, r: Tensor, w: Tensor, x: Tensor) -> Sum:
+            pairs = zip(apart, r.split([len(one.S) for one in apart]), strict=True)
+            return added([one.weighted[name](r_n, w, x) for one, r_n in pairs])
+
+        by_layer = {name: partial(weighted, name) for name in apart[0].weighted}
+        S = torch.cat([one.S for one in apart])
+        return cls(S, by_layer, max(one.roundoff for one in apart))
 
 
 def weights(S: Float[Tensor, "N C *out"]) -> list[Tensor]:

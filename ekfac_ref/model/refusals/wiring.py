@@ -42,6 +42,16 @@ _BEYOND = 512.0
 _ROOTS = 4.0  # or beyond so many times the root of the number of terms: a sum is off by so much
 _ROUNDINGS = 64.0  # where both sides are computed once more
 
+_UNSEEN = (
+    "its weight is used in a way that is not seen (an alias or a copy of it, a hook that changes "
+    "gradients, a derivative that the forward takes), or samples change one another's outputs "
+    "(statistics or a capacity of the batch); call the module itself, or pass the network that is "
+    "differentiated as the model, or"
+)
+_MIXED = (
+    "the samples of a batch change one another's outputs, and per-sample gradients are not "
+    "defined; remove what mixes them (statistics or a capacity of the whole batch), or"
+)
 
 See = Callable[[Session, Batch], tuple[Seen, Any]]
 
@@ -57,18 +67,21 @@ def check_wiring(session: Session, batch: Batch, seen: Seen, see: See) -> None:
 
     A second pass over the data is not checked again.
     """
-    if not session.is_new(batch):
-        return
-    off = differing(session, batch, seen, see)
-    if not off:
-        return
+    if session.is_new(batch) and (off := differing(session, batch, seen, see)):
+        raise _refusal(off, _UNSEEN)
+
+
+def check_apart(session: Session, batch: Batch, seen: Seen, see: See) -> None:
+    """Likewise, where ``seen`` is of samples alone, and autograd's of the whole batch."""
+    if off := differing(session, batch, seen, see):
+        raise _refusal(off, _MIXED)
+
+
+def _refusal(off: dict[str, float], why: str) -> ProblemError:
     name, ratio = next(iter(off.items()))
-    raise ProblemError(
+    return ProblemError(
         f"layer {name!r}: its gradients as seen here differ from those of autograd by {ratio:.2g} "
-        "of their size, so its weight is used in a way that is not seen (an alias or a copy of it, "
-        "a hook that changes gradients, a derivative that the forward takes); call the module "
-        "itself, or pass the network that is differentiated as the model, or leave the layer out "
-        "by naming the others in Problem(layers=...)."
+        f"of their size, so {why} leave the layer out by naming the others in Problem(layers=...)."
     )
 
 
