@@ -103,3 +103,15 @@ def test_who_answers_as_another_does_is_asked_its_own_laws_alone(
     }
     assert of_laws == {"kfac_jax:factored": ["solve 1e-06", "solve 1"]}
     assert {*of_laws["kfac_jax:factored"]} <= {*LAWS}
+
+
+def test_features_are_kept_of_what_no_feature_tells_apart() -> None:
+    report = dict.fromkeys(("seed", "digest", "asked", "answered", "scoreboard"), "")
+    sure, unsure = ({"where": {}, "sure": told} for told in (True, False))
+    causes = [
+        {"sentence": "", "where": where, "laws": [], "problems": [3, 4], "features": [["a"], ["b"]]}
+        for where in (sure, unsure, None)
+    ]
+    found = environments.kept({**report, "causes": causes, "verdicts": []})["causes"]
+    assert [one["problems"] for one in found] == [2, 2, 2]
+    assert [one.get("features") for one in found] == [None, [["a"], ["b"]], [["a"], ["b"]]]

@@ -208,6 +208,8 @@ def test_the_three_reports_begin_with_it(
         ["groups"],
         ["trace"],
     )
+    assert len(cause["features"]) == len(cause["problems"])
+    assert all("groups" in features for features in cause["features"])
     (refusal,) = found["refusals"]
     assert "NotImplementedError" in refusal["traceback"]
 
