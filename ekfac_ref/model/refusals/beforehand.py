@@ -32,7 +32,7 @@ def check_model(model: nn.Module) -> None:
 
 
 def warn_of_backward_hooks(model: nn.Module) -> None:
-    """A UserWarning for hooks that may change gradients: they are of no network that is asked."""
+    """A UserWarning for hooks that may change gradients, and are not called on a copy."""
     names = [f"layer {name!r}" for name, module in model.named_modules() if _backward(module)]
     names += [f"parameter {name!r}" for name, p in model.named_parameters() if p._backward_hooks]
     if names:

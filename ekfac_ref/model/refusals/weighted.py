@@ -36,9 +36,10 @@ def added(sums: Sequence[Sum]) -> Sum:
     """The sum over several, of other samples each."""
     unit = max(one.unit for one in sums)
     shares = [one.unit / unit for one in sums]
-    total = sum(one.total * share for one, share in zip(sums, shares, strict=True))
-    squares = sum(one.squares * share**2 for one, share in zip(sums, shares, strict=True))
-    return Sum(torch.as_tensor(total), torch.as_tensor(squares), unit)
+    pairs = list(zip(sums, shares, strict=True))
+    total = torch.stack([one.total * share for one, share in pairs]).sum(0)
+    squares = torch.stack([one.squares * share**2 for one, share in pairs]).sum(0)
+    return Sum(total, squares, unit)
 
 
 @dataclass(frozen=True)

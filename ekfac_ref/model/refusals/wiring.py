@@ -46,11 +46,12 @@ _UNSEEN = (
     "its weight is used in a way that is not seen (an alias or a copy of it, a hook that changes "
     "gradients, a derivative that the forward takes), or samples change one another's outputs "
     "(statistics or a capacity of the batch); call the module itself, or pass the network that is "
-    "differentiated as the model, or"
+    "differentiated as the model, or leave the layer out by naming the others in "
+    "Problem(layers=...)"
 )
 _MIXED = (
     "the samples of a batch change one another's outputs, and per-sample gradients are not "
-    "defined; remove what mixes them (statistics or a capacity of the whole batch), or"
+    "defined; remove what mixes them (statistics or a capacity of the whole batch)"
 )
 
 See = Callable[[Session, Batch], tuple[Seen, Any]]
@@ -81,7 +82,7 @@ def _refusal(off: dict[str, float], why: str) -> ProblemError:
     name, ratio = next(iter(off.items()))
     return ProblemError(
         f"layer {name!r}: its gradients as seen here differ from those of autograd by {ratio:.2g} "
-        f"of their size, so {why} leave the layer out by naming the others in Problem(layers=...)."
+        f"of their size, so {why}."
     )
 
 
