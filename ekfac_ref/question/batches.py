@@ -188,14 +188,13 @@ def _check_finite_and_in_place(problem: Problem, name: str, x: Tensor, first: in
 
 
 # What indexing and operations raise; an OSError, say, is the mask's own affair.
-_ABOUT_THE_INPUTS: tuple[type[Exception], ...] = (AttributeError, LookupError, TypeError)
-_ABOUT_THE_INPUTS += (ArithmeticError, RuntimeError, ValueError)
+_OF_INPUTS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def _mask(problem: Problem, inputs: Any) -> Any:
     try:
         return None if problem.mask is None else problem.mask(inputs)
-    except _ABOUT_THE_INPUTS as error:
+    except _OF_INPUTS as error:
         if of_memory(error):
             raise
         raise ProblemError(
