@@ -31,7 +31,5 @@ def bytes_per_column(session: Session, form: Form) -> int:
     """What gradients of a sample take for each column, and s_nc, a number for each output."""
     values = dict(session.model.named_parameters())
     own = {name for layer in session.layers for name in layer.parameters}
-    of_s = form.columns if session.by_column else 0
-    return (
-        2 * (sum(values[name].numel() for name in own) + of_s) * session.layers[0].weight.itemsize
-    )
+    numbers = sum(values[name].numel() for name in own) + session.by_column * form.columns
+    return 2 * numbers * session.layers[0].weight.itemsize
