@@ -7,6 +7,7 @@ from ekfac_ref.matrix.fisher import FullFisher
 from ekfac_ref.matrix.lookup import LookupEigenKronecker, LookupKronecker
 from ekfac_ref.matrix.operators import BlockDiagonal, Dense, EigenKronecker, Kronecker, Operator
 from ekfac_ref.model.layers import Layer, find_layers, find_parameters
+from ekfac_ref.model.layers_of import layers_of, parameters_of
 from ekfac_ref.question.columns import Empirical, Exact, Sampled
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from ekfac_ref.question.problem import Problem
@@ -42,7 +43,9 @@ __all__ = [
     "find_parameters",
     "full_fisher",
     "kfac",
+    "layers_of",
     "likelihood_of",
     "loss_scale",
+    "parameters_of",
     "per_sample_gradients",
 ]

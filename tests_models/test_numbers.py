@@ -58,7 +58,7 @@ def test_gradients_of_every_parameter_and_their_sum(name: str, record_property: 
     )
     ((inputs, labels),) = question.batches
     truth = gradients(architecture, question.model, inputs, labels, together=False)
-    layers = {layer.name: layer for layer in ek.find_parameters(question.model, question.layers)}
+    layers = {layer.name: layer for layer in ek.parameters_of(question)}
     named = {p for layer in layers.values() for p in layer.parameters}
     assert all(not any(one[p].any() for one in truth) for p in truth[0].keys() - named)
     ratios = []

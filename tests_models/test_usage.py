@@ -157,7 +157,7 @@ def test_the_targets_are_those_of_the_models_own_loss(name: str) -> None:
     mean = question.model(**inputs, labels=own).loss
     mean.backward()
     (G,) = ek.per_sample_gradients(question)
-    for layer in ek.find_parameters(question.model, question.layers):
+    for layer in ek.parameters_of(question):
         found = layer.from_matrix(G[layer.name].sum((0, 1)) / (labels != IGNORED).sum())
         for parameter, gradient in found.items():
             expected = question.model.get_parameter(parameter).grad

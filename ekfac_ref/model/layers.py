@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.refusals.names import check_names
 from ekfac_ref.model.refusals.ties import check_no_shared_memory, no_one_matrix
-from ekfac_ref.model.weights.attention import RowRange, RowRanges, rows_of
+from ekfac_ref.model.weights.attention import RowRange, RowRanges, entries_of, rows_of
 from ekfac_ref.model.weights.layer_kinds import NO_GRADIENT, OP_OF, Op, from_matrix, to_matrix
-from ekfac_ref.model.weights.owned import Owned, owned_by
+from ekfac_ref.model.weights.owned import BareWeight, Owned, owned_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,8 @@ class Layer:
         matrix = self._weight_matrix(tensors[self.parameters[0]])
         if self.bias is None:
             return matrix
-        return torch.cat([matrix, rows_of(tensors[self.parameters[1]], self.rows[1])[:, None]], 1)
+        bias = entries_of(tensors[self.parameters[1]], self.rows[1])
+        return torch.cat([matrix, bias[:, None]], 1)
 
     def from_matrix(
         self, matrix: Shaped[Tensor, "d_out d_in"], others: Mapping[str, Tensor] | None = None
@@ -68,13 +69,15 @@ class Layer:
         name here, or else zeros.
         """
         d_weight = matrix.shape[1] - (self.bias is not None)
-        weight = from_matrix(self.op, matrix[:, :d_weight], self.weight.shape, self.groups)
+        shape = rows_of(self.weight, self.rows[0]).shape
+        weight = from_matrix(self.op, matrix[:, :d_weight], shape, self.groups)
         found = {}
-        for name, own, whole, rows in zip(
+        for name, own, whole, rows, part in zip(
             self.parameters,
             (weight, matrix[:, -1]),
             (self.weight, self.bias),
             self.rows,
+            (rows_of, entries_of),
             strict=False,
         ):
             found[name] = own
@@ -82,7 +85,7 @@ class Layer:
                 found[name] = own.new_zeros(whole.shape)
                 if others is not None and name in others:
                     found[name].copy_(others[name])
-                found[name][slice(*rows)] = own
+                part(found[name], rows).copy_(own)
         return found
 
     def _weight_matrix(self, weight: Tensor) -> Tensor:
@@ -91,10 +94,14 @@ class Layer:
 
 Names = tuple[str, ...]
 Owners = list[Owned]  # who has one weight
+BareWeights = tuple[BareWeight, ...]
 
 
 def find_layers(
-    model: nn.Module, names: Names | None = None, that_run: Callable[[], Names] | None = None
+    model: nn.Module,
+    names: Names | None = None,
+    that_run: Callable[[], Names] | None = None,
+    bare: BareWeights = (),
 ) -> tuple[Layer, ...]:
     """The layers of the model with a trainable weight, in the order of ``named_modules``.
 
@@ -102,10 +109,11 @@ def find_layers(
     to one. A frozen weight is left alone; a frozen bias is a constant, not a coordinate.
 
     ``that_run``: which layers to advise naming, where not all parameters belong to one; tried on
-    data if there is any.
+    data if there is any. ``bare``: matrices that a forward was seen to multiply with, without a
+    module.
     """
     modules = dict(model.named_modules())
-    check_names(model, modules, names or (), given=names is not None)
+    check_names(model, _named(model, bare), names or (), given=names is not None)
     parameter_names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
 
     def advised() -> Names:
@@ -113,7 +121,7 @@ def find_layers(
         return tuple(name for name in found if names is None or name in names) or found
 
     layers = []
-    for owners in _owners(modules, names):
+    for owners in _owners(_named(model, bare), names):
         if tie := no_one_matrix(owners):
             raise ProblemError(
                 f"{tie}; untie them, or leave the weight out by {naming(advised())}. "
@@ -130,7 +138,10 @@ def find_layers(
 
 
 def find_parameters(
-    model: nn.Module, names: Names | None = None, that_run: Callable[[], Names] | None = None
+    model: nn.Module,
+    names: Names | None = None,
+    that_run: Callable[[], Names] | None = None,
+    bare: BareWeights = (),
 ) -> tuple[Layer, ...]:
     """What gradients alone are defined for: all layers, and every other trainable parameter.
 
@@ -139,13 +150,13 @@ def find_parameters(
     layer, in that of the module that has a bias, or else of the first; a bias of two layers is in
     the first.
     """
-    modules = dict(model.named_modules())
-    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    of_modules = None if names is None else tuple(n for n in names if n not in parameters)
-    check_names(model, modules, of_modules or (), given=names is not None and not names)
+    named = _named(model, bare)
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad and n not in named}
+    of_layers = None if names is None else tuple(n for n in names if n not in parameters)
+    check_names(model, named, of_layers or (), given=names is not None and not names)
     parameter_names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
     layers: list[Layer] = []
-    for owners in _owners(modules, of_modules):
+    for owners in _owners(named, of_layers):
         layer = _layer(owners, parameter_names)
         if any(_share_bias(layer, other) for other in layers):
             layer = replace(layer, bias=None, parameters=layer.parameters[:1])
@@ -161,13 +172,18 @@ def _share_bias(one: Layer, two: Layer) -> bool:
     return one.bias is not None and one.bias is two.bias and (None in rows or len(rows) == 1)
 
 
-def _owners(modules: dict[str, nn.Module], names: Names | None) -> list[Owners]:
+def _named(model: nn.Module, bare: BareWeights = ()) -> dict[str, Owned]:
+    """All weights by the names of layers, those that no module has behind the others."""
+    of_modules = (one for name, m in model.named_modules() for one in owned_by(name, m))
+    return {one.name: one for one in (*of_modules, *(one.of(model) for one in bare))}
+
+
+def _owners(named: Mapping[str, Owned], names: Names | None) -> list[Owners]:
     """Of every weight, or of rows of it that are a layer by themselves."""
     by_weight: dict[Tensor, dict[RowRange, Owners]] = {}
-    for name, module in modules.items():
-        for one in owned_by(name, module):
-            if one.trainable:
-                by_weight.setdefault(one.weight, {}).setdefault(one.rows[0], []).append(one)
+    for one in named.values():
+        if one.trainable:
+            by_weight.setdefault(one.weight, {}).setdefault(one.rows[0], []).append(one)
     found = []
     for by_rows in by_weight.values():
         if None in by_rows:  # who has all rows has those of the others: one layer, or none
@@ -198,14 +214,21 @@ def naming(layers: Names) -> str:
     )
 
 
-def one_matrix_each(model: nn.Module) -> Names:
+def one_matrix_each(model: nn.Module, bare: BareWeights = ()) -> Names:
     """The names of all supported layers with a trainable weight.
 
     A weight that its modules read in different orientations is none.
     """
-    modules = dict(model.named_modules())
-    each = (owners for owners in _owners(modules, None) if no_one_matrix(owners) is None)
+    each = (by for by in _owners(_named(model, bare), None) if no_one_matrix(by) is None)
     return tuple(one.name for owners in each for one in owners)
+
+
+def uncovered(model: nn.Module) -> Names:
+    """The names of trainable parameters that no supported module has."""
+    owned = _named(model).values()
+    covered = {id(tensor) for one in owned for tensor in (one.weight, one.bias)}
+    trainable = (name for name, p in model.named_parameters() if p.requires_grad)
+    return tuple(name for name in trainable if id(model.get_parameter(name)) not in covered)
 
 
 def _layer(owners: Owners, parameter_names: dict[Tensor, str]) -> Layer:

@@ -13,14 +13,21 @@ from ekfac_ref.model.copies.modes import ITS_OWN, Modes
 from ekfac_ref.model.copies.private_copy import made_private
 from ekfac_ref.model.copies.replica import Replica
 from ekfac_ref.model.forms import Form, Learned
-from ekfac_ref.model.layers import Layer, Names, find_layers, find_parameters, one_matrix_each
+from ekfac_ref.model.layers import (
+    BareWeights,
+    Layer,
+    Names,
+    find_layers,
+    find_parameters,
+)
 from ekfac_ref.model.masks import counted_positions
 from ekfac_ref.model.random_state import RandomState, generators, put_back, take, untouched
-from ekfac_ref.model.recorder import Recorder, axes_of_uses
+from ekfac_ref.model.recording.bare_weights import bare_weights
+from ekfac_ref.model.recording.recorder import Recorder, axes_of_uses
+from ekfac_ref.model.recording.uses import advised, any_uses, check_used, uses
 from ekfac_ref.model.refusals.beforehand import check_model, warn_of_backward_hooks
 from ekfac_ref.model.refusals.repeated_data import RepeatedData
 from ekfac_ref.model.refusals.samples import check_samples_apart
-from ekfac_ref.model.uses import any_uses, check_used, that_run, uses
 from ekfac_ref.question.batches import Batch, read
 from ekfac_ref.question.columns import Exact
 from ekfac_ref.question.likelihoods import BY_COLUMN
@@ -201,7 +208,8 @@ class GradientSession(Session):
 
 
 Kind = Callable[[Problem, nn.Module, tuple[Layer, ...], RandomState, Learned, Modes], Session]
-Find = Callable[[nn.Module, Names | None, Callable[[], Names] | None], tuple[Layer, ...]]
+Advise = Callable[[], Names]
+Find = Callable[[nn.Module, Names | None, Advise | None, BareWeights], tuple[Layer, ...]]
 
 
 def open_for_gradients(problem: Problem) -> Session:
@@ -236,25 +244,12 @@ def open_session(
 def _opened(problem: Problem, find: Find, modes: Modes) -> Replica:
     modes.check(problem.model)
     warn_of_backward_hooks(problem.model)
+    bare = bare_weights(problem, modes)
     # The memory that parameters share is not shared by the copy.
-    find(problem.model, problem.layers, lambda: _that_run(problem, modes))
+    find(problem.model, problem.layers, lambda: advised(problem, modes, bare), bare)
     model = made_private(modes.copied(problem.model), problem.output)
-    layers = find(model, problem.layers, None)
+    layers = find(model, problem.layers, None, bare)
     own = {id(p) for layer in layers for p in (layer.weight, layer.bias)}
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in own)
     return Replica(problem.model, model, layers)
-
-
-def _that_run(problem: Problem, modes: Modes) -> tuple[str, ...]:
-    """The layers that can be treated on the first batch; without one, all that may be."""
-    names = one_matrix_each(problem.model)
-    if not names:
-        return ()
-    try:
-        batch = next(read(problem))
-        model = made_private(modes.copied(problem.model), problem.output)
-        layers = find_layers(model, names)
-    except ProblemError:
-        return names
-    return that_run(model, layers, batch)

@@ -160,7 +160,7 @@ def weight_in_a_matrix_product() -> Arguments:
     return regression(Autoencoder(), targets=torch.randn(5, 3))
 
 
-@case("layer 'encoder': its weight or bias is used outside", "untie it")
+@case("layer 'encoder': its weight or bias is used transposed", "untie it")
 def weight_transposed() -> Arguments:
     return regression(ByTranspose(), targets=torch.randn(5, 3))
 

@@ -22,7 +22,7 @@ from ekfac_ref.conformance.subjects.matrices import BadAnswer, Unread
 from ekfac_ref.conformance.subjects.placed import Place, Placed
 from ekfac_ref.matrix.operators import BlockDiagonal
 from ekfac_ref.model.forward import in_algebra_dtype
-from ekfac_ref.model.layers import find_layers
+from ekfac_ref.model.layers_of import layers_of
 from ekfac_ref.question.problem import Problem
 
 Parts = Part | WithBias | Sequence[Part] | Sequence[WithBias]
@@ -74,7 +74,7 @@ def _operators(declared: Convention, problem: Problem, parts: Any) -> dict[str, 
             layer.shape[1],
             bias_last if layer.bias is None else declared.bias,
         )
-        for layer in find_layers(problem.model, problem.layers)
+        for layer in layers_of(problem)
     }
     if not isinstance(parts, Mapping) or set(parts) != set(readers):
         got = sorted(parts) if isinstance(parts, Mapping) else type(parts).__name__

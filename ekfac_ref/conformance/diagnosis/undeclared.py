@@ -30,7 +30,7 @@ from ekfac_ref.conformance.diagnosis.comparison import Comparison, relative
 from ekfac_ref.conformance.diagnosis.quantity import INVERTED, Blocks
 from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.truth.eigengaps import gap_with_zeros
-from ekfac_ref.model.layers import find_layers
+from ekfac_ref.model.layers_of import layers_of
 
 _VEC: tuple[tuple[str, Layout], ...] = (("", rows), ("vec=columns", columns))
 _BIAS: tuple[tuple[str, Bias], ...] = (
@@ -100,6 +100,6 @@ def _is_right(one: Comparison, scale: Scale, vec: Layout, bias: Bias) -> bool:
 
 def _biased(question: Question) -> list[bool]:
     """Of every row that could be compared, whether its layer has a bias."""
-    found = find_layers(question.problem.model, question.problem.layers)
+    found = layers_of(question.problem)
     with_bias = {layer.name for layer in found if layer.bias is not None}
     return [layer in with_bias for layer, groups in question.seen.items() for _ in groups]

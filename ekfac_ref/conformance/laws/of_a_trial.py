@@ -28,7 +28,7 @@ from ekfac_ref.conformance.truth.tolerance import (
 )
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import algebra_dtype
-from ekfac_ref.model.layers import find_layers
+from ekfac_ref.model.layers_of import layers_of
 from ekfac_ref.question.columns import Sampled
 from ekfac_ref.question.problem import Problem
 
@@ -135,7 +135,7 @@ def _gradients(problem: Problem, trial: Trial) -> dict[str, Tensor]:
     """Random ones for the layers that the problem is about, of any shape where there is no such."""
     shapes = {name: extent(blocks) for name, blocks in trial.blocks.items()}
     try:
-        shapes = {one.name: one.shape for one in find_layers(problem.model, problem.layers)}
+        shapes = {one.name: one.shape for one in layers_of(problem)}
     except ProblemError:
         shapes = dict.fromkeys(problem.layers or (), next(iter(shapes.values())))
     generator = torch.Generator().manual_seed(3)

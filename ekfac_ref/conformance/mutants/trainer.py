@@ -17,7 +17,8 @@ from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.training.closed_form import Rules, RunningCurvature
 from ekfac_ref.conformance.truth.cache import observed_exactly
 from ekfac_ref.conformance.truth.observation import Observation
-from ekfac_ref.model.layers import Layer, find_layers
+from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.layers_of import layers_of
 from ekfac_ref.question.columns import Empirical
 from ekfac_ref.question.problem import Problem
 
@@ -62,7 +63,7 @@ class Trainer:
 
     def optimizer(self, problem: Problem, settings: Hyperparameters) -> Iterator[None]:
         """Train the problem's model, a step for each of its batches."""
-        layers = find_layers(problem.model, problem.layers)
+        layers = layers_of(problem)
         history, v = self.history(), dict[BlockName, Tensor]()
         for batch in problem.batches:
             here = replace(problem, model=copy.deepcopy(problem.model), batches=[batch])

@@ -38,7 +38,8 @@ from ekfac_ref.conformance.offline.questions import PLAIN, questions_about
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import OPERATORS, TENSORS, Subject
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.layers import Layer, find_layers
+from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.layers_of import layers_of
 from ekfac_ref.question.problem import Problem
 
 _CLOSE = 1e-6  # relative: torch's random numbers may differ in the last place between machines
@@ -90,7 +91,7 @@ class AnsweredSet:
         def ask(problem: Problem) -> dict[str, Any]:
             found, answer = read(problem), self._answer(problem)
             solving = answer if way == "ekfac" else None
-            layers = find_layers(problem.model, problem.layers)
+            layers = layers_of(problem)
             return {one.name: _shown(one, found[one.name], solving, problem) for one in layers}
 
         return ask

@@ -12,7 +12,8 @@ from torch import Tensor
 from ekfac_ref.conformance.offline.network import NoOperation, nodes_of
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import algebra_dtype
-from ekfac_ref.model.layers import Layer, find_layers
+from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.layers_of import layers_of
 from ekfac_ref.question.columns import Empirical
 from ekfac_ref.question.likelihoods import Categorical
 from ekfac_ref.question.problem import Problem
@@ -93,7 +94,7 @@ def block_vectors(layer: Layer, seed: int, dtype: torch.dtype) -> list[Float[Ten
 def _layers(problem: Problem) -> tuple[Layer, ...]:
     """Those that are asked about; none where there is no such layer, which is to be refused."""
     try:
-        return find_layers(problem.model, problem.layers)
+        return layers_of(problem)
     except ProblemError:
         return ()
 

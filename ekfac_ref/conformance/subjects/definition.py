@@ -14,7 +14,7 @@ from ekfac_ref.conformance.declared.damping import Damping, Factored, OnKFAC, Ti
 from ekfac_ref.conformance.declared.training import Training
 from ekfac_ref.conformance.truth.observation import Observation, Observations
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.layers import find_layers
+from ekfac_ref.model.layers_of import layers_of
 from ekfac_ref.question.problem import Problem
 
 _Slices = dict[str, slice]
@@ -75,7 +75,7 @@ class Separate:
 
     def differs(self, problem: Problem, layer: str) -> bool:
         """Whether the layer has other blocks than by default: whether it has a bias."""
-        layers = find_layers(problem.model, problem.layers)
+        layers = layers_of(problem)
         return any(one.name == layer and one.bias is not None for one in layers)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.declared.training import Hyperparameters
-from ekfac_ref.model.layers import find_layers
+from ekfac_ref.model.layers_of import layers_of
 from ekfac_ref.question.problem import Problem
 
 # Trains the problem's own model, one step on each of its batches, and yields after every step.
@@ -55,7 +55,7 @@ class Trained:
         return replace(self.problem, model=model, batches=[batch])
 
     def _layers(self) -> Any:
-        return find_layers(self.problem.model, self.problem.layers)
+        return layers_of(self.problem)
 
 
 def training_problem(problem: Problem, steps: int) -> Problem:

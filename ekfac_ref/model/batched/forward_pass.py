@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ekfac_ref.model.batched.sample_axis import Alone, SampleAxes, SampleAxis
 from ekfac_ref.model.forward import call
-from ekfac_ref.model.recorder import Recorder, Use, axes_of_uses, check_not_transformed
+from ekfac_ref.model.recording.recorder import Recorder, Use, axes_of_uses, check_not_transformed
 from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.model.session import Session
 

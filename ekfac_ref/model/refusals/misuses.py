@@ -61,11 +61,11 @@ def check_harmless(layer: Layer, func: Any, result: Any) -> None:
         return
     assert layer.op is not None
     packed = layer.op is projection
-    what = (
-        "in two orientations: it is tied between ops"
-        if func in ARGUMENTS_OF and not packed
-        else "outside the layer's own op"
-    )
+    what = "outside the layer's own op"
+    if func is layer.op:
+        what = "transposed, or in part"
+    elif func in ARGUMENTS_OF and not packed:
+        what = "in two orientations: it is tied between ops"
     own = F.multi_head_attention_forward if packed else layer.op
     raise LayerRefused(
         f"layer {layer.name!r}: its weight or bias is used {what} ({resolve_name(func)}, expected "

@@ -3,24 +3,25 @@
 from torch import nn
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.weights.owned import owned_by
+from ekfac_ref.model.weights.owned import Owned, owned_by
 
 
 def check_names(
-    model: nn.Module, modules: dict[str, nn.Module], names: tuple[str, ...], given: bool
+    model: nn.Module, known: dict[str, Owned], names: tuple[str, ...], given: bool
 ) -> None:
     """Raise a ProblemError for a name of no layer that has a trainable weight.
 
-    ``given``: whether the caller gave any, or left them away.
+    ``known``: the layers there are. ``given``: whether the caller gave any names, or left them
+    away.
     """
-    known = {one.name: one for name, m in modules.items() for one in owned_by(name, m)}
-    supported, parameters = [*known], dict(model.named_parameters())
+    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
+    supported = [*known]
     if given and not names:
         raise ProblemError(
             f"layers: no name is given; choose among {supported}, or leave layers=None."
         )
     for name in names:
-        if name in parameters:
+        if name in parameters and name not in known:
             raise ProblemError(
                 f"layers: {name!r} is a parameter, for which per_sample_gradients and exact_fisher "
                 f"are defined if it is trainable, and factors are not; choose among {supported}."

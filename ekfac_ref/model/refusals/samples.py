@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import call, one_output
 from ekfac_ref.model.random_state import has_drawn, take
-from ekfac_ref.model.recorder import Recorder
+from ekfac_ref.model.recording.recorder import Recorder
 from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.question.batches import Batch
 from ekfac_ref.question.inputs import on_tensors

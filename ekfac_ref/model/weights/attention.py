@@ -28,8 +28,15 @@ _WEIGHTS = ("in_proj_weight", *(f"{name}_weight" for name in QUERY_KEY_VALUE), "
 
 
 def rows_of(packed: Shaped[Tensor, "..."], rows: RowRange) -> Shaped[Tensor, "..."]:
-    """These rows of a Parameter, or of what is shaped like it."""
-    return packed if rows is None else packed[slice(*rows)]
+    """These rows of a weight, or of what is shaped like it; of a stack of matrices, of all."""
+    if rows is None:
+        return packed
+    return (packed.flatten(0, 1) if packed.dim() == 3 else packed)[slice(*rows)]
+
+
+def entries_of(packed: Shaped[Tensor, "..."], rows: RowRange) -> Shaped[Tensor, " rows"]:
+    """These entries of a bias; of a stack of biases, of all one behind the other."""
+    return packed if rows is None else packed.reshape(-1)[slice(*rows)]
 
 
 def third(k: int, length: int) -> RowRange:
@@ -48,7 +55,7 @@ def projection(
     if has_torch_function(tensors):
         y: Tensor = handle_torch_function(projection, tensors, input, weight, bias, rows)
         return y
-    own_bias = None if bias is None else rows_of(bias, rows[1])
+    own_bias = None if bias is None else entries_of(bias, rows[1])
     return F.linear(input, rows_of(weight, rows[0]), own_bias)
 
 

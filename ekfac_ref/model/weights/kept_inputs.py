@@ -36,6 +36,13 @@ class KeptInputs:
         """Whether the forward wrote into the input, whose rows are no longer to be had."""
         return self._given is not None and self._given._version != self._version
 
+    def with_bias(self, bias: Tensor) -> None:
+        """To be told that the forward added the bias afterwards: the rows end in 1, not in 0."""
+        if self._rows is None:
+            self._call = replace(self._call, arguments={**self._call.arguments, "bias": bias})
+        else:
+            self._rows[..., -1] = 1
+
     def rows(self) -> Shaped[Tensor, "T groups d_in"]:
         """Copied from the input, or computed before."""
         assert not self.overwritten

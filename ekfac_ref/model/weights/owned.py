@@ -47,6 +47,31 @@ class Owned:
         return self.bias if is_one else None
 
 
+@dataclass(frozen=True)
+class BareWeight:
+    """One matrix of a Parameter that a forward multiplies with, and no supported module has.
+
+    Attributes:
+        name: of the Parameter, with ``[e]`` behind it for one of several matrices in a stack.
+        op: what applies it, ``F.linear`` as it is, ``torch.addmm`` its transpose.
+        weight: name of the Parameter.
+        bias: of that of its bias, if it has one.
+        rows: which rows of both are meant; None for all.
+    """
+
+    name: str
+    op: Op
+    weight: str
+    bias: str | None
+    rows: RowRanges
+
+    def of(self, model: nn.Module) -> Owned:
+        """In a model that has Parameters of these names."""
+        weight = model.get_parameter(self.weight)
+        bias = None if self.bias is None else model.get_parameter(self.bias)
+        return Owned(self.name, "Parameter", self.op, weight, bias, self.rows, 1, {})
+
+
 def owned_by(name: str, module: nn.Module) -> tuple[Owned, ...]:
     """The weights that the module itself applies, not those of modules inside of it.
 

@@ -14,7 +14,8 @@ from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth.cache import observed_exactly
 from ekfac_ref.conformance.truth.observation import Observation, Observations
 from ekfac_ref.model.forward import call
-from ekfac_ref.model.layers import Layer, find_layers
+from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.layers_of import layers_of
 from ekfac_ref.question.problem import Problem
 
 
@@ -82,7 +83,7 @@ def with_layers(change: Callable[[LayerObservation], Observation]) -> Ask:
     """An EKFAC that is right but for what each layer is taken to have seen."""
 
     def observe(problem: Problem) -> Observations:
-        layers = find_layers(problem.model, problem.layers)
+        layers = layers_of(problem)
         right = observed_exactly(problem)
         return {
             layer.name: [

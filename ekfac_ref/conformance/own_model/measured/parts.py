@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ekfac_ref.conformance.subjects.definition import Definition, Shared
-from ekfac_ref.model.layers import Layer, find_layers
+from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.layers_of import layers_of
 from ekfac_ref.question.problem import Problem
 
 
@@ -48,7 +49,7 @@ class OwnPart:
 
 def parts_of(problem: Problem, definition: Definition) -> dict[str, list[OwnPart]]:
     """{layer: its parts}, group by group, the weight's before the bias's."""
-    layers = find_layers(problem.model, problem.layers)
+    layers = layers_of(problem)
     return {layer.name: _of_layer(problem, definition, layer) for layer in layers}
 
 

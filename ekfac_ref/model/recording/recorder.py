@@ -1,11 +1,12 @@
 """Every use of a layer's weight in a forward pass, seen without hooks, and an error for misuses."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -13,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.recording.holders import Holders, is_bias
 from ekfac_ref.model.refusals.misuses import (
     check_harmless,
     check_inputs,
@@ -21,6 +23,7 @@ from ekfac_ref.model.refusals.misuses import (
 from ekfac_ref.model.weights import attention
 from ekfac_ref.model.weights.kept_inputs import KeptInputs
 from ekfac_ref.model.weights.linear_form import Call, channels_in_place, channels_last, layer_inputs
+from ekfac_ref.model.weights.products import as_linear, origin, terms_of
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,9 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self._shift, self._at_once = shift, at_once
         self._transforms = transforms()
-        self._owners: dict[int, list[Layer]] = {}  # several have rows of one Parameter
-        for layer in layers:
-            for tensor in (layer.weight, layer.bias) if layer.bias is not None else (layer.weight,):
-                self._owners.setdefault(id(tensor), []).append(layer)
+        self._holders = Holders(layers)
         self.uses: dict[str, list[Use]] = {layer.name: [] for layer in layers}
+        self._without_bias: dict[int, tuple[Tensor, Layer, Use]] = {}  # outputs so far, by id
         self.calling: Layer | None = None  # whom an error inside of the op is about
         # of the coarsest dtype that any op rounded to, layers' included: float32 in a float64 norm
         self.roundoff = 0.0
@@ -80,27 +81,61 @@ class Recorder(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         values = (*args, *(kwargs := kwargs or {}).values())
-        attending = self._layers_among(attention.weights_given(func, args, kwargs))
+        attending = self._holders.among(attention.weights_given(func, args, kwargs))
         if any(layer.op is not None for layer in attending):
-            with self:  # which is not active in here
+            with self:
                 return attention.layer_by_layer(*args, **kwargs)
-        layer = next(self._layers_among(values, attention.projected_rows(func, args, kwargs)), None)
-        if layer is not None and layer.op is not None and func is layer.op:
+        if self._add_bias(terms_of(func, args, kwargs)):
+            return func(*args, **kwargs)
+        rows = attention.projected_rows(func, args, kwargs)
+        layer = next(self._holders.among(values, rows), None)
+        if layer is not None and (own := self._own_call(layer, func, args, kwargs)):
+            layer, call = own
             self.calling = layer
-            result = self._of_its_op(
-                layer, Call.bind(func, args, kwargs), partial(func, *args, **kwargs)
-            )
+            result = self._of_its_op(layer, call, partial(func, *args, **kwargs))
             self.calling = None
             return result
+        product = None if layer is None else as_linear(func, args, kwargs, self._holders.have)
+        if product is not None and all(map(self._holders.of_matrix, product.matrices)):
+            with self:  # which is not active in here
+                return product.run()
         result = func(*args, **kwargs)
         if isinstance(result, Tensor) and result.is_floating_point():
             self._note_rounding(result, values)
-        if layer is not None:
+        if layer is not None and not self._holders.only_viewed(result, values):
             self._of_another_op(layer, func, result)
         return result
 
+    def _own_call(
+        self, layer: Layer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Layer, Call] | None:
+        """The layer that is called, by its op or by F.linear with a view; None for other calls."""
+        values = (*args, *kwargs.values())
+        if not any(self._holders.have_a_view(x) for x in values):
+            return (layer, Call.bind(layer.op, args, kwargs)) if func is layer.op else None
+        call = Call.bind(F.linear, args, kwargs) if func is F.linear else None
+        viewed = None if call is None else self._holders.of_matrix(call.arguments["weight"])
+        if call is None or viewed is None:
+            return None
+        given = {**call.arguments, "weight": viewed.weight}
+        if is_bias(viewed, given.get("bias")):
+            given["bias"] = viewed.bias
+        return viewed, Call(func, given)
+
+    def _add_bias(self, terms: tuple[Any, ...]) -> bool:
+        """Whether they are the output of a layer, and its bias."""
+        for y, bias in (terms, terms[::-1]) if terms else ():
+            _, layer, use = self._without_bias.get(id(y), (None, None, None))
+            if layer is not None and use is not None and self._takes(layer, bias):
+                use.inputs.with_bias(origin(bias))
+                return True
+        return False
+
+    def _takes(self, layer: Layer, bias: Any) -> bool:
+        return is_bias(layer, bias)
+
     def _of_its_op(self, layer: Layer, call: Call, run: Callable[[], Tensor]) -> Tensor:
-        check_together(layer, call, self._owner_of_bias(layer, call))
+        check_together(layer, call, self._holders.of_bias(layer, call))
         check_inputs(layer, call)
         y, transformed = run(), transforms() > self._transforms
         # Under autocast it is the rounded input that is multiplied.
@@ -112,7 +147,13 @@ class Recorder(TorchFunctionMode):
             y = channels_in_place(call, self._shift(layer.name, len(uses), outputs))
         self.roundoff = max(self.roundoff, torch.finfo(y.dtype).eps)
         uses.append(Use(inputs, outputs.shape[:-1], transformed))
+        if call.op is F.linear and call.arguments.get("bias") is None:
+            self._note_without_bias(y, layer, uses[-1])
         return y
+
+    def _note_without_bias(self, y: Tensor, layer: Layer, use: Use) -> None:
+        if layer.bias is not None:
+            self._without_bias[id(y)] = (y, layer, use)
 
     def _of_another_op(self, layer: Layer, func: Any, result: Any) -> None:
         check_harmless(layer, func, result)
@@ -122,24 +163,6 @@ class Recorder(TorchFunctionMode):
         floats = (x for x in values if isinstance(x, Tensor) and x.is_floating_point())
         if unit > self.roundoff and any(torch.finfo(x.dtype).eps < unit for x in floats):
             self.roundoff = unit
-
-    def _layers_among(
-        self, values: Iterable[Any], rows: attention.RowRanges | None = None
-    ) -> Iterator[Layer]:
-        """The layers whose weights or biases are among the values.
-
-        Of those that have rows of a Parameter, the one with these rows alone, if any are given.
-        """
-        for value in values:
-            if isinstance(value, (tuple, list)):
-                yield from self._layers_among(value, rows)
-            for layer in self._owners.get(id(value), ()):
-                if rows is None or layer.op is not attention.projection or layer.rows == rows:
-                    yield layer
-
-    def _owner_of_bias(self, layer: Layer, call: Call) -> Layer:
-        owners = self._owners.get(id(call.arguments.get("bias")), ())
-        return next((x for x in reversed(owners) if x.rows[1] == layer.rows[1]), layer)
 
 
 class RecorderOfAnyUse(Recorder):
@@ -160,7 +183,7 @@ class RecorderOfAnyUse(Recorder):
         result = super().__torch_function__(func, types, args, kwargs)
         if any(isinstance(x, Tensor) for x in tree_leaves(result)):
             values = (*args, *(kwargs or {}).values())
-            self._used |= {layer.name for layer in self._layers_among(values)}
+            self._used |= {layer.name for layer in self._holders.among(values)}
         return result
 
     def _of_its_op(self, layer: Layer, call: Call, run: Callable[[], Tensor]) -> Tensor:

@@ -7,12 +7,15 @@ import torch
 from torch import nn
 
 from ekfac_ref.errors import ProblemError, first_line, of_memory
+from ekfac_ref.model.copies.modes import Modes
+from ekfac_ref.model.copies.private_copy import made_private
 from ekfac_ref.model.forward import call as call_model
-from ekfac_ref.model.layers import Layer, naming
-from ekfac_ref.model.recorder import Recorder, RecorderOfAnyUse, check_not_transformed
+from ekfac_ref.model.layers import BareWeights, Layer, Names, find_layers, naming, one_matrix_each
+from ekfac_ref.model.recording.recorder import Recorder, RecorderOfAnyUse, check_not_transformed
 from ekfac_ref.model.refusals.causes import way_out
 from ekfac_ref.model.refusals.misuses import LayerRefused
-from ekfac_ref.question.batches import Batch
+from ekfac_ref.question.batches import Batch, read
+from ekfac_ref.question.problem import Problem
 
 AnyRecorder = TypeVar("AnyRecorder", bound=Recorder)
 
@@ -44,6 +47,20 @@ def that_run(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> tuple
         if layer.name in used and not any(use.transformed for use in found.uses[layer.name]):
             kept = (*kept, layer)
     return tuple(layer.name for layer in kept)
+
+
+def advised(problem: Problem, modes: Modes, bare: BareWeights) -> Names:
+    """The layers that can be treated on the first batch; without one, all that may be."""
+    names = one_matrix_each(problem.model, bare)
+    if not names:
+        return ()
+    try:
+        batch = next(read(problem))
+        model = made_private(modes.copied(problem.model), problem.output)
+        layers = find_layers(model, names, None, bare)
+    except ProblemError:
+        return names
+    return that_run(model, layers, batch)
 
 
 def any_uses(

@@ -1,0 +1,1 @@
+"""What a forward does with the weights of layers, seen without hooks."""

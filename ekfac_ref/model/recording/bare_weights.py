@@ -1,0 +1,125 @@
+"""Parameters that no supported module has, and that a forward multiplies with as matrices.
+
+Whether it does, from which side, and with which bias, no module says; a forward pass does. A stack
+of matrices, [experts, rows, columns], is a layer for each of them.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ekfac_ref.model.copies.modes import Modes
+from ekfac_ref.model.copies.private_copy import made_private
+from ekfac_ref.model.forward import call as call_model
+from ekfac_ref.model.layers import Layer, uncovered
+from ekfac_ref.model.random_state import untouched
+from ekfac_ref.model.recording.recorder import Recorder
+from ekfac_ref.model.weights.attention import RowRange
+from ekfac_ref.model.weights.linear_form import Call
+from ekfac_ref.model.weights.owned import BareWeight
+from ekfac_ref.model.weights.products import entries_in, origin
+from ekfac_ref.question.batches import Batch, read
+from ekfac_ref.question.problem import Problem
+
+
+def bare_weights(problem: Problem, modes: Modes) -> tuple[BareWeight, ...]:
+    """What the forward multiplies with on the first batch.
+
+    None of a Parameter that it uses in another way, too, or from both sides; and none where there
+    is no forward, which is told where the layers are tried.
+    """
+    names = uncovered(problem.model)
+    asked = [x.partition("[")[0] for x in (names if problem.layers is None else problem.layers)]
+    if not set(names) & set(asked):
+        return ()
+    with suppress(Exception), untouched():
+        batch = next(read(problem))
+        return _of_model(made_private(modes.copied(problem.model), problem.output), batch)
+    return ()
+
+
+def _of_model(model: nn.Module, batch: Batch) -> tuple[BareWeight, ...]:
+    own = {name: model.get_parameter(name) for name in uncovered(model)}
+    candidates = {name: _both_ways(name, p) for name, p in own.items() if p.dim() in (2, 3)}
+    recorder = _Products(tuple(x for both in candidates.values() for x in both), own)
+    for some in (batch.samples(0, 1), batch):
+        with torch.enable_grad(), recorder:
+            call_model(model, some.inputs)
+    return tuple(x for both in candidates.values() for x in recorder.weights_among(both))
+
+
+def _both_ways(name: str, parameter: Tensor) -> list[Layer]:
+    """Each of its matrices as it is, and transposed."""
+    n = parameter.shape[-2]
+    every: list[RowRange] = [None]
+    if parameter.dim() == 3 and len(parameter) > 1:
+        every = [(e * n, (e + 1) * n) for e in range(len(parameter))]
+    return [
+        Layer(f"{name} {rows} {op}", op, parameter, None, (name,), 1, (rows, None))
+        for op in (F.linear, torch.addmm)
+        for rows in every
+    ]
+
+
+class _Products(Recorder):
+    """Keeps which matrices are multiplied with, and which biases are added."""
+
+    def __init__(self, layers: tuple[Layer, ...], own: Mapping[str, Tensor]) -> None:
+        super().__init__(layers)
+        self._names = {id(p): name for name, p in own.items()}
+        self._biases: dict[str, set[tuple[str, RowRange]]] = defaultdict(set)
+        self._used_otherwise: set[str] = set()
+
+    def weights_among(self, candidates: list[Layer]) -> list[BareWeight]:
+        """Of one Parameter: all matrices of it, if some are multiplied with, from one side."""
+        ((parameter,),) = {layer.parameters for layer in candidates}
+        used = [layer for layer in candidates if self.uses[layer.name]]
+        if parameter in self._used_otherwise or len({layer.op for layer in used}) != 1:
+            return []
+        same_side = [layer for layer in candidates if layer.op is used[0].op]
+        bias, found = self._bias_of(used), []
+        for e, layer in enumerate(same_side):
+            name = parameter if len(same_side) == 1 else f"{parameter}[{e}]"
+            entries = None if bias is None else _entries(layer)
+            assert layer.op is not None
+            found.append(BareWeight(name, layer.op, parameter, bias, (layer.rows[0], entries)))
+        return found
+
+    def _bias_of(self, used: list[Layer]) -> str | None:
+        """The Parameter of which each is given its own entries, if by any."""
+        given = {(name, rows, _entries(x)) for x in used for name, rows in self._biases[x.name]}
+        names = {name for name, rows, own in given if rows == own}
+        return next(iter(names)) if len(names) == 1 == len({name for name, _, _ in given}) else None
+
+    def _of_its_op(self, layer: Layer, call: Call, run: Callable[[], Tensor]) -> Tensor:
+        self._takes(layer, call.arguments.get("bias"))
+        return super()._of_its_op(layer, call, run)
+
+    def _note_without_bias(self, y: Tensor, layer: Layer, use: Any) -> None:
+        self._without_bias[id(y)] = (y, layer, use)
+
+    def _takes(self, layer: Layer, bias: Any) -> bool:
+        if not isinstance(bias, Tensor) or bias.dim() != 1:
+            return False
+        parameter = origin(bias)
+        name = self._names.get(id(parameter))
+        if name is None or len(bias) != layer.shape[0]:
+            return False
+        self._biases[layer.name].add((name, entries_in(parameter, bias)))
+        return True
+
+    def _of_another_op(self, layer: Layer, func: Any, result: Any) -> None:
+        self._used_otherwise.update(layer.parameters)
+
+
+def _entries(layer: Layer) -> RowRange:
+    """Of a bias of all matrices in the Parameter, those of this one."""
+    if layer.rows[0] is None:
+        return None
+    e, d_out = layer.rows[0][0] // layer.weight.shape[-2], layer.shape[0]
+    return e * d_out, (e + 1) * d_out

@@ -1,0 +1,84 @@
+"""Whose weight or bias a tensor is, be it the Parameter or a view of it."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.weights import attention
+from ekfac_ref.model.weights.linear_form import Call
+from ekfac_ref.model.weights.products import StoredMatrix, entries_in, origin, stored_in
+
+
+class Holders:
+    """The layers by their Parameters, of which several may have parts of one."""
+
+    def __init__(self, layers: tuple[Layer, ...]) -> None:
+        self._by_parameter: dict[int, list[Layer]] = {}
+        for layer in layers:
+            for tensor in (layer.weight, layer.bias) if layer.bias is not None else (layer.weight,):
+                self._by_parameter.setdefault(id(tensor), []).append(layer)
+
+    def have(self, x: Any) -> bool:
+        """Whether it is one of their Parameters, or a view of one."""
+        return isinstance(x, Tensor) and id(origin(x)) in self._by_parameter
+
+    def have_a_view(self, x: Any) -> bool:
+        """Whether it is a view of one, and not the Parameter."""
+        return self.have(x) and id(x) not in self._by_parameter
+
+    def among(
+        self, values: Iterable[Any], rows: attention.RowRanges | None = None
+    ) -> Iterator[Layer]:
+        """The layers whose weights or biases are among the values.
+
+        Of those that have rows of a Parameter, the one with these rows alone, if any are given.
+        """
+        for value in values:
+            if isinstance(value, (tuple, list)):
+                yield from self.among(value, rows)
+            if isinstance(value, Tensor):
+                for layer in self._by_parameter.get(id(origin(value)), ()):
+                    if rows is None or layer.op is not attention.projection or layer.rows == rows:
+                        if _has_some(layer, value):
+                            yield layer
+
+    def of_matrix(self, matrix: Tensor) -> Layer | None:
+        """The layer of whose Parameter it is a view, by which that is its matrix [out, in]."""
+        weight = origin(matrix)
+        owners = self._by_parameter.get(id(weight), ())
+        matrices = [x for x in owners if x.weight is weight and x.op in (F.linear, torch.addmm)]
+        part = stored_in(weight, matrix) if matrices else None
+        of_part = (x for x in matrices if part == StoredMatrix(x.rows[0], x.op is torch.addmm))
+        return next(of_part, None)
+
+    def of_bias(self, layer: Layer, call: Call) -> Layer:
+        """Whose bias the layer is called with; itself, where that is nobody's."""
+        owners = self._by_parameter.get(id(call.arguments.get("bias")), ())
+        return next((x for x in reversed(owners) if x.rows[1] == layer.rows[1]), layer)
+
+    def only_viewed(self, result: Any, values: tuple[Any, ...]) -> bool:
+        """Whether an op made nothing but views of Parameters, with which nothing is computed."""
+        parts = result if isinstance(result, (tuple, list)) else (result,)
+        return all(self.have(x) and not any(x is value for value in values) for x in parts)
+
+
+def _has_some(layer: Layer, x: Tensor) -> bool:
+    """Whether x, a view of a Parameter of the layer, or all of it, shows entries of its own."""
+    of_weight = origin(x) is layer.weight
+    rows, width = layer.rows[not of_weight], layer.weight.shape[-1] if of_weight else 1
+    if rows is None or x is origin(x) or x.numel() == 0:
+        return True
+    first = x.storage_offset() - origin(x).storage_offset()
+    last = first + sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
+    return first < rows[1] * width and rows[0] * width <= last
+
+
+def is_bias(layer: Layer, x: Any) -> bool:
+    """Whether x is the bias of the layer, or the row of the Parameter that is."""
+    if not isinstance(x, Tensor) or x.dim() != 1 or layer.bias is None:
+        return False
+    return origin(x) is layer.bias and entries_in(layer.bias, x) == layer.rows[1]

@@ -1,0 +1,133 @@
+r"""Products with matrices that no module applies, as one op: y = F.linear(x, W, b).
+
+A forward may hold a Parameter by itself, and multiply in any of torch's ways:
+
+    x @ W,   W @ x,   x @ W.T + b,   torch.addmm(b, x, W),   torch.einsum("ti,oi->to", x, W),
+    F.linear(x, W[e], b[e]),   torch.bmm(x, W),             W and b of several experts
+
+Each is ``F.linear`` of the input and of a view of the Parameter, whose strides say which part of it
+it is, and whether it is transposed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Shaped
+from torch import Tensor
+
+from ekfac_ref.model.weights.attention import RowRange
+
+_MATMUL = (torch.matmul, Tensor.matmul, torch.mm, Tensor.mm)
+_BMM = (*_MATMUL[:2], torch.bmm, Tensor.bmm)
+_ADDMM = (torch.addmm, Tensor.addmm)
+_ADD = (torch.add, Tensor.add, Tensor.add_)
+
+
+@dataclass(frozen=True)
+class AsLinear:
+    """A call, done by ``F.linear`` alone.
+
+    Attributes:
+        matrices: what it multiplies with, each [out, in] and a view of a Parameter.
+        run: returns what the call returns.
+    """
+
+    matrices: tuple[Shaped[Tensor, "out in"], ...]
+    run: Callable[[], Tensor]
+
+
+def as_linear(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], ours: Callable[[Any], bool]
+) -> AsLinear | None:
+    """None for what is no product of an input with one operand that is ours."""
+    tensors = [x for x in args if isinstance(x, Tensor)]
+    if kwargs or [ours(x) for x in tensors].count(True) not in (1, 2) or len(tensors) < 2:
+        return None
+    *bias, x, W = tensors
+    if ours(x) == ours(W):
+        return None
+    if func is torch.functional.einsum and not bias and isinstance(args[0], str):
+        return _of_einsum(args[0], x, W) if ours(W) else _of_einsum(args[0], W, x, swapped=True)
+    if ours(x):  # W x
+        if func in _MATMUL and x.dim() == 2 and W.dim() in (1, 2):
+            return AsLinear((x,), lambda: F.linear(W if W.dim() == 1 else W.mT, x).mT)
+        return None
+    if func in _ADDMM and len(bias) == 1 and bias[0].dim() == 1:
+        return AsLinear((W.mT,), partial(F.linear, x, W.mT, bias[0]))
+    if bias or len(args) > 2:
+        return None
+    if func in _MATMUL and W.dim() == 2:
+        return AsLinear((W.mT,), partial(F.linear, x, W.mT))
+    if func in _BMM and W.dim() == x.dim() == 3 and len(W) == len(x):
+        each = tuple(W.mT)
+        return AsLinear(each, lambda: torch.stack([*map(F.linear, x, each)]))
+    return None
+
+
+def _of_einsum(equation: str, x: Tensor, W: Tensor, swapped: bool = False) -> AsLinear | None:
+    """One axis of W is summed with one of x, the other goes into the output."""
+    operands, _, out = equation.replace(" ", "").partition("->")
+    of_x, _, of_W = operands.partition(",")
+    if swapped:
+        of_x, of_W = of_W, of_x
+    summed, kept = set(of_W) - set(out), set(of_W) - set(of_x)
+    if len(of_W) != 2 or len(summed) != 1 or len(kept) != 1 or summed == kept:
+        return None
+    (i,), (o,) = summed, kept
+    others = of_x.replace(i, "")
+    if of_x.count(i) != 1 or sorted(others) != sorted(out.replace(o, "")):
+        return None
+    matrix = W if of_W == o + i else W.mT
+
+    def run() -> Tensor:
+        y = F.linear(torch.einsum(f"{of_x}->{others}{i}", x), matrix)
+        return torch.einsum(f"{others}{o}->{out}", y)
+
+    return AsLinear((matrix,), run)
+
+
+def terms_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """The two terms of a plain sum; none of another call."""
+    return args if func in _ADD and len(args) == 2 and not kwargs else ()
+
+
+def origin(x: Tensor) -> Tensor:
+    """What x is a view of, or x itself."""
+    return x if x._base is None else x._base
+
+
+@dataclass(frozen=True)
+class StoredMatrix:
+    """A matrix within a Parameter of two axes, or of three with one matrix behind the other.
+
+    Attributes:
+        rows: which rows of the Parameter, its leading axes flattened; None for all.
+        transposed: whether the matrix is the transpose of these rows.
+    """
+
+    rows: RowRange
+    transposed: bool
+
+
+def stored_in(parameter: Tensor, view: Tensor) -> StoredMatrix | None:
+    """Which part of the Parameter a view of it with two axes is; None for what is no matrix."""
+    if view.dim() != 2 or parameter.dim() not in (2, 3) or not parameter.is_contiguous():
+        return None
+    d, first = parameter.shape[-1], view.storage_offset() - parameter.storage_offset()
+    for matrix, transposed in ((view, False), (view.mT, True)):
+        (n, width), strides = matrix.shape, matrix.stride()
+        fits = width == d and first % d == 0
+        if fits and all(k == 1 or s == t for k, s, t in zip((n, d), strides, (d, 1), strict=True)):
+            everything = n * d == parameter.numel()
+            return StoredMatrix(None if everything else (first // d, first // d + n), transposed)
+    return None
+
+
+def entries_in(parameter: Tensor, view: Tensor) -> RowRange:
+    """Which entries of the Parameter a row of it has, (first, behind the last); None for all."""
+    first = int(view.storage_offset() - parameter.storage_offset())
+    return None if parameter.dim() == 1 else (first, first + len(view))
