@@ -166,18 +166,52 @@ def gpt2(**options: Any) -> nn.Module:
     return hf.GPT2LMHeadModel(hf.GPT2Config(**GPT2, **NO_TOKENS, **options))
 
 
+EXPERTS = {"num_experts_per_tok": 2, "experts_implementation": "eager"}
+
+
 ARCHITECTURES: dict[str, Architecture] = {
     "Mixtral": Architecture(
-        lambda: hf.MixtralForCausalLM(
-            hf.MixtralConfig(
+        lambda: hf.MixtralForCausalLM(hf.MixtralConfig(**GROUPED, **EXPERTS, num_local_experts=3)),
+        next_words,
+    ),
+    "Qwen2-MoE": Architecture(
+        lambda: hf.Qwen2MoeForCausalLM(
+            hf.Qwen2MoeConfig(
                 **GROUPED,
-                num_local_experts=3,
-                num_experts_per_tok=2,
-                experts_implementation="eager",
+                **EXPERTS,
+                num_experts=3,
+                moe_intermediate_size=6,
+                shared_expert_intermediate_size=5,
             )
         ),
         next_words,
-        mask=present,
+    ),
+    "GPT-OSS": Architecture(
+        lambda: hf.GptOssForCausalLM(
+            hf.GptOssConfig(**GROUPED, **EXPERTS, num_local_experts=3, head_dim=4)
+        ),
+        next_words,
+    ),
+    "Llama 4": Architecture(
+        lambda: hf.Llama4ForCausalLM(
+            hf.Llama4TextConfig(
+                **GROUPED, head_dim=4, intermediate_size_mlp=12, num_local_experts=2
+            )
+        ),
+        next_words,
+    ),
+    "Falcon": Architecture(
+        lambda: hf.FalconForCausalLM(
+            hf.FalconConfig(
+                vocab_size=WORDS,
+                hidden_size=8,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                bias=True,
+                **NO_TOKENS,
+            )
+        ),
+        next_words,
     ),
     "DeBERTa": Architecture(
         lambda: hf.DebertaV2ForTokenClassification(

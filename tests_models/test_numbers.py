@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
+import transformers as hf
 from torch import Tensor, nn
 
 import ekfac_ref as ek
@@ -19,6 +20,7 @@ from tests_models.vision import VISION
 Answer = TypeVar("Answer")
 Record = Callable[[str, object], None]
 EXACT = 1e-12  # in units of the largest entry
+TRANSPOSED_EXPERTS = (hf.GptOssForCausalLM, hf.Llama4ForCausalLM)
 THIRDS = ("q_proj", "k_proj", "v_proj")  # of a packed weight
 EVERY = {**ARCHITECTURES, **VISION}
 of_all = pytest.mark.parametrize("name", EVERY)
@@ -128,8 +130,23 @@ def _of_layer(model: nn.Module, layer: str, gradient: dict[str, Tensor]) -> Tens
         k, d = THIRDS.index(part), owner.embed_dim
         W, b = gradient[f"{name}.in_proj_weight"], gradient[f"{name}.in_proj_bias"][:, None]
         return torch.cat([W, b], 1)[k * d : (k + 1) * d]
+    if (parameter := layer.partition("[")[0]) in gradient:
+        return _of_no_module(model, parameter, layer[len(parameter) + 1 : -1], gradient)
     module = model.get_submodule(layer)
     first = {id(p): n for n, p in model.named_parameters()}
     W = matrix(module, gradient[first[id(module.weight)]])
     bias = getattr(module, "bias", None)
     return W if bias is None else torch.cat([W, gradient[first[id(bias)]][:, None]], 1)
+
+
+def _of_no_module(
+    model: nn.Module, parameter: str, expert: str, gradient: dict[str, Tensor]
+) -> Tensor:
+    """A router's, stored like a Linear's; or of one expert, in some models transposed."""
+    W = gradient[parameter]
+    if not expert:
+        bias = gradient.get(parameter.removesuffix("weight") + "bias")
+        return W if bias is None else torch.cat([W, bias[:, None]], 1)
+    W, biases = W[int(expert)], gradient.get(f"{parameter}_bias")
+    W = W.T if isinstance(model, TRANSPOSED_EXPERTS) else W
+    return W if biases is None else torch.cat([W, biases[int(expert)][:, None]], 1)

@@ -1,6 +1,8 @@
 """Parameters that a forward multiplies with by itself, against the same network of modules."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import ekfac_ref as ek
+import ekfac_ref.conformance as ct
 
 SHAPES = {"W": (4, 2), "V": (2, 4), "b": (2,), "E": (3, 4, 2), "D": (3, 2, 4), "c": (3, 2)}
 Forward = Callable[["Bare", Tensor], Tensor]  # of [N, 5, 4], whatever first made of the data
@@ -117,3 +120,133 @@ def test_it_is_the_layer_of_a_module(form: str, fisher: ek.Empirical | ek.Exact)
         for one, other in zip(found.values(), expected.values(), strict=True):
             assert one.shape == other.shape
             torch.testing.assert_close(one.dense(), other.dense(), rtol=1e-10, atol=1e-10)
+
+
+class TransposedInForward(nn.Linear):
+    """As Falcon's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x @ self.weight.T
+        return y if self.bias is None else y + self.bias
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_a_linear_layer_may_multiply_by_itself(bias: bool) -> None:
+    model = nn.Sequential(*(TransposedInForward(n, m, bias=bias) for n, m in ((3, 4), (4, 2))))
+    plain = nn.Sequential(*(nn.Linear(n, m, bias=bias) for n, m in ((3, 4), (4, 2))))
+    plain.load_state_dict(model.state_dict())
+    own, expected = problem(model.double(), ek.Exact()), problem(plain.double(), ek.Exact())
+    expected.batches[:] = own.batches
+    found, truth = ek.ekfac(own), ek.ekfac(expected)
+    assert {*found} == {*truth} == {"0", "1"}
+    for name in found:
+        torch.testing.assert_close(found[name].dense(), truth[name].dense(), rtol=1e-12, atol=1e-12)
+
+
+def regression(own: str, how: Forward, **more: Any) -> ek.Problem:
+    model = Bare(own, how).double()
+    x = torch.randn(4, 6, 3).double()
+    return ek.Problem(model, [(x, torch.zeros_like(model(x)))], ek.Gaussian(), **more)
+
+
+@pytest.mark.parametrize(
+    ("own", "how"),
+    [
+        ("V", lambda m, h: h @ m.V.T @ m.V),
+        ("W", lambda m, h: h @ m.W + m.W.sum()),
+        ("W", lambda m, h: h @ m.W.clone()),
+        ("WV", lambda m, h: h @ (m.W @ m.V)),
+        ("W", lambda m, h: torch.einsum("nti,io->nt", h, m.W)),
+        ("W", lambda m, h: torch.einsum("nti,io->ntio", h, m.W)),
+        (
+            "W",
+            lambda m, h: torch.addmm(
+                torch.ones(2).double(), h.flatten(0, 1), m.W, alpha=2.0
+            ).unflatten(0, (-1, 6)),
+        ),
+    ],
+    ids=["both sides", "a sum", "a copy", "a product", "einsum to one", "einsum to all", "alpha"],
+)
+def test_what_is_no_one_product_is_no_layer(own: str, how: Forward) -> None:
+    """The gradients of such a Parameter are there, as a row."""
+    question = regression(own, how)
+    with pytest.raises(ek.ProblemError, match=r"no supported layer covers it.*layers=\('first',\)"):
+        ek.kfac(question)
+    for name in own:
+        assert ek.exact_fisher(question)[name].shape == (1, 8)
+
+
+def test_a_bias_that_is_used_beside_is_refused() -> None:
+    question = regression("Wb", lambda m, h: (h @ m.W + m.b) * m.b)
+    with pytest.raises(ek.ProblemError, match=r"layer 'W': its weight or bias is used outside"):
+        ek.kfac(question)
+
+
+def test_an_output_that_goes_on_without_its_bias_is_refused() -> None:
+    question = regression("Wb", lambda m, h: (y := h @ m.W).sin() + (y + m.b))
+    with pytest.raises(ek.ProblemError, match="layer 'W': its gradients as seen here differ"):
+        ek.kfac(question)
+
+
+def test_a_scale_is_no_bias() -> None:
+    question = regression("Wb", lambda m, h: (h @ m.W) * m.b)
+    with pytest.raises(ek.ProblemError, match=r"'b' .* no supported layer.*\('first', 'W'\)"):
+        ek.kfac(question)
+    assert {*ek.kfac(replace(question, layers=("first", "W")))} == {"first", "W"}
+
+
+def of_two_experts(m: Bare, h: Tensor) -> Tensor:
+    return h @ m.E[0] + h**2 @ m.E[2]
+
+
+def test_one_of_several_matrices_can_be_named() -> None:
+    every = regression("E", of_two_experts, fisher=ek.Empirical())
+    whole = ek.exact_fisher(replace(every, layers=("E",)))["E"].dense()
+    assert whole.shape == (24, 24)
+    own = [16 + 2 * i + o for o in range(2) for i in range(4)]  # [out, in] of [3, in, out]
+    (ekfac,) = ek.ekfac(replace(every, layers=("E[2]",))).values()
+    torch.testing.assert_close(ekfac.trace(), whole[own][:, own].trace())
+    (fisher,) = ek.exact_fisher(replace(every, layers=("E[2]",))).values()
+    torch.testing.assert_close(fisher.dense(), whole[own][:, own])
+
+
+def test_a_matrix_that_is_never_used_is_told() -> None:
+    question = regression("E", of_two_experts)
+    advice = r"layer 'E\[1\]': its weight was never used.*\('first', 'E\[0\]', 'E\[2\]'\)"
+    with pytest.raises(ek.ProblemError, match=advice):
+        ek.kfac(question)
+
+
+def test_layers_of_a_problem_are_those_that_it_has_factors_of() -> None:
+    question = regression("Wbc", lambda m, h: h @ m.W + m.b + m.c.sum(), layers=("first", "W"))
+    before = [p.clone() for p in question.model.parameters()]
+    layers = ek.layers_of(question)
+    assert [(x.name, x.shape, x.parameters) for x in layers] == [
+        ("first", (4, 4), ("first.weight", "first.bias")),
+        ("W", (2, 5), ("W", "b")),
+    ]
+    assert layers[1].weight is question.model.W
+    there = layers[1].from_matrix(torch.arange(10.0).reshape(2, 5))
+    torch.testing.assert_close(there["W"], torch.tensor([[0.0, 5], [1, 6], [2, 7], [3, 8]]))
+    torch.testing.assert_close(there["b"], torch.tensor([4.0, 9]))
+    assert [x.name for x in ek.parameters_of(replace(question, layers=None))] == ["first", "W", "c"]
+    assert all(torch.equal(p, q) for p, q in zip(before, question.model.parameters(), strict=True))
+
+
+def test_of_a_stack_of_matrices_the_others_are_left_as_they_are() -> None:
+    question = regression("Dc", lambda m, h: sum(F.linear(h, m.D[e], m.c[e]) for e in range(3)))
+    layer = ek.layers_of(question)[2]
+    assert layer.name == "D[1]"
+    others = {"D": torch.ones(3, 2, 4), "c": torch.ones(3, 2)}
+    there = layer.from_matrix(torch.arange(10.0).reshape(2, 5), others)
+    torch.testing.assert_close(there["D"][1], torch.arange(10.0).reshape(2, 5)[:, :4])
+    torch.testing.assert_close(there["c"][1], torch.tensor([4.0, 9]))
+    torch.testing.assert_close(there["D"][[0, 2]], torch.ones(2, 2, 4))
+    torch.testing.assert_close(there["c"][[0, 2]], torch.ones(2, 2))
+
+
+def test_the_kit_asks_about_them() -> None:
+    """Every law holds of the reference, on a network with one."""
+    question = regression("Wb", lambda m, h: (h @ m.W + m.b).tanh())
+    right = ct.Subject("right", ekfac=ek.ekfac, kfac=ek.kfac, exact_fisher=ek.exact_fisher)
+    assert not any(ct.ask(right, question).values())

@@ -42,9 +42,10 @@ class Holders:
                 yield from self.among(value, rows)
             if isinstance(value, Tensor):
                 for layer in self._by_parameter.get(id(origin(value)), ()):
-                    if rows is None or layer.op is not attention.projection or layer.rows == rows:
-                        if _has_some(layer, value):
-                            yield layer
+                    any_rows = rows is None or layer.op is not attention.projection
+                    meant = any_rows or layer.rows == rows
+                    if meant and _has_some(layer, value):
+                        yield layer
 
     def of_matrix(self, matrix: Tensor) -> Layer | None:
         """The layer of whose Parameter it is a view, by which that is its matrix [out, in]."""
@@ -60,10 +61,11 @@ class Holders:
         owners = self._by_parameter.get(id(call.arguments.get("bias")), ())
         return next((x for x in reversed(owners) if x.rows[1] == layer.rows[1]), layer)
 
-    def only_viewed(self, result: Any, values: tuple[Any, ...]) -> bool:
-        """Whether an op made nothing but views of Parameters, with which nothing is computed."""
+    def only_looked_at(self, result: Any, values: tuple[Any, ...]) -> bool:
+        """Whether an op made no tensor, or views of Parameters: nothing is computed with them."""
         parts = result if isinstance(result, (tuple, list)) else (result,)
-        return all(self.have(x) and not any(x is value for value in values) for x in parts)
+        tensors = [x for x in parts if isinstance(x, Tensor)]
+        return all(self.have(x) and not any(x is value for value in values) for x in tensors)
 
 
 def _has_some(layer: Layer, x: Tensor) -> bool:

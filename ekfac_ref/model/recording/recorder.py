@@ -16,9 +16,9 @@ from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.recording.holders import Holders, is_bias
 from ekfac_ref.model.refusals.misuses import (
-    check_harmless,
     check_inputs,
     check_together,
+    refuse_op,
 )
 from ekfac_ref.model.weights import attention
 from ekfac_ref.model.weights.kept_inputs import KeptInputs
@@ -96,14 +96,14 @@ class Recorder(TorchFunctionMode):
             self.calling = None
             return result
         product = None if layer is None else as_linear(func, args, kwargs, self._holders.have)
-        if product is not None and all(map(self._holders.of_matrix, product.matrices)):
+        if product is not None and any(map(self._holders.of_matrix, product.matrices)):
             with self:  # which is not active in here
                 return product.run()
         result = func(*args, **kwargs)
         if isinstance(result, Tensor) and result.is_floating_point():
             self._note_rounding(result, values)
-        if layer is not None and not self._holders.only_viewed(result, values):
-            self._of_another_op(layer, func, result)
+        if layer is not None and not self._holders.only_looked_at(result, values):
+            self._of_another_op(layer, func)
         return result
 
     def _own_call(
@@ -155,8 +155,8 @@ class Recorder(TorchFunctionMode):
         if layer.bias is not None:
             self._without_bias[id(y)] = (y, layer, use)
 
-    def _of_another_op(self, layer: Layer, func: Any, result: Any) -> None:
-        check_harmless(layer, func, result)
+    def _of_another_op(self, layer: Layer, func: Any) -> None:
+        refuse_op(layer, func)
 
     def _note_rounding(self, result: Tensor, values: tuple[Any, ...]) -> None:
         unit = torch.finfo(result.dtype).eps
@@ -181,8 +181,9 @@ class RecorderOfAnyUse(Recorder):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = super().__torch_function__(func, types, args, kwargs)
-        if any(isinstance(x, Tensor) for x in tree_leaves(result)):
-            values = (*args, *(kwargs or {}).values())
+        values = (*args, *(kwargs or {}).values())
+        some = any(isinstance(x, Tensor) for x in tree_leaves(result))
+        if some and not self._holders.only_looked_at(result, values):
             self._used |= {layer.name for layer in self._holders.among(values)}
         return result
 
@@ -192,7 +193,7 @@ class RecorderOfAnyUse(Recorder):
         self.roundoff = max(self.roundoff, torch.finfo(y.dtype).eps)
         return y
 
-    def _of_another_op(self, layer: Layer, func: Any, result: Any) -> None:
+    def _of_another_op(self, layer: Layer, func: Any) -> None:
         """Autograd knows what it does."""
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from torch.overrides import resolve_name
 
 from ekfac_ref.errors import ProblemError
@@ -54,11 +53,8 @@ def check_inputs(layer: Layer, call: Call) -> None:
             )
 
 
-def check_harmless(layer: Layer, func: Any, result: Any) -> None:
-    """Asking a weight for its shape is fine; computing with it in another op is a LayerRefused."""
-    parts = result if isinstance(result, (tuple, list)) else (result,)
-    if not any(isinstance(part, Tensor) for part in parts):
-        return
+def refuse_op(layer: Layer, func: Any) -> None:
+    """Raise a LayerRefused where a weight or bias is computed with in another op."""
     assert layer.op is not None
     packed = layer.op is projection
     what = "outside the layer's own op"
