@@ -1,6 +1,6 @@
 """Which parameters make up which layer, and an error for every trainable one that none covers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.refusals.names import check_names
 from ekfac_ref.model.refusals.ties import check_no_shared_memory, no_one_matrix
-from ekfac_ref.model.weights.attention import RowRange, RowRanges, rows_of
+from ekfac_ref.model.weights.attention import RowRange, RowRanges, projection, rows_of
 from ekfac_ref.model.weights.layer_kinds import NO_GRADIENT, OP_OF, Op, from_matrix, to_matrix
 from ekfac_ref.model.weights.owned import Owned, owned_by
 
@@ -175,6 +175,23 @@ def _owners(modules: dict[str, nn.Module], names: Names | None) -> list[Owners]:
         else:
             found += by_rows.values()
     return [by for by in found if names is None or any(one.name in names for one in by)]
+
+
+def in_projections(layers: Sequence[Layer]) -> dict[Names, Layer]:
+    """{names of query, key and value: all three as one, ``"attention.in_proj"``}.
+
+    Of every attention that has them in one Parameter, where all three are among the layers.
+    """
+    packed: dict[Tensor, list[Layer]] = {}
+    for layer in layers:
+        if layer.op is projection and layer.rows[0] is not None:
+            packed.setdefault(layer.weight, []).append(layer)
+    found = {}
+    for three in packed.values():
+        if len(three) == 3:
+            name = three[0].name.removesuffix("q_proj") + "in_proj"
+            found[tuple(x.name for x in three)] = replace(three[0], name=name, rows=(None, None))
+    return found
 
 
 def _checked(model: nn.Module, layers: list[Layer]) -> tuple[Layer, ...]:

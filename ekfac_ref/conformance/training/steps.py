@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.declared.training import Hyperparameters
-from ekfac_ref.model.layers import find_layers
+from ekfac_ref.model.layers import Layer, find_layers, in_projections
 from ekfac_ref.question.problem import Problem
 
 # Trains the problem's own model, one step on each of its batches, and yields after every step.
@@ -54,8 +54,10 @@ class Trained:
         batch = [*self.problem.batches][step]
         return replace(self.problem, model=model, batches=[batch])
 
-    def _layers(self) -> Any:
-        return find_layers(self.problem.model, self.problem.layers)
+    def _layers(self) -> list[Layer]:
+        """With those that some definitions make of several."""
+        layers = find_layers(self.problem.model, self.problem.layers)
+        return [*layers, *in_projections(layers).values()]
 
 
 def training_problem(problem: Problem, steps: int) -> Problem:

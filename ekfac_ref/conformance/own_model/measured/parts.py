@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ekfac_ref.conformance.subjects.attention import Packed, packed
 from ekfac_ref.conformance.subjects.definition import Definition, Shared
 from ekfac_ref.model.layers import Layer, find_layers
 from ekfac_ref.question.problem import Problem
@@ -47,8 +48,14 @@ class OwnPart:
 
 
 def parts_of(problem: Problem, definition: Definition) -> dict[str, list[OwnPart]]:
-    """{layer: its parts}, group by group, the weight's before the bias's."""
-    layers = find_layers(problem.model, problem.layers)
+    """{layer: its parts}, group by group, the weight's before the bias's.
+
+    What has to be seen is taken for granted: that an attention is of tokens to themselves.
+    """
+    layers = packed(
+        find_layers(problem.model, problem.layers),
+        lambda name: isinstance(definition.attention, Packed),
+    )
     return {layer.name: _of_layer(problem, definition, layer) for layer in layers}
 
 
