@@ -88,7 +88,7 @@ class Subject:
         if not isinstance(self.definition, Definition):
             raise ProblemError(
                 f"definition: {self.definition!r} is of type {type(self.definition).__name__}; "
-                "pass Definition(bias=Separate()), Definition(A=Shared()) or both."
+                "pass Definition(bias=Separate()), Definition(A=Shared()) or others of its choices."
             )
         if not self.ways:
             raise ProblemError(
