@@ -184,7 +184,7 @@ def in_projections(layers: Sequence[Layer]) -> dict[Names, Layer]:
     """
     packed: dict[Tensor, list[Layer]] = {}
     for layer in layers:
-        if layer.op is projection and layer.rows[0] is not None:
+        if layer.op is projection:
             packed.setdefault(layer.weight, []).append(layer)
     found = {}
     for three in packed.values():

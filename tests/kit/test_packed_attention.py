@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
 from ekfac_ref.conformance.adapter import Factors, WithBias, adapted
+from ekfac_ref.conformance.laws.replays import noise_limit
 from ekfac_ref.conformance.mutants import trainer
 from ekfac_ref.conformance.mutants.recipe import Recipe
 from ekfac_ref.conformance.subjects.matrices import matrix_by_products
@@ -230,6 +232,18 @@ def test_every_other_way_to_ask(dtype: torch.dtype, bias: Any) -> None:
     said = ct.ask(alone, problem) | ct.ask(beside, problem)
     assert {law for law, verdict in said.items() if verdict is not None} == set()
     assert {"sample gradients", "network", "diagonal"} <= set(said)
+    if dtype is torch.bfloat16:  # where answers are held against replays of the definition
+        trials = [Trial(one, problem) for one in (alone, beside)]
+        for trial, law in zip(trials, ("P linear", "network"), strict=True):
+            assert 0 < noise_limit(ct.LAWS[law], trial) < inf
+
+
+def test_vectors_of_the_packed_layer_come_with_what_is_to_be_refused() -> None:
+    def silent(problem: ek.Problem, V: Any, damping: float) -> dict[str, Tensor]:
+        return {name: V[name] for name in (IN, "head")}
+
+    on_trial = ct.Subject("silent", precondition=silent, definition=PACKED)
+    assert isinstance(ct.ask(on_trial, asked(), ["nan"])["nan"], ct.LawBroken)
 
 
 @BIAS

@@ -136,9 +136,8 @@ def _gradients(problem: Problem, trial: Trial) -> dict[str, Tensor]:
     """Random ones for the layers that the problem is about, of any shape where there is no such."""
     shapes = {name: extent(blocks) for name, blocks in trial.blocks.items()}
     try:
-        layers = find_layers(problem.model, problem.layers)
-        own = packed(layers, trial.blocks.__contains__)
-        shapes = {one.name: one.shape for one in own}
+        layers = packed(find_layers(problem.model, problem.layers), trial.blocks.__contains__)
+        shapes = {one.name: one.shape for one in layers}
     except ProblemError:
         shapes = dict.fromkeys(problem.layers or (), next(iter(shapes.values())))
     generator = torch.Generator().manual_seed(3)

@@ -1,10 +1,9 @@
 """Whether the projections of query, key and value in torch's attention are three layers or one."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from ekfac_ref.conformance.truth.observation import Observation, Observations
 from ekfac_ref.model.layers import Layer, find_layers, in_projections
@@ -13,17 +12,16 @@ from ekfac_ref.question.problem import Problem
 
 @dataclass(frozen=True)
 class Unpacked:
-    """Three layers, ``"attention.q_proj"``, ``"attention.k_proj"`` and ``"attention.v_proj"``."""
+    """Three layers, ``"attention.q_proj"``, ``"attention.k_proj"`` and ``"attention.v_proj"``.
+
+    ``hint`` is what to add to a message where layers of other names were answered.
+    """
+
+    hint = "; where query, key and value are one layer, declare Definition(attention=Packed())"
 
     def seen(self, problem: Problem, seen: Observations) -> Observations:
         """What each layer saw, of what those three saw."""
         return seen
-
-    def hint(self, names: Iterable[object]) -> str:
-        """What to add where layers of other names were expected than these."""
-        if not any(str(name).endswith("in_proj") for name in names):
-            return ""
-        return "; where query, key and value are one layer, declare Definition(attention=Packed())"
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,11 @@ class Packed:
     them are not asked about, or where they are Parameters of their own.
     """
 
+    hint = (
+        "; Packed() is declared: query, key and value are one layer in_proj, the rows in this "
+        "order, where all three are asked about and have the same input, and else three layers"
+    )
+
     def seen(self, problem: Problem, seen: Observations) -> Observations:
         """What each layer saw, of what those three saw."""
         found = dict(seen)
@@ -45,13 +48,6 @@ class Packed:
                 found = {name: of for name, of in found.items() if name not in names}
                 found[whole.name] = [_stacked(three)]
         return found
-
-    def hint(self, names: Iterable[object]) -> str:
-        """What to add where layers of other names were expected than these."""
-        return (
-            "; Packed() is declared: query, key and value are one layer in_proj, the rows in this "
-            "order, where all three are asked about and have the same input, and else three layers"
-        )
 
 
 def packed(layers: Sequence[Layer], wanted: Callable[[str], bool]) -> list[Layer]:
@@ -71,14 +67,12 @@ def _have_one_input(three: list[Observation]) -> bool:
 
 def _stacked(three: list[Observation]) -> Observation:
     """What the rows of all three saw."""
-
-    def along(axis: int, several: list[list[Tensor]]) -> list[Tensor]:
-        return [torch.cat(of_sample, axis) for of_sample in zip(*several, strict=True)]
-
-    sizes = zip(*(one.size_g for one in three), strict=True)
+    g, G, sizes = (
+        zip(*(getattr(one, name) for one in three), strict=True) for name in ("g", "G", "size_g")
+    )
     return replace(
         three[0],
-        g=along(2, [one.g for one in three]),
-        G=along(1, [one.G for one in three]),
+        g=[torch.cat(of_sample, 2) for of_sample in g],
+        G=[torch.cat(of_sample, 1) for of_sample in G],
         size_g=[torch.stack(of_sample).norm(dim=0) for of_sample in sizes],
     )

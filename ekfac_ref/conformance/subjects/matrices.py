@@ -59,15 +59,16 @@ class OneBlock:
         return self.block.of(product)
 
 
-def with_layers(
-    answer: Any, method: str, names: Collection[str], definition: Definition
+def as_expected(
+    answer: Mapping[str, Any], method: str, names: Collection[str], definition: Definition
 ) -> Mapping[str, Any]:
     """The answer, if it has the layers of these names and no others; or BadAnswer."""
-    if hasattr(answer, "keys") and set(answer) == set(names):
-        found: Mapping[str, Any] = answer
-        return found
-    got = sorted(answer) if hasattr(answer, "keys") else type(answer).__name__
-    hint = definition.attention.hint(answer) if hasattr(answer, "keys") else ""
+    given = set(answer) if hasattr(answer, "keys") else None
+    if given == set(names):
+        return answer
+    got = type(answer).__name__ if given is None else sorted(answer)
+    packed = any(str(name).endswith("in_proj") for name in {*names, *(given or ())})
+    hint = definition.attention.hint if packed else ""
     raise BadAnswer(f"{method} returned {got}, expected a dict of {sorted(names)}{hint}")
 
 

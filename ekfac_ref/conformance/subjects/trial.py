@@ -18,11 +18,11 @@ from ekfac_ref.conformance.subjects.definition import Block, titles
 from ekfac_ref.conformance.subjects.drawn import OwnDraws, seeded
 from ekfac_ref.conformance.subjects.matrices import (
     BadAnswer,
+    as_expected,
     checked,
     entries,
     extent,
     real,
-    with_layers,
 )
 from ekfac_ref.conformance.subjects.preconditioned import (
     Preconditioned,
@@ -229,7 +229,7 @@ class Trial:
         states = own_states() if self._own else nullcontext()
         with states, watching if self._watch else nullcontext():
             answer = ask(given)
-        return with_layers(answer, method, self.seen, self.subject.definition)
+        return as_expected(answer, method, self.seen, self.subject.definition)
 
     def _cases(self, name: str, blocks: list[Block], operators: dict[str, Any]) -> list[Case]:
         """The blocks of one layer, out of {way: its operator}."""

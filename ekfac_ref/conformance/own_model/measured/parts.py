@@ -48,14 +48,9 @@ class OwnPart:
 
 
 def parts_of(problem: Problem, definition: Definition) -> dict[str, list[OwnPart]]:
-    """{layer: its parts}, group by group, the weight's before the bias's.
-
-    What has to be seen is taken for granted: that an attention is of tokens to themselves.
-    """
-    layers = packed(
-        find_layers(problem.model, problem.layers),
-        lambda name: isinstance(definition.attention, Packed),
-    )
+    """{layer: its parts}, group by group, the weight's before the bias's."""
+    packs = isinstance(definition.attention, Packed)  # whatever the inputs are, as they are unseen
+    layers = packed(find_layers(problem.model, problem.layers), lambda name: packs)
     return {layer.name: _of_layer(problem, definition, layer) for layer in layers}
 
 
