@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.refusals.names import check_names
 from ekfac_ref.model.refusals.ties import check_no_shared_memory, no_one_matrix
-from ekfac_ref.model.weights.attention import RowRange, RowRanges, projection, rows_of
+from ekfac_ref.model.weights.attention import RowRange, RowRanges, rows_of
 from ekfac_ref.model.weights.layer_kinds import NO_GRADIENT, OP_OF, Op, from_matrix, to_matrix
 from ekfac_ref.model.weights.owned import Owned, owned_by
 
@@ -184,7 +184,7 @@ def in_projections(layers: Sequence[Layer]) -> dict[Names, Layer]:
     """
     packed: dict[Tensor, list[Layer]] = {}
     for layer in layers:
-        if layer.op is projection:
+        if layer.rows[0] is not None:
             packed.setdefault(layer.weight, []).append(layer)
     found = {}
     for three in packed.values():

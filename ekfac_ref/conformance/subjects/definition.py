@@ -137,7 +137,7 @@ class Definition:
     A: PerGroup | Shared = field(default_factory=PerGroup)
     damping: Damping = field(default_factory=Tikhonov)
     training: Training = field(default_factory=Training, repr=False)
-    attention: Unpacked | Packed = field(default_factory=Unpacked)
+    attention: Unpacked | Packed = field(default_factory=Unpacked, repr=False)
 
     def __post_init__(self) -> None:
         for name, value, kinds in (
@@ -165,8 +165,8 @@ class Definition:
 
     @property
     def has_other_matrices(self) -> bool:
-        """Whether E, K or F of some layers may be other matrices than by default."""
-        return (self.bias, self.A, self.attention) != (Joint(), PerGroup(), Unpacked())
+        """Whether E, K or F of layers that are so by default may be other matrices."""
+        return (self.bias, self.A) != (Joint(), PerGroup())
 
     def differs(self, problem: Problem, layer: str, groups: int) -> bool:
         """Whether E of the layer, if it is one of the definition's, is another than by default."""
