@@ -29,6 +29,7 @@ from ekfac_ref.conformance.run.ask import ask
 from ekfac_ref.conformance.run.check import check
 from ekfac_ref.conformance.run.load import load
 from ekfac_ref.conformance.run.profile import Profile
+from ekfac_ref.conformance.subjects.attention import Packed
 from ekfac_ref.conformance.subjects.definition import Definition, Separate, Shared
 from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import Subject, as_subject
@@ -45,6 +46,7 @@ __all__ = [
     "KnownDeviations",
     "LawBroken",
     "OnKFAC",
+    "Packed",
     "Profile",
     "Report",
     "Separate",

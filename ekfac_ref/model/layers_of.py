@@ -1,9 +1,15 @@
-"""The layers of a problem, with those that its forward shows, and no module."""
+"""The layers of a problem, with those that its forward shows and no module has."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
 
 from ekfac_ref.model.copies.modes import ITS_OWN
-from ekfac_ref.model.layers import Layer, find_layers, find_parameters
+from ekfac_ref.model.layers import Layer, Names, find_layers, find_parameters
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.model.recording.bare_weights import bare_weights
+from ekfac_ref.model.weights.attention import projection
 from ekfac_ref.question.problem import Problem
 
 
@@ -24,3 +30,20 @@ def parameters_of(problem: Problem) -> tuple[Layer, ...]:
     """
     with undisturbed(problem.batches):
         return find_parameters(problem.model, problem.layers, None, bare_weights(problem, ITS_OWN))
+
+
+def in_projections(layers: Sequence[Layer]) -> dict[Names, Layer]:
+    """{names of query, key and value: all three as one, ``"attention.in_proj"``}.
+
+    Of every attention that has them in one Parameter, where all three are among the layers.
+    """
+    packed: dict[Tensor, list[Layer]] = {}
+    for layer in layers:
+        if layer.op is projection and layer.rows[0] is not None:
+            packed.setdefault(layer.weight, []).append(layer)
+    found = {}
+    for three in packed.values():
+        if len(three) == 3:
+            name = three[0].name.removesuffix("q_proj") + "in_proj"
+            found[tuple(x.name for x in three)] = replace(three[0], name=name, rows=(None, None))
+    return found

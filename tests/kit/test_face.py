@@ -23,7 +23,16 @@ FACES = {"adapter", "declared", "for_pytest"}  # what may be imported of the kit
 def test_public_names_of_the_kit() -> None:
     constants = ["LAWS", "MUTANTS"]
     records = ["Abilities", "BadAnswer", "Definition", "Doubt", "Factored", "KnownDeviations"]
-    records += ["LawBroken", "OnKFAC", "Profile", "Report", "Separate", "Shared", "Status"]
+    records += [
+        "LawBroken",
+        "OnKFAC",
+        "Packed",
+        "Profile",
+        "Report",
+        "Separate",
+        "Shared",
+        "Status",
+    ]
     records += ["Subject"]
     functions = [
         "as_subject",

@@ -18,6 +18,7 @@ from typing import Any
 from ekfac_ref.conformance.adapter.conventions import Convention, bias_last
 from ekfac_ref.conformance.adapter.parts import Part, PartOperator, Reader, WithBias
 from ekfac_ref.conformance.problems.changed import copied
+from ekfac_ref.conformance.subjects.attention import packed
 from ekfac_ref.conformance.subjects.matrices import BadAnswer, Unread
 from ekfac_ref.conformance.subjects.placed import Place, Placed
 from ekfac_ref.matrix.operators import BlockDiagonal
@@ -64,6 +65,7 @@ def _operators(declared: Convention, problem: Problem, parts: Any) -> dict[str, 
     """The operators of all layers."""
     scale = declared.scale(problem)
     like = in_algebra_dtype(next(problem.model.parameters()).detach())
+    answered = set(parts) if isinstance(parts, Mapping) else set[str]()
     readers = {
         layer.name: Reader(
             layer,
@@ -74,7 +76,7 @@ def _operators(declared: Convention, problem: Problem, parts: Any) -> dict[str, 
             layer.shape[1],
             bias_last if layer.bias is None else declared.bias,
         )
-        for layer in layers_of(problem)
+        for layer in packed(layers_of(problem), answered.__contains__)
     }
     if not isinstance(parts, Mapping) or set(parts) != set(readers):
         got = sorted(parts) if isinstance(parts, Mapping) else type(parts).__name__

@@ -13,6 +13,7 @@ from ekfac_ref.conformance.laws.law import DEFINITION, Lane, Law, each, law_of_a
 from ekfac_ref.conformance.laws.of_two_answers import operators_of_both
 from ekfac_ref.conformance.problems import changed
 from ekfac_ref.conformance.subjects.answered import Answered
+from ekfac_ref.conformance.subjects.attention import packed
 from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import Unread, extent
 from ekfac_ref.conformance.subjects.preconditioned import Solved, Vectors, at_random
@@ -135,7 +136,8 @@ def _gradients(problem: Problem, trial: Trial) -> dict[str, Tensor]:
     """Random ones for the layers that the problem is about, of any shape where there is no such."""
     shapes = {name: extent(blocks) for name, blocks in trial.blocks.items()}
     try:
-        shapes = {one.name: one.shape for one in layers_of(problem)}
+        layers = packed(layers_of(problem), trial.blocks.__contains__)
+        shapes = {one.name: one.shape for one in layers}
     except ProblemError:
         shapes = dict.fromkeys(problem.layers or (), next(iter(shapes.values())))
     generator = torch.Generator().manual_seed(3)

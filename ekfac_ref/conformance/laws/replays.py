@@ -101,9 +101,12 @@ def _replayed(definition: Definition, number: int, ways: tuple[str, ...]) -> Sub
     """The definition, of what a moved problem's network computes in the problem's own dtype."""
     operators = [way for way in ways if way in OPERATORS]
 
+    def observed_here(problem: Problem) -> Observations:
+        return definition.seen(problem, _observed(_moved(problem, number)))
+
     def answers(of: Callable[[Block], Any]) -> Callable[[Problem], Answer]:
         def answer(problem: Problem) -> Answer:
-            blocks = definition.blocks(problem, _observed(_moved(problem, number)))
+            blocks = definition.blocks(problem, observed_here(problem))
             return {
                 name: put_together([of(block) for block in several], several)
                 for name, several in blocks.items()
@@ -118,12 +121,12 @@ def _replayed(definition: Definition, number: int, ways: tuple[str, ...]) -> Sub
         return {name: answer[name].solve(V, damping=damping) for name, V in gradients.items()}
 
     def gradients(problem: Problem) -> dict[str, Tensor]:
-        G = oracle.gradients_of_layers(_observed(_moved(problem, number)))
+        G = oracle.gradients_of_layers(observed_here(problem))
         return {name: torch.stack(of_layer) for name, of_layer in G.items()}
 
     def product(problem: Problem, V: dict[str, Tensor]) -> dict[str, Tensor]:
-        seen = _observed(_moved(problem, number))
-        return oracle.product_with_all(seen, {name: x.double() for name, x in V.items()})
+        of_all = {name: x.double() for name, x in V.items()}
+        return oracle.product_with_all(observed_here(problem), of_all)
 
     how = definition.damping
     kfac = answers(_by_factors if isinstance(how, Factored) else _kronecker)

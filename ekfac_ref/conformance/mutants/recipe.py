@@ -167,7 +167,7 @@ class Recipe:
 
     def sample_gradients(self, problem: Problem) -> dict[str, Tensor]:
         """{layer: [N, C, d_out, d_in]} of what the layers see, 0 where a sample has no column."""
-        G = oracle.gradients_of_layers(self.observe(problem))
+        G = oracle.gradients_of_layers(self.definition.seen(problem, self.observe(problem)))
         return {name: pad_sequence(of_layer, batch_first=True) for name, of_layer in G.items()}
 
     def _matrices(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from ekfac_ref.conformance.own_model.measured.measure import Measured
 from ekfac_ref.conformance.own_model.measured.parts import OwnPart
+from ekfac_ref.model.weights.attention import QUERY_KEY_VALUE
 from ekfac_ref.model.weights.layer_kinds import SPATIAL_AXES
 from ekfac_ref.model.weights.owned import Owned, owned_by
 from ekfac_ref.question.problem import Problem
@@ -25,7 +26,8 @@ def features_of_parts(problem: Problem, known: Sequence[Measured]) -> list[tuple
     endings = Counter(_ending(name) for name in {one.part.layer for one in known})
     found = []
     for one in known:
-        own = by_name[one.part.layer]
+        stem = one.part.layer.removesuffix("in_proj")
+        own = by_name.get(one.part.layer) or by_name[stem + QUERY_KEY_VALUE[0]]
         names = [*_of_weight(own), *_of_part(one)]
         if tied[id(own.weight), own.rows[0]] > 1:
             names.append("weight of several modules")

@@ -15,7 +15,7 @@ from ekfac_ref.conformance.own_model.measured.parts import OwnPart, parts_of
 from ekfac_ref.conformance.own_model.measured.sums import chunks
 from ekfac_ref.conformance.own_model.measured.trying import try_in_all_dtypes
 from ekfac_ref.conformance.own_model.mistaken import as_mistakes
-from ekfac_ref.conformance.subjects.matrices import BadAnswer, checked, extent, own_blocks
+from ekfac_ref.conformance.subjects.matrices import as_expected, checked, extent, own_blocks
 from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
 from ekfac_ref.conformance.subjects.subject import Subject
@@ -109,11 +109,7 @@ class OwnTrial:
         finally:
             after = snapshot(problem.model, problem.batches)
             self.changes += [f"{method}, {line}" for line in differences(before, after)]
-        names = set(self.given.parts)
-        if not hasattr(answer, "keys") or set(answer) != names:
-            got = sorted(answer) if hasattr(answer, "keys") else type(answer).__name__
-            raise BadAnswer(f"{method} returned {got}, expected a dict of {sorted(names)}")
-        return answer
+        return as_expected(answer, method, self.given.parts, self.subject.definition)
 
     def _operators(self, answer: Mapping[str, Any]) -> Iterator[Own]:
         """The operator of every part."""

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ekfac_ref.conformance.declared.damping import Damping, Factored, OnKFAC, Tikhonov
 from ekfac_ref.conformance.declared.training import Training
+from ekfac_ref.conformance.subjects.attention import Packed, Unpacked
 from ekfac_ref.conformance.truth.observation import Observation, Observations
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.layers_of import layers_of
+from ekfac_ref.model.layers_of import in_projections, layers_of
 from ekfac_ref.question.problem import Problem
 
 _Slices = dict[str, slice]
@@ -76,7 +77,8 @@ class Separate:
     def differs(self, problem: Problem, layer: str) -> bool:
         """Whether the layer has other blocks than by default: whether it has a bias."""
         layers = layers_of(problem)
-        return any(one.name == layer and one.bias is not None for one in layers)
+        every = (*layers, *in_projections(layers).values())
+        return any(one.name == layer and one.bias is not None for one in every)
 
 
 @dataclass(frozen=True)
@@ -128,12 +130,14 @@ class Definition:
             and ``precondition`` of a subject that shows no EKFAC. EKFAC's is always Tikhonov's. An
             ``optimizer`` is one of EKFAC by ``Tikhonov()``, else of KFAC.
         training: the rules of an ``optimizer`` from batch to batch.
+        attention: ``Unpacked()`` or ``Packed()``.
     """
 
     bias: Joint | Separate = field(default_factory=Joint)
     A: PerGroup | Shared = field(default_factory=PerGroup)
     damping: Damping = field(default_factory=Tikhonov)
     training: Training = field(default_factory=Training, repr=False)
+    attention: Unpacked | Packed = field(default_factory=Unpacked, repr=False)
 
     def __post_init__(self) -> None:
         for name, value, kinds in (
@@ -141,6 +145,7 @@ class Definition:
             ("A", self.A, (PerGroup, Shared)),
             ("damping", self.damping, (Tikhonov, OnKFAC, Factored)),
             ("training", self.training, (Training,)),
+            ("attention", self.attention, (Unpacked, Packed)),
         ):
             if not isinstance(value, kinds):
                 choices = " or ".join(f"{kind.__name__}()" for kind in kinds)
@@ -151,15 +156,20 @@ class Definition:
 
         ``seen`` is {layer: one Observation per group}, as ``observe`` has it.
         """
-        return {layer: self._blocks(problem, layer, groups) for layer, groups in seen.items()}
+        of_layers = self.seen(problem, seen)
+        return {layer: self._blocks(problem, layer, groups) for layer, groups in of_layers.items()}
+
+    def seen(self, problem: Problem, seen: Observations) -> Observations:
+        """``seen``, by the layers that this definition has; what is so already stays as it is."""
+        return self.attention.seen(problem, seen)
 
     @property
     def has_other_matrices(self) -> bool:
-        """Whether E, K or F of some layers may be other matrices than by default."""
+        """Whether E, K or F of layers that are so by default may be other matrices."""
         return (self.bias, self.A) != (Joint(), PerGroup())
 
     def differs(self, problem: Problem, layer: str, groups: int) -> bool:
-        """Whether E of the layer is another matrix than by default."""
+        """Whether E of the layer, if it is one of the definition's, is another than by default."""
         return self.bias.differs(problem, layer) or self.A.differs(groups)
 
     def _blocks(self, problem: Problem, layer: str, groups: list[Observation]) -> list[Block]:

@@ -3,14 +3,14 @@
 ``matvec`` is the only method that every subject has.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.subjects.definition import Block
+from ekfac_ref.conformance.subjects.definition import Block, Definition
 from ekfac_ref.matrix.operators import Dense
 
 
@@ -57,6 +57,19 @@ class OneBlock:
         product: Tensor = self.operator.matvec(whole)
         V.copy_(self.block.of(whole))  # as it would be if the operator had got V itself
         return self.block.of(product)
+
+
+def as_expected(
+    answer: Mapping[str, Any], method: str, names: Collection[str], definition: Definition
+) -> Mapping[str, Any]:
+    """The answer, if it has the layers of these names and no others; or BadAnswer."""
+    given = set(answer) if hasattr(answer, "keys") else None
+    if given == set(names):
+        return answer
+    got = type(answer).__name__ if given is None else sorted(answer)
+    packed = any(str(name).endswith("in_proj") for name in {*names, *(given or ())})
+    hint = definition.attention.hint if packed else ""
+    raise BadAnswer(f"{method} returned {got}, expected a dict of {sorted(names)}{hint}")
 
 
 def own_blocks(operator: Any, blocks: Sequence[Placement]) -> list[Any]:

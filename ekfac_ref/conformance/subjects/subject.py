@@ -53,8 +53,8 @@ class Subject:
             answer of shape [d_out, d_in]. M is the subject's own E, or K, or F, the first of these
             that it shows; of one that shows none, it is an EKFAC. For those whose operators have no
             ``solve``, or who take another path when they solve.
-        definition: which EKFAC it is, with the bias joint or apart, one A per group or for all; and
-            how KFAC is damped.
+        definition: which EKFAC it is, with the bias joint or apart, one A per group or for all, the
+            projections of torch's attention packed or not; and how KFAC is damped.
         diagonal: the diagonal of the exact blocks, {layer: [d_out, d_in]}.
         per_sample_gradients: {layer: [N, C, d_out, d_in]}, the G_nc in the order of the data,
             whatever their columns c; or such dicts one after the other, for N in chunks.
@@ -88,7 +88,7 @@ class Subject:
         if not isinstance(self.definition, Definition):
             raise ProblemError(
                 f"definition: {self.definition!r} is of type {type(self.definition).__name__}; "
-                "pass Definition(bias=Separate()), Definition(A=Shared()) or both."
+                "pass Definition(bias=Separate()), Definition(A=Shared()) or others of its choices."
             )
         if not self.ways:
             raise ProblemError(

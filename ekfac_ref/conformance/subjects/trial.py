@@ -18,6 +18,7 @@ from ekfac_ref.conformance.subjects.definition import Block, titles
 from ekfac_ref.conformance.subjects.drawn import OwnDraws, seeded
 from ekfac_ref.conformance.subjects.matrices import (
     BadAnswer,
+    as_expected,
     checked,
     entries,
     extent,
@@ -52,7 +53,7 @@ class Trial:
     Args:
         subject: on trial.
         problem: the question; the subject gets copies of it.
-        seen: {layer: one Observation per group} where it is known; else the problem is observed.
+        seen: ``Trial.seen`` where it is known; else the problem is observed.
         watch: whether to look for changes, which can take longer than the answer.
         own: whether each question has random states of its own, or the caller sees to that.
     """
@@ -80,8 +81,8 @@ class Trial:
 
     @cached_property
     def seen(self) -> Observations:
-        """{layer: one Observation per group}, whatever the subject makes of them."""
-        return observed(self.problem) if self._seen is None else self._seen
+        """{layer: one Observation per group}, by the layers of the subject's definition."""
+        return self._seen or self.subject.definition.seen(self.problem, observed(self.problem))
 
     @cached_property
     def blocks(self) -> dict[str, list[Block]]:
@@ -124,8 +125,10 @@ class Trial:
         """What a preconditioner makes of vectors, where the subject shows no matrix beside it."""
         if self.subject.precondition is None or self.subject.operators:
             return None
-        labelled = replace(self.problem, fisher=Empirical())
-        return Preconditioned(self.solved, self.blocks, lambda: observed_exactly(labelled))
+        labelled, by = replace(self.problem, fisher=Empirical()), self.subject.definition
+        return Preconditioned(
+            self.solved, self.blocks, lambda: by.seen(labelled, observed_exactly(labelled))
+        )
 
     @cached_property
     def sample_gradients(self) -> Vectors:
@@ -226,10 +229,7 @@ class Trial:
         states = own_states() if self._own else nullcontext()
         with states, watching if self._watch else nullcontext():
             answer = ask(given)
-        if not hasattr(answer, "keys") or set(answer) != set(self.seen):
-            got = sorted(answer) if hasattr(answer, "keys") else type(answer).__name__
-            raise BadAnswer(f"{method} returned {got}, expected a dict of {sorted(self.seen)}")
-        return answer
+        return as_expected(answer, method, self.seen, self.subject.definition)
 
     def _cases(self, name: str, blocks: list[Block], operators: dict[str, Any]) -> list[Case]:
         """The blocks of one layer, out of {way: its operator}."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.declared.training import Hyperparameters
-from ekfac_ref.model.layers_of import layers_of
+from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.layers_of import in_projections, layers_of
 from ekfac_ref.question.problem import Problem
 
 # Trains the problem's own model, one step on each of its batches, and yields after every step.
@@ -54,8 +55,10 @@ class Trained:
         batch = [*self.problem.batches][step]
         return replace(self.problem, model=model, batches=[batch])
 
-    def _layers(self) -> Any:
-        return layers_of(self.problem)
+    def _layers(self) -> list[Layer]:
+        """With those that some definitions make of several."""
+        layers = layers_of(self.problem)
+        return [*layers, *in_projections(layers).values()]
 
 
 def training_problem(problem: Problem, steps: int) -> Problem:

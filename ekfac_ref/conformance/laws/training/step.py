@@ -71,7 +71,8 @@ class JudgedStep:
 def settings_for(trial: Trial, **others: float) -> Hyperparameters:
     """Of the size of the problem; the same for the same problem."""
     damping = middle_damping(trial.blocks)
-    gradients = [float(g.norm()) for g, _ in _gradients(trial.problem).values()]
+    of_layers = _gradients(trial.subject.definition, trial.problem)
+    gradients = [float(g.norm()) for g, _ in of_layers.values()]
     sizes = [float(p.detach().double().norm()) for p in trial.problem.model.parameters()]
     longest, size = max(gradients), max(sizes)
     lr = FIRST_MOVE * damping * size / max(longest, 1e-300)
@@ -83,9 +84,9 @@ def settings_for(trial: Trial, **others: float) -> Hyperparameters:
 _Gradients = dict[str, tuple[Tensor, float]]
 
 
-def _gradients(problem: Problem) -> _Gradients:
+def _gradients(definition: Definition, problem: Problem) -> _Gradients:
     """{layer: of the mean loss, [d_out, d_in], and a bound on its terms}."""
-    labelled = observed(replace(problem, fisher=Empirical()))
+    labelled = definition.seen(problem, observed(replace(problem, fisher=Empirical())))
     return {
         name: (
             torch.cat([torch.stack([G.sum(0) for G in one.G]).mean(0) for one in groups]),
@@ -108,7 +109,7 @@ def _all_steps(trial: Trial, number: int, settings: Hyperparameters) -> list[lis
     blocks = [block for batch in batches for several in batch.values() for block in several]
     if not all(has_rows(block.seen) for block in blocks):
         return []
-    gradients = [_gradients(one) for one in questions]
+    gradients = [_gradients(subject.definition, one) for one in questions]
     return [
         list(_of_a_block(subject.definition, trained, layer, of_block, gradients))
         for layer in batches[0]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ekfac_ref.conformance.subjects.attention import Packed, packed
 from ekfac_ref.conformance.subjects.definition import Definition, Shared
 from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.layers_of import layers_of
@@ -49,7 +50,8 @@ class OwnPart:
 
 def parts_of(problem: Problem, definition: Definition) -> dict[str, list[OwnPart]]:
     """{layer: its parts}, group by group, the weight's before the bias's."""
-    layers = layers_of(problem)
+    packs = isinstance(definition.attention, Packed)  # whatever the inputs are, as they are unseen
+    layers = packed(layers_of(problem), lambda name: packs)
     return {layer.name: _of_layer(problem, definition, layer) for layer in layers}
 
 

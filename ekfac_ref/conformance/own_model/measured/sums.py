@@ -14,10 +14,12 @@ from torch import Tensor
 
 from ekfac_ref.conformance.own_model.measured.parts import OwnPart
 from ekfac_ref.conformance.truth.record import Known
+from ekfac_ref.errors import ProblemError
 from ekfac_ref.matrix.pieces import pieces
 from ekfac_ref.model.session import Kind, open_session
 from ekfac_ref.model.tapped import tapped
-from ekfac_ref.model.taps import Tap
+from ekfac_ref.model.taps import Tap, Taps
+from ekfac_ref.model.weights.attention import QUERY_KEY_VALUE
 from ekfac_ref.question.batches import CHUNK_BYTES
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Expand, Sharing
@@ -70,7 +72,21 @@ def chunks(
         N, C = next(iter(taps.values()))[0].g.shape[:2]
         for n, c in pieces(N, C, 8 * largest):
             is_new = new > 0 and c.start == 0
-            yield [_chunk(part, taps[part.layer], n, c, is_new) for part in parts]
+            yield [_chunk(part, _of_layer(part.layer, taps), n, c, is_new) for part in parts]
+
+
+def _of_layer(layer: str, taps: Taps) -> tuple[Tap, ...]:
+    """Of one that is packed, of the same inputs and of all g side by side."""
+    if layer in taps:
+        return taps[layer]
+    three = [taps[layer.removesuffix("in_proj") + name][0] for name in QUERY_KEY_VALUE]
+    if not all(torch.equal(three[0].a, one.a) for one in three[1:]):
+        raise ProblemError(
+            f"layer {layer!r}: Packed() is declared, and its query, key and value are not the same "
+            "input, so that there is no one A; leave it out, by naming the layers to treat: "
+            "Problem(layers=...). (Asked about small layers, ask() has three layers there.)"
+        )
+    return (replace(three[0], g=torch.cat([one.g for one in three], -1)),)
 
 
 def _chunk(part: OwnPart, groups: tuple[Tap, ...], n: slice, c: slice, is_new: bool) -> SomeSamples:
