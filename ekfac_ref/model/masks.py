@@ -1,5 +1,6 @@
 """What a position mask means to one layer: which positions count, and no gradient at the others."""
 
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -8,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.layers import Layer, naming
 
 
 def counted_positions(
@@ -33,6 +34,28 @@ def counted_positions(
                 "layer out by naming the others in Problem(layers=...)."
             )
     return torch.cat([mask.flatten(1)] * len(uses), 1)
+
+
+def check_masked(
+    layers: Sequence[Layer],
+    axes: Mapping[str, list[torch.Size]],
+    mask: Bool[Tensor, "N *positions"] | None,
+) -> None:
+    """Raise a ProblemError for a layer whose positions the mask does not fit; it names the others.
+
+    ``axes`` are those of every layer's uses, for one sample.
+    """
+    fit, misfit = [], None
+    for layer in layers:
+        try:
+            counted_positions(layer, axes[layer.name], mask)
+            fit.append(layer.name)
+        except ProblemError as error:
+            misfit = misfit or error
+    if misfit is not None and fit:
+        raise ProblemError(f"{str(misfit)[:-1]}; go on by {naming(tuple(fit))}.") from misfit
+    if misfit is not None:
+        raise misfit
 
 
 def _check_clear(layer: Layer, uses: list[torch.Size], mask: Bool[Tensor, "N *positions"]) -> None:

@@ -20,7 +20,7 @@ from ekfac_ref.model.layers import (
     find_layers,
     find_parameters,
 )
-from ekfac_ref.model.masks import counted_positions
+from ekfac_ref.model.masks import check_masked
 from ekfac_ref.model.random_state import RandomState, generators, put_back, take, untouched
 from ekfac_ref.model.recording.bare_weights import bare_weights
 from ekfac_ref.model.recording.recorder import Recorder, axes_of_uses
@@ -114,8 +114,7 @@ class Session:
     def _recorded(self, batch: Batch) -> tuple[Recorder, set[str]]:
         """What the model does with every layer on one sample, and which ones the batch uses."""
         found, used = uses(self.model, self.layers, batch)
-        for layer in self.layers:
-            counted_positions(layer, axes_of_uses(found.uses)[layer.name], batch.samples(0, 1).mask)
+        check_masked(self.layers, axes_of_uses(found.uses), batch.samples(0, 1).mask)
         return found, used
 
     def copied(self) -> nn.Module:

@@ -156,3 +156,25 @@ def test_the_mask_of_such_a_model_works() -> None:
     problem = ek.Problem(**tokens(present))
     for entry in ENTRIES.values():
         assert entry(problem)
+
+
+class OnFewer(nn.Module):
+    """A layer on all positions, and one on all but the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.every, self.fewer = nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fewer(self.every(x)[:, :-1]).sum(1)
+
+
+def test_the_layers_that_a_mask_fits_are_named() -> None:
+    x = torch.randn(4, 5, 3)
+    first_counts = torch.arange(5) < 4
+    problem = ek.Problem(
+        OnFewer(), [(x, torch.randn(4, 2))], ek.Gaussian(), mask=lambda x: first_counts.expand(4, 5)
+    )
+    with pytest.raises(ek.ProblemError, match=r"'fewer': .* Problem\(layers=\('every',\)\)"):
+        ek.kfac(problem)
+    assert {*ek.kfac(replace(problem, layers=("every",)))} == {"every"}
