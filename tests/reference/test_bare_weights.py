@@ -1,5 +1,6 @@
 """Parameters that a forward multiplies with by itself, against the same network of modules."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -97,6 +98,11 @@ FORWARDS: dict[str, tuple[str, Forward]] = {
         "Dc",
         lambda m, h: thirds(lambda e, x: x @ m.D.unbind()[e].mT + m.c[e])(h),
     ),
+    "experts by einsum": (
+        "E",
+        lambda m, h: torch.einsum("neti,eio->neto", h.unflatten(1, (3, 2)), m.E).flatten(1, 2),
+    ),
+    "experts by matmul": ("D", lambda m, h: (h.unflatten(1, (3, 2)) @ m.D.mT).flatten(1, 2)),
     "bmm": ("E", lambda m, h: by_bmm(m.E, h)),
     "bmm of a transpose": ("D", lambda m, h: by_bmm(m.D.transpose(1, 2), h)),
 }
@@ -143,6 +149,36 @@ def test_a_linear_layer_may_multiply_by_itself(bias: bool) -> None:
         torch.testing.assert_close(found[name].dense(), truth[name].dense(), rtol=1e-12, atol=1e-12)
 
 
+EVERYWHERE: dict[str, tuple[str, Forward]] = {
+    "a loop": ("E", lambda m, h: torch.stack([h @ W for W in m.E], 1)),
+    "matmul": ("E", lambda m, h: h[:, None] @ m.E),
+    "matmul of a matrix": ("E", lambda m, h: torch.stack([one @ m.E for one in h])),
+    "einsum": ("E", lambda m, h: torch.einsum("...ti,eio->...eto", h, m.E)),
+    "einsum of a transpose": ("D", lambda m, h: torch.einsum("eoi,nti->neto", m.D, h)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:model. at sample 0 it is not clear")
+@pytest.mark.parametrize("form", EVERYWHERE)
+def test_all_experts_may_get_all_tokens(form: str) -> None:
+    """A is the mean over all tokens for each of them, and E has the trace of F."""
+    own, how = EVERYWHERE[form]
+    question = regression(own, lambda m, h: how(m, h).tanh())
+    h = question.model.first(question.batches[0][0]).tanh().detach().flatten(0, 1)
+    K, E, F_ = ek.kfac(question), ek.ekfac(question), ek.exact_fisher(question)
+    for name in (f"{own}[{e}]" for e in range(3)):
+        torch.testing.assert_close(K[name].A, h.T @ h / len(h))
+        torch.testing.assert_close(E[name].trace(), F_[name].trace())
+
+
+def test_positions_that_an_einsum_sums_are_positions() -> None:
+    summed = regression("W", lambda m, h: torch.einsum("nti,io->no", h, m.W).tanh())
+    apart = replace(summed, model=copy.deepcopy(summed.model))
+    apart.model.how = lambda m, h: (h @ m.W).sum(1).tanh()
+    for one, other in zip(ek.ekfac(summed).values(), ek.ekfac(apart).values(), strict=True):
+        torch.testing.assert_close(one.dense(), other.dense())
+
+
 def regression(own: str, how: Forward, **more: Any) -> ek.Problem:
     model = Bare(own, how).double()
     x = torch.randn(4, 6, 3).double()
@@ -158,6 +194,7 @@ def regression(own: str, how: Forward, **more: Any) -> ek.Problem:
         ("WV", lambda m, h: h @ (m.W @ m.V)),
         ("W", lambda m, h: torch.einsum("nti,io->nt", h, m.W)),
         ("W", lambda m, h: torch.einsum("nti,io->ntio", h, m.W)),
+        ("W", lambda m, h: torch.einsum("nii,io->no", h[:, :4], m.W)),
         (
             "W",
             lambda m, h: torch.addmm(
@@ -165,7 +202,16 @@ def regression(own: str, how: Forward, **more: Any) -> ek.Problem:
             ).unflatten(0, (-1, 6)),
         ),
     ],
-    ids=["both sides", "a sum", "a copy", "a product", "einsum to one", "einsum to all", "alpha"],
+    ids=[
+        "both sides",
+        "a sum",
+        "a copy",
+        "a product",
+        "einsum to one",
+        "einsum to all",
+        "diagonal",
+        "alpha",
+    ],
 )
 def test_what_is_no_one_product_is_no_layer(own: str, how: Forward) -> None:
     """The gradients of such a Parameter are there, as a row."""

@@ -62,32 +62,48 @@ def as_linear(
         return None
     if func in _MATMUL and W.dim() == 2:
         return AsLinear((W.mT,), partial(F.linear, x, W.mT))
-    if func in _BMM and W.dim() == x.dim() == 3 and len(W) == len(x):
-        each = tuple(W.mT)
-        return AsLinear(each, lambda: torch.stack([*map(F.linear, x, each)]))
+    if func in _BMM and W.dim() == 3 and x.dim() >= 2:
+        return _of_stack(x if x.dim() > 2 else x[None], W)
     return None
 
 
+def _of_stack(x: Tensor, W: Tensor) -> AsLinear | None:
+    """[..., E or 1, T, in] times [E, in, out], matrix by matrix."""
+    n, each = x.shape[-3], tuple(W.mT)
+    if n not in (1, len(W)):
+        return None
+
+    def run() -> Tensor:
+        inputs = x.expand(*x.shape[:-3], len(W), *x.shape[-2:]).unbind(-3)
+        return torch.stack([*map(F.linear, inputs, each)], -3)
+
+    return AsLinear(each, run)
+
+
 def _of_einsum(equation: str, x: Tensor, W: Tensor, swapped: bool = False) -> AsLinear | None:
-    """One axis of W is summed with one of x, the other goes into the output."""
+    """One axis of W is summed with one of x, one goes into the output; one in front may count W."""
     operands, _, out = equation.replace(" ", "").partition("->")
     of_x, _, of_W = operands.partition(",")
     if swapped:
         of_x, of_W = of_W, of_x
-    summed, kept = set(of_W) - set(out), set(of_W) - set(of_x)
-    if len(of_W) != 2 or len(summed) != 1 or len(kept) != 1 or summed == kept:
+    e, pair = of_W[:-2], of_W[-2:]
+    summed, kept = set(pair) - set(out), set(pair) - set(of_x)
+    if e not in out or len(e) > 1 or len(summed) != 1 or len(kept) != 1 or summed == kept:
         return None
     (i,), (o,) = summed, kept
-    others = of_x.replace(i, "")
-    if of_x.count(i) != 1 or sorted(others) != sorted(out.replace(o, "")):
+    if of_x.count(i) != 1:
         return None
-    matrix = W if of_W == o + i else W.mT
+    own, others = e if e in of_x else "", of_x.replace(i, "").replace(e or i, "")
+    each = tuple(W) if e else (W,)
+    matrices = each if pair == o + i else tuple(M.mT for M in each)
 
     def run() -> Tensor:
-        y = F.linear(torch.einsum(f"{of_x}->{others}{i}", x), matrix)
-        return torch.einsum(f"{others}{o}->{out}", y)
+        rows = torch.einsum(f"{of_x}->{own}{others}{i}", x)
+        inputs = rows if own else [rows] * len(each)
+        y = torch.stack([*map(F.linear, inputs, matrices)]) if e else F.linear(rows, *matrices)
+        return torch.einsum(f"{e}{others}{o}->{out}", y)
 
-    return AsLinear((matrix,), run)
+    return AsLinear(matrices, run)
 
 
 def terms_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
