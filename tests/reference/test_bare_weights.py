@@ -13,7 +13,15 @@ from torch import Tensor, nn
 import ekfac_ref as ek
 import ekfac_ref.conformance as ct
 
-SHAPES = {"W": (4, 2), "V": (2, 4), "b": (2,), "E": (3, 4, 2), "D": (3, 2, 4), "c": (3, 2)}
+SHAPES = {
+    "W": (4, 2),
+    "V": (2, 4),
+    "b": (2,),
+    "E": (3, 4, 2),
+    "D": (3, 2, 4),
+    "c": (3, 2),
+    "d": (1,),
+}
 Forward = Callable[["Bare", Tensor], Tensor]  # of [N, 5, 4], whatever first made of the data
 
 
@@ -26,6 +34,7 @@ class Bare(nn.Module):
     E: Tensor
     D: Tensor
     c: Tensor
+    d: Tensor
 
     def __init__(self, own: str, how: Forward) -> None:
         super().__init__()
@@ -234,11 +243,52 @@ def test_an_output_that_goes_on_without_its_bias_is_refused() -> None:
         ek.kfac(question)
 
 
-def test_a_scale_is_no_bias() -> None:
-    question = regression("Wb", lambda m, h: (h @ m.W) * m.b)
-    with pytest.raises(ek.ProblemError, match=r"'b' .* no supported layer.*\('first', 'W'\)"):
+@pytest.mark.parametrize(
+    ("own", "how"),
+    [
+        ("Wb", lambda m, h: (h @ m.W) * m.b),
+        ("Wd", lambda m, h: h @ m.W + m.d),
+        ("Wbc", lambda m, h: h @ m.W + m.b + (h @ m.W + m.c[0])),
+    ],
+    ids=["a scale", "one for all outputs", "one of two"],
+)
+def test_what_is_no_bias_is_a_parameter_by_itself(own: str, how: Forward) -> None:
+    question = regression(own, how)
+    advice = rf"'{own[1]}' .* no supported layer.*\('first', 'W'\)"
+    with pytest.raises(ek.ProblemError, match=advice):
         ek.kfac(question)
-    assert {*ek.kfac(replace(question, layers=("first", "W")))} == {"first", "W"}
+    found = ek.kfac(replace(question, layers=("first", "W")))
+    assert {name: one.shape for name, one in found.items()} == {"first": (4, 4), "W": (2, 4)}
+
+
+def test_entries_of_another_matrix_are_no_bias() -> None:
+    question = regression("Ec", lambda m, h: h @ m.E[0] + m.c[0] + (h @ m.E[1] + m.c[0]))
+    names = ("first", "E[0]", "E[1]")
+    with pytest.raises(ek.ProblemError, match=r"'c' .* no supported layer"):
+        ek.kfac(question)
+    assert [one.shape for one in ek.kfac(replace(question, layers=names)).values()] == [
+        (4, 4),
+        (2, 4),
+        (2, 4),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:model. at sample 0 it is not clear")
+def test_a_matrix_that_the_first_sample_does_not_use() -> None:
+    def where_positive(m: Bare, h: Tensor) -> Tensor:
+        return torch.stack([one @ m.W if one[0, 0] > 0 else one[:, :2] for one in h])
+
+    model = Bare("W", where_positive).double()
+    x = torch.randn(4, 6, 3).double()
+    x[0] = -x[1]
+    with torch.no_grad():
+        model.first.bias.zero_()
+        x[:2] *= -model.first(x)[0, 0, 0].sign()
+        h = model.first(x).tanh().detach()
+    assert h[0, 0, 0] < 0 < h[1, 0, 0]
+    K = ek.kfac(ek.Problem(model, [(x, torch.randn(4, 6, 2).double())], ek.Gaussian()))["W"]
+    seen = h[h[:, 0, 0] > 0].flatten(0, 1)
+    torch.testing.assert_close(K.A, seen.T @ seen / len(seen))
 
 
 def of_two_experts(m: Bare, h: Tensor) -> Tensor:

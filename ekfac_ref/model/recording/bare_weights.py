@@ -17,7 +17,6 @@ from ekfac_ref.model.copies.modes import Modes
 from ekfac_ref.model.copies.private_copy import made_private
 from ekfac_ref.model.forward import call as call_model
 from ekfac_ref.model.layers import Layer, uncovered
-from ekfac_ref.model.random_state import untouched
 from ekfac_ref.model.recording.recorder import Recorder
 from ekfac_ref.model.weights.attention import RowRange
 from ekfac_ref.model.weights.linear_form import Call
@@ -37,7 +36,7 @@ def bare_weights(problem: Problem, modes: Modes) -> tuple[BareWeight, ...]:
     asked = [x.partition("[")[0] for x in (names if problem.layers is None else problem.layers)]
     if not set(names) & set(asked):
         return ()
-    with suppress(Exception), untouched():
+    with suppress(Exception):
         batch = next(read(problem))
         return _of_model(made_private(modes.copied(problem.model), problem.output), batch)
     return ()
@@ -91,10 +90,10 @@ class _Products(Recorder):
         return found
 
     def _bias_of(self, used: list[Layer]) -> str | None:
-        """The Parameter of which each is given its own entries, if by any."""
-        given = {(name, rows, _entries(x)) for x in used for name, rows in self._biases[x.name]}
-        names = {name for name, rows, own in given if rows == own}
-        return next(iter(names)) if len(names) == 1 == len({name for name, _, _ in given}) else None
+        """The one Parameter of which each is given its own entries, if it is given any."""
+        given = [(name, rows == _entries(x)) for x in used for name, rows in self._biases[x.name]]
+        names = {name for name, _ in given}
+        return names.pop() if len(names) == 1 and all(own for _, own in given) else None
 
     def _of_its_op(self, layer: Layer, call: Call, run: Callable[[], Tensor]) -> Tensor:
         self._takes(layer, call.arguments.get("bias"))
