@@ -1,7 +1,7 @@
 """Parameters that a forward multiplies with by itself, against the same network of modules."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 import ekfac_ref.conformance as ct
+from ekfac_ref.model.layers_of import in_projections
 
 SHAPES = {
     "W": (4, 2),
@@ -325,6 +326,7 @@ def test_layers_of_a_problem_are_those_that_it_has_factors_of() -> None:
     there = layers[1].from_matrix(torch.arange(10.0).reshape(2, 5))
     torch.testing.assert_close(there["W"], torch.tensor([[0.0, 5], [1, 6], [2, 7], [3, 8]]))
     torch.testing.assert_close(there["b"], torch.tensor([4.0, 9]))
+    assert ek.exact_fisher(replace(question, layers=("W",)))["W"].shape == (2, 5)
     assert [x.name for x in ek.parameters_of(replace(question, layers=None))] == ["first", "W", "c"]
     assert all(torch.equal(p, q) for p, q in zip(before, question.model.parameters(), strict=True))
 
@@ -333,6 +335,7 @@ def test_of_a_stack_of_matrices_the_others_are_left_as_they_are() -> None:
     question = regression("Dc", lambda m, h: sum(F.linear(h, m.D[e], m.c[e]) for e in range(3)))
     layer = ek.layers_of(question)[2]
     assert layer.name == "D[1]"
+    assert in_projections(ek.layers_of(question)) == {}  # three in one Parameter, and no attention
     others = {"D": torch.ones(3, 2, 4), "c": torch.ones(3, 2)}
     there = layer.from_matrix(torch.arange(10.0).reshape(2, 5), others)
     torch.testing.assert_close(there["D"][1], torch.arange(10.0).reshape(2, 5)[:, :4])
@@ -346,3 +349,22 @@ def test_the_kit_asks_about_them() -> None:
     question = regression("Wb", lambda m, h: (h @ m.W + m.b).tanh())
     right = ct.Subject("right", ekfac=ek.ekfac, kfac=ek.kfac, exact_fisher=ek.exact_fisher)
     assert not any(ct.ask(right, question).values())
+    assert ct.Separate().differs(question, "W")
+
+
+class Counted(list[Any]):
+    """Batches that count the passes over them."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.passes += 1
+        return super().__iter__()
+
+
+def test_data_is_read_once_more_only_where_there_is_something_to_find() -> None:
+    bare = regression("Wb", lambda m, h: h @ m.W + m.b)
+    for names, passes in ((("first",), 1), (("first", "W"), 2)):
+        data = Counted(bare.batches)
+        assert {*ek.kfac(replace(bare, batches=data, layers=names))} == {*names}
+        assert data.passes == passes
