@@ -19,7 +19,8 @@ class Library:
         documented: where that and its conventions are written.
         claims: features that its documentation names as supported.
         beside: exact versions of what it needs, where a later one does not go with it.
-        laws: {subject: those that alone it is asked, if another has the same answer to all others}.
+        laws: {subject: those that alone it is asked}, if others of its library are asked the rest:
+            where every change of a problem is compiled anew, that is most of the time.
     """
 
     name: str
@@ -119,6 +120,9 @@ LIBRARIES = (
             *("positions of a Linear, one axis", "positions of a Linear, several axes"),
         ),
         beside=("jax==0.9.0.1", "jaxlib==0.9.0.1"),  # of its month; with 0.10.2 it does not run
-        laws={"factored": ("solve 1e-06", "solve 1")},
+        laws={
+            "factored": ("solve 1e-06", "solve 1"),
+            "exact": ("exact block", "diagonal", "solve 1e-06", "solve 1"),
+        },
     ),
 )
