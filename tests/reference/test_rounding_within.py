@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import ekfac_ref as ek
-from ekfac_ref.model import recorder
+from ekfac_ref.model.recording import recorder
 from tests.support.one_by_one import check
 
 

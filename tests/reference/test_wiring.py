@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
-from ekfac_ref.model import gradients, recorder, uses
+from ekfac_ref.model import gradients
 from ekfac_ref.model.batched import forward_pass
+from ekfac_ref.model.recording import recorder, uses
 from ekfac_ref.model.refusals import wiring
 from ekfac_ref.optim import EKFAC
 from tests.independent.kinds import KINDS
@@ -75,8 +76,10 @@ def inputs_as(change: Callable[[Tensor], Tensor]) -> Callable[[pytest.MonkeyPatc
 
 def second_use_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     class Blind(recorder.Recorder):
-        def _layers_among(self, *args: Any) -> Any:
-            return (x for x in super()._layers_among(*args) if not self.uses[x.name])
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            every = self._holders.among
+            self._holders.among = lambda *a: (x for x in every(*a) if not self.uses[x.name])
 
     for module in (forward_pass, uses):
         monkeypatch.setattr(module, "Recorder", Blind)
@@ -256,7 +259,7 @@ WIRINGS: dict[str, Callable[[Around, Tensor], Tensor]] = {
 }
 
 
-SOUND = {"functional_call as it is", "features in another order", "a hook on the output"}
+SOUND = {"functional_call as it is", "features in another order", "a hook on the output", "a view"}
 REFUSED = {
     ek.exact_fisher: {"a list", "another object's model"},  # gradients know of all other uses
     ek.ekfac: {*WIRINGS} - SOUND - {"a list"},
