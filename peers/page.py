@@ -1,9 +1,11 @@
 """The board as ``docs/peers.md``."""
 
+import ast
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from math import isnan
+from pathlib import Path
 from typing import Any
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
@@ -38,13 +40,13 @@ second way.
 
 """
 _BOARD = """
-*exact*: every law that was asked holds to rounding error, under the conventions that the adapter
-declares and says where they are documented (`peers/adapters`). *refuses*: by an exception of its
-own, or of its adapter's, where it has no way to be given that. *explained*: met, and no finding,
-see below. *in doubt*: no problem tells it apart from what it came with. *no answer*: all problems
-with it were refused for the sake of others. *-*: not drawn for this library, as it does not offer
-it. † marks a feature that its documentation names and to which no problem was answered. *wrong*
-leads to the finding, and by how much is what its script has found, relative to what is right.
+*exact*: every law that was asked holds to rounding error, by the [conventions](#conventions) that
+the adapter declares. *refuses*: by an exception of its own, or of its adapter's, where it has no
+way to be given that. *explained*: met, and no finding, see below. *in doubt*: no problem tells it
+apart from what it came with. *no answer*: all problems with it were refused for the sake of others.
+*-*: not drawn for this library, as it does not offer it. † marks a feature that its documentation
+names and to which no problem was answered. *wrong* leads to the finding, and by how much is what
+its script has found, relative to what is right.
 
 """
 
@@ -61,6 +63,8 @@ def page(reports: Mapping[str, Mapping[str, Any]], told: Mapping[str, str], head
             *_table({one: by_feature(one, reports[one.name]) for one in asked}, FEATURES, told),
             "\n## Laws\n\n",
             *_table({one: by_law(one, reports[one.name]) for one in asked}, LAWS, told),
+            "\n## Conventions\n\n",
+            *map(_conventions, asked),
             *_findings(told),
             *_explained(asked, reports),
         ]
@@ -109,6 +113,14 @@ def _by_how_much(told: str) -> str:
     if isnan(got) or not expected:
         return f", {got:g} for {expected:g}"
     return f", {abs(got / expected - 1):.0%}"
+
+
+def _conventions(library: Library) -> str:
+    """What its adapter declares, and where that is documented: the adapter's own words."""
+    adapter = Path(__file__).with_name("adapters") / f"{library.module}.py"
+    said = (ast.get_docstring(ast.parse(adapter.read_text())) or "").partition("\n\n")[2]
+    words = " ".join(said.replace("``", "`").split())
+    return f"- [{library.name}]({library.documented}). {words}\n"
 
 
 def _findings(told: Mapping[str, str]) -> Iterator[str]:

@@ -22,6 +22,8 @@ SHAPES = {
     "D": (3, 2, 4),
     "c": (3, 2),
     "d": (1,),
+    "v": (3,),
+    "s": (2, 2),
 }
 Forward = Callable[["Bare", Tensor], Tensor]  # of [N, 5, 4], whatever first made of the data
 
@@ -36,6 +38,8 @@ class Bare(nn.Module):
     D: Tensor
     c: Tensor
     d: Tensor
+    v: Tensor
+    s: Tensor
 
     def __init__(self, own: str, how: Forward) -> None:
         super().__init__()
@@ -205,6 +209,7 @@ def regression(own: str, how: Forward, **more: Any) -> ek.Problem:
         ("W", lambda m, h: torch.einsum("nti,io->nt", h, m.W)),
         ("W", lambda m, h: torch.einsum("nti,io->ntio", h, m.W)),
         ("W", lambda m, h: torch.einsum("nii,io->no", h[:, :4], m.W)),
+        ("W", lambda m, h: torch.einsum("ntti,io->nto", h[:, None].expand(-1, 6, -1, -1), m.W)),
         (
             "W",
             lambda m, h: torch.addmm(
@@ -220,6 +225,7 @@ def regression(own: str, how: Forward, **more: Any) -> ek.Problem:
         "einsum to one",
         "einsum to all",
         "diagonal",
+        "diagonal of positions",
         "alpha",
     ],
 )
@@ -250,8 +256,10 @@ def test_an_output_that_goes_on_without_its_bias_is_refused() -> None:
         ("Wb", lambda m, h: (h @ m.W) * m.b),
         ("Wd", lambda m, h: h @ m.W + m.d),
         ("Wbc", lambda m, h: h @ m.W + m.b + (h @ m.W + m.c[0])),
+        ("Wv", lambda m, h: h @ m.W + m.v[1:]),
+        ("Ws", lambda m, h: h @ m.W + m.s[:, 0]),
     ],
-    ids=["a scale", "one for all outputs", "one of two"],
+    ids=["a scale", "one for all outputs", "one of two", "a part", "a column"],
 )
 def test_what_is_no_bias_is_a_parameter_by_itself(own: str, how: Forward) -> None:
     question = regression(own, how)
@@ -368,3 +376,15 @@ def test_data_is_read_once_more_only_where_there_is_something_to_find() -> None:
         data = Counted(bare.batches)
         assert {*ek.kfac(replace(bare, batches=data, layers=names))} == {*names}
         assert data.passes == passes
+
+
+def test_a_check_on_such_a_model_names_the_matrix_that_is_wrong() -> None:
+    question = regression("E", EVERYWHERE["matmul"][1])
+    right = ct.Subject("right", ekfac=ek.ekfac)
+    assert ct.check_on(right, question).exit_code == 0
+
+    def doubled(problem: ek.Problem) -> Any:
+        return {n: E.scaled(2.0) if n == "E[1]" else E for n, E in ek.ekfac(problem).items()}
+
+    report = ct.check_on(ct.Subject("wrong", ekfac=doubled), question)
+    assert "layer E[1]" in str(report)

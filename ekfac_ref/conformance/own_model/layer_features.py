@@ -11,6 +11,8 @@ import torch.nn.functional as F
 
 from ekfac_ref.conformance.own_model.measured.measure import Measured
 from ekfac_ref.conformance.own_model.measured.parts import OwnPart
+from ekfac_ref.model.copies.modes import ITS_OWN
+from ekfac_ref.model.recording.bare_weights import bare_weights
 from ekfac_ref.model.weights.attention import QUERY_KEY_VALUE
 from ekfac_ref.model.weights.layer_kinds import SPATIAL_AXES
 from ekfac_ref.model.weights.owned import Owned, owned_by
@@ -21,6 +23,7 @@ def features_of_parts(problem: Problem, known: Sequence[Measured]) -> list[tuple
     """Of every part; names of features that all have are left in, since nothing hangs on them."""
     modules = problem.model.named_modules()
     weights = [one for name, module in modules for one in owned_by(name, module)]
+    weights += [one.of(problem.model) for one in bare_weights(problem, ITS_OWN)]
     by_name = {one.name: one for one in weights}
     tied = Counter((id(one.weight), one.rows[0]) for one in weights)
     endings = Counter(_ending(name) for name in {one.part.layer for one in known})
@@ -38,7 +41,8 @@ def features_of_parts(problem: Problem, known: Sequence[Measured]) -> list[tuple
 
 
 def _ending(layer: str) -> str:
-    return layer.rpartition(".")[2]
+    """Of the name; for all matrices of a stack the same."""
+    return layer.partition("[")[0].rpartition(".")[2]
 
 
 def _of_weight(one: Owned) -> Iterator[str]:

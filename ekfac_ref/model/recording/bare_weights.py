@@ -21,7 +21,7 @@ from ekfac_ref.model.recording.recorder import Recorder
 from ekfac_ref.model.weights.attention import RowRange
 from ekfac_ref.model.weights.linear_form import Call
 from ekfac_ref.model.weights.owned import BareWeight
-from ekfac_ref.model.weights.products import entries_in, origin
+from ekfac_ref.model.weights.products import entries_in, is_run, origin
 from ekfac_ref.question.batches import Batch, read
 from ekfac_ref.question.problem import Problem
 
@@ -103,11 +103,11 @@ class _Products(Recorder):
         self._without_bias[id(y)] = (y, layer, use)
 
     def _takes(self, layer: Layer, bias: Any) -> bool:
-        if not isinstance(bias, Tensor) or bias.dim() != 1:
+        if not is_run(bias) or len(bias) != layer.shape[0]:
             return False
         parameter = origin(bias)
         name = self._names.get(id(parameter))
-        if name is None or len(bias) != layer.shape[0]:
+        if name is None:
             return False
         self._biases[layer.name].add((name, entries_in(parameter, bias)))
         return True

@@ -10,7 +10,7 @@ from torch import Tensor
 from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.weights import attention
 from ekfac_ref.model.weights.linear_form import Call
-from ekfac_ref.model.weights.products import StoredMatrix, entries_in, origin, stored_in
+from ekfac_ref.model.weights.products import StoredMatrix, entries_in, is_run, origin, stored_in
 
 
 class Holders:
@@ -81,6 +81,6 @@ def _has_some(layer: Layer, x: Tensor) -> bool:
 
 def is_bias(layer: Layer, x: Any) -> bool:
     """Whether x is the bias of the layer, or the row of the Parameter that is."""
-    if not isinstance(x, Tensor) or x.dim() != 1 or layer.bias is None:
+    if layer.bias is None or not is_run(x) or origin(x) is not layer.bias:
         return False
-    return origin(x) is layer.bias and entries_in(layer.bias, x) == layer.rows[1]
+    return entries_in(layer.bias, x) == layer.rows[1]

@@ -86,13 +86,13 @@ def _of_einsum(equation: str, x: Tensor, W: Tensor, swapped: bool = False) -> As
     of_x, _, of_W = operands.partition(",")
     if swapped:
         of_x, of_W = of_W, of_x
-    e, pair = of_W[:-2], of_W[-2:]
+    e, pair, once = of_W[:-2], of_W[-2:], of_x.replace(".", "")
     summed, kept = set(pair) - set(out), set(pair) - set(of_x)
     if e not in out or len(e) > 1 or len(summed) != 1 or len(kept) != 1 or summed == kept:
         return None
-    (i,), (o,) = summed, kept
-    if of_x.count(i) != 1:
+    if len({*once}) < len(once):  # a diagonal
         return None
+    (i,), (o,) = summed, kept
     own, others = e if e in of_x else "", of_x.replace(i, "").replace(e or i, "")
     each = tuple(W) if e else (W,)
     matrices = each if pair == o + i else tuple(M.mT for M in each)
@@ -143,7 +143,12 @@ def stored_in(parameter: Tensor, view: Tensor) -> StoredMatrix | None:
     return None
 
 
-def entries_in(parameter: Tensor, view: Tensor) -> RowRange:
-    """Which entries of the Parameter a row of it has, (first, behind the last); None for all."""
-    first = int(view.storage_offset() - parameter.storage_offset())
-    return None if parameter.dim() == 1 else (first, first + len(view))
+def is_run(x: Any) -> bool:
+    """Whether it is a vector of entries that follow one another in memory."""
+    return isinstance(x, Tensor) and x.dim() == 1 and (len(x) == 1 or x.stride(0) == 1)
+
+
+def entries_in(parameter: Tensor, run: Shaped[Tensor, " n"]) -> RowRange:
+    """Which entries of the Parameter a run of them is, (first, behind the last); None for all."""
+    first = int(run.storage_offset() - parameter.storage_offset())
+    return None if len(run) == parameter.numel() else (first, first + len(run))
