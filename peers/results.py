@@ -4,7 +4,7 @@ import datetime
 import json
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Any, TypedDict
 
 from peers.catalogue import FINDINGS
@@ -48,38 +48,37 @@ def renewed(before: Results, chosen: list[Library], profile: str, seed: int) -> 
     started = time.monotonic()
     whole = {one.name for one in chosen} >= set(before["reports"])
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        results = _prepared(before, chosen, pool.map(_prepare, chosen))
+        results = _prepared(before, chosen, pool.map(installed, chosen))
+        there = [one for one in chosen if one.name not in results["left_out"]]
         # The last one compiles every network and takes longest: no process is to wait for it.
-        asked = {
+        asked: dict[Future[Any], tuple[str, str]] = {
             pool.submit(checked, one, subject, profile, seed): (one.name, subject)
-            for one in reversed(chosen)
-            if one.name not in results["left_out"]
+            for one in reversed(there)
             for subject in one.subjects
         }
-        for answer in as_completed(asked):
+        told: dict[Future[Any], str] = {  # behind them, as they are short
+            pool.submit(script, one, finding.script): finding.id
+            for one in there
+            for finding in FINDINGS
+            if finding.library == one.name
+        }
+        for answer in as_completed([*asked, *told]):
             if answer.exception() is None:
-                name, subject = asked[answer]
-                date = {"date": datetime.date.today().isoformat()}
-                results["reports"][name][subject] = answer.result() | date
+                if answer in told:
+                    results["told"][told[answer]] = answer.result()
+                else:
+                    name, subject = asked[answer]
+                    date = {"date": datetime.date.today().isoformat()}
+                    results["reports"][name][subject] = answer.result() | date
                 _keep(results)
-    for answer in asked:
+    for answer in (*asked, *told):
         answer.result()
     results["minutes"] = round((time.monotonic() - started) / 60) if whole else 0
     _keep(results)
     return read()  # in the order in which they are read again
 
 
-def _prepare(library: Library) -> tuple[str, dict[str, str]]:
-    """The reason why it is left out, and {finding: what its script prints}."""
-    if reason := installed(library):
-        return reason, {}
-    own = [one for one in FINDINGS if one.library == library.name]
-    return "", {one.id: script(library, one.script) for one in own}
-
-
-def _prepared(
-    before: Results, chosen: list[Library], prepared: Iterable[tuple[str, dict[str, str]]]
-) -> Results:
+def _prepared(before: Results, chosen: list[Library], reasons: Iterable[str]) -> Results:
     """Without libraries that cannot be installed, and without subjects that are no more."""
     results = Results(
         reports=dict(before["reports"]),
@@ -87,10 +86,9 @@ def _prepared(
         left_out=dict(before["left_out"]),
         minutes=0,
     )
-    for one, (reason, told) in zip(chosen, prepared, strict=True):
+    for one, reason in zip(chosen, reasons, strict=True):
         of_before = results["reports"].pop(one.name, {})
         results["left_out"].pop(one.name, None)
-        results["told"] |= told
         if reason:
             results["left_out"][one.name] = reason
         else:

@@ -186,7 +186,8 @@ def test_the_pages_hold_every_finding_and_the_counts() -> None:
     assert "[TRAIS-Lab/dattri#143](https://github.com/TRAIS-Lab/dattri/issues/143)" in text
     assert "(https://github.com/google-deepmind/kfac-jax/commit/babd853)" in text
     for library in LIBRARIES:
-        assert f"\n- [{library.name}]({library.documented}). Documented" in text
+        if library.name in reports:
+            assert f"\n- [{library.name}]({library.documented}). Documented" in text
     nothing = page(reports, told | {"curvlinops_padding_mode": "expected 0, got nan"}, head)
     assert "| padding mode | [**wrong**](#curvlinops_padding_mode), nan for 0 |" in nothing
     assert svg(reports).startswith("<svg")

@@ -246,7 +246,7 @@ def test_one_parameter_of_a_layer_can_be_named() -> None:
     torch.testing.assert_close(F_b.dense(), F_layer.dense()[last][:, last])
 
 
-@pytest.mark.parametrize("name", [n for n in MODELS if n != "EmbeddingBag"])
+@pytest.mark.parametrize("name", MODELS)
 def test_where_there_are_no_factors_the_layers_to_pass_are_listed(name: str) -> None:
     question = problem(name)
     with pytest.raises(ek.ProblemError) as caught:

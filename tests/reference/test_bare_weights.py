@@ -23,6 +23,8 @@ SHAPES = {
     "c": (3, 2),
     "d": (1,),
     "v": (3,),
+    "o": (1, 4, 2),
+    "y": (1, 2),
     "s": (2, 2),
 }
 Forward = Callable[["Bare", Tensor], Tensor]  # of [N, 5, 4], whatever first made of the data
@@ -39,6 +41,8 @@ class Bare(nn.Module):
     c: Tensor
     d: Tensor
     v: Tensor
+    o: Tensor
+    y: Tensor
     s: Tensor
 
     def __init__(self, own: str, how: Forward) -> None:
@@ -339,6 +343,20 @@ def test_layers_of_a_problem_are_those_that_it_has_factors_of() -> None:
     assert all(torch.equal(p, q) for p, q in zip(before, question.model.parameters(), strict=True))
 
 
+def test_a_stack_of_one_matrix() -> None:
+    question = regression("oy", lambda m, h: h @ m.o[0] + m.y[0])
+    alike = regression("Wb", lambda m, h: h @ m.W + m.b)
+    alike.model.load_state_dict(
+        {n: p[0] if n in "oy" else p for n, p in question.model.state_dict().items()}
+        | {"W": question.model.o[0], "b": question.model.y[0]},
+        strict=False,
+    )
+    alike = replace(alike, batches=question.batches)
+    (found, expected) = (ek.ekfac(one) for one in (question, alike))
+    assert {*found} == {"first", "o[0]"}
+    torch.testing.assert_close(found["o[0]"].dense(), expected["W"].dense())
+
+
 def test_of_a_stack_of_matrices_the_others_are_left_as_they_are() -> None:
     question = regression("Dc", lambda m, h: sum(F.linear(h, m.D[e], m.c[e]) for e in range(3)))
     layer = ek.layers_of(question)[2]
@@ -386,5 +404,5 @@ def test_a_check_on_such_a_model_names_the_matrix_that_is_wrong() -> None:
     def doubled(problem: ek.Problem) -> Any:
         return {n: E.scaled(2.0) if n == "E[1]" else E for n, E in ek.ekfac(problem).items()}
 
-    report = ct.check_on(ct.Subject("wrong", ekfac=doubled), question)
-    assert "layer E[1]" in str(report)
+    (said,) = ct.check_on(ct.Subject("wrong", ekfac=doubled), question, laws=["trace"]).sentences
+    assert said.startswith("Wrong exactly where layer E[1]: 1 of 1 such blocks, 0 of 3 others")

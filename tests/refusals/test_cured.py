@@ -468,9 +468,9 @@ def test_the_layers_that_an_optimizer_advises_run(kind: Callable[..., Any]) -> N
     "build",
     [
         lambda: torch.export.export(nn.Sequential(nn.Linear(3, 2)), (X,)).module(),
-        lambda: nn.EmbeddingBag(6, 2),
+        lambda: nn.EmbeddingBag(6, 2, mode="max"),
     ],
-    ids=["exported", "EmbeddingBag"],
+    ids=["exported", "largest of a bag"],
 )
 def test_a_model_without_any_layer_is_not_advised_to_name_some(
     build: Callable[[], nn.Module],

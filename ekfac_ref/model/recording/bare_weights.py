@@ -56,7 +56,7 @@ def _both_ways(name: str, parameter: Tensor) -> list[Layer]:
     """Each of its matrices as it is, and transposed."""
     n = parameter.shape[-2]
     every: list[RowRange] = [None]
-    if parameter.dim() == 3 and len(parameter) > 1:
+    if parameter.dim() == 3:
         every = [(e * n, (e + 1) * n) for e in range(len(parameter))]
     return [
         Layer(f"{name} {rows} {op}", op, parameter, None, (name,), 1, (rows, None))
@@ -83,7 +83,7 @@ class _Products(Recorder):
         same_side = [layer for layer in candidates if layer.op is used[0].op]
         bias, found = self._bias_of(used), []
         for e, layer in enumerate(same_side):
-            name = parameter if len(same_side) == 1 else f"{parameter}[{e}]"
+            name = parameter if layer.rows[0] is None else f"{parameter}[{e}]"
             entries = None if bias is None else _entries(layer)
             assert layer.op is not None
             found.append(BareWeight(name, layer.op, parameter, bias, (layer.rows[0], entries)))

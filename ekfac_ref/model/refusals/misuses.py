@@ -9,8 +9,9 @@ from torch.overrides import resolve_name
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import Layer, refuse_options
 from ekfac_ref.model.weights.attention import projection
-from ekfac_ref.model.weights.layer_kinds import ARGUMENTS_OF
+from ekfac_ref.model.weights.layer_kinds import ARGUMENTS_OF, LOOKUPS
 from ekfac_ref.model.weights.linear_form import Call
+from ekfac_ref.question.one_hot import LARGE_VOCABULARY
 
 
 class LayerRefused(ProblemError):
@@ -24,6 +25,12 @@ def check_together(layer: Layer, call: Call, owner_of_bias: Layer) -> None:
             f"layer {layer.name!r}: it calls torch.addmm with beta, alpha or names of arguments; "
             "call torch.addmm(bias, input, weight), and scale the input or the output instead."
         )
+    if call.op is F.embedding_bag and layer.shape[1] > LARGE_VOCABULARY:
+        raise LayerRefused(
+            f"layer {layer.name!r}: A of bags of {layer.shape[1]} words is a matrix on all of "
+            f"them, where there may be {LARGE_VOCABULARY}; sum up the outputs of an Embedding "
+            "instead, whose words are positions of their own."
+        )
     if call.arguments["weight"] is not layer.weight or owner_of_bias is not layer:
         raise LayerRefused(
             f"layer {owner_of_bias.name!r}: its weight or bias is used together with another "
@@ -33,12 +40,13 @@ def check_together(layer: Layer, call: Call, owner_of_bias: Layer) -> None:
 
 def check_inputs(layer: Layer, call: Call) -> None:
     """Raise a ProblemError for an option or a dtype of inputs under which there is no gradient."""
-    if call.op is F.embedding:
-        refuse_options(layer.name, "F.embedding", call.arguments)
+    if call.op in LOOKUPS:
+        name = "F.embedding" if call.op is F.embedding else "F.embedding_bag"
+        refuse_options(layer.name, name, call.arguments)
     autocast = torch.is_autocast_enabled(layer.weight.device.type)
     for name in ("input", "input1", "input2"):
         x = call.arguments.get(name)
-        integer_wanted = call.op is F.embedding
+        integer_wanted = call.op in LOOKUPS
         if x is not None and integer_wanted == x.dtype.is_floating_point:
             wanted = "integer indices" if integer_wanted else f"inputs of {layer.weight.dtype}"
             raise ProblemError(

@@ -11,6 +11,7 @@ bilinear            [out, in1, in2]            [out, in1 in2]
 conv                [out, in/groups, *k]       [out, in/groups k], rows group by group
 conv_transpose      [in, out/groups, *k]       [out, in/groups k], rows group by group
 embedding           [vocabulary, out]          its transpose; a_t is one-hot, 0 at padding_idx
+embedding_bag       [vocabulary, out]          its transpose; a is the sum or mean of one-hot rows
 addmm               [in, out]                  its transpose
 projection          [3 out, in] or [out, in]   its rows of query, key or value; as they are
 ==================  =========================  ==================================================
@@ -41,8 +42,10 @@ OP_OF: dict[type[nn.Module], Op] = {
     nn.ConvTranspose3d: F.conv_transpose3d,
     nn.Embedding: F.embedding,
 }
-# Classes of packages that are not imported here. GPT-2's Conv1D is a Linear, its weight transposed.
+# Of no problem that the kit draws, and classes of packages that are not imported here. GPT-2's
+# Conv1D is a Linear, its weight transposed.
 OP_BY_NAME: dict[str, Op] = {
+    "torch.nn.modules.sparse.EmbeddingBag": F.embedding_bag,
     "transformers.pytorch_utils.Conv1D": torch.addmm,
     "transformers.modeling_utils.Conv1D": torch.addmm,  # where old versions have it
 }
@@ -61,13 +64,18 @@ ARGUMENTS_OF: dict[Op, tuple[str, ...]] = {
     F.linear: ("input", "weight", "bias"),
     F.bilinear: ("input1", "input2", "weight", "bias"),
     F.embedding: ("input", "weight", "padding_idx", "max_norm", "norm_type", *NO_GRADIENT[1:]),
+    F.embedding_bag: (
+        *("input", "weight", "offsets", "max_norm", "norm_type", "scale_grad_by_freq", "mode"),
+        *("sparse", "per_sample_weights", "include_last_offset", "padding_idx"),
+    ),
     torch.addmm: ("bias", "input", "weight"),
     projection: ("input", "weight", "bias", "rows"),
     **dict.fromkeys(CONVOLUTIONS, _CONV),
     **dict.fromkeys(TRANSPOSED_CONVOLUTIONS, _TRANSPOSED),
 }
 MATRIX_PRODUCTS: tuple[Op, ...] = (F.linear, torch.addmm, projection)  # of the input as it is
-_TRANSPOSES: tuple[Op, ...] = (F.embedding, torch.addmm)
+LOOKUPS: tuple[Op, ...] = (F.embedding, F.embedding_bag)  # of integers
+_TRANSPOSES: tuple[Op, ...] = (*LOOKUPS, torch.addmm)
 # op: how many axes of its output stand behind the channels; 0 for those that are not named
 SPATIAL_AXES = dict(zip(CONVOLUTIONS + TRANSPOSED_CONVOLUTIONS, 2 * (1, 2, 3), strict=True))
 

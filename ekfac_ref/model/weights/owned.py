@@ -82,7 +82,7 @@ def owned_by(name: str, module: nn.Module) -> tuple[Owned, ...]:
     if isinstance(module, nn.MultiheadAttention):
         return _projections(name, module)
     op = op_of(module)
-    if op is None:
+    if op is None or options.get("mode") == "max":  # which a bag of words is not linear with
         return ()
     weight, bias = _without_computing("weight", module), _without_computing("bias", module)
     groups = int(getattr(module, "groups", 1))

@@ -121,7 +121,7 @@ class StoredMatrix:
     """A matrix within a Parameter of two axes, or of three with one matrix behind the other.
 
     Attributes:
-        rows: which rows of the Parameter, its leading axes flattened; None for all.
+        rows: which rows of the Parameter, its leading axes flattened; None for all of two axes.
         transposed: whether the matrix is the transpose of these rows.
     """
 
@@ -138,7 +138,7 @@ def stored_in(parameter: Tensor, view: Tensor) -> StoredMatrix | None:
         (n, width), strides = matrix.shape, matrix.stride()
         fits = width == d and first % d == 0
         if fits and all(k == 1 or s == t for k, s, t in zip((n, d), strides, (d, 1), strict=True)):
-            everything = n * d == parameter.numel()
+            everything = parameter.dim() == 2 and n == len(parameter)
             return StoredMatrix(None if everything else (first // d, first // d + n), transposed)
     return None
 
@@ -149,6 +149,10 @@ def is_run(x: Any) -> bool:
 
 
 def entries_in(parameter: Tensor, run: Shaped[Tensor, " n"]) -> RowRange:
-    """Which entries of the Parameter a run of them is, (first, behind the last); None for all."""
+    """Which entries of the Parameter a run of them is, (first, behind the last); None for all.
+
+    All are a vector: of several, or of one in a stack, their places are told.
+    """
     first = int(run.storage_offset() - parameter.storage_offset())
-    return None if len(run) == parameter.numel() else (first, first + len(run))
+    everything = parameter.dim() == 1 and len(run) == len(parameter)
+    return None if everything else (first, first + len(run))
