@@ -110,9 +110,10 @@ class Words(nn.Module):
         super().__init__()
         self.e, self.d = nn.Embedding(7, 4, padding_idx=0), nn.Embedding(7, 4)
         self.c = nn.Conv1d(4, 4, 2, stride=2, groups=4, padding=1, bias=False)
+        self.bag = nn.EmbeddingBag(7, 4, padding_idx=0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.c((self.e(x) + self.d(x)).mT).sum(-1)
+        return self.c((self.e(x) + self.d(x)).mT).sum(-1) + self.bag(x)
 
 
 def test_what_is_special_about_a_layer_is_told() -> None:
@@ -126,6 +127,8 @@ def test_what_is_special_about_a_layer_is_told() -> None:
     here = {"several positions"}
     assert found["e"] - {"A without full rank"} == {"Embedding", "padding_idx", "layer e", *here}
     assert found["d"] - {"A without full rank"} == {"Embedding", "layer d", *here}
+    of_bag = {"EmbeddingBag", "padding_idx", "layer bag"}
+    assert found["bag"] - {"A without full rank"} == of_bag
     of_c = {"Conv1d", "no bias", "groups", "depthwise", "stride", "padding", "layer c", *here}
     assert found["c"] - {"A without full rank"} == of_c
 

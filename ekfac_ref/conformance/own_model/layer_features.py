@@ -7,14 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 
-import torch.nn.functional as F
-
 from ekfac_ref.conformance.own_model.measured.measure import Measured
 from ekfac_ref.conformance.own_model.measured.parts import OwnPart
 from ekfac_ref.model.copies.modes import ITS_OWN
 from ekfac_ref.model.recording.bare_weights import bare_weights
 from ekfac_ref.model.weights.attention import QUERY_KEY_VALUE
-from ekfac_ref.model.weights.layer_kinds import SPATIAL_AXES
+from ekfac_ref.model.weights.layer_kinds import LOOKUPS, SPATIAL_AXES
 from ekfac_ref.model.weights.owned import Owned, owned_by
 from ekfac_ref.question.problem import Problem
 
@@ -47,9 +45,9 @@ def _ending(layer: str) -> str:
 
 def _of_weight(one: Owned) -> Iterator[str]:
     yield one.kind
-    if one.op is not F.embedding and one.bias is None:
+    if one.op not in LOOKUPS and one.bias is None:
         yield "no bias"
-    if one.op is F.embedding and one.options["padding_idx"] is not None:
+    if one.op in LOOKUPS and one.options["padding_idx"] is not None:
         yield "padding_idx"
     if one.op in SPATIAL_AXES:
         module = SimpleNamespace(**one.options)
