@@ -132,12 +132,18 @@ def problem(model: nn.Module, fisher: ek.Empirical | ek.Exact) -> ek.Problem:
 
 
 @pytest.mark.filterwarnings("ignore:model. at sample 0 it is not clear")
-@pytest.mark.parametrize("fisher", [ek.Empirical(), ek.Exact()], ids=["empirical", "exact"])
+@pytest.mark.parametrize(
+    ("fisher", "sharing"),
+    [(ek.Exact(), ek.Expand()), (ek.Empirical(), ek.Reduce())],
+    ids=["exact", "reduce"],
+)
 @pytest.mark.parametrize("form", FORWARDS)
-def test_it_is_the_layer_of_a_module(form: str, fisher: ek.Empirical | ek.Exact) -> None:
+def test_it_is_the_layer_of_a_module(
+    form: str, fisher: ek.Empirical | ek.Exact, sharing: ek.Expand | ek.Reduce
+) -> None:
     model = Bare(*FORWARDS[form]).double()
-    bare, modules = problem(model, fisher), problem(OfModules(model).double(), fisher)
-    modules.batches[:] = bare.batches
+    bare = replace(problem(model, fisher), sharing=sharing)
+    modules = replace(bare, model=OfModules(model).double())
     for ask in (ek.kfac, ek.ekfac, ek.exact_fisher):
         found, expected = ask(bare), ask(modules)
         assert len(found) == len(expected)
