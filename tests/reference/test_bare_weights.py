@@ -325,6 +325,28 @@ def test_one_of_several_matrices_can_be_named() -> None:
     torch.testing.assert_close(fisher.dense(), whole[own][:, own])
 
 
+def test_one_of_the_matrices_of_a_bmm_can_be_named() -> None:
+    every = problem(Bare(*FORWARDS["bmm"]).double(), ek.Empirical())
+    whole, (one,) = ek.ekfac(every)["E[1]"], ek.ekfac(replace(every, layers=("E[1]",))).values()
+    torch.testing.assert_close(one.dense(), whole.dense())
+
+
+def test_what_a_forward_writes_into_is_no_layer() -> None:
+    def doubling(m: Bare, h: Tensor) -> Tensor:
+        with torch.no_grad():
+            m.W.mul_(2)
+        return h @ m.W
+
+    with pytest.raises(ek.ProblemError, match="no supported layer covers it"):
+        ek.kfac(regression("W", doubling))
+
+
+def test_a_column_of_biases_is_none_of_them() -> None:
+    question = regression("Ec", lambda m, h: h @ m.E[0] + m.c[:2, 0])
+    with pytest.raises(ek.ProblemError, match=r"'c' .* no supported layer"):
+        ek.kfac(question)
+
+
 def test_a_matrix_that_is_never_used_is_told() -> None:
     question = regression("E", of_two_experts)
     advice = r"layer 'E\[1\]': its weight was never used.*\('first', 'E\[0\]', 'E\[2\]'\)"
