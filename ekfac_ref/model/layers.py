@@ -28,14 +28,14 @@ class Layer:
     Attributes:
         name: of the first module that owns the weight; of one of several weights of a module, see
             above.
-        op: the function that applies the weight; None for a parameter of no supported module,
+        op: the function that applies the weight; None for a parameter that is none of a layer,
             which is a row vector here.
         weight: the Parameter itself, of all rows.
         bias: the bias Parameter, likewise, where there is one and it is trainable.
         parameters: names of weight and bias in ``model.named_parameters()``.
         groups: of a grouped convolution, else 1.
-        rows: which rows of weight and of bias are this layer's, (first, behind the last); None for
-            all.
+        rows: which rows of weight and of bias are this layer's, (first, behind the last); those of
+            a stack of matrices, and the entries of their biases, are counted through; None for all.
     """
 
     name: str
@@ -72,14 +72,8 @@ class Layer:
         shape = rows_of(self.weight, self.rows[0]).shape
         weight = from_matrix(self.op, matrix[:, :d_weight], shape, self.groups)
         found = {}
-        for name, own, whole, rows, part in zip(
-            self.parameters,
-            (weight, matrix[:, -1]),
-            (self.weight, self.bias),
-            self.rows,
-            (rows_of, entries_of),
-            strict=False,
-        ):
+        parts = (weight, self.weight, rows_of), (matrix[:, -1], self.bias, entries_of)
+        for name, rows, (own, whole, part) in zip(self.parameters, self.rows, parts, strict=False):
             found[name] = own
             if rows is not None and whole is not None:
                 found[name] = own.new_zeros(whole.shape)
@@ -112,16 +106,16 @@ def find_layers(
     data if there is any. ``bare``: matrices that a forward was seen to multiply with, without a
     module.
     """
-    modules = dict(model.named_modules())
-    check_names(model, _named(model, bare), names or (), given=names is not None)
+    modules, named = dict(model.named_modules()), _named(model, bare)
+    check_names(model, named, names or (), given=names is not None)
     parameter_names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
 
     def advised() -> Names:
-        found = one_matrix_each(model) if that_run is None else that_run()
+        found = one_matrix_each(model, bare) if that_run is None else that_run()
         return tuple(name for name in found if names is None or name in names) or found
 
     layers = []
-    for owners in _owners(_named(model, bare), names):
+    for owners in _owners(named, names):
         if tie := no_one_matrix(owners):
             raise ProblemError(
                 f"{tie}; untie them, or leave the weight out by {naming(advised())}. "

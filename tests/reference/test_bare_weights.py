@@ -274,8 +274,9 @@ def test_an_output_that_goes_on_without_its_bias_is_refused() -> None:
 def test_what_is_no_bias_is_a_parameter_by_itself(own: str, how: Forward) -> None:
     question = regression(own, how)
     advice = rf"'{own[1]}' .* no supported layer.*\('first', 'W'\)"
-    with pytest.raises(ek.ProblemError, match=advice):
-        ek.kfac(question)
+    for ask in (ek.kfac, ek.layers_of):
+        with pytest.raises(ek.ProblemError, match=advice):
+            ask(question)
     found = ek.kfac(replace(question, layers=("first", "W")))
     assert {name: one.shape for name, one in found.items()} == {"first": (4, 4), "W": (2, 4)}
 

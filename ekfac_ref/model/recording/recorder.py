@@ -83,7 +83,7 @@ class Recorder(TorchFunctionMode):
         values = (*args, *(kwargs := kwargs or {}).values())
         attending = self._holders.among(attention.weights_given(func, args, kwargs))
         if any(layer.op is not None for layer in attending):
-            with self:
+            with self:  # which is not active in here
                 return attention.layer_by_layer(*args, **kwargs)
         if self._add_bias(terms_of(func, args, kwargs)):
             return func(*args, **kwargs)
@@ -97,7 +97,7 @@ class Recorder(TorchFunctionMode):
             return result
         product = None if layer is None else as_linear(func, args, kwargs, self._holders.have)
         if product is not None and any(map(self._holders.of_matrix, product.matrices)):
-            with self:  # which is not active in here
+            with self:
                 return product.run()
         result = func(*args, **kwargs)
         if isinstance(result, Tensor) and result.is_floating_point():
