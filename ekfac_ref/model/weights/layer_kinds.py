@@ -64,10 +64,7 @@ ARGUMENTS_OF: dict[Op, tuple[str, ...]] = {
     F.linear: ("input", "weight", "bias"),
     F.bilinear: ("input1", "input2", "weight", "bias"),
     F.embedding: ("input", "weight", "padding_idx", "max_norm", "norm_type", *NO_GRADIENT[1:]),
-    F.embedding_bag: (
-        *("input", "weight", "offsets", "max_norm", "norm_type", "scale_grad_by_freq", "mode"),
-        *("sparse", "per_sample_weights", "include_last_offset", "padding_idx"),
-    ),
+    F.embedding_bag: ("input", "weight"),  # torch names the others
     torch.addmm: ("bias", "input", "weight"),
     projection: ("input", "weight", "bias", "rows"),
     **dict.fromkeys(CONVOLUTIONS, _CONV),
