@@ -140,6 +140,7 @@ class Session:
     def _silent(self, other: "Session") -> "Session":
         other._said, other._some = {"alone", "padding", "columns"}, self._some
         other.learned.beyond_vmap = self.learned.beyond_vmap
+        other.learned.used |= self.learned.used  # of few samples, which need not use every expert
         return other
 
     def warn_once(self, of: str, message: str) -> None:

@@ -72,14 +72,15 @@ class Reduce:
     ) -> Rows:
         """Rows over n and over n, c; g is zero where a position does not count.
 
-        Of several words, the mean is a bag of them.
+        Of several words, the mean is a bag of them; samples without a position have no row.
         """
-        complete = g.shape[2] == 1
+        complete = g.shape[2] <= 1
         if isinstance(a, OneHot) and complete:
             return Rows(a.rows(counted), g.flatten(0, 2), complete)
         a = a.dense() if isinstance(a, OneHot) else a
         if counted is None:
-            return Rows(a.mean(1), g.sum(2).flatten(0, 1), complete)
+            kept = a.mean(1) if a.shape[1] else a.flatten(0, 1)
+            return Rows(kept, g.sum(2).flatten(0, 1), complete)
         count = counted.sum(1)
         total = (a * counted[..., None]).sum(1)
         kept = total[count > 0] / count[count > 0, None]

@@ -1,6 +1,8 @@
 """What a validator calls from Python: ask on a problem of one's own, check as the command does."""
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,6 +42,24 @@ def test_without_names_every_law_is_asked() -> None:
     of_others = {law.name for law in ct.LAWS.values() if law.lane in beside}
     assert set(ct.LAWS) - set(found) == {"padding", *of_others}
     assert set(found.values()) == {None}
+
+
+@pytest.mark.parametrize("asking", [ct.ask, ct.check_on])
+def test_nobody_is_held_to_labels_that_somebody_else_draws(asking: Callable[..., Any]) -> None:
+    """The advice, followed, works; whoever draws labels is asked all the same."""
+    x, y = torch.randn(4, 3).double(), torch.randn(4, 2).double()
+    drawn = ek.Problem(torch.nn.Linear(3, 2).double(), [(x, y)], ek.Gaussian(), ek.Sampled(2))
+    with pytest.raises(ek.ProblemError, match=r"fisher: .*hold ekfac to.*Exact\(\) or Empirical"):
+        asking(ek.ekfac, drawn)
+    for fisher in (ek.Exact(), ek.Empirical()):
+        asking(ek.ekfac, replace(drawn, fisher=fisher))
+
+
+def test_a_subject_that_draws_is_asked_whatever_the_fisher() -> None:
+    x, y = torch.randn(3, 2).double(), torch.randn(3, 1).double()
+    drawn = ek.Problem(torch.nn.Linear(2, 1).double(), [(x, y)], ek.Gaussian(), ek.Sampled())
+    subject = ct.Subject("draws", sampled_kfac=ek.kfac)
+    assert set(ct.ask(subject, drawn).values()) == {None}
 
 
 def test_ask_takes_an_object_and_raises_what_it_raises() -> None:

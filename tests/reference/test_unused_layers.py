@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import ekfac_ref as ek
+from ekfac_ref import conformance as ct
 from ekfac_ref.optim import EKFACPreconditioner
 from tests.support.experts import Experts
 from tests.support.one_by_one import check
@@ -104,6 +106,81 @@ def test_random_data_is_looked_through_without_being_changed() -> None:
     torch.testing.assert_close(found["expert.0"].A, a.T @ a / len(a))
     assert len(firsts) > 3
     assert all(torch.equal(x, firsts[0][0]) for x, _ in firsts)
+
+
+class ByWord(nn.Module):
+    """A table of words for each kind of sample, which the first word tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.ModuleList([nn.Embedding(5, 2), nn.Embedding(5, 2)])
+
+    def forward(self, words: Tensor) -> Tensor:
+        return torch.stack([self.table[int(w[0] > 2)](w).tanh().sum(0) for w in words])
+
+
+def test_under_reduce_a_sample_without_positions_has_no_row() -> None:
+    """A is the mean over the samples that have some, N+ of them."""
+    x, y = batch(4)
+    x[1, :, 0], x[2, :, 0] = -x[1, :, 0].abs(), x[2, :, 0].abs()
+    question = replace(problem((x, y)), sharing=ek.Reduce())
+    for name, gone in (("expert.0", x[..., 0] <= 0), ("expert.1", x[..., 0] > 0)):
+        means = torch.stack([
+            torch.cat([x[n][gone[n]].mean(0), torch.ones(1).double()])
+            for n in range(3)
+            if gone[n].any()
+        ])  # fmt: skip
+        A = means.T @ means / len(means)
+        torch.testing.assert_close(ek.kfac(question)[name].A, A)
+    E, F = ek.ekfac(question), ek.exact_fisher(question)
+    for name in E:
+        torch.testing.assert_close(E[name].trace(), F[name].trace())
+
+
+@pytest.mark.parametrize("words", [2, 1])
+def test_under_reduce_a_sample_without_words_has_no_bag(words: int) -> None:
+    x = torch.tensor([[0, 1], [3, 3], [1, 4], [4, 2]])[:, :words]
+    question = ek.Problem(ByWord().double(), [(x, torch.randn(4, 2).double())], ek.Gaussian())
+    first = x[x[:, 0] <= 2]
+    bags = nn.functional.one_hot(first, 5).double().mean(1)
+    K = ek.kfac(replace(question, sharing=ek.Reduce()))
+    torch.testing.assert_close(K["table.0"].A, bags.T @ bags / len(first))
+
+
+@pytest.mark.parametrize("sharing", [ek.Expand(), ek.Reduce()])
+def test_on_trial_the_reference_is_right_where_samples_use_some_experts(
+    sharing: ek.Expand | ek.Reduce,
+) -> None:
+    question = replace(problem(batch(4, BOTH)), sharing=sharing)
+    subject = ct.Subject("the reference", ek.ekfac, ek.kfac, ek.exact_fisher)
+    assert set(ct.ask(subject, question).values()) == {None}
+    assert ct.check_on(subject, question).exit_code == 0
+
+
+class Routed(nn.Module):
+    """Weights of one expert that are always 1, so that the router's gradient is rounding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = nn.Linear(4, 3)
+        self.experts = nn.ModuleList([nn.Linear(4, 2) for _ in range(3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, chosen = self.router(x).softmax(-1).topk(1)
+        weight, y = weight / weight.sum(-1, keepdim=True), x.new_zeros(*x.shape[:-1], 2)
+        for e, expert in enumerate(self.experts):
+            if (to_it := chosen[..., 0] == e).any():
+                y[to_it] = expert(x[to_it]) * weight[to_it]
+        return y.mean(1)
+
+
+def test_samples_are_looked_at_closely_whichever_experts_they_go_to() -> None:
+    """A router that cancels is looked at in one sample, which need not use all experts."""
+    torch.manual_seed(1)
+    x = torch.randn(6, 2, 4).double()
+    used = Routed().double()
+    question = ek.Problem(used, [(x, torch.randn(6, 2).double())], ek.Gaussian())
+    assert len(ek.kfac(question)) == 4
 
 
 def test_a_preconditioner_begins_with_all_and_remembers_that_they_are_used() -> None:

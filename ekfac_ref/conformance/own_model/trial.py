@@ -15,6 +15,7 @@ from ekfac_ref.conformance.own_model.measured.parts import OwnPart, parts_of
 from ekfac_ref.conformance.own_model.measured.sums import chunks
 from ekfac_ref.conformance.own_model.measured.trying import try_in_all_dtypes
 from ekfac_ref.conformance.own_model.mistaken import as_mistakes
+from ekfac_ref.conformance.subjects.drawn import check_not_drawn
 from ekfac_ref.conformance.subjects.matrices import as_expected, checked, extent, own_blocks
 from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
@@ -72,6 +73,7 @@ class OwnTrial:
         self._name = name
         with as_mistakes(name):
             check_model(problem.model)
+            check_not_drawn(self.subject, problem)
             held = in_memory(problem)
             self.given = Given(held, parts_of(held, subject.definition))
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ekfac_ref.conformance.laws.catalogue import LAWS
+from ekfac_ref.conformance.subjects.drawn import check_not_drawn
 from ekfac_ref.conformance.subjects.subject import as_subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.tolerance import LIMIT, Doubt, LawBroken
@@ -30,12 +31,15 @@ def ask(
 
     Raises:
         BadAnswer: the answer is none that laws could be asked of.
-        ProblemError: there is no such law. What the subject itself raises comes through.
+        ProblemError: there is no such law, or labels are ``Sampled``, for which there is no right
+            answer. What the subject itself raises comes through.
     """
     names = list(LAWS) if laws is None else list(laws)
     if unknown := [name for name in names if name not in LAWS]:
         raise ProblemError(f"laws: there are none called {unknown}; choose among {list(LAWS)}.")
-    trial = Trial(as_subject(thing, "subject"), problem)
+    subject = as_subject(thing, "subject")
+    check_not_drawn(subject, problem)
+    trial = Trial(subject, problem)
     found: dict[str, LawBroken | Doubt | None] = {}
     for name in names:
         try:

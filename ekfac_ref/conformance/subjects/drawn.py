@@ -20,11 +20,12 @@ from torch.utils._pytree import tree_map
 from ekfac_ref.conformance.problems.changed import in_dtype
 from ekfac_ref.conformance.subjects.answered import Answered, answered_blocks
 from ekfac_ref.conformance.subjects.definition import Block, Definition, titles
-from ekfac_ref.conformance.subjects.subject import Answer
+from ekfac_ref.conformance.subjects.subject import SAMPLED, Answer, Subject
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.cache import observed, observed_exactly
 from ekfac_ref.conformance.truth.drawn_labels import Concentration, labels_of
 from ekfac_ref.conformance.truth.tolerance import LIMIT, factor_scales, fisher_scale, length
+from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import call
 from ekfac_ref.model.random_state import undisturbed, untouched
 from ekfac_ref.question.columns import Exact, Sampled
@@ -115,6 +116,21 @@ class OwnDraws:
     def once(self) -> dict[str, Answer]:
         """{way: the answer by a single draw of every label}: of no use but for what it changes."""
         return self.ask(replace(self.problem, fisher=Sampled()))
+
+
+def check_not_drawn(subject: Subject, problem: Problem) -> None:
+    """Raise a ProblemError where a subject would be held to labels that it does not draw itself.
+
+    Which labels ``Sampled`` draws is our own business: nobody else has the same, and even ours are
+    others in another order.
+    """
+    held = [way for way in subject.ways if way not in (*SAMPLED, "optimizer")]
+    if held and isinstance(problem.fisher, Sampled):
+        raise ProblemError(
+            "problem.fisher: Sampled() draws its labels, every implementation others, so there is "
+            f"no right answer to hold {', '.join(held)} to; ask with fisher=Exact() or Empirical()."
+            f" How a subject draws is judged by {', '.join(SAMPLED)}, which are asked with Exact()."
+        )
 
 
 def question_of(

@@ -91,7 +91,7 @@ def fisher_scale(seen: Observation) -> float:
 def factor_scales(seen: Observation) -> tuple[float, float]:
     """Bounds on ||B|| and ||A|| under either sharing, from the sizes of all g and a."""
     b = float(sum(g.sum() ** 2 for g in seen.size_g)) / len(seen.g)
-    a = float(max(a.amax() ** 2 for a in _sizes_a(seen)))
+    a = max(float(a.amax()) ** 2 for a in _sizes_a(seen) if a.numel())
     floor = _underflow(seen.dtype)
     return max(b, floor), max(a, floor)
 

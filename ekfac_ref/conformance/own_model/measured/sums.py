@@ -149,7 +149,7 @@ def _positions(a: Tensor, counted: Tensor | None) -> Tensor:
 
 def _means(a: Tensor, counted: Tensor | None) -> Tensor:
     if counted is None:
-        return a.mean(1)
+        return a.mean(1) if a.shape[1] else a.flatten(0, 1)  # of an expert, maybe none
     kept = counted.any(1)
     total = torch.where(counted[..., None], a, 0.0).sum(1)
     return total[kept] / counted.sum(1)[kept, None]
