@@ -177,8 +177,12 @@ def _add_laws_and_reports(command: argparse.ArgumentParser, laws: Iterable[str])
 
 
 def _profiles() -> str:
-    sizes = ", ".join(f"{profile.name} {profile.problems}" for profile in PROFILES.values())
-    return f"problems: {sizes} (default: quick)"
+    sizes = ", ".join(
+        f"{one.name} {one.problems}"
+        + ("" if one.explains else " (no smaller ones, no name for the mistake)")
+        for one in PROFILES.values()
+    )
+    return f"problems: {sizes}; default: quick"
 
 
 def _seconds(text: str) -> float:

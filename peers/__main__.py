@@ -20,7 +20,7 @@ DEVIATION = 1e-3  # relative; all that were found are larger by far
 def main() -> None:
     """Run what is asked for, write the pages."""
     parser = argparse.ArgumentParser(prog="python -m peers", description=__doc__)
-    parser.add_argument("--profile", default="quick", help="of ekfac-ref check")
+    parser.add_argument("--profile", default="verdicts", help="of ekfac-ref check")
     parser.add_argument("--seed", type=int, default=0, help="of the problems")
     parser.add_argument("--only", action="append", help="this library, and others as they were")
     parser.add_argument("--pages", action="store_true", help="write the pages of the last run")

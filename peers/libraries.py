@@ -20,7 +20,7 @@ class Library:
         claims: features that its documentation names as supported.
         beside: exact versions of what it needs, where a later one does not go with it.
         laws: {subject: those that alone it is asked}, if others of its library are asked the rest:
-            where every change of a problem is compiled anew, that is most of the time.
+            where every answer takes long, what is asked on changed problems is most of the time.
     """
 
     name: str
@@ -76,6 +76,7 @@ LIBRARIES = (
         "EKFAC, and the factors of its KFAC",
         "https://github.com/pomonam/kronfluence/blob/main/DOCUMENTATION.md",
         ("Linear", *_CONVOLUTION, "empirical Fisher"),
+        laws={"kfac": ("kfac", "factors", "solve 1e-06", "solve 1")},
     ),
     Library(
         "BackPACK",

@@ -13,7 +13,7 @@ from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.refusals.names import check_names
 from ekfac_ref.model.refusals.ties import check_no_shared_memory, no_one_matrix
 from ekfac_ref.model.weights.attention import RowRange, RowRanges, entries_of, rows_of
-from ekfac_ref.model.weights.layer_kinds import NO_GRADIENT, OP_OF, Op, from_matrix, to_matrix
+from ekfac_ref.model.weights.layer_kinds import NO_GRADIENT, SUPPORTED, Op, from_matrix, to_matrix
 from ekfac_ref.model.weights.owned import BareWeight, Owned, owned_by
 
 
@@ -201,10 +201,10 @@ def naming(layers: Names) -> str:
     """How to go on with these layers alone."""
     if layers:
         return f"naming the layers to treat: Problem(layers={layers!r})"
-    kinds = ", ".join(kind.__name__ for kind in (*OP_OF, nn.MultiheadAttention))
     return (
-        f"naming the layers to treat, of which there is none here: build the model of {kinds}, "
-        "and pass it as it was before torch.jit, torch.export or a quantizer"
+        "naming the layers to treat, of which there is none here: build the model of "
+        f"{', '.join(SUPPORTED)}, or of products with matrices (x @ W), and pass it as it was before "
+        "torch.jit, torch.export or a quantizer"
     )
 
 

@@ -48,7 +48,8 @@ class Preconditioner(ABC):
         sharing: ``Expand()`` or ``Reduce()``.
         layers: names of the modules to treat. None stands for all of them and insists that they
             cover every trainable parameter. Naming layers is how one says that the parameters of
-            all others keep their plain gradient.
+            all others keep their plain gradient. Matrices of no module (``x @ W``) are always among
+            these: only data tells that a forward multiplies with them, and there is none yet.
         mask: None, or a function from inputs to booleans: which positions count; or to None, for a
             batch of which all do.
         output: None, or a function from what the model returns to its one tensor of outputs.

@@ -37,10 +37,11 @@ class Problem:
         fisher: ``Exact()``, ``Sampled(draws, seed)`` or ``Empirical()``.
         sharing: ``Expand()`` or ``Reduce()``: KFAC's treatment of shared weights.
         layers: names of the modules to treat, as in ``model.named_modules()`` (with
-            ``_orig_mod`` in them where a module is compiled), or as ``find_layers`` has them
-            (``"self_attn.q_proj"``). The default, None, stands for all of them and insists, for
-            KFAC and EKFAC, that they cover every trainable parameter. For gradients and the exact
-            Fisher, a trainable parameter can be named, too.
+            ``_orig_mod`` in them where a module is compiled), or as ``layers_of`` has them
+            (``"self_attn.q_proj"``, or a matrix without a module, ``"experts[2]"``). The default,
+            None, stands for all of them and insists, for KFAC and EKFAC, that they cover every
+            trainable parameter. For gradients and the exact Fisher, a trainable parameter can be
+            named, too.
         mask: None, or a function from a batch's inputs to booleans ``[N, *positions]`` that tells
             which positions count, or to None for a batch of which all do. It concerns the layers
             that have positions; where a sample is one single position, it counts. Padding counts,

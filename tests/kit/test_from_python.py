@@ -12,6 +12,7 @@ from torch import nn
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
 from ekfac_ref.conformance.laws.law import BY_CHANCE, Lane
+from ekfac_ref.conformance.run.examiner import Here
 
 TINY = ct.Profile("tiny", 3, 0.0)
 
@@ -81,6 +82,21 @@ def test_check_names_the_mistake() -> None:
     assert [v.law.name for v in report.verdicts] == ["symmetry", "trace"]
 
 
+def test_verdicts_and_causes_do_not_depend_on_what_explains_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    laws = ["trace", "symmetry", "moments"]
+    whole = ct.check(twice, TINY, laws=laws)
+    for search in ("shrink", "diagnose"):
+        monkeypatch.setattr(Here, search, None)
+    report = ct.check(twice, replace(TINY, explains=False), laws=laws)
+    assert [v.status for v in report.verdicts] == [v.status for v in whole.verdicts]
+    assert [c.sentence for c in report.causes] == [c.sentence for c in whole.causes]
+    assert report.exit_code == 1
+    assert (report.diagnosis, whole.diagnosis != "") == ("", True)
+    assert len(report.exhibits) == len(whole.exhibits) > 0
+
+
 def test_a_known_deviation_is_no_failure() -> None:
     report = ct.check(twice, TINY, laws=["trace"], known={"trace": "a squared error's 2"})
     assert report.exit_code == 0
@@ -102,7 +118,7 @@ def test_check_keeps_to_the_time_limit() -> None:
     [
         (
             {"profile": "slow"},
-            "profile: there is no 'slow'; choose among ['demo', 'quick', 'full']",
+            "profile: there is no 'slow'; choose among ['demo', 'verdicts', 'quick', 'full']",
         ),
         ({"laws": ["tracy"]}, "laws: there is no 'tracy'; did you mean 'trace'? choose among ["),
         ({"known": {"tracy": "?"}}, "known, laws: there is no 'tracy'; did you mean 'trace'?"),

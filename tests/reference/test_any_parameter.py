@@ -87,6 +87,29 @@ def frozen_weight() -> nn.Module:
     return model
 
 
+def in_vmap() -> nn.Module:
+    """As torch's recipe for ensembles has it."""
+    model = behind(nn.Linear(4, 6, bias=False))
+    model.run = lambda m, x: (
+        m.gain[:3]
+        * torch.vmap(lambda W: m.net[0](x) @ W)(m.net[1].weight.unflatten(0, (2, 3)).mT)
+        .tanh()
+        .sum(0)
+    )
+    return model
+
+
+@torch.jit.script
+def _scripted(x: Tensor, W: Tensor) -> Tensor:
+    return torch.matmul(x, W)
+
+
+def in_torchscript() -> nn.Module:
+    model = behind(nn.Linear(4, 4, bias=False))
+    model.run = lambda m, x: m.gain * _scripted(m.net[0](x), m.net[1].weight)
+    return model
+
+
 class Recurrent(nn.GRU):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x)[0]
@@ -149,6 +172,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
         WORDS,
     ),
     "a frozen weight": (frozen_weight, X),
+    "an ensemble in vmap": (in_vmap, X),
+    "TorchScript": (in_torchscript, X),
 }
 
 

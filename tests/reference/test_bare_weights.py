@@ -83,10 +83,18 @@ def thirds(f: Callable[[int, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return lambda h: torch.cat([f(e, part) for e, part in enumerate(h.chunk(3, 1))], 1)
 
 
-def by_bmm(weight: Tensor, h: Tensor) -> Tensor:
+def by_bmm(weight: Tensor, h: Tensor, bias: Tensor | None = None) -> Tensor:
     """[3, 2 N, 4] times [3, 4, 2], as experts of equal capacity are."""
     by_expert = h.unflatten(1, (3, 2)).transpose(0, 1).flatten(1, 2)
-    return torch.bmm(by_expert, weight).unflatten(1, (-1, 2)).transpose(0, 1).flatten(1, 2)
+    y = torch.bmm(by_expert, weight)
+    y = y if bias is None else y + bias[:, None]
+    return y.unflatten(1, (-1, 2)).transpose(0, 1).flatten(1, 2)
+
+
+def by_vectors(m: "Bare", x: Tensor) -> Tensor:
+    return torch.stack(
+        [m.V @ one + m.b if t else torch.mv(m.V, one) + m.b for t, one in enumerate(x)]
+    )
 
 
 FORWARDS: dict[str, tuple[str, Forward]] = {
@@ -99,6 +107,18 @@ FORWARDS: dict[str, tuple[str, Forward]] = {
     "linear of a transpose": ("Wb", lambda m, h: F.linear(h, m.W.t(), m.b)),
     "x @ V.T + b": ("Vb", lambda m, h: h @ m.V.T + m.b),
     "V x": ("V", lambda m, h: torch.stack([(m.V @ one.mT).mT for one in h])),
+    "V x, x of three axes": ("V", lambda m, h: (m.V @ h.mT).mT),
+    "V x + b": ("Vb", lambda m, h: (m.V @ h.mT + m.b[:, None]).mT),
+    "V times vectors": ("Vb", lambda m, h: torch.stack([by_vectors(m, one) for one in h])),
+    "by names of arguments": ("W", lambda m, h: torch.matmul(input=h, other=m.W)),
+    "of the right dtype": ("W", lambda m, h: h @ m.W.to(h.dtype).contiguous()),
+    "with an axis in front": ("Wb", lambda m, h: h @ m.W[None] + m.b[None, None]),
+    "added by name": ("Wb", lambda m, h: torch.add(h @ m.W, m.b, alpha=1)),
+    "a view, and a sum": ("Wb", lambda m, h: ((h @ m.W).mT + m.b[:, None]).mT),
+    "einsum, and a sum": (
+        "Wb",
+        lambda m, h: (torch.einsum("nti,io->tno", h, m.W) + m.b).transpose(0, 1),
+    ),
     "addmm": ("Wb", lambda m, h: torch.addmm(m.b, h.flatten(0, 1), m.W).unflatten(0, (-1, 6))),
     "addmm of a transpose": (
         "Vb",
@@ -121,7 +141,17 @@ FORWARDS: dict[str, tuple[str, Forward]] = {
         lambda m, h: torch.einsum("neti,eio->neto", h.unflatten(1, (3, 2)), m.E).flatten(1, 2),
     ),
     "experts by matmul": ("D", lambda m, h: (h.unflatten(1, (3, 2)) @ m.D.mT).flatten(1, 2)),
+    "experts from the left": ("D", lambda m, h: (m.D @ h.unflatten(1, (3, 2)).mT).mT.flatten(1, 2)),
+    "experts by einsum, and a sum": (
+        "Ec",
+        lambda m, h: (
+            (torch.einsum("neti,eio->nteo", h.unflatten(1, (3, 2)), m.E) + m.c)
+            .transpose(1, 2)
+            .flatten(1, 2)
+        ),
+    ),
     "bmm": ("E", lambda m, h: by_bmm(m.E, h)),
+    "bmm, and a sum": ("Ec", lambda m, h: by_bmm(m.E, h, m.c)),
     "bmm of a transpose": ("D", lambda m, h: by_bmm(m.D.transpose(1, 2), h)),
 }
 
@@ -219,6 +249,8 @@ def regression(own: str, how: Forward, **more: Any) -> ek.Problem:
         ("W", lambda m, h: torch.einsum("nti,io->nt", h, m.W)),
         ("W", lambda m, h: torch.einsum("nti,io->ntio", h, m.W)),
         ("W", lambda m, h: torch.einsum("nii,io->no", h[:, :4], m.W)),
+        ("o", lambda m, h: torch.einsum("enti,eio->nto", torch.stack([h, h**2]), m.o)),
+        ("y", lambda m, h: torch.einsum("nti,io->nto", h, m.y)),
         ("W", lambda m, h: torch.einsum("ntti,io->nto", h[:, None].expand(-1, 6, -1, -1), m.W)),
         (
             "W",
@@ -235,6 +267,8 @@ def regression(own: str, how: Forward, **more: Any) -> ek.Problem:
         "einsum to one",
         "einsum to all",
         "diagonal",
+        "one matrix for two",
+        "one row for four",
         "diagonal of positions",
         "alpha",
     ],
@@ -245,7 +279,7 @@ def test_what_is_no_one_product_is_no_layer(own: str, how: Forward) -> None:
     with pytest.raises(ek.ProblemError, match=r"no supported layer covers it.*layers=\('first',\)"):
         ek.kfac(question)
     for name in own:
-        assert ek.exact_fisher(question)[name].shape == (1, 8)
+        assert ek.exact_fisher(question)[name].shape == (1, getattr(question.model, name).numel())
 
 
 def test_a_bias_that_is_used_beside_is_refused() -> None:
@@ -268,8 +302,20 @@ def test_an_output_that_goes_on_without_its_bias_is_refused() -> None:
         ("Wbc", lambda m, h: h @ m.W + m.b + (h @ m.W + m.c[0])),
         ("Wv", lambda m, h: h @ m.W + m.v[1:]),
         ("Ws", lambda m, h: h @ m.W + m.s[:, 0]),
+        ("Wb", lambda m, h: ((h[:, :2] @ m.W).mT + m.b).mT),
+        ("Wb", lambda m, h: (h @ m.W)[:, :3] + m.b),
+        ("Wb", lambda m, h: torch.add(h @ m.W, m.b, alpha=2)),
     ],
-    ids=["a scale", "one for all outputs", "one of two", "a part", "a column"],
+    ids=[
+        "a scale",
+        "one for all outputs",
+        "one of two",
+        "a part",
+        "a column",
+        "one for each position",
+        "of some positions",
+        "twice",
+    ],
 )
 def test_what_is_no_bias_is_a_parameter_by_itself(own: str, how: Forward) -> None:
     question = regression(own, how)
@@ -279,6 +325,14 @@ def test_what_is_no_bias_is_a_parameter_by_itself(own: str, how: Forward) -> Non
             ask(question)
     found = ek.kfac(replace(question, layers=("first", "W")))
     assert {name: one.shape for name, one in found.items()} == {"first": (4, 4), "W": (2, 4)}
+
+
+def test_a_bias_of_two_matrices_is_that_of_neither() -> None:
+    question = regression("WVb", lambda m, h: h @ m.W + m.b + (h @ m.V.T + m.b).sin())
+    with pytest.raises(ek.ProblemError, match=r"'b' .* no supported layer.*\('first', 'W', 'V'\)"):
+        ek.kfac(question)
+    found = ek.kfac(replace(question, layers=("first", "W", "V")))
+    assert [one.shape for one in found.values()] == [(4, 4), (2, 4), (2, 4)]
 
 
 def test_entries_of_another_matrix_are_no_bias() -> None:
@@ -372,18 +426,48 @@ def test_layers_of_a_problem_are_those_that_it_has_factors_of() -> None:
     assert all(torch.equal(p, q) for p, q in zip(before, question.model.parameters(), strict=True))
 
 
-def test_a_stack_of_one_matrix() -> None:
-    question = regression("oy", lambda m, h: h @ m.o[0] + m.y[0])
+@pytest.mark.parametrize(
+    ("own", "how"),
+    [
+        ("oy", lambda m, h: h @ m.o[0] + m.y[0]),
+        ("oy", lambda m, h: h @ m.o + m.y),
+        ("Wy", lambda m, h: h @ m.W + m.y),
+    ],
+)
+def test_a_stack_of_one_matrix_and_a_bias_of_two_axes(own: str, how: Forward) -> None:
+    question = regression(own, how)
     alike = regression("Wb", lambda m, h: h @ m.W + m.b)
     alike.model.load_state_dict(
         {n: p[0] if n in "oy" else p for n, p in question.model.state_dict().items()}
-        | {"W": question.model.o[0], "b": question.model.y[0]},
+        | {"W": getattr(question.model, own[0]).reshape(4, 2), "b": question.model.y[0]},
         strict=False,
     )
     alike = replace(alike, batches=question.batches)
     (found, expected) = (ek.ekfac(one) for one in (question, alike))
-    assert {*found} == {"first", "o[0]"}
-    torch.testing.assert_close(found["o[0]"].dense(), expected["W"].dense())
+    assert {*found} == {"first", {"o": "o[0]", "W": "W"}[own[0]]}
+    for one, other in zip(found.values(), expected.values(), strict=True):
+        torch.testing.assert_close(one.dense(), other.dense())
+
+
+def test_a_matrix_that_is_kept_by_columns() -> None:
+    question = regression("W", lambda m, h: h @ m.W)
+    rows = {name: one.dense() for name, one in ek.ekfac(question).items()}
+    question.model.W.data = question.model.W.data.T.contiguous().T
+    for name, one in ek.ekfac(question).items():
+        torch.testing.assert_close(one.dense(), rows[name])
+
+
+def test_a_name_may_have_brackets_of_its_own() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.of = nn.ParameterDict({"w[0]": torch.randn(3, 2)})
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.of["w[0]"]
+
+    layers = ek.layers_of(problem(Named().double(), ek.Exact()))
+    assert [layer.name for layer in layers] == ["of.w[0]"]
 
 
 def test_of_a_stack_of_matrices_the_others_are_left_as_they_are() -> None:

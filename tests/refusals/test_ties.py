@@ -108,6 +108,32 @@ def head_by_hand() -> Arguments:
     return tagging(HeadByHand())
 
 
+class AttentionOfLinears(nn.Module):
+    """As CLIP's pooling is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(4, 4, bias=False) for _ in range(3))
+        self.out = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1)
+        apart = {f"{name}_proj_weight": getattr(self, name).weight for name in "qkv"}
+        given = (4, 1, None, None, None, None, False, 0.0, self.out.weight, self.out.bias)
+        own = {"use_separate_proj_weight": True, "need_weights": False}
+        return F.multi_head_attention_forward(x, x, x, *given, **apart, **own)[0].transpose(0, 1)
+
+
+@case(
+    "layer '0.q': its weight or bias is used outside the layer's own op",
+    "(torch.nn.functional.multi_head_attention_forward, expected torch.nn.functional.linear)",
+)
+def linears_in_the_function_of_attention() -> Arguments:
+    model = nn.Sequential(AttentionOfLinears())
+    x = torch.randn(2, 3, 4)
+    return {"model": model, "batches": [(x, torch.randn(2, 3, 4))], "likelihood": ek.Gaussian()}
+
+
 @everywhere("parameter 'head.weight' shares its memory with 'emb.weight'", ".clone()")
 def parameter_over_anothers_memory() -> Arguments:
     model = LanguageModel()

@@ -38,7 +38,8 @@ def ask(
     if unknown := [name for name in names if name not in LAWS]:
         raise ProblemError(f"laws: there are none called {unknown}; choose among {list(LAWS)}.")
     subject = as_subject(thing, "subject")
-    check_not_drawn(subject, problem)
+    if names:
+        check_not_drawn(subject, problem)
     trial = Trial(subject, problem)
     found: dict[str, LawBroken | Doubt | None] = {}
     for name in names:

@@ -67,7 +67,7 @@ class Run:
         try:
             self._ask_all()
             if not self._given_up:
-                self._shrink_all()
+                self._exhibit_all()
                 self._find_blunt()
         except KeyboardInterrupt:
             return self.so_far()
@@ -78,7 +78,9 @@ class Run:
 
         That asks about many more problems; whatever happens there, the verdict is not lost.
         """
-        if not report.complete or report.faults or report.given_up or not report.is_broken:
+        if not self.profile.explains or not report.complete or not report.is_broken:
+            return report
+        if report.faults or report.given_up:
             return report
         measured = [cause for cause in report.causes if cause.is_measured]
         try:
@@ -167,8 +169,11 @@ class Run:
             for said in found.said:  # as far as it came
                 self._tallies[said.law].count(said, problem)
 
-    def _shrink_all(self) -> None:
-        """One cause after the other: one problem that breaks several laws is less to read."""
+    def _exhibit_all(self) -> None:
+        """One cause after the other, each on problems that are shrunk if that is asked for.
+
+        One problem that breaks several laws is less to read.
+        """
         for cause in self.so_far().causes:
             small: list[Written] = []
             shown: list[Tally] = []
@@ -177,7 +182,7 @@ class Run:
                 for number in cause.problems:
                     if name in self._broken[number]:
                         tally.keep(self._broken[number][name])
-                if tally.gravest and tally.broken:
+                if tally.gravest and tally.broken and self.profile.explains:
                     self.tick("smaller problem")
                     self._shrink(tally, tally.gravest, small, cause)
                     if not any(tally.broken.problem.text == one.text for one in small):

@@ -4,9 +4,10 @@ Whether it does, from which side, and with which bias, no module says; a forward
 of matrices, [experts, rows, columns], is a layer for each of them.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,11 +31,12 @@ def bare_weights(problem: Problem, modes: Modes) -> tuple[BareWeight, ...]:
     """What the forward multiplies with on the first batch.
 
     None of a Parameter that it uses in another way, too, or from both sides; and none where there
-    is no forward, which is told where the layers are tried.
+    is no forward, which is told where the layers are tried. A bias of several Parameters is none of
+    either's: there is no one matrix [W | b].
     """
     names = uncovered(problem.model)
-    asked = [x.partition("[")[0] for x in (names if problem.layers is None else problem.layers)]
-    if not set(names) & set(asked):
+    asked = names if problem.layers is None else problem.layers
+    if not {*names} & {*asked, *(x.rpartition("[")[0] for x in asked)}:
         return ()
     with suppress(Exception):
         batch = next(read(problem))
@@ -49,7 +51,12 @@ def _of_model(model: nn.Module, batch: Batch) -> tuple[BareWeight, ...]:
     for some in (batch.samples(0, 1), batch):
         with torch.enable_grad(), recorder:
             call_model(model, some.inputs)
-    return tuple(x for both in candidates.values() for x in recorder.weights_among(both))
+    found = [x for both in candidates.values() for x in recorder.weights_among(both)]
+    of_bias = {(x.bias, x.weight) for x in found}
+    several = [name for name, n in Counter(name for name, _ in of_bias).items() if n > 1]
+    return tuple(
+        replace(x, bias=None, rows=(x.rows[0], None)) if x.bias in several else x for x in found
+    )
 
 
 def _both_ways(name: str, parameter: Tensor) -> list[Layer]:
@@ -70,7 +77,7 @@ class _Products(Recorder):
 
     def __init__(self, layers: tuple[Layer, ...], own: Mapping[str, Tensor]) -> None:
         super().__init__(layers)
-        self._names = {id(p): name for name, p in own.items()}
+        self._own, self._names = own, {id(p): name for name, p in own.items()}
         self._biases: dict[str, set[tuple[str, RowRange]]] = defaultdict(set)
         self._used_otherwise: set[str] = set()
 
@@ -84,23 +91,24 @@ class _Products(Recorder):
         bias, found = self._bias_of(used), []
         for e, layer in enumerate(same_side):
             name = parameter if layer.rows[0] is None else f"{parameter}[{e}]"
-            entries = None if bias is None else _entries(layer)
+            entries = None if bias is None else _entries(layer, self._own[bias])
             assert layer.op is not None
             found.append(BareWeight(name, layer.op, parameter, bias, (layer.rows[0], entries)))
         return found
 
     def _bias_of(self, used: list[Layer]) -> str | None:
         """The one Parameter of which each is given its own entries, if it is given any."""
-        given = [(name, rows == _entries(x)) for x in used for name, rows in self._biases[x.name]]
+        given = [
+            (name, rows == _entries(x, self._own[name]))
+            for x in used
+            for name, rows in self._biases[x.name]
+        ]
         names = {name for name, _ in given}
         return names.pop() if len(names) == 1 and all(own for _, own in given) else None
 
     def _of_its_op(self, layer: Layer, call: Call, run: Callable[[], Tensor]) -> Tensor:
         self._takes(layer, call.arguments.get("bias"))
         return super()._of_its_op(layer, call, run)
-
-    def _note_without_bias(self, y: Tensor, layer: Layer, use: Any) -> None:
-        self._without_bias[id(y)] = (y, layer, use)
 
     def _takes(self, layer: Layer, bias: Any) -> bool:
         if not is_run(bias) or len(bias) != layer.shape[0]:
@@ -116,9 +124,10 @@ class _Products(Recorder):
         self._used_otherwise.update(layer.parameters)
 
 
-def _entries(layer: Layer) -> RowRange:
-    """Of a bias of all matrices in the Parameter, those of this one."""
+def _entries(layer: Layer, bias: Tensor) -> RowRange:
+    """Which entries of a Parameter are the bias of this one of its matrices; None for all."""
+    d_out = layer.shape[0]
     if layer.rows[0] is None:
-        return None
-    e, d_out = layer.rows[0][0] // layer.weight.shape[-2], layer.shape[0]
+        return None if bias.dim() == 1 else (0, bias.numel())
+    e = layer.rows[0][0] // layer.weight.shape[-2]
     return e * d_out, (e + 1) * d_out

@@ -12,6 +12,8 @@ from ekfac_ref.model.weights import attention
 from ekfac_ref.model.weights.linear_form import Call
 from ekfac_ref.model.weights.products import StoredMatrix, entries_in, is_run, origin, stored_in
 
+_CONVERSIONS = (Tensor.to, Tensor.type_as, Tensor.float, Tensor.double, Tensor.contiguous)
+
 
 class Holders:
     """The layers by their Parameters, of which several may have parts of one."""
@@ -61,11 +63,15 @@ class Holders:
         owners = self._by_parameter.get(id(call.arguments.get("bias")), ())
         return next((x for x in reversed(owners) if x.rows[1] == layer.rows[1]), layer)
 
-    def only_looked_at(self, result: Any, values: tuple[Any, ...]) -> bool:
-        """Whether an op made no tensor, or views of Parameters: nothing is computed with them."""
+    def only_looked_at(self, func: Any, result: Any, values: tuple[Any, ...]) -> bool:
+        """Whether an op made no tensor, or views of Parameters: nothing is computed with them.
+
+        What is returned as it was given was written into, unless there was nothing to convert.
+        """
         parts = result if isinstance(result, (tuple, list)) else (result,)
         tensors = [x for x in parts if isinstance(x, Tensor)]
-        return all(self.have(x) and not any(x is value for value in values) for x in tensors)
+        given = [] if func in _CONVERSIONS else [*map(id, values)]
+        return all(self.have(x) and id(x) not in given for x in tensors)
 
 
 def _has_some(layer: Layer, x: Tensor) -> bool:

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.recording.holders import Holders, is_bias
+from ekfac_ref.model.recording.without_bias import WithoutBias
 from ekfac_ref.model.refusals.misuses import (
     check_inputs,
     check_together,
@@ -23,7 +24,7 @@ from ekfac_ref.model.refusals.misuses import (
 from ekfac_ref.model.weights import attention
 from ekfac_ref.model.weights.kept_inputs import KeptInputs
 from ekfac_ref.model.weights.linear_form import Call, channels_in_place, channels_last, layer_inputs
-from ekfac_ref.model.weights.products import as_linear, origin, terms_of
+from ekfac_ref.model.weights.products import AsLinear, as_linear, origin, terms_of
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ class Recorder(TorchFunctionMode):
         self._transforms = transforms()
         self._holders = Holders(layers)
         self.uses: dict[str, list[Use]] = {layer.name: [] for layer in layers}
-        self._without_bias: dict[int, tuple[Tensor, Layer, Use]] = {}  # outputs so far, by id
+        self._without_bias: dict[
+            int, WithoutBias
+        ] = {}  # so far, by the id of what others are views of
         self.calling: Layer | None = None  # whom an error inside of the op is about
         # of the coarsest dtype that any op rounded to, layers' included: float32 in a float64 norm
         self.roundoff = 0.0
@@ -98,11 +101,13 @@ class Recorder(TorchFunctionMode):
         product = None if layer is None else as_linear(func, args, kwargs, self._holders.have)
         if product is not None and any(map(self._holders.of_matrix, product.matrices)):
             with self:
-                return product.run()
+                y = product.run()
+            self._note_stack(y, product)
+            return y
         result = func(*args, **kwargs)
         if isinstance(result, Tensor) and result.is_floating_point():
             self._note_rounding(result, values)
-        if layer is not None and not self._holders.only_looked_at(result, values):
+        if layer is not None and not self._holders.only_looked_at(func, result, values):
             self._of_another_op(layer, func)
         return result
 
@@ -123,11 +128,16 @@ class Recorder(TorchFunctionMode):
         return viewed, Call(func, given)
 
     def _add_bias(self, terms: tuple[Any, ...]) -> bool:
-        """Whether they are the output of a layer, and its bias."""
+        """Whether they are the output of a layer, or of several, and its bias."""
         for y, bias in (terms, terms[::-1]) if terms else ():
-            _, layer, use = self._without_bias.get(id(y), (None, None, None))
-            if layer is not None and use is not None and self._takes(layer, bias):
-                use.inputs.with_bias(origin(bias))
+            output = self._without_bias.get(id(origin(y))) if isinstance(y, Tensor) else None
+            runs = () if output is None else output.biases(y, bias)
+            if output is None or not runs:
+                continue
+            pairs = [*zip(output.of, runs, strict=True)]
+            if all(self._takes(layer, run) for (layer, _), run in pairs):
+                for (_, use), run in pairs:
+                    use.inputs.with_bias(origin(run))
                 return True
         return False
 
@@ -152,8 +162,14 @@ class Recorder(TorchFunctionMode):
         return y
 
     def _note_without_bias(self, y: Tensor, layer: Layer, use: Use) -> None:
-        if layer.bias is not None:
-            self._without_bias[id(y)] = (y, layer, use)
+        self._without_bias[id(origin(y))] = WithoutBias(y, [(layer, use)])
+
+    def _note_stack(self, y: Tensor, product: AsLinear) -> None:
+        """The outputs of several matrices side by side, each the last use of one."""
+        layers = [x for x in map(self._holders.of_matrix, product.matrices) if x is not None]
+        if 1 < len(layers) == len(product.matrices) and all(self.uses[x.name] for x in layers):
+            of, side = [(x, self.uses[x.name][-1]) for x in layers], -2 - product.stacked
+            self._without_bias[id(origin(y))] = WithoutBias(origin(y), of, side)
 
     def _of_another_op(self, layer: Layer, func: Any) -> None:
         refuse_op(layer, func)
@@ -183,7 +199,7 @@ class RecorderOfAnyUse(Recorder):
         result = super().__torch_function__(func, types, args, kwargs)
         values = (*args, *(kwargs or {}).values())
         some = any(isinstance(x, Tensor) for x in tree_leaves(result))
-        if some and not self._holders.only_looked_at(result, values):
+        if some and not self._holders.only_looked_at(func, result, values):
             self._used |= {layer.name for layer in self._holders.among(values)}
         return result
 

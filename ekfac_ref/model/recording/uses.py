@@ -14,6 +14,8 @@ from ekfac_ref.model.layers import BareWeights, Layer, Names, find_layers, namin
 from ekfac_ref.model.recording.recorder import Recorder, RecorderOfAnyUse, check_not_transformed
 from ekfac_ref.model.refusals.causes import way_out
 from ekfac_ref.model.refusals.misuses import LayerRefused
+from ekfac_ref.model.refusals.weighted import any_numbers
+from ekfac_ref.model.weights.attention import rows_of
 from ekfac_ref.question.batches import Batch, read
 from ekfac_ref.question.problem import Problem
 
@@ -66,8 +68,25 @@ def advised(problem: Problem, modes: Modes, bare: BareWeights) -> Names:
 def any_uses(
     model: nn.Module, layers: tuple[Layer, ...], batch: Batch
 ) -> tuple[RecorderOfAnyUse, set[str]]:
-    """That of gradients alone: whatever op uses a parameter."""
-    return _tried(model, layers, batch, RecorderOfAnyUse)
+    """That of gradients alone: whatever op uses a parameter, be it one that nobody sees."""
+    found, used = _tried(model, layers, batch, RecorderOfAnyUse)
+    return found, used if len(used) == len(layers) else used | _reached(model, layers, batch)
+
+
+def _reached(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> set[str]:
+    """The names of the layers that autograd finds from the outputs; of rows, by what they get."""
+    with torch.enable_grad():
+        f = call_model(model, batch.inputs)
+    if not f.requires_grad:
+        return set()
+    weights = [layer.weight for layer in layers]
+    v = any_numbers(f.numel(), 1).reshape(f.shape).to(f)
+    gradients = torch.autograd.grad(f, weights, v, allow_unused=True)
+    return {
+        layer.name
+        for layer, g in zip(layers, gradients, strict=True)
+        if g is not None and (layer.rows[0] is None or bool(rows_of(g, layer.rows[0]).any()))
+    }
 
 
 def _tried(

@@ -64,15 +64,17 @@ def check_inputs(layer: Layer, call: Call) -> None:
 def refuse_op(layer: Layer, func: Any) -> None:
     """Raise a LayerRefused where a weight or bias is computed with in another op."""
     assert layer.op is not None
-    packed = layer.op is projection
     what = "outside the layer's own op"
     if func is layer.op:
         what = "transposed, or in part"
-    elif func in ARGUMENTS_OF and not packed:
+    elif func in ARGUMENTS_OF and projection not in (func, layer.op):
         what = "in two orientations: it is tied between ops"
-    own = F.multi_head_attention_forward if packed else layer.op
     raise LayerRefused(
-        f"layer {layer.name!r}: its weight or bias is used {what} ({resolve_name(func)}, expected "
-        f"{resolve_name(own)}); call the module itself, untie it, or leave it out by naming "
+        f"layer {layer.name!r}: its weight or bias is used {what} ({_name(func)}, expected "
+        f"{_name(layer.op)}); call the module itself, untie it, or leave it out by naming "
         "the other layers in Problem(layers=...)."
     )
+
+
+def _name(func: Any) -> str | None:
+    return resolve_name(F.multi_head_attention_forward if func is projection else func)

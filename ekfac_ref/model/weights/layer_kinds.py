@@ -49,6 +49,14 @@ OP_BY_NAME: dict[str, Op] = {
     "transformers.pytorch_utils.Conv1D": torch.addmm,
     "transformers.modeling_utils.Conv1D": torch.addmm,  # where old versions have it
 }
+SUPPORTED = tuple(
+    dict.fromkeys(
+        [
+            *(kind.__name__ for kind in (*OP_OF, nn.MultiheadAttention)),
+            *(name.rpartition(".")[2] for name in OP_BY_NAME),
+        ]
+    )
+)
 CONVOLUTIONS: tuple[Op, ...] = (F.conv1d, F.conv2d, F.conv3d)
 TRANSPOSED_CONVOLUTIONS: tuple[Op, ...] = (
     F.conv_transpose1d,
