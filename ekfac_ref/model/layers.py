@@ -203,8 +203,8 @@ def naming(layers: Names) -> str:
         return f"naming the layers to treat: Problem(layers={layers!r})"
     return (
         "naming the layers to treat, of which there is none here: build the model of "
-        f"{', '.join(SUPPORTED)}, or of products with matrices (x @ W), and pass it as it was before "
-        "torch.jit, torch.export or a quantizer"
+        f"{', '.join(SUPPORTED)}, or of products with matrices (x @ W), and pass it as it was "
+        "before torch.jit, torch.export or a quantizer"
     )
 
 
