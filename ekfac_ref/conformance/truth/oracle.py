@@ -1,7 +1,7 @@
-r"""A, B, F and Lambda written down as their definitions, sample by sample.
+r"""A, B, F and Lambda written down as their definitions, a row for every term of a sum.
 
-Slow on purpose. ``kfac.py`` and ``ekfac.py`` are judged by this file like any other implementation,
-so it shares nothing with them: no streaming, no thin bases, no pooled rows.
+``kfac.py`` and ``ekfac.py`` are judged by this file like any other implementation, so it shares
+nothing with them: no streaming, no thin bases, no pooled rows.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,8 @@ _Factors = tuple[Float[Tensor, "d_out d_out"], Float[Tensor, "d_in d_in"]]
 
 def fisher(seen: Observation) -> _Square:
     """F = (1/N) sum_n sum_c vec(G_nc) vec(G_nc)^T."""
-    return _sum(torch.outer(v, v) for G in seen.G for v in G.flatten(1)) / len(seen.G)
+    vec_G = torch.cat([*seen.G]).flatten(1)
+    return vec_G.T @ vec_G / len(seen.G)
 
 
 def factors(seen: Observation) -> _Factors:
@@ -31,23 +32,21 @@ def factors(seen: Observation) -> _Factors:
 
 def _expand(seen: Observation) -> _Factors:
     """B = (1/N) sum_nct g g^T,  A = (1/M) sum_nt a a^T over the M positions that count."""
-    M = sum(int(counted.sum()) for counted in seen.counted)
-    kept = [a_t for a, counted in _pairs(seen) for a_t, yes in zip(a, counted, strict=True) if yes]
-    B = _sum(torch.outer(g_ct, g_ct) for g in seen.g for g_ct in g.flatten(0, 1)) / len(seen.g)
-    return B, _sum(torch.outer(a_t, a_t) for a_t in kept) / M
+    g = torch.cat([g.flatten(0, 1) for g in seen.g])
+    a = torch.cat([a[counted] for a, counted in _pairs(seen)])
+    return g.T @ g / len(seen.g), a.T @ a / len(a)
 
 
 def _reduce(seen: Observation) -> _Factors:
     """B = (1/N) sum_nc ghat ghat^T,  A = (1/N+) sum_n abar abar^T, the mean of it over all runs."""
-    means = [a[counted].mean(0) for a, counted in _runs(seen) if counted.any()]
-    ghat = [g_c.sum(0) for g in seen.g for g_c in g]
-    B = _sum(torch.outer(x, x) for x in ghat) / len(seen.g)
-    return B, _sum(torch.outer(abar, abar) for abar in means) / len(means)
+    abar = torch.stack([a[counted].mean(0) for a, counted in _runs(seen) if counted.any()])
+    ghat = torch.cat([g.sum(1) for g in seen.g])
+    return ghat.T @ ghat / len(seen.g), abar.T @ abar / len(abar)
 
 
 def eigenvalues(seen: Observation, Q_B: Tensor, Q_A: Tensor) -> Float[Tensor, "r_out r_in"]:
     """Lambda_oi = (1/N) sum_nc [Q_B^T G_nc Q_A]_oi^2 in any orthonormal basis."""
-    return _sum((Q_B.T @ G_c @ Q_A) ** 2 for G in seen.G for G_c in G) / len(seen.G)
+    return ((Q_B.T @ torch.cat([*seen.G]) @ Q_A) ** 2).sum(0) / len(seen.G)
 
 
 def ekfac_matrix(seen: Observation) -> _Square:
