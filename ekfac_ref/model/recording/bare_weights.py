@@ -110,6 +110,9 @@ class _Products(Recorder):
         self._takes(layer, call.arguments.get("bias"))
         return super()._of_its_op(layer, call, run)
 
+    def _may_have_bias(self, layer: Layer) -> bool:
+        return True
+
     def _takes(self, layer: Layer, bias: Any) -> bool:
         if not is_run(bias) or len(bias) != layer.shape[0]:
             return False

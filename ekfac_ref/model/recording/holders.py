@@ -12,7 +12,8 @@ from ekfac_ref.model.weights import attention
 from ekfac_ref.model.weights.linear_form import Call
 from ekfac_ref.model.weights.products import StoredMatrix, entries_in, is_run, origin, stored_in
 
-_CONVERSIONS = (Tensor.to, Tensor.type_as, Tensor.float, Tensor.double, Tensor.contiguous)
+_DTYPES = (Tensor.double, Tensor.float, Tensor.half, Tensor.bfloat16)
+_CONVERSIONS = (*_DTYPES, Tensor.to, Tensor.type, Tensor.type_as, Tensor.cpu, Tensor.contiguous)
 
 
 class Holders:

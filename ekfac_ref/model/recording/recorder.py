@@ -63,9 +63,8 @@ class Recorder(TorchFunctionMode):
         self._transforms = transforms()
         self._holders = Holders(layers)
         self.uses: dict[str, list[Use]] = {layer.name: [] for layer in layers}
-        self._without_bias: dict[
-            int, WithoutBias
-        ] = {}  # so far, by the id of what others are views of
+        # Outputs so far, by the id of what they are views of.
+        self._without_bias: dict[int, WithoutBias] = {}
         self.calling: Layer | None = None  # whom an error inside of the op is about
         # of the coarsest dtype that any op rounded to, layers' included: float32 in a float64 norm
         self.roundoff = 0.0
@@ -157,17 +156,19 @@ class Recorder(TorchFunctionMode):
             y = channels_in_place(call, self._shift(layer.name, len(uses), outputs))
         self.roundoff = max(self.roundoff, torch.finfo(y.dtype).eps)
         uses.append(Use(inputs, outputs.shape[:-1], transformed))
-        if call.op is F.linear and call.arguments.get("bias") is None:
-            self._note_without_bias(y, layer, uses[-1])
+        added_later = call.op is F.linear and call.arguments.get("bias") is None
+        if added_later and self._may_have_bias(layer):
+            self._without_bias[id(origin(y))] = WithoutBias(y, [(layer, uses[-1])])
         return y
 
-    def _note_without_bias(self, y: Tensor, layer: Layer, use: Use) -> None:
-        self._without_bias[id(origin(y))] = WithoutBias(y, [(layer, use)])
+    def _may_have_bias(self, layer: Layer) -> bool:
+        return layer.bias is not None
 
     def _note_stack(self, y: Tensor, product: AsLinear) -> None:
         """The outputs of several matrices side by side, each the last use of one."""
         layers = [x for x in map(self._holders.of_matrix, product.matrices) if x is not None]
-        if 1 < len(layers) == len(product.matrices) and all(self.uses[x.name] for x in layers):
+        may = [x for x in layers if self._may_have_bias(x) and self.uses[x.name]]
+        if 1 < len(may) == len(product.matrices):
             of, side = [(x, self.uses[x.name][-1]) for x in layers], -2 - product.stacked
             self._without_bias[id(origin(y))] = WithoutBias(origin(y), of, side)
 

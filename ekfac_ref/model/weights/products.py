@@ -155,14 +155,9 @@ def stored_in(parameter: Tensor, view: Tensor) -> StoredMatrix | None:
     """Which part of the Parameter a view of it with two axes is; None for what is no matrix."""
     if view.dim() != 2 or parameter.dim() not in (2, 3):
         return None
-    for matrix, transposed in (
-        (view, False),
-        (view.mT, True),
-    ):  # all of one that is kept by columns
-        if parameter.dim() == 2 and _where(matrix) == _where(parameter):
-            return StoredMatrix(None, transposed)
-    if not parameter.is_contiguous():
-        return None
+    if not parameter.is_contiguous():  # kept by columns: all of it, or nothing
+        both = {_where(parameter): False, _where(parameter.mT): True}
+        return StoredMatrix(None, both[_where(view)]) if _where(view) in both else None
     d, first = parameter.shape[-1], view.storage_offset() - parameter.storage_offset()
     for matrix, transposed in ((view, False), (view.mT, True)):
         (n, width), strides = matrix.shape, matrix.stride()
