@@ -105,6 +105,7 @@ def test_who_answers_as_another_does_is_asked_its_own_laws_alone(
         if "--law" in command
     }
     assert of_laws == {
+        "kronfluence:kfac": ["kfac", "factors", "solve 1e-06", "solve 1"],
         "kfac_jax:factored": ["solve 1e-06", "solve 1"],
         "kfac_jax:exact": ["exact block", "diagonal", "solve 1e-06", "solve 1"],
     }
