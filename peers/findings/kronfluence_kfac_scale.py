@@ -19,10 +19,9 @@ def loss(task, batch, model, sample=False):
 
 
 Own = type("Own", (Task,), {"compute_train_loss": loss, "compute_measurement": loss})
-expected = 0.0  # inputs are orthonormal, so tr B (x) A = tr F = mean_n |G_n|^2, and so is EKFAC's
-for n in range(4):
-    value = loss(None, (x[n : n + 1], y[n : n + 1]), net)
-    expected += float(torch.autograd.grad(value, net[0].weight)[0].square().sum()) / 4
+# Inputs are orthonormal, so tr B (x) A = tr F = mean_n |G_n|^2, and so is that of its EKFAC.
+losses = [loss(None, (x[n : n + 1], y[n : n + 1]), net) for n in range(4)]
+expected = sum(float(torch.autograd.grad(v, net[0].weight)[0].square().sum()) / 4 for v in losses)
 arguments = FactorArguments("kfac", use_empirical_fisher=True)
 analyzer = Analyzer("a", prepare_model(net, Own()), Own(), True, output_dir=tempfile.mkdtemp())
 analyzer.fit_all_factors("f", TensorDataset(x, y), 4, factor_args=arguments)
