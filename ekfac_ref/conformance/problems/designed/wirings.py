@@ -1,8 +1,9 @@
 """Networks around a layer: the plain one, and one for everything special about a wiring.
 
-Left out are those that the oracle, the ``model/`` half, has no answer for: attention's own
-projections (their op is no layer's) and a weight in two orientations; and activation checkpointing,
-under which most subjects' per-sample gradients cannot be had (torch.func refuses it).
+Left out are a weight in two orientations, which has no factors; what no hook on a module sees,
+attention's own projections and matrices of no module (the checks of a problem of one's own ask
+about these); and activation checkpointing, under which most subjects' per-sample gradients cannot
+be had (torch.func refuses it).
 """
 
 from collections.abc import Callable
