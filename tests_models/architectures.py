@@ -174,6 +174,38 @@ ARCHITECTURES: dict[str, Architecture] = {
         lambda: hf.MixtralForCausalLM(hf.MixtralConfig(**GROUPED, **EXPERTS, num_local_experts=3)),
         next_words,
     ),
+    "Mixtral, one expert each": Architecture(
+        lambda: hf.MixtralForCausalLM(
+            hf.MixtralConfig(
+                **GROUPED,
+                num_local_experts=2,
+                num_experts_per_tok=1,
+                experts_implementation="eager",
+            )
+        ),
+        next_words,
+    ),
+    "DeepSeek V3": Architecture(
+        lambda: hf.DeepseekV3ForCausalLM(
+            hf.DeepseekV3Config(
+                **TEXT,
+                **EXPERTS,
+                num_key_value_heads=2,
+                q_lora_rank=4,
+                kv_lora_rank=4,
+                qk_rope_head_dim=2,
+                qk_nope_head_dim=4,
+                v_head_dim=4,
+                n_routed_experts=4,
+                n_shared_experts=1,
+                moe_intermediate_size=6,
+                first_k_dense_replace=1,
+                n_group=1,
+                topk_group=1,
+            )
+        ),
+        next_words,
+    ),
     "Qwen2-MoE": Architecture(
         lambda: hf.Qwen2MoeForCausalLM(
             hf.Qwen2MoeConfig(
@@ -325,6 +357,22 @@ ARCHITECTURES: dict[str, Architecture] = {
             hf.DeiTConfig(**SIZES, image_size=8, patch_size=4, num_labels=3)
         ),
         pictures,
+    ),
+    "SegFormer": Architecture(
+        lambda: hf.SegformerForImageClassification(
+            hf.SegformerConfig(
+                hidden_sizes=[4, 8],
+                depths=[1, 1],
+                num_encoder_blocks=2,
+                sr_ratios=[2, 1],
+                patch_sizes=[3, 3],
+                strides=[2, 2],
+                num_attention_heads=[1, 2],
+                mlp_ratios=[2, 2],
+                num_labels=3,
+            )
+        ),
+        lambda: pictures(16),
     ),
     "ConvNeXt": Architecture(
         lambda: hf.ConvNextForImageClassification(

@@ -142,8 +142,13 @@ def _of_layer(model: nn.Module, layer: str, gradient: dict[str, Tensor]) -> Tens
 def _of_no_module(
     model: nn.Module, parameter: str, expert: str, gradient: dict[str, Tensor]
 ) -> Tensor:
-    """A router's, stored like a Linear's; or of one expert, in some models transposed."""
+    """A router's, stored like a Linear's; or of one expert, in some models transposed.
+
+    In XLNet two axes are heads and their features, inputs of the last matrix, outputs of others.
+    """
     W = gradient[parameter]
+    if isinstance(model, hf.XLNetLMHeadModel):
+        return W.flatten(1) if parameter.endswith(".o") else W.flatten(1).T
     if not expert:
         bias = gradient.get(parameter.removesuffix("weight") + "bias")
         return W if bias is None else torch.cat([W, bias[:, None]], 1)

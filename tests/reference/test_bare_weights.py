@@ -26,6 +26,11 @@ SHAPES = {
     "o": (1, 4, 2),
     "y": (1, 2),
     "s": (2, 2),
+    "H": (4, 2, 3),
+    "Q": (3, 2, 2),
+    "R": (2, 2, 3),
+    "P": (2, 3, 4),
+    "u": (6,),
 }
 Forward = Callable[["Bare", Tensor], Tensor]  # of [N, 5, 4], whatever first made of the data
 
@@ -44,6 +49,11 @@ class Bare(nn.Module):
     o: Tensor
     y: Tensor
     s: Tensor
+    H: Tensor
+    Q: Tensor
+    R: Tensor
+    P: Tensor
+    u: Tensor
 
     def __init__(self, own: str, how: Forward) -> None:
         super().__init__()
@@ -180,6 +190,60 @@ def test_it_is_the_layer_of_a_module(
         for one, other in zip(found.values(), expected.values(), strict=True):
             assert one.shape == other.shape
             torch.testing.assert_close(one.dense(), other.dense(), rtol=1e-10, atol=1e-10)
+
+
+FOLDED: dict[str, tuple[str, Forward, Callable[[Tensor], Tensor]]] = {
+    "outputs behind": (
+        "H",
+        lambda m, h: torch.einsum("nti,ihd->nthd", h, m.H).flatten(2),
+        lambda H: H.flatten(1).T,
+    ),
+    "inputs behind": (
+        "Q",
+        lambda m, h: torch.einsum("tnab,oab->nto", h.unflatten(-1, (2, 2)).transpose(0, 1), m.Q),
+        lambda Q: Q.flatten(1),
+    ),
+    "inputs in front": (
+        "R",
+        lambda m, h: torch.einsum("abo,...ab->...o", m.R, h.unflatten(-1, (2, 2))),
+        lambda R: R.flatten(0, 1).T,
+    ),
+    "a view, and a bias": ("Hu", lambda m, h: h @ m.H.flatten(1) + m.u, lambda H: H.flatten(1).T),
+    "outputs in front, and a bias": (
+        "Pu",
+        lambda m, h: F.linear(h, m.P.view(6, 4), m.u),
+        lambda P: P.flatten(0, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FOLDED)
+def test_two_axes_may_be_one_side_of_a_matrix(form: str) -> None:
+    own, how, matrix = FOLDED[form]
+    question = regression(own, lambda m, h: how(m, h).tanh())
+    weight = matrix(getattr(question.model, own[0])).detach()
+    linear = nn.Linear(*weight.T.shape, bias="u" in own).double()
+    with torch.no_grad():
+        linear.weight.copy_(weight)
+        if "u" in own:
+            linear.bias.copy_(question.model.u)
+    plain = replace(
+        question, model=nn.Sequential(question.model.first, nn.Tanh(), linear, nn.Tanh())
+    )
+    for ask in (ek.kfac, ek.ekfac, ek.exact_fisher):
+        found, expected = ask(question), ask(plain)
+        assert list(found) == ["first", own[0]]
+        torch.testing.assert_close(found[own[0]].dense(), expected["2"].dense())
+    layer = ek.layers_of(question)[1]
+    values = dict(question.model.named_parameters())
+    for name, x in layer.from_matrix(layer.to_matrix(values)).items():
+        assert torch.equal(x, values[name])
+
+
+def test_one_matrix_and_a_stack_at_once_are_neither() -> None:
+    question = regression("R", lambda m, h: h @ m.R.flatten(0, 1) + h[..., :2] @ m.R[0])
+    with pytest.raises(ek.ProblemError, match="no supported layer covers it"):
+        ek.kfac(question)
 
 
 class TransposedInForward(nn.Linear):

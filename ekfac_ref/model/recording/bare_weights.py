@@ -22,7 +22,7 @@ from ekfac_ref.model.recording.recorder import Recorder
 from ekfac_ref.model.weights.attention import RowRange
 from ekfac_ref.model.weights.linear_form import Call
 from ekfac_ref.model.weights.owned import BareWeight
-from ekfac_ref.model.weights.products import entries_in, is_run, origin
+from ekfac_ref.model.weights.views import entries_in, is_run, origin
 from ekfac_ref.question.batches import Batch, read
 from ekfac_ref.question.problem import Problem
 
@@ -60,11 +60,15 @@ def _of_model(model: nn.Module, batch: Batch) -> tuple[BareWeight, ...]:
 
 
 def _both_ways(name: str, parameter: Tensor) -> list[Layer]:
-    """Each of its matrices as it is, and transposed."""
+    """Each of its matrices as it is, and transposed.
+
+    Of three axes, those of a stack; or the two in front are one side of a matrix, or those behind.
+    """
     n = parameter.shape[-2]
     every: list[RowRange] = [None]
     if parameter.dim() == 3:
-        every = [(e * n, (e + 1) * n) for e in range(len(parameter))]
+        stack = [(e * n, (e + 1) * n) for e in range(len(parameter))]
+        every += [*stack, (0, n * len(parameter))] if len(stack) > 1 else stack
     return [
         Layer(f"{name} {rows} {op}", op, parameter, None, (name,), 1, (rows, None))
         for op in (F.linear, torch.addmm)
@@ -82,15 +86,23 @@ class _Products(Recorder):
         self._used_otherwise: set[str] = set()
 
     def weights_among(self, candidates: list[Layer]) -> list[BareWeight]:
-        """Of one Parameter: all matrices of it, if some are multiplied with, from one side."""
+        """Of one Parameter: the matrix that it is, or all of a stack, if some are multiplied with.
+
+        From one side, and as one or the other.
+        """
         ((parameter,),) = {layer.parameters for layer in candidates}
         used = [layer for layer in candidates if self.uses[layer.name]]
         if parameter in self._used_otherwise or len({layer.op for layer in used}) != 1:
             return []
         same_side = [layer for layer in candidates if layer.op is used[0].op]
+        of_stack = [layer for layer in same_side if _place_in_stack(layer) is not None]
+        matrices = of_stack if {*used} <= {*of_stack} else used
+        if len(used) > 1 and matrices is used:
+            return []
         bias, found = self._bias_of(used), []
-        for e, layer in enumerate(same_side):
-            name = parameter if layer.rows[0] is None else f"{parameter}[{e}]"
+        for layer in matrices:
+            e = _place_in_stack(layer)
+            name = parameter if e is None else f"{parameter}[{e}]"
             entries = None if bias is None else _entries(layer, self._own[bias])
             assert layer.op is not None
             found.append(BareWeight(name, layer.op, parameter, bias, (layer.rows[0], entries)))
@@ -127,10 +139,17 @@ class _Products(Recorder):
         self._used_otherwise.update(layer.parameters)
 
 
+def _place_in_stack(layer: Layer) -> int | None:
+    """Which matrix of a stack it is; None for what is all of its Parameter."""
+    if layer.rows[0] is None or layer.weight.dim() == 2:
+        return None
+    (first, behind), n = layer.rows[0], layer.weight.shape[-2]
+    return first // n if behind - first == n else None
+
+
 def _entries(layer: Layer, bias: Tensor) -> RowRange:
     """Which entries of a Parameter are the bias of this one of its matrices; None for all."""
-    d_out = layer.shape[0]
-    if layer.rows[0] is None:
+    e, d_out = _place_in_stack(layer), layer.shape[0]
+    if e is None:
         return None if bias.dim() == 1 else (0, bias.numel())
-    e = layer.rows[0][0] // layer.weight.shape[-2]
     return e * d_out, (e + 1) * d_out

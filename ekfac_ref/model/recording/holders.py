@@ -10,7 +10,7 @@ from torch import Tensor
 from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.weights import attention
 from ekfac_ref.model.weights.linear_form import Call
-from ekfac_ref.model.weights.products import StoredMatrix, entries_in, is_run, origin, stored_in
+from ekfac_ref.model.weights.views import StoredMatrix, entries_in, is_run, origin, stored_in
 
 _DTYPES = (Tensor.double, Tensor.float, Tensor.half, Tensor.bfloat16)
 _CONVERSIONS = (*_DTYPES, Tensor.to, Tensor.type, Tensor.type_as, Tensor.cpu, Tensor.contiguous)

@@ -24,7 +24,8 @@ from ekfac_ref.model.refusals.misuses import (
 from ekfac_ref.model.weights import attention
 from ekfac_ref.model.weights.kept_inputs import KeptInputs
 from ekfac_ref.model.weights.linear_form import Call, channels_in_place, channels_last, layer_inputs
-from ekfac_ref.model.weights.products import AsLinear, as_linear, origin, terms_of
+from ekfac_ref.model.weights.products import AsLinear, as_linear, terms_of
+from ekfac_ref.model.weights.views import origin
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def to_matrix(
     if op is None:
         return weight.reshape(1, -1)
     if op in _TRANSPOSES:
-        return weight.T
+        return weight.flatten(1).T
     if op in TRANSPOSED_CONVOLUTIONS:
         by_group = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
         return by_group.transpose(1, 2).flatten(0, 1).flatten(1)
@@ -117,7 +117,7 @@ def from_matrix(
     if op is None:
         return matrix.reshape(shape)
     if op in _TRANSPOSES:
-        return matrix.T.contiguous()
+        return matrix.T.contiguous().unflatten(1, (*shape[1:-1], -1))
     if op in TRANSPOSED_CONVOLUTIONS:
         by_group = matrix.reshape(groups, -1, shape[0] // groups, *shape[2:])
         return by_group.transpose(1, 2).flatten(0, 1)

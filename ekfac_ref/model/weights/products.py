@@ -5,21 +5,20 @@ A forward may hold a Parameter by itself, and multiply in any of torch's ways:
     x @ W,   W @ x,   x @ W.T + b,   torch.addmm(b, x, W),   torch.einsum("ti,oi->to", x, W) + b,
     F.linear(x, W[e], b[e]),   torch.bmm(x, W),             W and b of several experts
 
-Each is ``F.linear`` of the input and of a view of the Parameter, whose strides say which part of it
-it is, and whether it is transposed.
+Each is ``F.linear`` of the input and of a view of the Parameter (``views.py``). Of three axes, the
+first may count matrices, or two are one side of a single matrix: ``einsum("ti,ihd->thd", x, W)``.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor
-
-from ekfac_ref.model.weights.attention import RowRange
 
 _MATMUL = (torch.matmul, Tensor.matmul, torch.mm, Tensor.mm, torch.mv, Tensor.mv)
 _BMM = (*_MATMUL[:2], torch.bmm, Tensor.bmm)
@@ -93,32 +92,49 @@ def _times(x: Tensor, W: Tensor) -> AsLinear | None:
 
 
 def _of_einsum(equation: str, x: Tensor, W: Tensor, swapped: bool = False) -> AsLinear | None:
-    """One axis of W is summed with one of x, one goes into the output; one in front may count W."""
+    """Some axes of W are summed with those of x, others go into the output; one may count W."""
     operands, _, out = equation.replace(" ", "").partition("->")
     of_x, _, of_W = operands.partition(",")
     if swapped:
         of_x, of_W = of_W, of_x
-    e, pair, once = of_W[:-2], of_W[-2:], of_x.replace(".", "")
-    summed, kept = set(pair) - set(out), set(pair) - set(of_x)
-    if e not in out or len(e) > 1 or len(summed) != 1 or len(kept) != 1 or summed == kept:
-        return None
-    if len({*once}) < len(once):  # a diagonal
+    once = of_x.replace(".", "")
+    if len({*once}) < len(once) or not len({*of_W}) == len(of_W) == W.dim():  # a diagonal
         return None
     sizes = dict(zip(of_W, W.shape, strict=True))
     if any(n != sizes.get(axis, n) for axis, n in _sizes(of_x, x)):  # one of them is repeated
         return None
-    (i,), (o,) = summed, kept
-    own, others = e if e in of_x else "", of_x.replace(i, "").replace(e or i, "")
-    each = tuple(W) if e else (W,)
-    matrices = each if pair == o + i else tuple(M.mT for M in each)
+    summed = "".join(axis for axis in of_W if axis in of_x and axis not in out)
+    kept = "".join(axis for axis in of_W if axis in out and axis not in of_x)
+    e, pair = of_W[:-2], of_W[-2:]
+    if len(e) == 1 and e in out and {*pair} & {*summed} and {*pair} & {*kept}:
+        return _of_stack(of_x, e, pair, out, x, W)
+    if of_W not in (kept + summed, summed + kept) or not summed or not kept:
+        return None
+    others = "".join(axis for axis in of_x if axis not in summed)
+    side = prod(sizes[axis] for axis in kept)
+    matrix = W.reshape(side, -1) if of_W == kept + summed else W.reshape(-1, side).mT
+
+    def run() -> Tensor:
+        rows = torch.einsum(f"{of_x}->{others}{summed}", x).flatten(-len(summed))
+        y = F.linear(rows, matrix).unflatten(-1, [sizes[axis] for axis in kept])
+        return torch.einsum(f"{others}{kept}->{out}", y)
+
+    return AsLinear((matrix,), run)
+
+
+def _of_stack(of_x: str, e: str, pair: str, out: str, x: Tensor, W: Tensor) -> AsLinear:
+    """Axis e counts matrices; of the others, one is summed and one goes into the output."""
+    i, o = (pair[0], pair[1]) if pair[0] not in out else (pair[1], pair[0])
+    own, others = e if e in of_x else "", of_x.replace(i, "").replace(e, "")
+    each = tuple(W) if pair == o + i else tuple(W.mT)
 
     def run() -> Tensor:
         rows = torch.einsum(f"{of_x}->{own}{others}{i}", x)
         inputs = rows if own else [rows] * len(each)
-        y = torch.stack([*map(F.linear, inputs, matrices)]) if e else F.linear(rows, *matrices)
+        y = torch.stack([*map(F.linear, inputs, each)])
         return torch.einsum(f"{e}{others}{o}->{out}", y)
 
-    return AsLinear(matrices, run, x.dim() - 1 - len(own))
+    return AsLinear(each, run, x.dim() - 1 - len(own))
 
 
 def _sizes(axes: str, x: Tensor) -> Iterator[tuple[str, int]]:
@@ -131,57 +147,3 @@ def _sizes(axes: str, x: Tensor) -> Iterator[tuple[str, int]]:
 def terms_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     """The two terms of a plain sum; none of another call."""
     return args if func in _ADD and len(args) == 2 and kwargs in ({}, {"alpha": 1}) else ()
-
-
-def origin(x: Tensor) -> Tensor:
-    """What x is a view of, or x itself."""
-    return x if x._base is None else x._base
-
-
-@dataclass(frozen=True)
-class StoredMatrix:
-    """A matrix within a Parameter of two axes, or of three with one matrix behind the other.
-
-    Attributes:
-        rows: which rows of the Parameter, its leading axes flattened; None for all of two axes.
-        transposed: whether the matrix is the transpose of these rows.
-    """
-
-    rows: RowRange
-    transposed: bool
-
-
-def stored_in(parameter: Tensor, view: Tensor) -> StoredMatrix | None:
-    """Which part of the Parameter a view of it with two axes is; None for what is no matrix."""
-    if view.dim() != 2 or parameter.dim() not in (2, 3):
-        return None
-    if not parameter.is_contiguous():  # kept by columns: all of it, or nothing
-        both = {_where(parameter): False, _where(parameter.mT): True}
-        return StoredMatrix(None, both[_where(view)]) if _where(view) in both else None
-    d, first = parameter.shape[-1], view.storage_offset() - parameter.storage_offset()
-    for matrix, transposed in ((view, False), (view.mT, True)):
-        (n, width), strides = matrix.shape, matrix.stride()
-        fits = width == d and first % d == 0
-        if fits and all(k == 1 or s == t for k, s, t in zip((n, d), strides, (d, 1), strict=True)):
-            everything = parameter.dim() == 2 and n == len(parameter)
-            return StoredMatrix(None if everything else (first // d, first // d + n), transposed)
-    return None
-
-
-def _where(x: Tensor) -> tuple[Any, ...]:
-    return x.storage_offset(), x.shape, x.stride()
-
-
-def is_run(x: Any) -> bool:
-    """Whether it is a vector of entries that follow one another in memory."""
-    return isinstance(x, Tensor) and x.dim() == 1 and (len(x) == 1 or x.stride(0) == 1)
-
-
-def entries_in(parameter: Tensor, run: Shaped[Tensor, " n"]) -> RowRange:
-    """Which entries of the Parameter a run of them is, (first, behind the last); None for all.
-
-    All are a vector: of several, or of one in a stack, their places are told.
-    """
-    first = int(run.storage_offset() - parameter.storage_offset())
-    everything = parameter.dim() == 1 and len(run) == len(parameter)
-    return None if everything else (first, first + len(run))
