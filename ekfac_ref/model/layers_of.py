@@ -1,15 +1,17 @@
 """The layers of a problem, with those that its forward shows and no module has."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
 from ekfac_ref.model.copies.modes import ITS_OWN
-from ekfac_ref.model.layers import Layer, Names, find_layers, find_parameters
+from ekfac_ref.model.layers import BareWeights, Layer, Names, find_layers, find_parameters
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.model.recording.bare_weights import bare_weights
 from ekfac_ref.model.weights.attention import projection
+from ekfac_ref.model.weights.owned import BareWeight
 from ekfac_ref.question.problem import Problem
 
 
@@ -30,6 +32,24 @@ def parameters_of(problem: Problem) -> tuple[Layer, ...]:
     """
     with undisturbed(problem.batches):
         return find_parameters(problem.model, problem.layers, None, bare_weights(problem, ITS_OWN))
+
+
+def names_of(layers: Any) -> Any:
+    """Names where there are Layers; what is no collection is left for ``Problem`` to refuse."""
+    if isinstance(layers, str) or not isinstance(layers, Collection):
+        return layers
+    return tuple(x.name if isinstance(x, Layer) else x for x in layers)
+
+
+def bare_among(layers: Iterable[str | Layer]) -> BareWeights:
+    """The matrices of no module among them, which ``layers_of`` has found by data."""
+    return tuple(
+        BareWeight(x.name, x.op, x.parameters[0], (*x.parameters, None)[1], x.rows)
+        for x in layers
+        if isinstance(x, Layer)
+        and x.op is not None
+        and x.parameters[0] in (x.name, x.name.rpartition("[")[0])
+    )
 
 
 def in_projections(layers: Sequence[Layer]) -> dict[Names, Layer]:

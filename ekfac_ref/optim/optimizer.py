@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import in_algebra_dtype
+from ekfac_ref.model.layers import Layer
 from ekfac_ref.optim.directions import check_gradients, directions
 from ekfac_ref.optim.groups import (
     check_group,
@@ -62,7 +63,7 @@ class PreconditionedMomentum(torch.optim.Optimizer):
         groups: Iterable[Mapping[str, Any]] | None = None,
         fisher: Fisher = Exact(),  # noqa: B008  # a frozen value
         sharing: Sharing = Expand(),  # noqa: B008
-        layers: tuple[str, ...] | None = None,
+        layers: tuple[str | Layer, ...] | None = None,
         mask: Callable[[Any], Tensor | None] | None = None,
         output: Callable[[Any], Tensor] | None = None,
         decay: float = 0.95,

@@ -15,6 +15,7 @@ from ekfac_ref.matrix.lookup import LookupKronecker
 from ekfac_ref.matrix.operators import BlockDiagonal, Kronecker
 from ekfac_ref.model.forms import Learned
 from ekfac_ref.model.layers import Layer, find_layers
+from ekfac_ref.model.layers_of import bare_among, names_of
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.model.refusals.beforehand import check_parameters, other_in_train_mode
 from ekfac_ref.optim.curvature import BlockState, Curvature, InBasis
@@ -48,8 +49,8 @@ class Preconditioner(ABC):
         sharing: ``Expand()`` or ``Reduce()``.
         layers: names of the modules to treat. None stands for all of them and insists that they
             cover every trainable parameter. Naming layers is how one says that the parameters of
-            all others keep their plain gradient. Matrices of no module (``x @ W``) are always among
-            these: only data tells that a forward multiplies with them, and there is none yet.
+            all others keep their plain gradient. Only data tells that a forward multiplies with
+            matrices of no module (``x @ W``): for these, ``layers_of(problem)`` instead of names.
         mask: None, or a function from inputs to booleans: which positions count; or to None, for a
             batch of which all do.
         output: None, or a function from what the model returns to its one tensor of outputs.
@@ -65,7 +66,7 @@ class Preconditioner(ABC):
         *,
         fisher: Fisher = Exact(),  # noqa: B008  # a frozen value
         sharing: Sharing = Expand(),  # noqa: B008
-        layers: tuple[str, ...] | None = None,
+        layers: tuple[str | Layer, ...] | None = None,
         mask: Callable[[Any], Tensor | None] | None = None,
         output: Callable[[Any], Tensor] | None = None,
         decay: float = 0.95,
@@ -73,7 +74,8 @@ class Preconditioner(ABC):
     ) -> None:
         self._loss = likelihood if isinstance(likelihood, nn.Module) else None
         unit = likelihood_of(likelihood) if isinstance(likelihood, nn.Module) else likelihood
-        self._question = Problem(model, [], unit, fisher, sharing, layers, mask, output)
+        names = names_of(layers)
+        self._question = Problem(model, [], unit, fisher, sharing, names, mask, output)
         if not is_number(decay) or not 0 <= decay <= 1:
             raise ProblemError(
                 f"decay: {decay!r} is not in [0, 1]; choose 0 for each batch by itself, 1 for the "
@@ -89,7 +91,7 @@ class Preconditioner(ABC):
         check_parameters(model)
         _say_which_mode(model)
         with in_words_of(self):
-            self._layers = find_layers(model, layers)
+            self._layers = find_layers(model, names, None, bare_among(layers or ()))
         self._curvature = Curvature()
         self._learned = Learned()
 

@@ -24,9 +24,9 @@ def check_names(
         if name in parameters and name not in known:
             raise ProblemError(
                 f"layers: {name!r} is a parameter that no module here applies; if it is trainable, "
-                "per_sample_gradients and exact_fisher are defined for it, and kfac and ekfac if "
-                "the forward of their data multiplies with it, as a matrix and in no other way; "
-                f"choose among {supported}."
+                "per_sample_gradients and exact_fisher are defined for it, and factors where the "
+                "forward of some data multiplies with it, as a matrix and in no other way "
+                f"(layers_of(problem)); choose among {supported}."
             )
         if name not in modules and name not in known:
             raise ProblemError(f"layers: there is no module {name!r}; choose among {supported}.")
