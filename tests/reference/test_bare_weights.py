@@ -31,6 +31,7 @@ SHAPES = {
     "R": (2, 2, 3),
     "P": (2, 3, 4),
     "u": (6,),
+    "B": (2, 3),
 }
 Forward = Callable[["Bare", Tensor], Tensor]  # of [N, 5, 4], whatever first made of the data
 
@@ -54,6 +55,7 @@ class Bare(nn.Module):
     R: Tensor
     P: Tensor
     u: Tensor
+    B: Tensor
 
     def __init__(self, own: str, how: Forward) -> None:
         super().__init__()
@@ -198,6 +200,15 @@ FOLDED: dict[str, tuple[str, Forward, Callable[[Tensor], Tensor]]] = {
         lambda m, h: torch.einsum("nti,ihd->nthd", h, m.H).flatten(2),
         lambda H: H.flatten(1).T,
     ),
+    "outputs behind, and a bias": (
+        "HB",
+        lambda m, h: (
+            (torch.einsum("nti,ihd->hntd", h, m.H) + m.B[:, None, None])
+            .permute(1, 2, 0, 3)
+            .flatten(2)
+        ),
+        lambda H: H.flatten(1).T,
+    ),
     "inputs behind": (
         "Q",
         lambda m, h: torch.einsum("tnab,oab->nto", h.unflatten(-1, (2, 2)).transpose(0, 1), m.Q),
@@ -222,11 +233,11 @@ def test_two_axes_may_be_one_side_of_a_matrix(form: str) -> None:
     own, how, matrix = FOLDED[form]
     question = regression(own, lambda m, h: how(m, h).tanh())
     weight = matrix(getattr(question.model, own[0])).detach()
-    linear = nn.Linear(*weight.T.shape, bias="u" in own).double()
+    linear = nn.Linear(*weight.T.shape, bias=len(own) > 1).double()
     with torch.no_grad():
         linear.weight.copy_(weight)
-        if "u" in own:
-            linear.bias.copy_(question.model.u)
+        if len(own) > 1:
+            linear.bias.copy_(getattr(question.model, own[1]).flatten())
     plain = replace(
         question, model=nn.Sequential(question.model.first, nn.Tanh(), linear, nn.Tanh())
     )
@@ -458,6 +469,13 @@ def test_what_a_forward_writes_into_is_no_layer() -> None:
 
     with pytest.raises(ek.ProblemError, match="no supported layer covers it"):
         ek.kfac(regression("W", doubling))
+
+
+def test_a_sum_over_outputs_side_by_side_is_no_bias_of_each() -> None:
+    """The two axes of matrices and positions are one there."""
+    question = regression("Ec", lambda m, h: (h[:, None] @ m.E).flatten(1, 2) + m.c[0])
+    with pytest.raises(ek.ProblemError, match=r"'c' .* no supported layer"):
+        ek.kfac(question)
 
 
 def test_a_column_of_biases_is_none_of_them() -> None:

@@ -1,7 +1,8 @@
 """Outputs that biases may yet be added to: which numbers each of their layers gets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from jaxtyping import Shaped
@@ -27,25 +28,26 @@ class WithoutBias:
     def biases(self, view: Tensor, added: Any) -> list[Shaped[Tensor, " d_out"]]:
         """What is added to each one's features by ``view + added``; nothing if it is no bias.
 
-        ``view`` shows all of y, its axes in any order: they are told by their strides.
+        ``view`` shows all of y, its axes in any order, and the features on one axis or several: all
+        are told by their strides.
         """
         if not isinstance(added, Tensor) or view.numel() != self.y.numel():
             return []
-        axes = [-1] if self.side is None else [-1, self.side]
-        places = [_place(view, self.y.shape[k], self.y.stride(k)) for k in axes]
-        if any(place is None or -place > added.dim() for place in places):
+        features = [k for k, (n, step) in _axes(view) if n > 1 and step < self.y.shape[-1]]
+        features.sort(key=view.stride, reverse=True)
+        sides = [] if self.side is None else [(self.y.shape[self.side], self.y.stride(self.side))]
+        axes = [*(k for k, axis in _axes(view) if axis in sides), *features]
+        sizes = {k: view.shape[k] for k in axes}
+        if prod(view.shape[k] for k in features) != self.y.shape[-1]:
             return []
-        found = [place for place in places if place is not None]
-        sizes = {place: self.y.shape[k] for place, k in zip(found, axes, strict=True)}
-        if any(n != sizes.get(k - added.dim(), 1) for k, n in enumerate(added.shape)):
+        if len(axes) != len(sides) + len(features):
             return []
-        if self.side is None:
-            return [added.reshape(-1)]
-        return [row.reshape(-1) for row in added.movedim(found[::-1], (0, 1))]
+        if any(n != sizes.pop(k, 1) for k, (n, _) in _axes(added)) or sizes:
+            return []
+        rows = added.movedim(axes, [*range(len(axes))])
+        return [row.reshape(-1) for row in (rows[None] if self.side is None else rows)]
 
 
-def _place(view: Tensor, size: int, stride: int) -> int | None:
-    """The last axis of this length and stride, from behind."""
-    own = zip(view.shape, view.stride(), strict=True)
-    axes = [k - view.dim() for k, one in enumerate(own) if one == (size, stride)]
-    return axes[-1] if axes else None
+def _axes(x: Tensor) -> Iterator[tuple[int, tuple[int, int]]]:
+    """The axes, counted from behind, with length and stride."""
+    yield from zip(range(-x.dim(), 0), zip(x.shape, x.stride(), strict=True), strict=True)
