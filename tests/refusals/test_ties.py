@@ -108,6 +108,31 @@ def head_by_hand() -> Arguments:
     return tagging(HeadByHand())
 
 
+class InEinsum(nn.Module):
+    """One weight for two inputs side by side, which einsum repeats."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        both = torch.stack([h, h**2], 1)
+        return torch.einsum("neti,eoi->nto", both, self.last.weight[None])
+
+
+@case(
+    "layer 'last': its weight or bias is used outside the layer's own op", "torch.functional.einsum"
+)
+def a_weight_that_einsum_repeats() -> Arguments:
+    x = torch.randn(2, 5, 3)
+    return {
+        "model": InEinsum(),
+        "batches": [(x, torch.randn(2, 5, 2))],
+        "likelihood": ek.Gaussian(),
+    }
+
+
 class AttentionOfLinears(nn.Module):
     """As CLIP's pooling is written."""
 

@@ -112,24 +112,40 @@ def matrix_by_products(
     units = torch.eye(shape[0] * shape[1], dtype=dtype).reshape(-1, *shape)
     columns = []
     for V in units:
-        column = checked(layer, "matvec", matvec(V.clone()), "for V of", shape)
+        column = shaped(layer, "matvec", matvec(V.clone()), "for V of", shape)
         # A copy: what the next product does to this one is a law of its own.
         columns.append(column.to(torch.float64, copy=True).reshape(-1))
-    return torch.stack(columns, 1)
+    return finite(layer, "matvec", torch.stack(columns, 1))
 
 
 def checked(layer: str, method: str, found: Any, given: str, shape: tuple[int, int]) -> Tensor:
     """Real numbers, shaped like what the method was given."""
+    return finite(layer, method, shaped(layer, method, found, given, shape))
+
+
+def shaped(layer: str, method: str, found: Any, given: str, shape: tuple[int, int]) -> Tensor:
+    """Floating-point numbers, shaped like what the method was given."""
     if isinstance(found, Tensor) and tuple(found.shape) != shape:
         raise BadAnswer(
             f"layer {layer!r}: {method} returned shape {list(found.shape)} {given} "
             f"{list(shape)} = [d_out, d_in], the bias among the inputs"
         )
-    return real(layer, method, found)
+    return _of_floats(layer, method, found)
 
 
 def real(layer: str, what: str, found: Any) -> Tensor:
     """A tensor of real numbers where the kit's own are, without NaN; detached, not copied."""
+    return finite(layer, what, _of_floats(layer, what, found))
+
+
+def finite(layer: str, what: str, found: Tensor) -> Tensor:
+    """The tensor, if there is no NaN and no infinity in it."""
+    if not bool(torch.isfinite(found).all()):
+        raise BadAnswer(f"layer {layer!r}: {what} returned NaN or infinity")
+    return found
+
+
+def _of_floats(layer: str, what: str, found: Any) -> Tensor:
     if not isinstance(found, Tensor):
         raise BadAnswer(f"layer {layer!r}: {what} returned a {type(found).__name__}, not a tensor")
     if not found.dtype.is_floating_point or found.layout is not torch.strided:
@@ -143,8 +159,6 @@ def real(layer: str, what: str, found: Any) -> Tensor:
             f"layer {layer!r}: {what} returned a tensor on {found.device}, expected the device of "
             "what it was given: cpu"
         )
-    if not bool(torch.isfinite(found).all()):
-        raise BadAnswer(f"layer {layer!r}: {what} returned NaN or infinity")
     return found.detach()
 
 
