@@ -209,6 +209,11 @@ FOLDED: dict[str, tuple[str, Forward, Callable[[Tensor], Tensor]]] = {
         ),
         lambda H: H.flatten(1).T,
     ),
+    "outputs behind in another order, and a bias": (
+        "HB",
+        lambda m, h: (torch.einsum("nti,ihd->ntdh", h, m.H) + m.B.T).mT.flatten(2),
+        lambda H: H.flatten(1).T,
+    ),
     "inputs behind": (
         "Q",
         lambda m, h: torch.einsum("tnab,oab->nto", h.unflatten(-1, (2, 2)).transpose(0, 1), m.Q),
@@ -378,6 +383,7 @@ def test_an_output_that_goes_on_without_its_bias_is_refused() -> None:
         ("Wv", lambda m, h: h @ m.W + m.v[1:]),
         ("Ws", lambda m, h: h @ m.W + m.s[:, 0]),
         ("Wb", lambda m, h: ((h[:, :2] @ m.W).mT + m.b).mT),
+        ("Wd", lambda m, h: ((h @ m.W).mT + m.d).mT),
         ("Wb", lambda m, h: (h @ m.W)[:, :3] + m.b),
         ("Wb", lambda m, h: torch.add(h @ m.W, m.b, alpha=2)),
     ],
@@ -388,6 +394,7 @@ def test_an_output_that_goes_on_without_its_bias_is_refused() -> None:
         "a part",
         "a column",
         "one for each position",
+        "one for all positions",
         "of some positions",
         "twice",
     ],
@@ -508,11 +515,13 @@ def test_layers_of_a_problem_are_those_that_it_has_factors_of() -> None:
     assert all(torch.equal(p, q) for p, q in zip(before, question.model.parameters(), strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:model. at sample 0 it is not clear")
 @pytest.mark.parametrize(
     ("own", "how"),
     [
         ("oy", lambda m, h: h @ m.o[0] + m.y[0]),
         ("oy", lambda m, h: h @ m.o + m.y),
+        ("oy", lambda m, h: torch.cat([one @ m.o + m.y for one in h])),
         ("Wy", lambda m, h: h @ m.W + m.y),
     ],
 )
@@ -543,13 +552,16 @@ def test_a_name_may_have_brackets_of_its_own() -> None:
     class Named(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.of = nn.ParameterDict({"w[0]": torch.randn(3, 2)})
+            self.of = nn.ParameterDict({"w[0]": torch.randn(3, 2), "s[0]": torch.randn(2, 2, 2)})
 
         def forward(self, x: Tensor) -> Tensor:
-            return x @ self.of["w[0]"]
+            y = x @ self.of["w[0]"]
+            return y @ self.of["s[0]"][0] + y**2 @ self.of["s[0]"][1]
 
-    layers = ek.layers_of(problem(Named().double(), ek.Exact()))
-    assert [layer.name for layer in layers] == ["of.w[0]"]
+    every = problem(Named().double(), ek.Exact())
+    names = ["of.w[0]", "of.s[0][0]", "of.s[0][1]"]
+    assert sorted(layer.name for layer in ek.layers_of(every)) == sorted(names)
+    assert list(ek.kfac(replace(every, layers=("of.s[0][1]",)))) == ["of.s[0][1]"]
 
 
 def test_of_a_stack_of_matrices_the_others_are_left_as_they_are() -> None:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
+from ekfac_ref.matrix.lookup import LookupKronecker
 from ekfac_ref.optim import EKFACPreconditioner
+from ekfac_ref.question.one_hot import LARGE_VOCABULARY
 from tests.support.experts import Experts
 from tests.support.one_by_one import check
 from tests.support.refusals import ENTRIES
@@ -111,9 +113,9 @@ def test_random_data_is_looked_through_without_being_changed() -> None:
 class ByWord(nn.Module):
     """A table of words for each kind of sample, which the first word tells."""
 
-    def __init__(self) -> None:
+    def __init__(self, words: int = 5) -> None:
         super().__init__()
-        self.table = nn.ModuleList([nn.Embedding(5, 2), nn.Embedding(5, 2)])
+        self.table = nn.ModuleList([nn.Embedding(words, 2), nn.Embedding(words, 2)])
 
     def forward(self, words: Tensor) -> Tensor:
         return torch.stack([self.table[int(w[0] > 2)](w).tanh().sum(0) for w in words])
@@ -145,6 +147,13 @@ def test_under_reduce_a_sample_without_words_has_no_bag(words: int) -> None:
     bags = nn.functional.one_hot(first, 5).double().mean(1)
     K = ek.kfac(replace(question, sharing=ek.Reduce()))
     torch.testing.assert_close(K["table.0"].A, bags.T @ bags / len(first))
+
+
+def test_under_reduce_single_words_need_no_matrix_on_the_vocabulary() -> None:
+    x, y = torch.tensor([[0], [3], [1], [4]]), torch.randn(4, 2).double()
+    model = ByWord(LARGE_VOCABULARY + 1).double()
+    K = ek.kfac(ek.Problem(model, [(x, y)], ek.Gaussian(), sharing=ek.Reduce()))
+    assert isinstance(K["table.0"], LookupKronecker)
 
 
 @pytest.mark.parametrize("sharing", [ek.Expand(), ek.Reduce()])

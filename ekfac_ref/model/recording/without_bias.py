@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from jaxtyping import Shaped
@@ -33,13 +32,11 @@ class WithoutBias:
         """
         if not isinstance(added, Tensor) or view.numel() != self.y.numel():
             return []
-        features = [k for k, (n, step) in _axes(view) if n > 1 and step < self.y.shape[-1]]
+        features = [k for k, (_, step) in _axes(view) if step < self.y.shape[-1]]
         features.sort(key=view.stride, reverse=True)
         sides = [] if self.side is None else [(self.y.shape[self.side], self.y.stride(self.side))]
         axes = [*(k for k, axis in _axes(view) if axis in sides), *features]
         sizes = {k: view.shape[k] for k in axes}
-        if prod(view.shape[k] for k in features) != self.y.shape[-1]:
-            return []
         if len(axes) != len(sides) + len(features):
             return []
         if any(n != sizes.pop(k, 1) for k, (n, _) in _axes(added)) or sizes:
