@@ -32,6 +32,7 @@ SHAPES = {
     "P": (2, 3, 4),
     "u": (6,),
     "B": (2, 3),
+    "S": (4, 4),
 }
 Forward = Callable[["Bare", Tensor], Tensor]  # of [N, 5, 4], whatever first made of the data
 
@@ -56,6 +57,7 @@ class Bare(nn.Module):
     P: Tensor
     u: Tensor
     B: Tensor
+    S: Tensor
 
     def __init__(self, own: str, how: Forward) -> None:
         super().__init__()
@@ -194,7 +196,7 @@ def test_it_is_the_layer_of_a_module(
             torch.testing.assert_close(one.dense(), other.dense(), rtol=1e-10, atol=1e-10)
 
 
-FOLDED: dict[str, tuple[str, Forward, Callable[[Tensor], Tensor]]] = {
+STORED: dict[str, tuple[str, Forward, Callable[[Tensor], Tensor]]] = {
     "outputs behind": (
         "H",
         lambda m, h: torch.einsum("nti,ihd->nthd", h, m.H).flatten(2),
@@ -230,12 +232,14 @@ FOLDED: dict[str, tuple[str, Forward, Callable[[Tensor], Tensor]]] = {
         lambda m, h: F.linear(h, m.P.view(6, 4), m.u),
         lambda P: P.flatten(0, 1),
     ),
+    "square": ("S", lambda m, h: h @ m.S, lambda S: S.T),
+    "square, transposed": ("S", lambda m, h: h @ m.S.T, lambda S: S),
 }
 
 
-@pytest.mark.parametrize("form", FOLDED)
-def test_two_axes_may_be_one_side_of_a_matrix(form: str) -> None:
-    own, how, matrix = FOLDED[form]
+@pytest.mark.parametrize("form", STORED)
+def test_a_matrix_is_what_its_strides_say(form: str) -> None:
+    own, how, matrix = STORED[form]
     question = regression(own, lambda m, h: how(m, h).tanh())
     weight = matrix(getattr(question.model, own[0])).detach()
     linear = nn.Linear(*weight.T.shape, bias=len(own) > 1).double()
@@ -331,6 +335,7 @@ def regression(own: str, how: Forward, **more: Any) -> ek.Problem:
         ("W", lambda m, h: torch.einsum("nii,io->no", h[:, :4], m.W)),
         ("o", lambda m, h: torch.einsum("enti,eio->nto", torch.stack([h, h**2]), m.o)),
         ("y", lambda m, h: torch.einsum("nti,io->nto", h, m.y)),
+        ("Q", lambda m, h: torch.einsum("niab,aob->nio", h.mT.unflatten(-1, (3, 2)), m.Q)),
         ("W", lambda m, h: torch.einsum("ntti,io->nto", h[:, None].expand(-1, 6, -1, -1), m.W)),
         (
             "W",
@@ -349,6 +354,7 @@ def regression(own: str, how: Forward, **more: Any) -> ek.Problem:
         "diagonal",
         "one matrix for two",
         "one row for four",
+        "inputs around outputs",
         "diagonal of positions",
         "alpha",
     ],
