@@ -93,3 +93,16 @@ def test_a_state_goes_on_in_a_copy() -> None:
         preconditioner.update(*data)
     for name, E in one.operators.items():
         torch.testing.assert_close(E.dense(), other.operators[name].dense())
+
+
+def test_layers_of_modules_are_those_of_their_names() -> None:
+    model = nn.Sequential(nn.Conv1d(4, 4, 1, groups=2), nn.Flatten(), nn.Linear(8, 2)).double()
+    data = torch.randn(3, 4, 2).double(), torch.randn(3, 2).double()
+    layers = ek.layers_of(ek.Problem(model, [data], ek.Gaussian()))
+    found, expected = (
+        EKFACPreconditioner(model, ek.Gaussian(), layers=some) for some in (layers, ("0", "2"))
+    )
+    for preconditioner in (found, expected):
+        preconditioner.update(*data)
+    for name, E in expected.operators.items():
+        assert torch.equal(found.operators[name].dense(), E.dense())
