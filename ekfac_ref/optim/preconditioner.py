@@ -211,6 +211,8 @@ class Preconditioner(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state_dict`` returned, on a model with the same layers."""
         self._curvature = restored(type(self).__name__, self._layers, state)
+        # An expert that a later batch leaves out has been used, as before.
+        self._learned.used |= {name for name, _ in self._curvature.blocks}
 
     def _problem(self, inputs: Inputs, targets: Tensor) -> Problem:
         fisher = self._question.fisher

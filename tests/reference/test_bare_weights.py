@@ -554,6 +554,16 @@ def test_a_matrix_that_is_kept_by_columns() -> None:
         torch.testing.assert_close(one.dense(), rows[name])
 
 
+def test_biases_that_are_kept_by_columns_are_no_rows() -> None:
+    """Column e of a transpose follows itself in memory, but is no row e of the Parameter."""
+    how = lambda m, h: h @ m.E[0] + m.s[:, 0] + (h**2 @ m.E[1] + m.s[:, 1]).sin()  # noqa: E731
+    question = regression("Es", how, layers=("first", "E[0]", "E[1]"))
+    question.model.s.data = question.model.s.data.T.contiguous().T
+    assert [one.shape for one in ek.kfac(question).values()] == [(4, 4), (2, 4), (2, 4)]
+    with pytest.raises(ek.ProblemError, match=r"'s' .* no supported layer"):
+        ek.kfac(replace(question, layers=None))
+
+
 def test_a_name_may_have_brackets_of_its_own() -> None:
     class Named(nn.Module):
         def __init__(self) -> None:

@@ -200,3 +200,10 @@ def test_a_preconditioner_begins_with_all_and_remembers_that_they_are_used() -> 
     preconditioner.update(*batch(5, BOTH))
     preconditioner.update(*batch(4, SECOND))
     assert preconditioner.updates == 2
+    resumed = EKFACPreconditioner(preconditioner.model, ek.Gaussian())
+    resumed.load_state_dict(preconditioner.state_dict())
+    later = batch(4, SECOND)
+    for one in (preconditioner, resumed):
+        one.update(*later)
+    for name, E in preconditioner.operators.items():
+        assert torch.equal(resumed.operators[name].dense(), E.dense())

@@ -130,7 +130,7 @@ class _Products(Recorder):
             return False
         parameter = origin(bias)
         name = self._names.get(id(parameter))
-        if name is None:
+        if name is None or not parameter.is_contiguous():  # whose entries are in no order
             return False
         self._biases[layer.name].add((name, entries_in(parameter, bias)))
         return True
