@@ -63,6 +63,24 @@ def test_a_subject_that_draws_is_asked_whatever_the_fisher() -> None:
     assert set(ct.ask(subject, drawn).values()) == {None}
 
 
+@pytest.mark.parametrize("sharing", [ek.Expand(), ek.Reduce()])
+def test_where_no_position_counts_nobody_is_judged(sharing: ek.Expand | ek.Reduce) -> None:
+    """There is no A: the answer to that is an error, and not NaN, which breaks every law."""
+    x, y = torch.randn(3, 4, 2).double(), torch.randn(3, 4, 1).double()
+    model = nn.Sequential(nn.Linear(2, 1), nn.Threshold(9.0, 0.0)).double()  # no gradient either
+    none = ek.Problem(model, [(x, y)], ek.Gaussian(), sharing=sharing, mask=lambda x: x[..., 0] > 9)
+    zero = ct.Subject("zero", kfac=lambda problem: {"0": Zero()})
+    with pytest.raises(RuntimeError, match="non-empty"):
+        ct.ask(zero, none, ["kfac"])
+
+
+class Zero:
+    """The operator 0."""
+
+    def matvec(self, V: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(V)
+
+
 def test_ask_takes_an_object_and_raises_what_it_raises() -> None:
     class Mine:
         def ekfac(self, problem: ek.Problem) -> Any:

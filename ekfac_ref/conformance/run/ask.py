@@ -38,7 +38,7 @@ def ask(
     if unknown := [name for name in names if name not in LAWS]:
         raise ProblemError(f"laws: there are none called {unknown}; choose among {list(LAWS)}.")
     subject = as_subject(thing, "subject")
-    if names:
+    if names:  # by no law, nobody is held to anything
         check_not_drawn(subject, problem)
     trial = Trial(subject, problem)
     found: dict[str, LawBroken | Doubt | None] = {}

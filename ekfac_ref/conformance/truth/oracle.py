@@ -33,7 +33,8 @@ def factors(seen: Observation) -> _Factors:
 def _expand(seen: Observation) -> _Factors:
     """B = (1/N) sum_nct g g^T,  A = (1/M) sum_nt a a^T over the M positions that count."""
     g = torch.cat([g.flatten(0, 1) for g in seen.g])
-    a = torch.cat([a[counted] for a, counted in _pairs(seen)])
+    # Stacked, not joined: where nothing counts there is no A, and that is an error, not a NaN.
+    a = torch.stack([a_t for a, counted in _pairs(seen) for a_t in a[counted]])
     return g.T @ g / len(seen.g), a.T @ a / len(a)
 
 
