@@ -3,6 +3,7 @@
 import copy
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -18,7 +19,6 @@ from studies.speed.floor import floor
 from studies.speed.libraries import EKFAC, KFAC, OURS, Library, Vector
 
 TASKS = {"KFAC": KFAC, "EKFAC": EKFAC}
-FLOORS = 5  # of which the first, which is not warm, is seldom the median
 AGREE = 1e-3  # relative
 DECOMPOSITIONS = (torch.linalg.eigh, torch.linalg.qr)
 
@@ -81,9 +81,8 @@ def report(console: Console, runs: int) -> list[Measured]:
     console.print(f"From data to the first product with a vector, {runs} alternating runs\n")
     found = []
     for case, (task, libraries) in product(cases(), TASKS.items()):
-        (ours, *others), refusals = measure(case, libraries, runs, console)
         once = floor(case, task == "EKFAC")
-        lowest = statistics.median(once() for _ in range(FLOORS))
+        (ours, *others), refusals, lowest = measure(case, libraries, once, runs, console)
         share = decomposition_share(case, libraries[OURS])
         one = Measured(task, case.name, ours, tuple(others), refusals, lowest, share)
         _print(console, one)
@@ -112,12 +111,16 @@ def _print(console: Console, one: Measured) -> None:
 
 
 def measure(
-    case: Case, libraries: dict[str, Library], runs: int, console: Console
-) -> tuple[list[Timing], dict[str, str]]:
-    """Timings, this package's first, and {library: its error} of those that refuse the model.
+    case: Case,
+    libraries: dict[str, Library],
+    once: Callable[[], float],
+    runs: int,
+    console: Console,
+) -> tuple[list[Timing], dict[str, str], float]:
+    """Timings, this package's first, {library: its error} of those that refuse, and the floor.
 
-    After two runs each that are not timed, all take turns, so that what else the machine does
-    meets them alike.
+    After two runs each that are not timed, all take turns, the floor too (``once``), so that what
+    else the machine does meets them alike.
     """
     generator = torch.Generator().manual_seed(1)
     vector = {name: torch.randn(p.shape, generator=generator) for name, p in case.trained.items()}
@@ -133,9 +136,12 @@ def measure(
             if name == OURS:
                 raise
             refusals[name] = f"{type(error).__name__}: {error}"
+    once()  # is not warm
+    floors: list[float] = []
     seconds: dict[str, list[float]] = {name: [] for name in products}
     with progress(console) as bars:
         for _ in bars.track(range(runs), description="timed runs"):
+            floors.append(once())
             for name in products:
                 start = time.perf_counter()
                 libraries[name](own[name], vector)
@@ -145,7 +151,7 @@ def measure(
         Timing(name, tuple(seconds[name]), _disagreement(ours, found))
         for name, found in products.items()
     ]
-    return timings, refusals
+    return timings, refusals, statistics.median(floors)
 
 
 def _range(timing: Timing) -> str:

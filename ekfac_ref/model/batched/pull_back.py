@@ -13,19 +13,17 @@ def pull_back(
     f: Float[Tensor, "N *out"],
     leaves: Sequence[Tensor],
     S: Float[Tensor, "N C *out"],
-    once_more: bool = False,
 ) -> list[Float[Tensor, "C ..."]]:
     """For every column c and every leaf, the gradient of sum_n <f_n, s_nc>, zeros included.
 
     All columns by one batched backward pass, or one after the other where torch cannot batch it
-    (checkpointing, a function whose backward is written by hand). Uses the graph up, unless it is
-    to be gone through ``once_more``.
+    (checkpointing, a function whose backward is written by hand). Uses the graph up.
     """
     columns = S.movedim(1, 0)
     found: list[Tensor | None] = [None] * len(leaves)
     if f.requires_grad:
         with explained():
-            found = _gradients(f, leaves, columns, once_more)
+            found = _gradients(f, leaves, columns)
     return [
         leaf.new_zeros(()).expand(len(columns), *leaf.shape) if g is None else g
         for leaf, g in zip(leaves, found, strict=True)
@@ -33,12 +31,10 @@ def pull_back(
 
 
 def _gradients(
-    f: Tensor, leaves: Sequence[Tensor], columns: Float[Tensor, "C N *out"], once_more: bool
+    f: Tensor, leaves: Sequence[Tensor], columns: Float[Tensor, "C N *out"]
 ) -> list[Tensor | None]:
     if len(columns) == 1:  # what a batch of one column would cost is a few percent of EKFAC
-        plain = torch.autograd.grad(
-            f, leaves, columns[0], allow_unused=True, retain_graph=once_more
-        )
+        plain = torch.autograd.grad(f, leaves, columns[0], allow_unused=True)
         return [None if g is None else g[None] for g in plain]
     try:
         batched = torch.autograd.grad(

@@ -2,13 +2,19 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import call
 from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.model.session import Session
 from ekfac_ref.question.batches import Batch
+
+
+def own_parameters(session: Session) -> dict[str, nn.Parameter]:
+    """Those of its layers, of the session's copy of the model, by their names."""
+    of_layers = {name for layer in session.layers for name in layer.parameters}
+    return {name: p for name, p in session.model.named_parameters() if name in of_layers}
 
 
 def by_autograd(session: Session, batch: Batch, v: Float[Tensor, "N *out"]) -> dict[str, Tensor]:
@@ -33,8 +39,7 @@ def by_graph(
 
 
 def _gradients(session: Session, f: Tensor, v: Tensor) -> dict[str, Tensor]:
-    of_layers = {name for layer in session.layers for name in layer.parameters}
-    own = {name: p for name, p in session.model.named_parameters() if name in of_layers}
+    own = own_parameters(session)
     originals = {n: p for n, p in session.problem.model.named_parameters() if p.requires_grad}
     asked = [*own.values(), *originals.values()]
     found: tuple[Tensor | None, ...] = (None,) * len(asked)
