@@ -24,7 +24,7 @@ from ekfac_ref.model.refusals.misuses import (
 from ekfac_ref.model.weights import attention
 from ekfac_ref.model.weights.kept_inputs import KeptInputs
 from ekfac_ref.model.weights.linear_form import Call, channels_in_place, channels_last, layer_inputs
-from ekfac_ref.model.weights.products import AsLinear, as_linear, terms_of
+from ekfac_ref.model.weights.products import AsLinear, as_linear, product_and_sum, terms_of
 from ekfac_ref.model.weights.views import origin
 
 
@@ -92,6 +92,10 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         rows = attention.projected_rows(func, args, kwargs)
         layer = next(self._holders.among(values, rows), None)
+        apart = None if layer is None else product_and_sum(func, args, kwargs)
+        if apart is not None:
+            with self:
+                return apart()
         if layer is not None and (own := self._own_call(layer, func, args, kwargs)):
             layer, call = own
             self.calling = layer

@@ -3,10 +3,12 @@ r"""Products with matrices that no module applies, as one op: y = F.linear(x, W,
 A forward may hold a Parameter by itself, and multiply in any of torch's ways:
 
     x @ W,   W @ x,   x @ W.T + b,   torch.addmm(b, x, W),   torch.einsum("ti,oi->to", x, W) + b,
-    F.linear(x, W[e], b[e]),   torch.bmm(x, W),             W and b of several experts
+    torch.tensordot(x, W, 1),   torch.inner(x, V),   torch.addmv(b, V, x),
+    F.linear(x, W[e], b[e]),   torch.baddbmm(b, x, W),      W and b of several experts
 
 Each is ``F.linear`` of the input and of a view of the Parameter (``views.py``). Of three axes, the
 first may count matrices, or two are one side of a single matrix: ``einsum("ti,ihd->thd", x, W)``.
+What einsum, tensordot and inner contract is in ``contractions.py``.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,9 +22,16 @@ import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor
 
-_MATMUL = (torch.matmul, Tensor.matmul, torch.mm, Tensor.mm, torch.mv, Tensor.mv)
-_BMM = (*_MATMUL[:2], torch.bmm, Tensor.bmm)
+from ekfac_ref.model.weights.contractions import contraction
+
+_OF_TENSORS = (Tensor.matmul, Tensor.mm, Tensor.mv, Tensor.bmm)
+_PRODUCTS = (torch.matmul, torch.linalg.matmul, torch.mm, torch.mv, torch.bmm, *_OF_TENSORS)
 _ADDMM = (torch.addmm, Tensor.addmm)
+# a bias, two factors: what multiplies these
+_BIASED: dict[Any, Callable[..., Tensor]] = {
+    **dict.fromkeys((torch.addmv, Tensor.addmv), torch.mv),
+    **dict.fromkeys((torch.baddbmm, Tensor.baddbmm), torch.bmm),
+}
 _ADD = (torch.add, Tensor.add, Tensor.add_)
 _OPERANDS = ("input", "mat1", "mat2", "other", "vec")  # as torch names them, in their order
 
@@ -47,6 +56,12 @@ def as_linear(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], ours: Callable[[Any], bool]
 ) -> AsLinear | None:
     """None for what is no product of an input with one operand that is ours."""
+    contracted = contraction(func, args, kwargs)
+    if contracted is not None:
+        (a, b), (of_a, of_b), out = contracted.factors, contracted.axes, contracted.out
+        if ours(a) == ours(b):
+            return None
+        return _of_axes(of_a, a, of_b, b, out) if ours(b) else _of_axes(of_b, b, of_a, a, out)
     if not {*kwargs} <= {*_OPERANDS}:
         return None
     args = (*args, *(kwargs[name] for name in _OPERANDS if name in kwargs))
@@ -56,11 +71,9 @@ def as_linear(
     *bias, x, W = tensors
     if ours(x) == ours(W):
         return None
-    if func is torch.functional.einsum and not bias and isinstance(args[0], str):
-        return _of_einsum(args[0], x, W) if ours(W) else _of_einsum(args[0], W, x, swapped=True)
     if func in _ADDMM and ours(W) and len(bias) == 1 and bias[0].dim() == 1:
         return AsLinear((W.mT,), partial(F.linear, x, W.mT, bias[0]))
-    if bias or len(args) > 2 or func not in (*_MATMUL, *_BMM):
+    if bias or len(args) > 2 or func not in _PRODUCTS:
         return None
     return _times(x, W) if ours(W) else _from_the_left(x, W)
 
@@ -91,12 +104,8 @@ def _times(x: Tensor, W: Tensor) -> AsLinear | None:
     return AsLinear(each, run)
 
 
-def _of_einsum(equation: str, x: Tensor, W: Tensor, swapped: bool = False) -> AsLinear | None:
+def _of_axes(of_x: str, x: Tensor, of_W: str, W: Tensor, out: str) -> AsLinear | None:
     """Some axes of W are summed with those of x, others go into the output; one may count W."""
-    operands, _, out = equation.replace(" ", "").partition("->")
-    of_x, _, of_W = operands.partition(",")
-    if swapped:
-        of_x, of_W = of_W, of_x
     once = of_x.replace(".", "")
     if len({*once}) < len(once) or not len({*of_W}) == len(of_W) == W.dim():  # a diagonal
         return None
@@ -147,3 +156,17 @@ def _sizes(axes: str, x: Tensor) -> Iterator[tuple[str, int]]:
 def terms_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     """The two terms of a plain sum; none of another call."""
     return args if func in _ADD and len(args) == 2 and kwargs in ({}, {"alpha": 1}) else ()
+
+
+def product_and_sum(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[[], Tensor] | None:
+    """The call in two ops, a product and a sum with its bias; None of another call."""
+    if func not in _BIASED or len(args) != 3 or kwargs:
+        return None
+
+    def run() -> Tensor:
+        y = _BIASED[func](*args[1:])
+        return torch.add(y, args[0].to(y.dtype))
+
+    return run
