@@ -19,7 +19,8 @@ def layers_of(problem: Problem) -> tuple[Layer, ...]:
     """What ``kfac`` and ``ekfac`` have factors of, of the problem's own model.
 
     Those of ``find_layers``, and Parameters that belong to no supported module where the forward
-    multiplies with them: ``x @ W``, ``F.linear(x, W[e], b[e])``, ``torch.einsum``.
+    multiplies with them, ``x @ W``, ``F.linear(x, W[e], b[e])``, ``torch.einsum``, looks rows of
+    them up, ``W[ids]``, or gives them to an op that layers have, ``F.conv2d(x, W)``.
     """
     with undisturbed(problem.batches):
         return find_layers(problem.model, problem.layers, None, bare_weights(problem, ITS_OWN))
@@ -44,7 +45,7 @@ def names_of(layers: Any) -> Any:
 def bare_among(layers: Iterable[str | Layer]) -> BareWeights:
     """The matrices of no module among them, which ``layers_of`` has found by data."""
     return tuple(
-        BareWeight(x.name, x.op, x.parameters[0], (*x.parameters, None)[1], x.rows)
+        BareWeight(x.name, x.op, x.parameters[0], (*x.parameters, None)[1], x.rows, x.groups)
         for x in layers
         if isinstance(x, Layer)
         and x.op is not None

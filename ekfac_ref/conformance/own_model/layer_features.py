@@ -47,9 +47,9 @@ def _of_weight(one: Owned) -> Iterator[str]:
     yield one.kind
     if one.op not in LOOKUPS and one.bias is None:
         yield "no bias"
-    if one.op in LOOKUPS and one.options["padding_idx"] is not None:
+    if one.op in LOOKUPS and one.options.get("padding_idx") is not None:
         yield "padding_idx"
-    if one.op in SPATIAL_AXES:
+    if one.op in SPATIAL_AXES and one.options:  # a module's
         module = SimpleNamespace(**one.options)
         options = {
             "groups": module.groups > 1,

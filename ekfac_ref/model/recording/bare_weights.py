@@ -1,7 +1,8 @@
-"""Parameters that no supported module has, and that a forward multiplies with as matrices.
+"""Parameters that no supported module has, and that a forward applies as layers would.
 
-Whether it does, from which side, and with which bias, no module says; a forward pass does. A stack
-of matrices, [experts, rows, columns], is a layer for each of them.
+Whether it multiplies, from which side, and with which bias, looks rows up or convolves, no module
+says; a forward pass does. A stack of matrices, [experts, rows, columns], is a layer for each of
+them.
 """
 
 from collections import Counter, defaultdict
@@ -20,15 +21,25 @@ from ekfac_ref.model.forward import call as call_model
 from ekfac_ref.model.layers import Layer, uncovered
 from ekfac_ref.model.recording.recorder import Recorder
 from ekfac_ref.model.weights.attention import RowRange
+from ekfac_ref.model.weights.layer_kinds import MATRIX_PRODUCTS, NO_GRADIENT, Op
 from ekfac_ref.model.weights.linear_form import Call
+from ekfac_ref.model.weights.lookups import call_of
 from ekfac_ref.model.weights.owned import BareWeight
 from ekfac_ref.model.weights.views import entries_in, is_run, origin
 from ekfac_ref.question.batches import Batch, read
 from ekfac_ref.question.problem import Problem
 
+# axes of a Parameter: what may be given all of it, beside products
+_WHOLE: dict[int, tuple[Op, ...]] = {
+    2: (F.embedding,),
+    3: (F.conv1d, F.conv_transpose1d, F.bilinear),
+    4: (F.conv2d, F.conv_transpose2d),
+    5: (F.conv3d, F.conv_transpose3d),
+}
+
 
 def bare_weights(problem: Problem, modes: Modes) -> tuple[BareWeight, ...]:
-    """What the forward multiplies with on the first batch.
+    """What the forward multiplies or convolves with, or looks up, on the first batch.
 
     None of a Parameter that it uses in another way, too, or from both sides; and none where there
     is no forward, which is told where the layers are tried. A bias of several Parameters is none of
@@ -46,7 +57,7 @@ def bare_weights(problem: Problem, modes: Modes) -> tuple[BareWeight, ...]:
 
 def _of_model(model: nn.Module, batch: Batch) -> tuple[BareWeight, ...]:
     own = {name: model.get_parameter(name) for name in uncovered(model)}
-    candidates = {name: _both_ways(name, p) for name, p in own.items() if p.dim() in (2, 3)}
+    candidates = {name: _every_way(name, p) for name, p in own.items() if p.dim() in _WHOLE}
     recorder = _Products(tuple(x for both in candidates.values() for x in both), own)
     for some in (batch.samples(0, 1), batch):
         with torch.enable_grad(), recorder:
@@ -59,20 +70,21 @@ def _of_model(model: nn.Module, batch: Batch) -> tuple[BareWeight, ...]:
     )
 
 
-def _both_ways(name: str, parameter: Tensor) -> list[Layer]:
-    """Each of its matrices as it is, and transposed.
+def _every_way(name: str, parameter: Tensor) -> list[Layer]:
+    """All of it, by every op that takes it; and each of its matrices as it is, and transposed.
 
     Of three axes, those of a stack; or the two in front are one side of a matrix, or those behind.
     """
-    n = parameter.shape[-2]
+    n, products = parameter.shape[-2], (F.linear, torch.addmm) if parameter.dim() < 4 else ()
     every: list[RowRange] = [None]
     if parameter.dim() == 3:
         stack = [(e * n, (e + 1) * n) for e in range(len(parameter))]
         every += [*stack, (0, n * len(parameter))] if len(stack) > 1 else stack
+    ways = [(op, rows) for op in products for rows in every]
+    ways += [(op, None) for op in _WHOLE[parameter.dim()]]
     return [
         Layer(f"{name} {rows} {op}", op, parameter, None, (name,), 1, (rows, None))
-        for op in (F.linear, torch.addmm)
-        for rows in every
+        for op, rows in ways
     ]
 
 
@@ -83,6 +95,7 @@ class _Products(Recorder):
         super().__init__(layers)
         self._own, self._names = own, {id(p): name for name, p in own.items()}
         self._biases: dict[str, set[tuple[str, RowRange]]] = defaultdict(set)
+        self._groups: dict[str, set[int]] = defaultdict(set)
         self._used_otherwise: set[str] = set()
 
     def weights_among(self, candidates: list[Layer]) -> list[BareWeight]:
@@ -99,13 +112,17 @@ class _Products(Recorder):
         matrices = of_stack if {*used} <= {*of_stack} else used
         if len(used) > 1 and matrices is used:
             return []
+        groups = {n for layer in used for n in self._groups.get(layer.name, {1})}
+        if len(groups) > 1:
+            return []
         bias, found = self._bias_of(used), []
         for layer in matrices:
             e = _place_in_stack(layer)
             name = parameter if e is None else f"{parameter}[{e}]"
             entries = None if bias is None else _entries(layer, self._own[bias])
             assert layer.op is not None
-            found.append(BareWeight(name, layer.op, parameter, bias, (layer.rows[0], entries)))
+            rows = layer.rows[0], entries
+            found.append(BareWeight(name, layer.op, parameter, bias, rows, *groups))
         return found
 
     def _bias_of(self, used: list[Layer]) -> str | None:
@@ -117,6 +134,24 @@ class _Products(Recorder):
         ]
         names = {name for name, _ in given}
         return names.pop() if len(names) == 1 and all(own for _, own in given) else None
+
+    def _own_call(
+        self, layer: Layer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Layer, Call] | None:
+        """By the op that is called, of the ways in which its weight may be used."""
+        call = call_of(func, args, kwargs)
+        if call is None or call.op in MATRIX_PRODUCTS:
+            own = super()._own_call(layer, func, args, kwargs)
+            of_weight = own is not None and own[1].arguments["weight"] is own[0].weight
+            return own if of_weight else None  # a Parameter may be an input
+        weight, groups = call.arguments.get("weight"), call.arguments.get("groups", 1)
+        if any(call.arguments.get(option) for option in NO_GRADIENT):
+            return None
+        for way in self._holders.among([weight]):
+            if way.op is call.op and way.weight is weight:
+                self._groups[way.name].add(groups)
+                return replace(way, groups=groups), call
+        return None
 
     def _of_its_op(self, layer: Layer, call: Call, run: Callable[[], Tensor]) -> Tensor:
         self._takes(layer, call.arguments.get("bias"))

@@ -24,6 +24,7 @@ from ekfac_ref.model.refusals.misuses import (
 from ekfac_ref.model.weights import attention
 from ekfac_ref.model.weights.kept_inputs import KeptInputs
 from ekfac_ref.model.weights.linear_form import Call, channels_in_place, channels_last, layer_inputs
+from ekfac_ref.model.weights.lookups import call_of
 from ekfac_ref.model.weights.products import AsLinear, as_linear, product_and_sum, terms_of
 from ekfac_ref.model.weights.views import origin
 
@@ -119,12 +120,11 @@ class Recorder(TorchFunctionMode):
         self, layer: Layer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Layer, Call] | None:
         """The layer that is called, by its op or by F.linear with a view; None for other calls."""
-        values = (*args, *kwargs.values())
-        if not any(self._holders.have_a_view(x) for x in values):
-            return (layer, Call.bind(layer.op, args, kwargs)) if func is layer.op else None
-        call = Call.bind(F.linear, args, kwargs) if func is F.linear else None
-        viewed = None if call is None else self._holders.of_matrix(call.arguments["weight"])
-        if call is None or viewed is None:
+        values, call = (*args, *kwargs.values()), call_of(func, args, kwargs)
+        if call is None or not any(self._holders.have_a_view(x) for x in values):
+            return None if call is None or call.op is not layer.op else (layer, call)
+        viewed = self._holders.of_matrix(call.arguments["weight"]) if func is F.linear else None
+        if viewed is None:
             return None
         given = {**call.arguments, "weight": viewed.weight}
         if is_bias(viewed, given.get("bias")):

@@ -25,7 +25,7 @@ def check_names(
             raise ProblemError(
                 f"layers: {name!r} is a parameter that no module here applies; if it is trainable, "
                 "per_sample_gradients and exact_fisher are defined for it, and factors where the "
-                "forward of some data multiplies with it, as a matrix and in no other way "
+                "forward of some data uses it as a layer would, and in no other way "
                 f"(layers_of(problem)); choose among {supported}."
             )
         if name not in modules and name not in known:

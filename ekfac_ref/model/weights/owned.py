@@ -49,14 +49,15 @@ class Owned:
 
 @dataclass(frozen=True)
 class BareWeight:
-    """One matrix of a Parameter that a forward multiplies with, and no supported module has.
+    """One matrix, or kernel, of a Parameter that a forward applies, and no supported module has.
 
     Attributes:
         name: of the Parameter, with ``[e]`` behind it for one of several matrices in a stack.
-        op: what applies it, ``F.linear`` as it is, ``torch.addmm`` its transpose.
+        op: what applies it; of a product, ``F.linear`` as it is, ``torch.addmm`` its transpose.
         weight: name of the Parameter.
         bias: of that of its bias, if it has one.
         rows: which rows of both are meant; None for all.
+        groups: of a grouped convolution, else 1.
     """
 
     name: str
@@ -64,12 +65,13 @@ class BareWeight:
     weight: str
     bias: str | None
     rows: RowRanges
+    groups: int
 
     def of(self, model: nn.Module) -> Owned:
         """In a model that has Parameters of these names."""
         weight = model.get_parameter(self.weight)
         bias = None if self.bias is None else model.get_parameter(self.bias)
-        return Owned(self.name, "Parameter", self.op, weight, bias, self.rows, 1, {})
+        return Owned(self.name, "Parameter", self.op, weight, bias, self.rows, self.groups, {})
 
 
 def owned_by(name: str, module: nn.Module) -> tuple[Owned, ...]:

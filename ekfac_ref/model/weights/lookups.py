@@ -1,0 +1,45 @@
+r"""Rows of a table, however a forward asks for them, as F.embedding of their numbers.
+
+F.embedding(ids, W),   W[ids],   W[ids, :],   torch.index_select(W, 0, ids)
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ekfac_ref.model.weights.layer_kinds import ARGUMENTS_OF
+from ekfac_ref.model.weights.linear_form import Call
+
+_INDEX_SELECT = (torch.index_select, Tensor.index_select)
+_EVERYTHING = slice(None)
+
+
+def call_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """The call as one of an op that layers have; None for another.
+
+    Masks, which are no numbers of rows, and single rows, which are views, are no lookups.
+    """
+    if func in ARGUMENTS_OF:
+        return Call.bind(func, args, kwargs)
+    table, ids = _asked_for(func, args, kwargs)
+    if not isinstance(ids, Tensor) or ids.dtype not in (torch.int32, torch.int64):
+        return None
+    if ids.dim() == 0 or table.dim() != 2:
+        return None
+    # the last row is -1, too; whatever is beyond the others has been refused by torch
+    return Call(F.embedding, {"input": ids % len(table), "weight": table})
+
+
+def _asked_for(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """(table, ids); of another call, no ids."""
+    if func is Tensor.__getitem__:
+        table, ids = args
+        if isinstance(ids, tuple) and len(ids) == 2 and isinstance(ids[1], slice):
+            return table, ids[0] if ids[1] == _EVERYTHING else None
+        return args
+    given = dict(zip(("input", "dim", "index"), args, strict=False)) | kwargs
+    if func not in _INDEX_SELECT or given["dim"] not in (0, -2) or given.get("out") is not None:
+        return None, None
+    return given["input"], given["index"]
