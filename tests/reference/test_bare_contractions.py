@@ -115,6 +115,10 @@ NONE: dict[str, tuple[str, Forward]] = {
     "a row that is repeated": ("y", lambda m, h: torch.einsum("nti,io", h, m.y)),
     "a row that tensordot repeats": ("y", lambda m, h: torch.tensordot(h, m.y, ([2], [0]))),
     "both are Parameters": ("WV", lambda m, h: h @ torch.einsum("io,oj", m.W, m.V)),
+    "of three, one of data": (
+        "W",
+        lambda m, h: torch.einsum("nti,io,nt->nto", h, m.W, h[..., 0]),
+    ),
     "of three": ("WV", lambda m, h: torch.einsum("nti,io,oj", h, m.W, m.V)),
     "tensordot of Parameters": ("WV", lambda m, h: h @ torch.tensordot(m.W, m.V, 1)),
     "over no axis": ("W", lambda m, h: torch.tensordot(h, m.W, dims=0).flatten(2)),
@@ -124,22 +128,61 @@ NONE: dict[str, tuple[str, Forward]] = {
         lambda m, h: torch.tensordot(h, m.W, torch.tensor([[2], [0]])),
     ),
     "a vector": ("v", lambda m, h: torch.inner(h[..., :3], m.v)),
-    "a number": ("d", lambda m, h: torch.inner(h, m.d[0])),
-    "alpha": ("Ec", lambda m, h: torch.baddbmm(m.c[:, None], h[:3], m.E, alpha=2)),
-    "beta": ("Vb", lambda m, h: torch.stack([m.b.addmv(m.V, x, beta=2) for x in h[0]])[None]),
+    "a number": ("W", lambda m, h: torch.inner(h, m.W[0, 0])),
+    "a scaled product": ("W", lambda m, h: torch.addmm(h[0, :, :2], h[0], m.W, alpha=2)),
+    "alpha": (
+        "Ec",
+        lambda m, h: torch.baddbmm(m.c[:, None], h[:1].expand(3, -1, -1), m.E, alpha=2),
+    ),
+    "beta": ("Vb", lambda m, h: m.b.addmv(m.V, h[0, 0], beta=2)),
     "a sum over experts": (
         "E",
-        lambda m, h: torch.addbmm(torch.zeros(6, 2).double(), h[:1].expand(3, -1, -1), m.E)[None],
+        lambda m, h: torch.addbmm(torch.zeros(6, 2).double(), h[:1].expand(3, -1, -1), m.E),
     ),
 }
 
 
 @pytest.mark.parametrize("form", NONE)
 def test_what_is_no_one_product_is_no_layer(form: str) -> None:
+    """And hides no other matrix."""
     own, how = NONE[form]
-    question = regression(own, how)
-    with pytest.raises(ek.ProblemError, match=r"no supported layer covers it.*layers=\('first',\)"):
+    question = regression(f"{own}H", lambda m, h: how(m, h).sin().mean() + h @ m.H.flatten(1))
+    with pytest.raises(ek.ProblemError, match=r"supported layer covers it.*\('first', 'H'\)"):
         ek.layers_of(question)
+
+
+def by_autocast(own: str, how: Forward) -> ek.Problem:
+    """Of float32, for autocast leaves float64 alone."""
+
+    def forward(m: Bare, h: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return how(m, h).float()
+
+    x = torch.randn(4, 6, 3)
+    return ek.Problem(Bare(own, forward), [(x, torch.zeros(4, 6, 2))], ek.Gaussian())
+
+
+def test_a_sum_is_taken_apart_in_the_dtype_of_its_product() -> None:
+    def summed(m: Bare, h: Tensor) -> Tensor:
+        y = torch.baddbmm(torch.zeros(3, 1, 2), h.flatten(0, 1).expand(3, -1, -1), m.E)
+        assert y.dtype == torch.bfloat16
+        return y.mean(0).unflatten(0, (-1, 6))
+
+    names = [layer.name for layer in ek.layers_of(by_autocast("E", summed))]
+    assert names == ["first", "E[0]", "E[1]", "E[2]"]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_autocast_rounds_no_vectors(bias: bool) -> None:
+    """So what they are multiplied with is no F.linear there, which it does round."""
+
+    def at_each_position(m: Bare, h: Tensor) -> Tensor:
+        b = torch.ones(2)
+        y = [torch.addmv(b, m.V, x) if bias else torch.mv(m.V, x) for x in h.flatten(0, 1)]
+        return torch.stack(y).unflatten(0, (-1, 6))
+
+    with pytest.raises(ek.ProblemError, match=r"'V' .*no supported layer.*\('first',\)"):
+        ek.layers_of(by_autocast("V", at_each_position))
 
 
 def test_an_axis_with_two_partners_is_what_torch_says_of_it() -> None:

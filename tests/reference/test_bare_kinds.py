@@ -163,6 +163,7 @@ def test_a_kernel_is_the_layer_of_a_module(form: str) -> None:
         lambda m, x: torch.index_select(m.p, 1, SECOND % 3)[x],
         lambda m, x: m.p[x, SECOND % 3],
         lambda m, x: m.p[x, 1:2].expand(-1, -1, 3),
+        lambda m, x: m.p[x, :, None],
         lambda m, x: m.p.tanh()[x],
         lambda m, x: m.p[x] + m.p[x[:, :1]] * m.p.sum(),
         lambda m, x: m.p[x] @ m.p.T @ m.p,
@@ -177,6 +178,7 @@ def test_a_kernel_is_the_layer_of_a_module(form: str) -> None:
         "columns by index_select",
         "entries",
         "a part of rows",
+        "with an axis behind",
         "a function of it",
         "beside a sum",
         "on both sides",
@@ -221,15 +223,15 @@ def test_the_weight_of_an_Embedding_may_be_looked_up_by_brackets() -> None:
         lambda m, x: F.conv1d(x[:, :2], m.p) + (x[:, :, 0] @ m.p.flatten(1)[:, :4])[..., None],
         lambda m, x: F.conv1d(x[:, :2], m.p.flip(-1)),
         lambda m, x: F.conv1d(x[:, :2], m.p[:3]),
-        lambda m, x: (
-            F.conv1d(m.p, m.last.weight[:, :2, None]).flatten()[: 3 * len(x)] * x[:, :1, :3]
-        ),
+        lambda m, x: F.conv1d(m.p, torch.ones(1, 2, 1).double()) * x.mean(),
     ],
     ids=["in two groupings", "beside a sum", "and a product", "reversed", "in part", "an input"],
 )
 def test_a_kernel_that_is_used_otherwise_is_no_layer(how: How) -> None:
-    question = of_data(Bare(torch.randn(4, 2, 3), None, how), torch.randn(5, 4, 5).double())
-    with pytest.raises(ek.ProblemError, match=r"'p' .*no supported layer"):
+    """And hides no other matrix."""
+    p, b, x = torch.randn(4, 2, 3), torch.randn(3, 3), torch.randn(5, 4, 5).double()
+    question = of_data(Bare(p, b, lambda m, x: how(m, x).mean() + x[..., :3] @ m.b), x)
+    with pytest.raises(ek.ProblemError, match=r"'p' .*no supported layer.*\('last', 'b'\)"):
         ek.kfac(question)
 
 

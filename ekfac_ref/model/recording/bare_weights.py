@@ -75,12 +75,12 @@ def _every_way(name: str, parameter: Tensor) -> list[Layer]:
 
     Of three axes, those of a stack; or the two in front are one side of a matrix, or those behind.
     """
-    n, products = parameter.shape[-2], (F.linear, torch.addmm) if parameter.dim() < 4 else ()
+    n = parameter.shape[-2]
     every: list[RowRange] = [None]
     if parameter.dim() == 3:
         stack = [(e * n, (e + 1) * n) for e in range(len(parameter))]
         every += [*stack, (0, n * len(parameter))] if len(stack) > 1 else stack
-    ways = [(op, rows) for op in products for rows in every]
+    ways = [(op, rows) for op in (F.linear, torch.addmm) for rows in every]
     ways += [(op, None) for op in _WHOLE[parameter.dim()]]
     return [
         Layer(f"{name} {rows} {op}", op, parameter, None, (name,), 1, (rows, None))

@@ -31,7 +31,7 @@ class Contraction:
 
 
 def contraction(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Contraction | None:
-    """What the call computes; None for another, and for one that torch itself refuses."""
+    """What the call computes, if torch computes it at all; None for another."""
     read = _READ.get(func)
     return None if read is None else read(*args, **kwargs)
 
@@ -48,7 +48,7 @@ def _of_einsum(equation: str, *given: Any) -> Contraction | None:
     return Contraction((operands[0], operands[1]), (axes[0], axes[1]), out)
 
 
-def _of_tensordot(a: Tensor, b: Tensor, dims: Any = 2, out: Any = None) -> Contraction | None:
+def _of_tensordot(a: Tensor, b: Tensor, dims: Any, out: Any) -> Contraction | None:
     if out is not None or not isinstance(dims, (int, tuple, list)):
         return None
     return _of_pairs(a, b, *((range(-dims, 0), range(dims)) if isinstance(dims, int) else dims))
@@ -59,15 +59,11 @@ def _of_inner(input: Tensor, other: Tensor, out: Any = None) -> Contraction | No
     return None if scales or out is not None else _of_pairs(input, other, [-1], [-1])
 
 
-def _of_pairs(
-    a: Tensor, b: Tensor, first: Sequence[int], second: Sequence[int]
-) -> Contraction | None:
+def _of_pairs(a: Tensor, b: Tensor, first: Sequence[int], second: Sequence[int]) -> Contraction:
     """Each of the first axes, of a, is one with its partner of b, and summed over."""
     of_a, of_b = [*ascii_lowercase[: a.dim()]], [*ascii_uppercase[: b.dim()]]
-    for i, j in zip(first, second, strict=False):
+    for i, j in zip(first, second, strict=True):
         of_b[j] = of_a[i]
-    if len({*of_a} & {*of_b}) != max(len(first), len(second)):  # an axis has two partners, or none
-        return None
     out = [axis for axis in of_a + of_b if axis not in of_a or axis not in of_b]
     return Contraction((a, b), ("".join(of_a), "".join(of_b)), "".join(out))
 

@@ -13,6 +13,7 @@ from ekfac_ref.model.weights.layer_kinds import ARGUMENTS_OF
 from ekfac_ref.model.weights.linear_form import Call
 
 _INDEX_SELECT = (torch.index_select, Tensor.index_select)
+_WHOLE_NUMBERS = (torch.int32, torch.int64)
 _EVERYTHING = slice(None)
 
 
@@ -24,9 +25,7 @@ def call_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | 
     if func in ARGUMENTS_OF:
         return Call.bind(func, args, kwargs)
     table, ids = _asked_for(func, args, kwargs)
-    if not isinstance(ids, Tensor) or ids.dtype not in (torch.int32, torch.int64):
-        return None
-    if ids.dim() == 0 or table.dim() != 2:
+    if not isinstance(ids, Tensor) or ids.dtype not in _WHOLE_NUMBERS or ids.dim() == 0:
         return None
     # the last row is -1, too; whatever is beyond the others has been refused by torch
     return Call(F.embedding, {"input": ids % len(table), "weight": table})
@@ -40,6 +39,6 @@ def _asked_for(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
             return table, ids[0] if ids[1] == _EVERYTHING else None
         return args
     given = dict(zip(("input", "dim", "index"), args, strict=False)) | kwargs
-    if func not in _INDEX_SELECT or given["dim"] not in (0, -2) or given.get("out") is not None:
+    if func not in _INDEX_SELECT or given["dim"] not in (0, -2):
         return None, None
     return given["input"], given["index"]

@@ -27,6 +27,7 @@ from ekfac_ref.model.weights.contractions import contraction
 _OF_TENSORS = (Tensor.matmul, Tensor.mm, Tensor.mv, Tensor.bmm)
 _PRODUCTS = (torch.matmul, torch.linalg.matmul, torch.mm, torch.mv, torch.bmm, *_OF_TENSORS)
 _ADDMM = (torch.addmm, Tensor.addmm)
+_UNROUNDED = (torch.mv, Tensor.mv)  # by autocast, which does round what F.linear is given
 # a bias, two factors: what multiplies these
 _BIASED: dict[Any, Callable[..., Tensor]] = {
     **dict.fromkeys((torch.addmv, Tensor.addmv), torch.mv),
@@ -74,6 +75,8 @@ def as_linear(
     if func in _ADDMM and ours(W) and len(bias) == 1 and bias[0].dim() == 1:
         return AsLinear((W.mT,), partial(F.linear, x, W.mT, bias[0]))
     if bias or len(args) > 2 or func not in _PRODUCTS:
+        return None
+    if func in _UNROUNDED and torch.is_autocast_enabled(W.device.type):
         return None
     return _times(x, W) if ours(W) else _from_the_left(x, W)
 
