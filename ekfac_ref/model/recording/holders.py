@@ -25,6 +25,13 @@ class Holders:
             for tensor in (layer.weight, layer.bias) if layer.bias is not None else (layer.weight,):
                 self._by_parameter.setdefault(id(tensor), []).append(layer)
 
+    def name_also(self, x: Tensor, parameter: Tensor) -> bool:
+        """Have x and its views, too, if all of this Parameter is theirs."""
+        owners = self._by_parameter.get(id(parameter))
+        if owners is not None:
+            self._by_parameter[id(x)] = owners
+        return owners is not None
+
     def have(self, x: Any) -> bool:
         """Whether it is one of their Parameters, or a view of one."""
         return isinstance(x, Tensor) and id(origin(x)) in self._by_parameter

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.recording.holders import Holders, is_bias
+from ekfac_ref.model.recording.scaled import Scaled
 from ekfac_ref.model.recording.without_bias import WithoutBias
 from ekfac_ref.model.refusals.misuses import (
     check_inputs,
@@ -64,6 +65,7 @@ class Recorder(TorchFunctionMode):
         self._shift, self._at_once = shift, at_once
         self._transforms = transforms()
         self._holders = Holders(layers)
+        self._scaled = Scaled(self._holders)
         self.uses: dict[str, list[Use]] = {layer.name: [] for layer in layers}
         # Outputs so far, by the id of what they are views of.
         self._without_bias: dict[int, WithoutBias] = {}
@@ -84,7 +86,8 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        values = (*args, *(kwargs := kwargs or {}).values())
+        args, kwargs = self._scaled.moved_to_inputs(func, args, kwargs or {})
+        values = (*args, *kwargs.values())
         attending = self._holders.among(attention.weights_given(func, args, kwargs))
         if any(layer.op is not None for layer in attending):
             with self:  # which is not active in here
@@ -112,7 +115,9 @@ class Recorder(TorchFunctionMode):
         result = func(*args, **kwargs)
         if isinstance(result, Tensor) and result.is_floating_point():
             self._note_rounding(result, values)
-        if layer is not None and not self._holders.only_looked_at(func, result, values):
+        if layer is None or self._scaled.note(func, args, kwargs, result):
+            return result
+        if not self._holders.only_looked_at(func, result, values):
             self._of_another_op(layer, func)
         return result
 
