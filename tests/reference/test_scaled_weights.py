@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref.model.recording.recorder import Recorder
+from tests.reference.test_bare_contractions import by_autocast
 from tests.reference.test_bare_weights import Bare, Forward, regression
 
 FORMS: dict[str, tuple[str, Forward, Forward]] = {
@@ -168,3 +169,9 @@ def test_a_module_may_not_scale_its_bias() -> None:
     question = ek.Problem(BiasScaled(3, 2).double(), [(x, y)], ek.Gaussian())
     with pytest.raises(ek.ProblemError, match=r"its weight or bias is used outside.*Tensor.mul"):
         ek.kfac(question)
+
+
+def test_autocast_rounds_it_in_its_own_place() -> None:
+    question = by_autocast("V", lambda m, h: F.linear(h, m.V * 0.3))
+    with pytest.raises(ek.ProblemError, match=r"'V' .*no supported layer.*\('first',\)"):
+        ek.layers_of(question)

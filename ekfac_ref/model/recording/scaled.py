@@ -34,6 +34,8 @@ class Scaled:
         """Whether y is a Parameter times a number of Python: from now on, one of its holders'."""
         if func not in _SCALES or kwargs or not isinstance(W := args[0], Tensor) or W.dim() < 2:
             return False
+        if torch.is_autocast_enabled(W.device.type):  # which would round c x, and not c W
+            return False
         numbers = args[1:]
         if any(type(c) not in (int, float) for c in numbers) or y.stride() != W.stride():
             return False
