@@ -109,6 +109,7 @@ NONE: dict[str, tuple[str, Forward]] = {
         "W",
         lambda m, h: torch.stack([torch.addmm(torch.ones(2).double(), one, m.W * 2) for one in h]),
     ),
+    "a constant": ("W", lambda m, h: h @ constant(m.W) + h @ m.W),
     "from both sides": ("S", lambda m, h: h @ (m.S * 2) + h @ m.S.T),
 }
 
@@ -116,6 +117,11 @@ NONE: dict[str, tuple[str, Forward]] = {
 def written(x: Tensor) -> Tensor:
     x[0].mul_(2)
     return x
+
+
+def constant(x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return x * 2
 
 
 @pytest.mark.parametrize("form", NONE)

@@ -34,6 +34,8 @@ class Scaled:
         """Whether y is a Parameter times a number of Python: from now on, one of its holders'."""
         if func not in _SCALES or kwargs or not isinstance(W := args[0], Tensor) or W.dim() < 2:
             return False
+        if not y.requires_grad:  # a constant, whatever is multiplied with it
+            return False
         if torch.is_autocast_enabled(W.device.type):  # which would round c x, and not c W
             return False
         numbers = args[1:]
@@ -48,6 +50,8 @@ class Scaled:
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Arguments:
         """The arguments, with W for c W and c x for x where that is no other number."""
+        if not self._made:
+            return args, kwargs
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         scaled = [x for x in tensors if id(origin(x)) in self._made]
         if not scaled:
