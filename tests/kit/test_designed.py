@@ -161,8 +161,8 @@ def test_nothing_is_drawn_that_is_not_declared() -> None:
         Abilities(layers=(nn.Conv2d,)): {k.__name__ for k in MATRIX_OF} - {"Conv2d"},
     }
     for abilities, never in narrow.items():
-        drawn = plan.with_one_feature(abilities, 0)
-        drawn += islice(plan.with_two_features(abilities, 0), 20)
+        two = islice(plan.with_two_features(abilities, 0), 20)
+        drawn = [*plan.with_one_feature(abilities, 0), *two]
         found = {name for problem in drawn for name in features(problem)}
         assert found & never == set(), abilities
         assert len(drawn) > 60

@@ -67,7 +67,7 @@ def draw_problems(abilities: Abilities, count: int, seed: int) -> list[Problem]:
     imported, nor on the versions of the libraries; on the processor, only in the rounding of the
     few numbers that take arithmetic (``digest`` is of no digit that this reaches).
     """
-    designed = with_one_feature(abilities, seed)[:count]
+    designed = list(islice(with_one_feature(abilities, seed), count))
     left = count - len(designed)
     two = list(islice(with_two_features(abilities, seed), left * 2 // 5))
     return [*designed, *two, *mixtures(abilities, left - len(two), seed)]

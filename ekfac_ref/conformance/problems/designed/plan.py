@@ -48,12 +48,12 @@ def in_order(abilities: Abilities, seed: int) -> list[Chosen]:
     return [*plain, *(one for one in chain(*zip_longest(*of_features)) if one is not None)]
 
 
-def with_one_feature(abilities: Abilities, seed: int) -> list[Problem]:
-    """The problems of ``in_order``, their sizes and numbers by the seed."""
-    return [
-        _problem(by_seed(f"designed {seed} {number}"), abilities, *chosen)
-        for number, chosen in enumerate(in_order(abilities, seed))
-    ]
+def with_one_feature(abilities: Abilities, seed: int) -> Iterator[Problem]:
+    """The problems of ``in_order``, their sizes and numbers by the seed; drawn as they are asked
+    for, each by a draw of its own.
+    """
+    for number, chosen in enumerate(in_order(abilities, seed)):
+        yield _problem(by_seed(f"designed {seed} {number}"), abilities, *chosen)
 
 
 def with_two_features(abilities: Abilities, seed: int) -> Iterator[Problem]:
@@ -111,5 +111,6 @@ def _problem(
     design = plain_design(kind, abilities, alone)
     for variation in variations:
         design = variation.of(design)
-    drawn = (designed_problem(design, draw) for _ in range(KINK_TRIES))
-    return next((one for one in drawn if not at_a_kink(one)), designed_problem(design, draw))
+    last = designed_problem(design, draw)
+    drawn = (designed_problem(design, draw)() for _ in range(KINK_TRIES))
+    return next((one for one in drawn if not at_a_kink(one)), None) or last()

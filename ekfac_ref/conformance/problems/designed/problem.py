@@ -1,6 +1,7 @@
 """A designed problem: its parts, and numbers for them."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from ekfac_ref.conformance.problems.choices import Draw
 from ekfac_ref.conformance.problems.designed.design import Design
 from ekfac_ref.conformance.problems.facts import facts_of
 from ekfac_ref.conformance.problems.features import FEATURES
+from ekfac_ref.conformance.problems.networks import Network
 from ekfac_ref.conformance.problems.strategies import (
     SEEDS,
     drawn_targets,
@@ -25,11 +27,16 @@ from ekfac_ref.question.problem import Problem
 SATURATIONS = 3  # a layer is made 32 times as large up to so often
 
 
-def designed_problem(design: Design, draw: Draw) -> Problem:
-    """A problem of this design; sizes and numbers are the draw's."""
-    network = design.wiring(design, draw)
-    sizes = draw(design.sizes)
-    fill = filler(False, draw(SEEDS), design.dtype)
+def designed_problem(design: Design, draw: Draw) -> Callable[[], Problem]:
+    """What makes a problem of this design; sizes and numbers are the draw's, who is done by then.
+
+    To be called once: its network becomes the problem's.
+    """
+    return partial(_made, design, design.wiring(design, draw), draw(design.sizes), draw(SEEDS))
+
+
+def _made(design: Design, network: Network, sizes: tuple[int, ...], seed: int) -> Problem:
+    fill = filler(False, seed, design.dtype)
     model = with_drawn_values(network.model, fill, design.dtype)
     _set_statistics(model, fill)
     if design.frozen_bias:
