@@ -1,20 +1,24 @@
 """A question, what the subject or a mutant answers, and how far two answers are apart."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import inf
 
 import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.diagnosis.comparable import Question
+from ekfac_ref.conformance.mutants.mutant import Mutant
+from ekfac_ref.conformance.mutants.recipe import turned
 from ekfac_ref.conformance.subjects.definition import Definition
-from ekfac_ref.conformance.subjects.subject import Subject
+from ekfac_ref.conformance.subjects.matrices import as_expected
+from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
 from ekfac_ref.conformance.subjects.trial import Trial
 
 # In roundings of the right matrix, what is no more than a mistake's terms leave where they cancel.
 # It is below what ``differs`` in either precision.
 NOISE = 1e4
+KEPT = 2048  # answers of mutants, some kilobytes each
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +54,26 @@ class Comparison:
         return self.wrong > self.question.precision.differs
 
 
-def compared(subject: Subject, question: Question) -> Comparison | None:
+class Unguarded(Trial):
+    """A trial of a subject that is known to read its problem and to change nothing, or a random
+    state: it gets the problem itself.
+    """
+
+    def asked(self, ask: Ask, method: str) -> Answer:
+        """An answer with the right layers in it."""
+        return as_expected(ask(self.problem), method, self.seen, self.subject.definition)
+
+
+def compared(
+    subject: Subject, question: Question, on_trial: type[Trial] = Trial
+) -> Comparison | None:
     """The question with what the subject answers, None where there is no answer."""
     quantity = question.quantity
     way = quantity.way if quantity.way in subject.ways else quantity.of_a_mutant
     if way not in subject.ways:
         return None
     one = replace(subject.offering([way]), definition=Definition())  # as rows are counted
-    trial = Trial(one, question.problem, question.seen, watch=False)
+    trial = on_trial(one, question.problem, question.seen, watch=False)
     try:
         answer = quantity.given(trial, question.rows)
         if len(answer) < len(question.rows) or any(not given.numel() for given in answer):
@@ -70,6 +86,27 @@ def compared(subject: Subject, question: Question) -> Comparison | None:
     return Comparison(
         question, [E if E.norm() > noise * right.norm() else 0 * E for E, right in pairs]
     )
+
+
+@lru_cache(maxsize=KEPT)
+def answer_of(mutant: Mutant, question: Question) -> Comparison | None:
+    """Asked in the way in which it shows what is compared; looked up where it was asked before.
+
+    By the mutant, who equals another with the same functions, and the question, which equals none:
+    a mutant begins anew whenever it is asked, and a question does not change.
+    """
+    quantity = question.quantity
+    subject, way = mutant.in_every_way, quantity.of_a_mutant
+    if way == "ekfac" and quantity.inverted is not None:
+        subject = replace(subject, ekfac=mutant.inverting(quantity.inverted))
+    asked = subject.offering([way]) if way in subject.ways else subject
+    with turned({}):
+        return compared_with(mutant, asked, question)
+
+
+def compared_with(mutant: Mutant, subject: Subject, question: Question) -> Comparison | None:
+    """The question with what the mutant, made a subject, answers."""
+    return compared(subject, question, Unguarded if mutant.only_reads else Trial)
 
 
 def sine(x: Tensor, y: Tensor) -> float:

@@ -2,16 +2,14 @@
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf
 
 from torch import Tensor
 
-from ekfac_ref.conformance.diagnosis.comparable import Question
-from ekfac_ref.conformance.diagnosis.comparison import Comparison, compared, relative, sine
+from ekfac_ref.conformance.diagnosis.comparison import Comparison, answer_of, relative, sine
 from ekfac_ref.conformance.diagnosis.factor import Candidate, judged, left_over
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.subjects.subject import Subject
 
 FAR = 0.5  # the error from which on nothing is called near
 SPARED = 8
@@ -27,17 +25,16 @@ def nearest(
     For a subject that is right up to a factor, only the first: any mutant that is off by a factor
     alone would do with another.
     """
-    mutants = [_Answering(mutant) for mutant in catalogue]
-    exact = [c for c in _search(mutants, subject, as_they_are=True) if c.complexity == (0, 0)]
+    exact = [c for c in _search(catalogue, subject, as_they_are=True) if c.complexity == (0, 0)]
     if exact or right_up_to_a_factor:
         return exact
-    found = _search(mutants, subject)
+    found = _search(catalogue, subject)
     if any(candidate.agrees for candidate in found):
         return found
-    return _but_for_a_few(mutants, subject) or found
+    return _but_for_a_few(catalogue, subject) or found
 
 
-def _but_for_a_few(mutants: list["_Answering"], subject: list[Comparison]) -> list[Candidate]:
+def _but_for_a_few(mutants: Sequence[Mutant], subject: list[Comparison]) -> list[Candidate]:
     """Those that agree as they are on all problems but one in SPARED of those that are wrong.
 
     A null space of a mutated factor has no basis of its own, and one such block is as odd as it
@@ -50,7 +47,7 @@ def _but_for_a_few(mutants: list["_Answering"], subject: list[Comparison]) -> li
         errors: list[float] = []
         odd = 0
         for c in sorted(subject, key=lambda c: -c.wrong):
-            error = mutant.distance(c, relative)
+            error = _distance(mutant, c, relative)
             odd += error > fits
             if odd > wrong // SPARED:
                 break
@@ -58,13 +55,12 @@ def _but_for_a_few(mutants: list["_Answering"], subject: list[Comparison]) -> li
         else:
             unit = (0.0, 0.0, 0.0)
             precision = subject[0].question.precision
-            name = mutant.mutant.name
-            found.append(Candidate(name, 1.0, unit, max(errors), precision, exceptions=odd))
+            found.append(Candidate(mutant.name, 1.0, unit, max(errors), precision, exceptions=odd))
     return found if wrong >= SPARED else []
 
 
 def _search(
-    mutants: list["_Answering"], subject: list[Comparison], as_they_are: bool = False
+    mutants: Sequence[Mutant], subject: list[Comparison], as_they_are: bool = False
 ) -> list[Candidate]:
     fits = subject[0].question.precision.fits
     distance, limit = (relative, fits) if as_they_are else (sine, FAR)
@@ -81,33 +77,20 @@ def _search(
                 limit = fits
         elif asked < len(order):
             # No factor can bring the error under the bound.
-            bound = max(bound, mutants[i].distance(order[asked], distance))
+            bound = max(bound, _distance(mutants[i], order[asked], distance))
             heapq.heappush(queue, (bound, i, asked + 1, None))
         else:
-            answers = mutants[i].given(order)
+            asked_about = (answer_of(mutants[i], c.question) for c in order)
+            answers = [answer for answer in asked_about if answer is not None]
             if any(answer.is_wrong for answer in answers):
-                candidate = judged(mutants[i].mutant.name, answers, order)
+                candidate = judged(mutants[i].name, answers, order)
                 heapq.heappush(queue, (candidate.error, i, asked, candidate))
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class _Answering:
-    """A mutant and its answers so far, None where it gave none."""
-
-    mutant: Mutant
-    answers: dict[Question, Comparison | None] = field(default_factory=dict)
-
-    def distance(self, subject: Comparison, of: Callable[[Tensor, Tensor], float]) -> float:
-        question = subject.question
-        if question not in self.answers:
-            self.answers[question] = compared(_in_place_of(self.mutant, question), question)
-        answer = self.answers[question]
-        return inf if answer is None else max(map(of, subject.given, answer.given))
-
-    def given(self, comparisons: list[Comparison]) -> list[Comparison]:
-        answers = (self.answers[c.question] for c in comparisons)
-        return [answer for answer in answers if answer is not None]
+def _distance(mutant: Mutant, subject: Comparison, of: Callable[[Tensor, Tensor], float]) -> float:
+    answer = answer_of(mutant, subject.question)
+    return inf if answer is None else max(map(of, subject.given, answer.given))
 
 
 def told_apart(
@@ -126,15 +109,6 @@ def told_apart(
 
 
 def _asked_about(comparison: Comparison, candidate: Candidate, mutant: Mutant) -> Candidate:
-    answer = compared(_in_place_of(mutant, comparison.question), comparison.question)
+    answer = answer_of(mutant, comparison.question)
     error = inf if answer is None else left_over(candidate, [answer], [comparison])
     return replace(candidate, error=max(candidate.error, error))
-
-
-def _in_place_of(mutant: Mutant, question: Question) -> Subject:
-    """The mutant, to be asked in the way in which it shows what is compared."""
-    quantity = question.quantity
-    subject, way = mutant.in_every_way, quantity.of_a_mutant
-    if way == "ekfac" and quantity.inverted is not None:
-        return replace(subject, ekfac=mutant.inverting(quantity.inverted)).offering([way])
-    return subject.offering([way]) if way in subject.ways else subject

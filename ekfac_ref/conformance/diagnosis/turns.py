@@ -5,13 +5,19 @@ signs that a library hands out. So mutants that depend on those are tried in all
 block, on layers small enough for that.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from itertools import permutations, product
 from math import factorial, inf
 
-from ekfac_ref.conformance.diagnosis.comparison import Comparison, compared, relative
+from ekfac_ref.conformance.diagnosis.comparable import Question
+from ekfac_ref.conformance.diagnosis.comparison import KEPT, Comparison, compared_with, relative
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import Turn, turned
+from ekfac_ref.conformance.mutants.recipe import Recipe, Turn, turned
+from ekfac_ref.conformance.truth.observation import Observations
+from ekfac_ref.question.problem import Problem
 
 # Ways to turn the eigenvectors of a layer: d! 2^(d-1) of each factor, for all signs of one at once
 # change nothing that is quadratic in it.
@@ -28,13 +34,37 @@ def fitting_in_some_turn(
     used = sorted(small, key=_ways)[-PROBLEMS:]
     if len(used) < PROBLEMS:
         return []
-    return [m for m in catalogue if _depends(m, used[0]) and all(_fits(m, c) for c in used)]
+    return [
+        m for m in catalogue if _depends(m, used[0].question) and all(_fits(m, c) for c in used)
+    ]
+
+
+@lru_cache(maxsize=KEPT)
+def _answer(mutant: Mutant, question: Question, number: int) -> Comparison | None:
+    """With eigenvectors in that one of the turns; looked up like ``answer_of``."""
+    with turned(_turns(question)[number]):
+        return compared_with(mutant, _having_looked(mutant, question).in_every_way, question)
+
+
+@lru_cache(maxsize=1)  # all turns of one come after each other
+def _having_looked(mutant: Mutant, question: Question) -> Mutant:
+    """The mutant, who looks at the problem once for all turns: they come after that."""
+    steps, found = getattr(mutant.ekfac, "__self__", None), list[Observations]()
+    if not isinstance(steps, Recipe):
+        return mutant
+
+    def seen(_: Problem) -> Observations:
+        if not found:
+            found.append(copy.deepcopy(steps).observe(question.problem))
+        return found[0]
+
+    return replace(mutant, ekfac=replace(steps, observe=seen).ekfac)
 
 
 def _fits(mutant: Mutant, subject: Comparison) -> bool:
     left = [inf] * len(subject.given)
-    for turn in _turns(subject):
-        answer = _answer(mutant, subject, turn)
+    for number in range(len(_turns(subject.question))):
+        answer = _answer(mutant, subject.question, number)
         if answer is None:
             return False
         errors = map(relative, subject.given, answer.given)
@@ -44,26 +74,15 @@ def _fits(mutant: Mutant, subject: Comparison) -> bool:
     return False
 
 
-def _depends(mutant: Mutant, subject: Comparison) -> bool:
+def _depends(mutant: Mutant, question: Question) -> bool:
     """Whether one of a few other orders and signs makes it another matrix."""
-    turns = list(_turns(subject))
-    answers = [_answer(mutant, subject, turn) for turn in turns[:: 1 + len(turns) // FEW]]
-    first = answers[0]
+    turns = len(_turns(question))
+    numbers = range(0, turns, 1 + turns // FEW)
+    first, *others = (_answer(mutant, question, number) for number in numbers)
     if first is None:
         return False
-    fits = subject.question.precision.fits
-    return any(
-        max(map(relative, first.given, other.given)) > fits for other in answers[1:] if other
-    )
-
-
-def _answer(mutant: Mutant, subject: Comparison, turn: dict[int, Turn]) -> Comparison | None:
-    with turned(turn):
-        return compared(mutant.in_every_way, subject.question)
-
-
-def _sizes(subject: Comparison) -> set[int]:
-    return {d for shape in subject.question.shapes for d in shape if d > 1}
+    fits = question.precision.fits
+    return any(max(map(relative, first.given, other.given)) > fits for other in others if other)
 
 
 def _two_sizes(subject: Comparison) -> bool:
@@ -73,19 +92,22 @@ def _two_sizes(subject: Comparison) -> bool:
 
 def _ways(subject: Comparison) -> int:
     ways = 1
-    for d in _sizes(subject):
+    for d in {d for shape in subject.question.shapes for d in shape}:
         ways *= factorial(d) * 2 ** (d - 1)
     return ways
 
 
-def _turns(subject: Comparison) -> Iterator[dict[int, Turn]]:
-    sizes = sorted(_sizes(subject))
+def _turns(question: Question) -> list[dict[int, Turn]]:
+    return _of_sizes(tuple(sorted({d for shape in question.shapes for d in shape if d > 1})))
+
+
+@lru_cache(maxsize=64)
+def _of_sizes(sizes: tuple[int, ...]) -> list[dict[int, Turn]]:
     each = [
         [(list(order), list(signs)) for order in permutations(range(d)) for signs in _signs(d)]
         for d in sizes
     ]
-    for turns in product(*each):
-        yield dict(zip(sizes, turns, strict=True))
+    return [dict(zip(sizes, turns, strict=True)) for turns in product(*each)]
 
 
 def _signs(d: int) -> Iterator[tuple[float, ...]]:

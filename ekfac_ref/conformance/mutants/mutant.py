@@ -78,6 +78,11 @@ class Mutant:
         return Subject(name, *asks, definition=self.definition)
 
     @property
+    def only_reads(self) -> bool:
+        """Whether it is made of steps, each of which leaves the problem and random states alone."""
+        return isinstance(getattr(self.ekfac, "__self__", None), Recipe)
+
+    @property
     def in_every_way(self) -> Subject:
         """The subject, with all else that a mistake on the way to E leads to.
 

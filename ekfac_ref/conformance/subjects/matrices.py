@@ -84,6 +84,8 @@ def matrices_of_blocks(layer: str, operator: Any, blocks: list[Block]) -> list[D
     """The matrix of every block, from the products with all unit vectors of the layer."""
     shape = extent(blocks)
     matrix = matrix_by_products(layer, operator.matvec, shape, blocks[0].seen.algebra)
+    if len(blocks) == 1:
+        return [Dense(matrix, blocks[0].seen.shape)]
     parts = [matrix[of][:, of] for of in entries(blocks)]
     inside = torch.zeros_like(matrix)
     for of, part in zip(entries(blocks), parts, strict=True):

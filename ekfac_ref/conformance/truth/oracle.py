@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ekfac_ref.conformance.truth.observation import Observation, Observations
+from ekfac_ref.conformance.truth.remembered import remembered
 from ekfac_ref.conformance.truth.tolerance import factor_scales, length
 from ekfac_ref.matrix.eigen import eigh
 from ekfac_ref.question.sharing import Expand
@@ -25,6 +26,7 @@ def fisher(seen: Observation) -> _Square:
     return vec_G.T @ vec_G / len(seen.G)
 
 
+@remembered
 def factors(seen: Observation) -> _Factors:
     """(B, A) under the problem's sharing."""
     return _expand(seen) if isinstance(seen.sharing, Expand) else _reduce(seen)

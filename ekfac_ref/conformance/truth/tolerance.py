@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.truth.observation import COVERED, Observation
+from ekfac_ref.conformance.truth.remembered import remembered
 
 LIMIT = 3.0
 MISTAKE = 100.0
@@ -82,12 +83,14 @@ def length(seen: Observation) -> int:
     return sum(g.shape[0] * g.shape[1] for g in seen.g) + sum(seen.G[0].shape[1:])
 
 
+@remembered
 def fisher_scale(seen: Observation) -> float:
     """(1/N) sum_n (sum_t |g_nt| |a_nt|)^2 by the sizes of g and a: bounds the terms of F and E."""
     pairs = zip(seen.size_g, _sizes_a(seen), strict=True)
     return max(float(sum((g @ a) ** 2 for g, a in pairs)) / len(seen.g), _underflow(seen.dtype))
 
 
+@remembered
 def factor_scales(seen: Observation) -> tuple[float, float]:
     """Bounds on ||B|| and ||A|| under either sharing, from the sizes of all g and a."""
     b = float(sum(g.sum() ** 2 for g in seen.size_g)) / len(seen.g)
