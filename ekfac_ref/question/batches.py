@@ -23,6 +23,7 @@ from ekfac_ref.question.problem import Problem
 # Bytes for one chunk of samples, unless one sample alone takes more.
 CHUNK_BYTES = 256 * 2**20
 COMPARED = 3  # samples that are compared together and apart
+IN_TURN = 8  # samples, before many at a time are looked through for one that differs
 
 
 class NoBatches(ProblemError):
@@ -95,11 +96,8 @@ class Batch:
         Where all are equal, which proves nothing, two of them, and the number is 1.
         """
         found, tensors = [0], tensors_of(self.inputs)
-        for n in range(1, self.size):
-            if all(any(not torch.equal(x[n], x[m]) for x in tensors) for m in found):
-                found.append(n)
-            if len(found) == COMPARED:
-                break
+        while len(found) < COMPARED and (new := _differing(tensors, found, self.size)) is not None:
+            found.append(new)
         alike = len(found) == 1 < self.size
         return self.chosen([0, 1] if alike else found), len(found)
 
@@ -108,6 +106,26 @@ class Batch:
         size = max(1, budget // max(1, bytes_per_sample))
         for start in range(0, self.size, size):
             yield self.samples(start, min(start + size, self.size))
+
+
+def _differing(tensors: list[Tensor], found: list[int], size: int) -> int | None:
+    """The first sample behind the last found that is none of them in some tensor."""
+    start = found[-1] + 1
+    for n in range(start, min(size, IN_TURN)):
+        if all(any(not torch.equal(x[n], x[m]) for x in tensors) for m in found):
+            return n
+    start = max(start, IN_TURN)
+    while start < size:
+        stop = 4 * start  # no copy of all samples where the next is a new one
+        of_each = [
+            torch.stack([(x[start:stop] != x[m]).unsqueeze(-1).flatten(1).any(1) for m in found])
+            for x in tensors
+        ]
+        apart = torch.stack([of_one.cpu() for of_one in of_each]).any(0).all(0).nonzero()
+        if len(apart):
+            return start + int(apart[0])
+        start = stop
+    return None
 
 
 def read(problem: Problem) -> Iterator[Batch]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref.optim import EKFAC
+from ekfac_ref.question.batches import COMPARED, Batch
 from tests.support.one_by_one import check
 
 X, Y = torch.randn(5, 3, 4).double(), torch.randn(5, 2).double()
@@ -202,3 +203,19 @@ def test_a_mask_that_is_1_everywhere_is_no_padding() -> None:
         ek.ekfac(
             problem({"x": X, "attention_mask": mask.to(X) if mask.is_floating_point() else mask})
         )
+
+
+@pytest.mark.parametrize("kinds", [1, 2, 3])
+def test_the_first_three_that_differ_are_found_among_many(kinds: int) -> None:
+    """By one input or another, and wherever the next one stands."""
+    generator = torch.Generator().manual_seed(kinds)
+    for N in [*range(1, 40), 200]:
+        x = torch.randint(0, kinds, (N, 2), generator=generator).double()
+        y = torch.randint(0, kinds, (N,), generator=generator)
+        x[N // 2 :] += N % 3
+        x[N - N // 9 :] += 5
+        pairs = [(*row, word) for row, word in zip(x.tolist(), y.tolist(), strict=True)]
+        first = [n for n, pair in enumerate(pairs) if pair not in pairs[:n]][:COMPARED]
+        few, number = Batch({"x": x, "y": y, "scale": 2}, torch.arange(N), None, 0).few()
+        assert number == len(first)
+        assert few.targets.tolist() == ([0, 1] if len(first) == 1 < N else first)
