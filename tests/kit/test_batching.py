@@ -32,16 +32,20 @@ Counted = list[list[bool]]
 
 
 @cache
-def drawn(feature: str) -> list[Problem]:
-    """Those that are drawn for this feature, under three seeds."""
+def designed() -> list[tuple[set[str], Problem]]:
+    """All problems under three seeds, and what each is drawn for."""
     return [
-        problem
+        ({name for variation in some for name in variation.features}, problem)
         for seed in range(3)
         for (_, some), problem in zip(
             plan.in_order(DOUBLE, seed), plan.with_one_feature(DOUBLE, seed), strict=True
         )
-        if feature in {name for variation in some for name in variation.features}
     ]
+
+
+def drawn(feature: str) -> list[Problem]:
+    """Those that are drawn for this feature."""
+    return [problem for features, problem in designed() if feature in features]
 
 
 def loaders() -> list[Problem]:

@@ -26,6 +26,13 @@ def drawn(abilities: ct.Abilities, seed: int) -> list[ek.Problem]:
     return ct.draw_problems(abilities, PROFILES["quick"].problems, seed)
 
 
+@cache
+def designed(seed: int) -> list[tuple[tuple[str, ...], ek.Problem]]:
+    """(features that it is drawn for, problem), of those for a subject of Conv2d."""
+    pairs = zip(plan.in_order(SQUARE, seed), plan.with_one_feature(SQUARE, seed), strict=True)
+    return [(some[0].features if some else (), problem) for (_, some), problem in pairs]
+
+
 def uneven(problem: ek.Problem, option: str, *kinds: type[nn.Module]) -> bool:
     """Whether some layer that is asked about has other numbers on other axes."""
     asked = [m for n, m in problem.model.named_modules() if n in (problem.layers or (n,))]
@@ -59,8 +66,7 @@ def test_the_first_axis_for_all_shows_wherever_it_is_drawn_uneven(name: str) -> 
     """Neither the kernel nor the output has a single place along an axis."""
     of_all = MUTANTS["first-axis-for-all"].subject
     for seed in range(3):
-        pairs = zip(plan.in_order(SQUARE, seed), plan.with_one_feature(SQUARE, seed), strict=True)
-        found = [p for (_, some), p in pairs if some and some[0].features == (f"uneven {name}",)]
+        found = [p for of, p in designed(seed) if of == (f"uneven {name}",)]
         assert len(found) == plan.AT_LEAST
         for problem in found:
             assert 1 not in problem.model.get_submodule("0").kernel_size  # type: ignore[operator]
