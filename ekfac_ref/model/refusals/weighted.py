@@ -83,7 +83,10 @@ def weights(S: Float[Tensor, "N C *out"]) -> list[Tensor]:
 
 def combined(S: Float[Tensor, "N C *out"]) -> Float[Tensor, "N *out"]:
     """The sum over c of r_n w_c s_nc."""
-    return torch.einsum("n,c,nc...->n...", *weights(S), S)
+    r, w = weights(S)
+    N, C, *out = S.shape
+    of_samples = S[:, 0] if C == 1 else (w @ S.reshape(N, C, -1)).reshape(N, *out)
+    return _by_sample(of_samples, r)
 
 
 @lru_cache(64)
