@@ -162,14 +162,30 @@ def by_autocast(own: str, how: Forward) -> ek.Problem:
     return ek.Problem(Bare(own, forward), [(x, torch.zeros(4, 6, 2))], ek.Gaussian())
 
 
-def test_a_sum_is_taken_apart_in_the_dtype_of_its_product() -> None:
+def test_no_sum_is_taken_apart_under_autocast() -> None:
+    """It would be rounded in between."""
+
     def summed(m: Bare, h: Tensor) -> Tensor:
         y = torch.baddbmm(torch.zeros(3, 1, 2), h.flatten(0, 1).expand(3, -1, -1), m.E)
-        assert y.dtype == torch.bfloat16
         return y.mean(0).unflatten(0, (-1, 6))
 
-    names = [layer.name for layer in ek.layers_of(by_autocast("E", summed))]
-    assert names == ["first", "E[0]", "E[1]", "E[2]"]
+    with pytest.raises(ek.ProblemError, match=r"'E' .*no supported layer.*\('first',\)"):
+        ek.layers_of(by_autocast("E", summed))
+
+
+def test_a_bias_of_one_matrix_taken_several_times_is_not_found() -> None:
+    """It would be that of the last time alone."""
+
+    def several(m: Bare, h: Tensor) -> Tensor:
+        xs = torch.stack([h.flatten(0, 1), h.flatten(0, 1) ** 2])
+        y = torch.baddbmm(m.b.expand(2, 1, -1), xs, m.V.T.expand(2, -1, -1))
+        return y.tanh().mean(0).unflatten(0, (-1, 6))
+
+    question = regression("Vb", several)
+    with pytest.raises(ek.ProblemError, match=r"'b' .*no supported layer.*\('first', 'V'\)"):
+        ek.kfac(question)
+    found = ek.kfac(replace(question, layers=("first", "V")))
+    assert found["V"].shape == question.model.V.shape
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -235,6 +235,54 @@ def test_a_kernel_that_is_used_otherwise_is_no_layer(how: How) -> None:
         ek.kfac(question)
 
 
+class InTwoGroupings(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.p, self.last = nn.Parameter(torch.randn(2, 2, 2)), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.conv1d(x, self.p, groups=x.shape[1] // 2)
+        return self.last(y.tanh().sum(2))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_another_grouping_on_a_later_batch_is_refused(order: int) -> None:
+    batches = [(torch.randn(2, 2 * g, 3).double(), torch.zeros(2, 2).double()) for g in (1, 2)]
+    question = ek.Problem(InTwoGroupings().double(), batches[::order], ek.Gaussian())
+    with pytest.raises(ek.ProblemError, match=r"'p': it is called in .* groups.*\('last',\)"):
+        ek.kfac(question)
+
+
+class Logging(nn.Module):
+    """Embeds words, and looks at its table for a log."""
+
+    def __init__(self, look: Callable[[nn.Embedding], Tensor]) -> None:
+        super().__init__()
+        self.table, self.look, self.seen = nn.Embedding(5, 2), look, 0.0
+
+    def forward(self, words: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.seen = self.look(self.table).item()
+        return self.table(words).tanh().sum(1)
+
+
+def test_rows_that_are_looked_at_without_gradients_are_no_positions() -> None:
+    words, y = torch.tensor([[0, 1], [2, 2], [4, 0]]), torch.zeros(3, 2).double()
+    row = torch.tensor([3])
+    model = Logging(lambda table: table.weight[row].norm())
+    with pytest.raises(ek.ProblemError, match=r"'table': .*outside.*__getitem__"):
+        ek.kfac(ek.Problem(model.double(), [(words, y)], ek.Gaussian()))
+
+
+def test_a_call_without_gradients_has_the_output_that_it_has() -> None:
+    """One row, though it is a position of every sample; its g is 0."""
+    words, y = torch.tensor([[0, 1], [2, 2], [4, 0]]), torch.zeros(3, 2).double()
+    row = torch.tensor([3])
+    model = Logging(lambda table: table(row).norm(dim=1)).double()
+    A = ek.kfac(ek.Problem(model, [(words, y)], ek.Gaussian()))["table"].A
+    torch.testing.assert_close(A.diagonal(), torch.tensor([2, 1, 2, 3, 1]).double() / 9)
+
+
 def test_inputs_that_are_Parameters_hide_no_matrix() -> None:
     """As the latent rows of a Perceiver: a row by themselves, and W is a layer."""
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -44,6 +45,16 @@ FORMS: dict[str, tuple[str, Forward, Forward]] = {
         "W",
         lambda m, h: h @ (m.W * 2) + (h**2) @ (m.W * 3),
         lambda m, h: (2 * h) @ m.W + (3 * h**2) @ m.W,
+    ),
+    "twice": (
+        "Vb",
+        lambda m, h: F.linear(h, -m.V / 3, m.b) + torch.inner(h, m.V * 2 * 0.5),
+        lambda m, h: F.linear(-h / 3, m.V, m.b) + torch.inner(h, m.V),
+    ),
+    "numpy's": (
+        "W",
+        lambda m, h: h @ (m.W / np.sqrt(3.0)),
+        lambda m, h: (h / 3**0.5) @ m.W,
     ),
     "beside itself": (
         "W",
@@ -97,7 +108,7 @@ NONE: dict[str, tuple[str, Forward]] = {
     "and a part written into": ("W", lambda m, h: h @ written(m.W * 2)),
     "and summed": ("W", lambda m, h: h @ (m.W * 2) + (m.W * 3).sum()),
     "and a function of it": ("W", lambda m, h: h @ (m.W * 2).tanh()),
-    "twice": ("W", lambda m, h: h @ (m.W * 2 * 3)),
+    "twice, and written into": ("W", lambda m, h: h @ (m.W * 2 * 3).add_(1)),
     "a view of it": ("W", lambda m, h: h @ (m.W.T * 2).T),
     "times a Parameter": ("WV", lambda m, h: h @ ((m.W * 2) @ m.V)),
     "looked up": ("W", lambda m, h: (m.W * 2)[torch.tensor([0, 1, 1])]),
@@ -163,6 +174,18 @@ def test_views_of_it_are_those_of_the_weight_wherever_that_is() -> None:
     model.V.data = V[:, :1].expand(-1, 4)
     with pytest.raises(ek.ProblemError, match=r"is used outside.*Tensor.div"), Recorder(layers):
         model(x)
+
+
+class Looking(nn.Embedding):
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.weight * 0.5)
+
+
+def test_a_table_that_is_scaled_is_told_as_that() -> None:
+    ids, y = torch.tensor([[0, 1], [2, 2]]), torch.zeros(2, 2, 3).double()
+    question = ek.Problem(nn.Sequential(Looking(4, 3)).double(), [(ids, y)], ek.Gaussian())
+    with pytest.raises(ek.ProblemError, match=r"used after it was multiplied by a number"):
+        ek.kfac(question)
 
 
 class BiasScaled(nn.Linear):

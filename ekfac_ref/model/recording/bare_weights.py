@@ -170,7 +170,7 @@ class _Products(Recorder):
         self._biases[layer.name].add((name, entries_in(parameter, bias)))
         return True
 
-    def _of_another_op(self, layer: Layer, func: Any) -> None:
+    def _of_another_op(self, layer: Layer, func: Any, scaled: bool) -> None:
         self._used_otherwise.update(layer.parameters)
 
 

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import Layer
@@ -100,7 +99,8 @@ class Recorder(TorchFunctionMode):
         if apart is not None:
             with self:
                 return apart()
-        if layer is not None and (own := self._own_call(layer, func, args, kwargs)):
+        scaled = self._scaled.among(values)
+        if layer is not None and not scaled and (own := self._own_call(layer, func, args, kwargs)):
             layer, call = own
             self.calling = layer
             result = self._of_its_op(layer, call, partial(func, *args, **kwargs))
@@ -118,7 +118,7 @@ class Recorder(TorchFunctionMode):
         if layer is None or self._scaled.note(func, args, kwargs, result):
             return result
         if not self._holders.only_looked_at(func, result, values):
-            self._of_another_op(layer, func)
+            self._of_another_op(layer, func, scaled)
         return result
 
     def _own_call(
@@ -163,7 +163,9 @@ class Recorder(TorchFunctionMode):
             inputs = KeptInputs(call, read, self._at_once or transformed)
         uses, outputs = self.uses[layer.name], channels_last(call, y)
         if self._shift is not None:
-            y = channels_in_place(call, self._shift(layer.name, len(uses), outputs))
+            shifted = channels_in_place(call, self._shift(layer.name, len(uses), outputs))
+            # What is not differentiated goes on as it is, in its own shape.
+            y = shifted if torch.is_grad_enabled() else y
         self.roundoff = max(self.roundoff, torch.finfo(y.dtype).eps)
         uses.append(Use(inputs, outputs.shape[:-1], transformed))
         added_later = call.op is F.linear and call.arguments.get("bias") is None
@@ -177,51 +179,19 @@ class Recorder(TorchFunctionMode):
     def _note_stack(self, y: Tensor, product: AsLinear) -> None:
         """The outputs of several matrices side by side, each the last use of one."""
         layers = [x for x in map(self._holders.of_matrix, product.matrices) if x is not None]
-        may = [x for x in layers if self._may_have_bias(x) and self.uses[x.name]]
+        may = {x.name for x in layers if self._may_have_bias(x) and self.uses[x.name]}
         if 1 < len(may) == len(product.matrices):
             of, side = [(x, self.uses[x.name][-1]) for x in layers], -2 - product.stacked
             self._without_bias[id(origin(y))] = WithoutBias(origin(y), of, side)
 
-    def _of_another_op(self, layer: Layer, func: Any) -> None:
-        refuse_op(layer, func)
+    def _of_another_op(self, layer: Layer, func: Any, scaled: bool) -> None:
+        refuse_op(layer, func, scaled)
 
     def _note_rounding(self, result: Tensor, values: tuple[Any, ...]) -> None:
         unit = torch.finfo(result.dtype).eps
         floats = (x for x in values if isinstance(x, Tensor) and x.is_floating_point())
         if unit > self.roundoff and any(torch.finfo(x.dtype).eps < unit for x in floats):
             self.roundoff = unit
-
-
-class RecorderOfAnyUse(Recorder):
-    """Keeps the names of the layers that are used, each in whatever way."""
-
-    def __init__(self, layers: tuple[Layer, ...]) -> None:
-        super().__init__(layers)
-        self._used: set[str] = set()
-
-    @property
-    def used(self) -> set[str]:
-        """The names of the layers that are used, by whatever op."""
-        return self._used
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        result = super().__torch_function__(func, types, args, kwargs)
-        values = (*args, *(kwargs or {}).values())
-        some = any(isinstance(x, Tensor) for x in tree_leaves(result))
-        if some and not self._holders.only_looked_at(func, result, values):
-            self._used |= {layer.name for layer in self._holders.among(values)}
-        return result
-
-    def _of_its_op(self, layer: Layer, call: Call, run: Callable[[], Tensor]) -> Tensor:
-        check_inputs(layer, call)
-        y = run()
-        self.roundoff = max(self.roundoff, torch.finfo(y.dtype).eps)
-        return y
-
-    def _of_another_op(self, layer: Layer, func: Any) -> None:
-        """Autograd knows what it does."""
 
 
 def axes_of_uses(uses: dict[str, list[Use]]) -> dict[str, list[torch.Size]]:

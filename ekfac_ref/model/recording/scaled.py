@@ -3,7 +3,7 @@ r"""Weights times numbers, as of equalized learning rates: op(x, c W) is op(c x,
 So it is c x that W is applied to. Views of c W are those of W with the same strides.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -39,12 +39,18 @@ class Scaled:
         if torch.is_autocast_enabled(W.device.type):  # which would round c x, and not c W
             return False
         numbers = args[1:]
-        if any(type(c) not in (int, float) for c in numbers) or y.stride() != W.stride():
+        if not all(isinstance(c, (int, float)) for c in numbers) or y.stride() != W.stride():
             return False
         if not self._holders.name_also(y, W):
             return False
         self._made[id(y)] = y, W, lambda x: func(x, *numbers)
         return True
+
+    def among(self, values: Iterable[Any]) -> bool:
+        """Whether one of them is such a product, or a view of one."""
+        return bool(self._made) and any(
+            isinstance(x, Tensor) and id(origin(x)) in self._made for x in values
+        )
 
     def moved_to_inputs(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -63,13 +69,14 @@ class Scaled:
             given = Call.bind(func, args, kwargs).arguments
             if given["weight"] is not cW or self._holders.have(given["input"]):
                 return args, kwargs
-            return (), {**given, "input": times(given["input"]), "weight": view}
+            inside = {**given, "input": times(given["input"]), "weight": view}
+            return self.moved_to_inputs(func, (), inside)  # it may be scaled twice
         if len(tensors) != 2 or sum(map(self._holders.have, tensors)) != 1:
             return args, kwargs
 
         def moved(x: Any) -> Any:
             return view if x is cW else times(x) if isinstance(x, Tensor) else x
 
-        inside: Arguments = tree_map(moved, (args, kwargs))
-        product = as_linear(func, *inside, self._holders.have)
-        return (args, kwargs) if product is None else inside
+        both: Arguments = tree_map(moved, (args, kwargs))
+        product = as_linear(func, *both, self._holders.have)
+        return (args, kwargs) if product is None else self.moved_to_inputs(func, *both)

@@ -25,6 +25,12 @@ def check_together(layer: Layer, call: Call, owner_of_bias: Layer) -> None:
             f"layer {layer.name!r}: it calls torch.addmm with beta, alpha or names of arguments; "
             "call torch.addmm(bias, input, weight), and scale the input or the output instead."
         )
+    groups = call.arguments.get("groups", 1)
+    if groups != layer.groups:
+        raise LayerRefused(
+            f"layer {layer.name!r}: it is called in {groups} groups, and elsewhere in "
+            f"{layer.groups}, so it has no one matrix for each; give each its own weight."
+        )
     if call.op is F.embedding_bag and layer.shape[1] > LARGE_VOCABULARY:
         raise LayerRefused(
             f"layer {layer.name!r}: A of bags of {layer.shape[1]} words is a matrix on all of "
@@ -61,11 +67,16 @@ def check_inputs(layer: Layer, call: Call) -> None:
             )
 
 
-def refuse_op(layer: Layer, func: Any) -> None:
-    """Raise a LayerRefused where a weight or bias is computed with in another op."""
+def refuse_op(layer: Layer, func: Any, scaled: bool) -> None:
+    """Raise a LayerRefused where a weight or bias is computed with in another op.
+
+    ``scaled``: after it was multiplied by a number, which only some ops are read with.
+    """
     assert layer.op is not None
     what = "outside the layer's own op"
-    if func is layer.op:
+    if scaled:
+        what = "after it was multiplied by a number"
+    elif func is layer.op:
         what = "transposed, or in part"
     elif func in ARGUMENTS_OF and projection not in (func, layer.op):
         what = "in two orientations: it is tied between ops"

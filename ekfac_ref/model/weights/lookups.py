@@ -24,6 +24,8 @@ def call_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | 
     """
     if func in ARGUMENTS_OF:
         return Call.bind(func, args, kwargs)
+    if not torch.is_grad_enabled():  # rows that are looked at, for a log say
+        return None
     table, ids = _asked_for(func, args, kwargs)
     if not isinstance(ids, Tensor) or ids.dtype not in _WHOLE_NUMBERS or ids.dim() == 0:
         return None

@@ -164,12 +164,17 @@ def terms_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[
 def product_and_sum(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Callable[[], Tensor] | None:
-    """The call in two ops, a product and a sum with its bias; None of another call."""
+    """The call in two ops, a product and a sum with its bias; None of another call.
+
+    None under autocast, which would round in between.
+    """
     if func not in _BIASED or len(args) != 3 or kwargs:
+        return None
+    if torch.is_autocast_enabled(args[0].device.type):
         return None
 
     def run() -> Tensor:
         y = _BIASED[func](*args[1:])
-        return torch.add(y, args[0].to(y.dtype))
+        return torch.add(y, args[0])
 
     return run
