@@ -99,7 +99,7 @@ class PreconditionedMomentum(torch.optim.Optimizer):
         super().add_param_group(check_group(self.preconditioner, param_group, self.defaults, taken))
 
     def update(self, inputs: Inputs, targets: Tensor) -> None:
-        """Take in the curvature of one batch; see the preconditioner."""
+        """Take in the curvature of one batch; see the preconditioner. Not every step needs it."""
         check_still_of(self.preconditioner.model, self.param_groups)
         with in_words_of(self):
             self.preconditioner.update(inputs, targets)
