@@ -145,8 +145,11 @@ def _of_no_module(
     """A router's, stored like a Linear's; or of one expert, in some models transposed.
 
     In XLNet two axes are heads and their features, inputs of the last matrix, outputs of others.
+    Swin looks up rows of a table, whose numbers are the inputs.
     """
     W = gradient[parameter]
+    if parameter.endswith("relative_position_bias_table"):
+        return W.T
     if isinstance(model, hf.XLNetLMHeadModel):
         return W.flatten(1) if parameter.endswith(".o") else W.flatten(1).T
     if not expert:
