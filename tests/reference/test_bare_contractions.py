@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import ekfac_ref as ek
-from tests.reference.test_bare_weights import Bare, Forward, OfModules, problem, regression
+from tests.reference.test_bare_weights import Bare, Forward, check_of_modules, problem, regression
 
 
 def at_each(m: Bare, h: Tensor) -> Tensor:
@@ -63,14 +63,7 @@ FORWARDS: dict[str, tuple[str, Forward]] = {
 def test_it_is_the_layer_of_a_module(form: str) -> None:
     own, how = FORWARDS[form]
     model = Bare(own, how).double()
-    bare = problem(model, ek.Exact())
-    modules = replace(bare, model=OfModules(model).double())
-    for ask in (ek.kfac, ek.ekfac, ek.exact_fisher):
-        found, expected = ask(bare), ask(modules)
-        assert len(found) == len(expected)
-        for one, other in zip(found.values(), expected.values(), strict=True):
-            assert one.shape == other.shape
-            torch.testing.assert_close(one.dense(), other.dense(), rtol=1e-10, atol=1e-10)
+    check_of_modules(model, problem(model, ek.Exact()))
 
 
 @pytest.mark.parametrize(

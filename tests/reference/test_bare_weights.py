@@ -186,7 +186,11 @@ def test_it_is_the_layer_of_a_module(
     form: str, fisher: ek.Empirical | ek.Exact, sharing: ek.Expand | ek.Reduce
 ) -> None:
     model = Bare(*FORWARDS[form]).double()
-    bare = replace(problem(model, fisher), sharing=sharing)
+    check_of_modules(model, replace(problem(model, fisher), sharing=sharing))
+
+
+def check_of_modules(model: Bare, bare: ek.Problem) -> None:
+    """Factors, EKFAC and F of the model's problem are those of the same network of modules."""
     modules = replace(bare, model=OfModules(model).double())
     for ask in (ek.kfac, ek.ekfac, ek.exact_fisher):
         found, expected = ask(bare), ask(modules)
