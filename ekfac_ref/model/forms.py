@@ -17,12 +17,15 @@ class Form:
         roundoff: of the coarsest dtype that the forward rounds to.
         columns: C.
         compared: how many different samples were compared together and apart.
+        layout: {layer: how each of its uses is read in batches of several samples}; None where
+            nobody asked, or none was proved.
     """
 
     axes: dict[str, list[torch.Size]]
     roundoff: float
     columns: int
     compared: int
+    layout: SampleAxes | None
 
 
 class Learned:
@@ -33,7 +36,6 @@ class Learned:
 
     Attributes:
         forms: {form of a batch: what the model does to it}.
-        layouts: {form of a batch: how many distinct samples were compared, what was found}.
         used: the names of layers that some batch uses.
         beyond_vmap: whether ``vmap`` could not run the forward.
         opened: a private copy that follows the model.
@@ -41,7 +43,6 @@ class Learned:
 
     def __init__(self) -> None:
         self.forms: dict[object, Form] = {}
-        self.layouts: dict[object, tuple[int, SampleAxes | None]] = {}
         self.used: set[str] = set()
         self.beyond_vmap = False
         self.opened: Replica | None = None

@@ -88,13 +88,18 @@ def forward_one(model: Callable[..., Any], inputs: Any) -> Tensor:
 def one_output(model: Callable[..., Any], inputs: Any) -> Tensor:
     """f, shape [1, *out], of a batch of one sample; a ProblemError for anything else."""
     f: Tensor = call(model, inputs)
+    check_one_output(f)
+    return f
+
+
+def check_one_output(f: Tensor) -> None:
+    """Raise a ProblemError where what came of one sample is not that of one."""
     if f.dim() == 0 or f.shape[0] != 1:
         raise ProblemError(
             f"model: for one sample it returned shape {list(f.shape)}, but axis 0 has to be the "
             "samples, here 1; keep the samples apart until the end (no mean over the batch, no "
             "squeeze() of all axes)."
         )
-    return f
 
 
 def in_algebra_dtype(x: Tensor) -> Tensor:

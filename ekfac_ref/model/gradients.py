@@ -16,13 +16,13 @@ from torch.func import grad, vmap
 from torch.utils._pytree import tree_map
 
 from ekfac_ref.model.batched.pull_back import pull_back
-from ekfac_ref.model.batched.sizes import bytes_per_column, runs_of_columns
 from ekfac_ref.model.forward import call, forward_one, in_algebra_dtype, with_parameters
 from ekfac_ref.model.refusals.causes import NotBatchable, batchable, explained
 from ekfac_ref.model.refusals.weighted import Seen, of_gradients
 from ekfac_ref.model.refusals.wiring import check_wiring
 from ekfac_ref.model.rewritten import Rewriting
 from ekfac_ref.model.session import Session
+from ekfac_ref.model.sizes import bytes_per_column, runs_of_columns
 from ekfac_ref.question.batches import Batch
 
 Gradients = dict[str, Float[Tensor, "N C d_out d_in"]]

@@ -3,11 +3,11 @@
 import copy
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
-from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.batched.comparison import together_and_apart
 from ekfac_ref.model.batched.sample_axis import SampleAxes
 from ekfac_ref.model.copies.modes import ITS_OWN, Modes
 from ekfac_ref.model.copies.private_copy import made_private
@@ -26,10 +26,12 @@ from ekfac_ref.model.recording.bare_weights import bare_weights
 from ekfac_ref.model.recording.recorder import Recorder, axes_of_uses
 from ekfac_ref.model.recording.uses import advised, any_uses, check_used, uses
 from ekfac_ref.model.refusals.beforehand import check_model, warn_of_backward_hooks
+from ekfac_ref.model.refusals.outputs import check_finite
 from ekfac_ref.model.refusals.repeated_data import RepeatedData
 from ekfac_ref.model.refusals.samples import check_samples_apart
 from ekfac_ref.question.batches import Batch, read
 from ekfac_ref.question.columns import Exact
+from ekfac_ref.question.inputs import on_tensors
 from ekfac_ref.question.likelihoods import BY_COLUMN
 from ekfac_ref.question.problem import Problem
 
@@ -42,8 +44,7 @@ class Session:
 
     Args:
         problem: as the caller posed it.
-        model: a private copy of the caller's.
-        layers: of the copy.
+        replica: a private copy of the caller's model, and its layers.
         start: the random numbers at which every pass begins, so that they all see the same data.
         learned: of the same model by sessions before; every batch's wiring is checked all the same.
         modes: in which the model is meant.
@@ -54,15 +55,10 @@ class Session:
     """
 
     def __init__(
-        self,
-        problem: Problem,
-        model: nn.Module,
-        layers: tuple[Layer, ...],
-        start: RandomState,
-        learned: Learned,
-        modes: Modes,
+        self, problem: Problem, replica: Replica, start: RandomState, learned: Learned, modes: Modes
     ) -> None:
-        self.problem, self.model, self.layers, self.learned = problem, model, layers, learned
+        self.problem, self.replica, self.learned = problem, replica, learned
+        self.model, self.layers = replica.copy, replica.layers
         self._start, self._modes = start, modes
         self._said: set[str] = set()
         self.layouts: dict[tuple[int, int], SampleAxes | None] = {}
@@ -104,12 +100,19 @@ class Session:
         found, used = self._recorded(batch)
         self.learned.used |= used
         few, distinct = batch.few()
-        outputs = check_samples_apart(self.model, few, self._exact)
+        outputs, layout = self._compared(few)
         columns = self._count(outputs[:1], batch.samples(0, 1))
-        return Form(axes_of_uses(found.uses), found.roundoff, columns, distinct)
+        return Form(axes_of_uses(found.uses), found.roundoff, columns, distinct, layout)
 
-    def _exact(self) -> nn.Module:
-        return made_private(self.copied().double(), self.problem.output)
+    def _compared(self, few: Batch) -> tuple[Tensor, SampleAxes | None]:
+        return together_and_apart(self.replica, few, self._in_float64)
+
+    def _in_float64(self, few: Batch) -> tuple[Replica, Batch]:
+        """The model and these samples."""
+        inputs = on_tensors(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
+        model = self.copied().double()
+        exact = replace(self.problem, model=model, batches=[(inputs, few.targets)])
+        return self.like(exact).replica, replace(few, inputs=inputs)
 
     def _recorded(self, batch: Batch) -> tuple[Recorder, set[str]]:
         """What the model does with every layer on one sample, and which ones the batch uses."""
@@ -183,12 +186,7 @@ class Session:
 
     def _check(self, f: Tensor, batch: Batch) -> None:
         """Raise a ProblemError for outputs or targets that no likelihood has."""
-        if not bool(torch.isfinite(f).all()):
-            raise ProblemError(
-                f"model: NaN or infinity in its outputs at sample {batch.first}; look for a "
-                "division by zero or an overflow in its forward, and rule out classes by "
-                "torch.finfo(dtype).min in place of -inf."
-            )
+        check_finite(f, batch.first)
         self.problem.likelihood.check(f, batch.targets)
 
 
@@ -202,12 +200,16 @@ class GradientSession(Session):
         """That a layer is used, by whatever op."""
         return any_uses(self.model, self.layers, batch)
 
+    def _compared(self, few: Batch) -> tuple[Tensor, None]:
+        """The outputs; how layers are read, nobody asks."""
+        return check_samples_apart(self.model, few, self._in_float64), None
+
     def like(self, problem: Problem) -> Session:
         """A session of gradients alone, for another problem; nothing is warned of again."""
         return self._silent(open_for_gradients(problem))
 
 
-Kind = Callable[[Problem, nn.Module, tuple[Layer, ...], RandomState, Learned, Modes], Session]
+Kind = Callable[[Problem, Replica, RandomState, Learned, Modes], Session]
 Advise = Callable[[], Names]
 Find = Callable[[nn.Module, Names | None, Advise | None, BareWeights], tuple[Layer, ...]]
 
@@ -235,10 +237,10 @@ def open_session(
     start = take(*generators(problem.batches))
     check_model(problem.model)
     learned = Learned() if learned is None else learned
-    opened = learned.opened
-    if opened is None or not opened.follows(problem.model):
-        opened = learned.opened = _opened(problem, find, modes)
-    return kind(problem, opened.copy, opened.layers, start, learned, modes)
+    replica = learned.opened
+    if replica is None or not replica.follows(problem.model):
+        replica = learned.opened = _opened(problem, find, modes)
+    return kind(problem, replica, start, learned, modes)
 
 
 def _opened(problem: Problem, find: Find, modes: Modes) -> Replica:

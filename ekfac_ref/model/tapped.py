@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
 
-from ekfac_ref.model.batched.sizes import bytes_per_sample, runs_of_columns
 from ekfac_ref.model.forms import Form
 from ekfac_ref.model.masks import PADDING, has_padding
 from ekfac_ref.model.session import Session
+from ekfac_ref.model.sizes import bytes_per_sample, runs_of_columns
 from ekfac_ref.model.taps import Taps, tap
 from ekfac_ref.question.batches import CHUNK_BYTES, Batch
 

@@ -18,7 +18,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run_alone, run_by
-from ekfac_ref.model.batched.layout import layout_of
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.batched.sample_axis import SampleAxes
 from ekfac_ref.model.forms import Form
@@ -61,7 +60,7 @@ def tap(session: Session, form: Form, batch: Batch) -> list[tuple[Batch, Taps]]:
     samples = batch.first, batch.size
     known = samples in session.layouts
     if batch.size > 1 and not known:
-        session.layouts[samples] = layout_of(session, batch)
+        session.layouts[samples] = form.layout
     if (layout := session.layouts.get(samples)) is not None:
         if (together := _together(session, form, batch, layout)) is not None:
             return [(batch, together)]
@@ -116,12 +115,12 @@ def _see(
     that the graph goes while the layers' come.
     """
     seen = (
-        run_alone(session, batch.inputs)
+        run_alone(session.replica, batch.inputs)
         if layout is None
-        else run_by(session, batch.inputs, batch.size, layout)
+        else run_by(session.replica, batch.inputs, batch.size, layout)
     )
     S = session.columns(seen.f.detach(), batch)
-    gradients = by_graph(session, seen.f, combined(S)) if held else None
+    gradients = by_graph(session.replica, seen.f, combined(S)) if held else None
     try:
         pulled = pull_back(seen.f, seen.leaves, S)
     except Exception:  # a backward written by hand may work only once

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref import blocks
-from ekfac_ref.model import session, tapped
-from ekfac_ref.model.batched import sizes
+from ekfac_ref.model import session, sizes, tapped
 from ekfac_ref.optim import EKFAC
 from tests.support.memory import megabytes_of, where_it_is_in_kilobytes
 from tests.support.one_by_one import close

@@ -13,6 +13,7 @@ from ekfac_ref import blocks, passes
 from ekfac_ref.conformance.subjects.snapshot import snapshot
 from ekfac_ref.matrix import basis
 from ekfac_ref.model import session
+from ekfac_ref.model.batched import comparison
 from ekfac_ref.optim import EKFAC, KFAC, sums
 from ekfac_ref.optim import preconditioners as kinds
 from tests.support.refusals import ENTRIES, Arguments, assert_refused, regression
@@ -79,7 +80,7 @@ STEPS: dict[str, list[tuple[Any, str]]] = {
     "exact_fisher": [(blocks, "sum_of_outer_products")],
     "full_fisher": [(blocks, "sum_of_outer_products")],
     "per_sample_gradients": [(sys.modules["ekfac_ref.model.gradients"], "_see")],
-    "EKFAC": [(sums, "squares_from_taps"), (kinds, "eigh"), (session, "check_samples_apart")],
+    "EKFAC": [(sums, "squares_from_taps"), (kinds, "eigh"), (comparison, "run_alone")],
     "KFAC": [(ek.Kronecker, "diagonalized"), (ek.EigenKronecker, "solve")],
 }
 

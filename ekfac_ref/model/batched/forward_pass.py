@@ -13,10 +13,12 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from ekfac_ref.model.batched.sample_axis import Alone, SampleAxes, SampleAxis
-from ekfac_ref.model.forward import call
+from ekfac_ref.model.copies.replica import Replica
+from ekfac_ref.model.forward import call, check_one_output
 from ekfac_ref.model.recording.recorder import Recorder, Use, axes_of_uses, check_not_transformed
 from ekfac_ref.model.refusals.causes import explained
-from ekfac_ref.model.session import Session
+
+_ALONE = "its forward fails on one sample of several by itself; make that work first"
 
 
 class Misfit(Exception):
@@ -80,26 +82,29 @@ class ForwardPass:
 Read = Callable[[str, int, torch.Size], SampleAxis]  # of use k of a layer, by its axes
 
 
-def run(session: Session, inputs: Any, N: int, read: Read) -> ForwardPass:
+def run(replica: Replica, inputs: Any, N: int, read: Read) -> ForwardPass:
     """The model on N samples, where ``read`` says how every use is read, or raises Misfit.
 
     Its inputs are there until the next forward pass, which may write where they are.
     """
-    seen, recorder = _run(session, inputs, N, read, at_once=False)
-    if recorder.overwritten:
-        seen, recorder = _run(session, inputs, N, read, at_once=True)
+    with explained():
+        seen, recorder = _run(replica, inputs, N, read, at_once=False)
+        if recorder.overwritten:
+            seen, recorder = _run(replica, inputs, N, read, at_once=True)
     check_not_transformed(recorder.uses)
     return seen
 
 
-def run_alone(session: Session, inputs: Any) -> ForwardPass:
+def run_alone(replica: Replica, inputs: Any) -> ForwardPass:
     """The model on one sample: everything is its own, and stays."""
-    seen, recorder = _run(session, inputs, 1, lambda name, k, axes: Alone(), at_once=True)
+    with explained(_ALONE):
+        seen, recorder = _run(replica, inputs, 1, lambda name, k, axes: Alone(), at_once=True)
+    check_one_output(seen.f)
     check_not_transformed(recorder.uses)
     return seen
 
 
-def run_by(session: Session, inputs: Any, N: int, layout: SampleAxes) -> ForwardPass:
+def run_by(replica: Replica, inputs: Any, N: int, layout: SampleAxes) -> ForwardPass:
     """The model on N samples, read by a layout; Misfit, if it has other uses or other axes."""
 
     def read(name: str, k: int, axes: torch.Size) -> SampleAxis:
@@ -107,16 +112,16 @@ def run_by(session: Session, inputs: Any, N: int, layout: SampleAxes) -> Forward
             raise Misfit
         return layout[name][k]
 
-    seen = run(session, inputs, N, read)
+    seen = run(replica, inputs, N, read)
     if seen.layout != layout:  # fewer
         raise Misfit
     return seen
 
 
 def _run(
-    session: Session, inputs: Any, N: int, read: Read, at_once: bool
+    replica: Replica, inputs: Any, N: int, read: Read, at_once: bool
 ) -> tuple[ForwardPass, Recorder]:
-    names = [layer.name for layer in session.layers]
+    names = [layer.name for layer in replica.layers]
     zeros: dict[str, list[Tensor]] = {name: [] for name in names}
     layout: SampleAxes = {name: [] for name in names}
 
@@ -127,7 +132,7 @@ def _run(
         layout[name].append(samples)
         return y + zeros[name][-1]
 
-    recorder = Recorder(session.layers, shifted, at_once)
-    with torch.enable_grad(), explained(), recorder:
-        f = call(session.model, inputs)
+    recorder = Recorder(replica.layers, shifted, at_once)
+    with torch.enable_grad(), recorder:
+        f = call(replica.copy, inputs)
     return ForwardPass(N, f, recorder.uses, zeros, layout, recorder.roundoff), recorder

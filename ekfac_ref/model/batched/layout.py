@@ -1,15 +1,14 @@
 r"""Which samples the positions of every use are of: tried on whole batches, and proved.
 
 A few distinct samples are run together and each alone. Of the ways in which the shapes can be read
-(``sample_axis.py``), the one counts by which every sample has the same inputs a and the same
+(``sample_axis.py``), the one counts by which every sample has the same outputs, inputs a and
 gradients g together as alone, whatever is pulled back. What is found so on the first batch of a
 form is held to plain autograd on every batch (``refusals/wiring.py``).
-
-Where nothing is proved, samples are run one after another: right, and slow.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass
 from itertools import count
 
 import torch
@@ -17,40 +16,56 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run, run_alone
+from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.batched.sample_axis import OnceForAll, SampleAxes, SampleAxis, readings
-from ekfac_ref.model.refusals.by_autograd import by_autograd, own_parameters
-from ekfac_ref.model.session import Session, open_session
+from ekfac_ref.model.copies.replica import Replica
+from ekfac_ref.model.refusals.by_autograd import by_autograd
+from ekfac_ref.model.refusals.samples import same_outputs
 from ekfac_ref.question.batches import Batch
-from ekfac_ref.question.inputs import on_tensors
 
 _NEARLY = 1 / 16  # of a sample's gradients
 
 
-def layout_of(session: Session, batch: Batch) -> SampleAxes | None:
+@dataclass(frozen=True)
+class OneSample:
+    """One sample by itself.
+
+    Attributes:
+        seen: its forward pass.
+        v: what was pulled back from its outputs, [1, 1, *out].
+        pulled: the gradients that came of it, of the leaves and, behind them, of parameters.
+    """
+
+    seen: ForwardPass
+    v: Tensor
+    pulled: list[Tensor]
+
+
+def layout_of(replica: Replica, few: Batch, alone: Sequence[OneSample]) -> SampleAxes | None:
     """How the uses are read in batches of this form; None where nothing is proved.
 
-    Found on the first batch with distinct samples; until then, on equal ones, for that batch alone.
+    ``alone``: every one of the few samples, the first with the gradients of all parameters.
     """
-    compared, layout = session.learned.layouts.get(batch.form, (0, None))
-    if compared < 2:
-        few, distinct = batch.few()
-        layout = _found(session, few)
-        session.learned.layouts[batch.form] = distinct, layout
-    return layout
-
-
-def _found(session: Session, few: Batch) -> SampleAxes | None:
-    found = _proved(session, few)
-    if found is not None or session.problem.dtype == torch.float64:
-        return found
-    # It may be rounding that tells them apart, which a network amplifies at will.
-    with suppress(ProblemError, RuntimeError, TypeError):  # it may insist on its dtype
-        inputs = on_tensors(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
-        model = session.copied().double()
-        exact = replace(session.problem, model=model, batches=[(inputs, few.targets)])
-        return _proved(open_session(exact), replace(few, inputs=inputs))
+    axes, *others = (one.seen.axes for one in alone)
+    if any(other != axes for other in others):
+        return None
+    if not _only_looks(replica, few.samples(0, 1), alone[0]):
+        return None
+    truth = _truth(alone)
+    f, v = (
+        torch.cat(of).detach() for of in zip(*((one.seen.f, one.v) for one in alone), strict=True)
+    )
+    for attempt in count():
+        ways = _Ways(axes, few.size, attempt)
+        with suppress(ProblemError, RuntimeError, Misfit):
+            seen = run(replica, few.inputs, few.size, ways)
+            if same_outputs(seen.f, f, seen.roundoff):
+                g = pull_back(seen.f, seen.leaves, v)
+                if (layout := _agreeing(seen, ways.found, g, truth)) is not None:
+                    return layout
+        if not ways.another:
+            break
     return None
 
 
@@ -76,46 +91,27 @@ class _Ways:
         return self._attempt + 1 < max(most, default=0)
 
 
-def _proved(session: Session, few: Batch) -> SampleAxes | None:
-    alone = [run_alone(session, few.samples(n, n + 1).inputs) for n in range(few.size)]
-    axes, *others = (one.axes for one in alone)
-    if any(other != axes for other in others):
-        return None
-    drawn = torch.Generator().manual_seed(0)
-    f = alone[0].f
-    v = torch.randn(few.size, 1, *f.shape[1:], generator=drawn, device="cpu").to(f)
-    truth, parameters = _truth(alone, v), own_parameters(session)
-    for attempt in count():
-        ways = _Ways(axes, few.size, attempt)
-        with suppress(ProblemError, RuntimeError, Misfit):
-            seen = run(session, few.inputs, few.size, ways)
-            pulled = pull_back(seen.f, [*seen.leaves, *parameters.values()], v)
-            g = pulled[: len(seen.leaves)]
-            if (layout := _agreeing(seen, ways.found, g, truth)) is not None:
-                break
-        if not ways.another:
-            return None
-    of_parameters = (x[0] for x in pulled[len(seen.leaves) :])
-    recorded = dict(zip(parameters, of_parameters, strict=True))
-    # Whether the recorder left alone what it saw: a forward pass without it is differentiated.
-    plain = by_autograd(session, few, v[:, 0])
-    pairs = ((layer.to_matrix(recorded), layer.to_matrix(plain)) for layer in session.layers)
-    return layout if all(_same(x, y, seen.roundoff) for x, y in pairs) else None
+def _only_looks(replica: Replica, sample: Batch, alone: OneSample) -> bool:
+    """Whether the recorder left alone what it saw: a forward pass without it is differentiated."""
+    plain = by_autograd(replica, sample, alone.v[:, 0])
+    of_parameters = alone.pulled[len(alone.seen.leaves) :]
+    recorded = {name: of[0] for name, of in zip(replica.parameters, of_parameters, strict=True)}
+    pairs = ((layer.to_matrix(recorded), layer.to_matrix(plain)) for layer in replica.layers)
+    return all(_same(x, y, alone.seen.roundoff) for x, y in pairs)
 
 
-def _truth(alone: list[ForwardPass], v: Tensor) -> dict[str, list[tuple[Tensor, Tensor]]]:
-    """{layer: (a, g) of each of its uses}, every sample by itself; v is what is pulled back."""
-    pulled = [iter(pull_back(one.f, one.leaves, v[n : n + 1])) for n, one in enumerate(alone)]
-    pairs = list(zip(alone, pulled, strict=True))
+def _truth(alone: Sequence[OneSample]) -> dict[str, list[tuple[Tensor, Tensor]]]:
+    """{layer: (a, g) of each of its uses}, every sample by itself."""
+    pairs = [(one.seen, iter(one.pulled)) for one in alone]
     return {
         name: [
             (
-                torch.cat([one.inputs(name, k) for one in alone]),
-                torch.cat([one.gradients(name, k, next(g)) for one, g in pairs]),
+                torch.cat([seen.inputs(name, k) for seen, _ in pairs]),
+                torch.cat([seen.gradients(name, k, next(g)) for seen, g in pairs]),
             )
             for k in range(len(uses))
         ]
-        for name, uses in alone[0].uses.items()
+        for name, uses in alone[0].seen.uses.items()
     }
 
 

@@ -20,18 +20,30 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 class Replica:
-    """A copy and the model that it is of.
+    """A private copy of a model to compute with, and the layers of it that are meant.
 
     Attributes:
+        original: the model that it is of, whose parameters no forward of it may reach.
         copy: has the modules, parameters and buffers of the original in the same order; it may have
             hooks of its own, and other modes of train and eval.
         layers: of the copy.
     """
 
     def __init__(self, original: nn.Module, copy: nn.Module, layers: tuple[Layer, ...]) -> None:
-        self.copy, self.layers = copy, layers
+        self.original, self.copy, self.layers = original, copy, layers
         self._seen = _seen(original)
         self._of_copy = _seen(copy, _HOOKS)
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Those of the layers, of the copy, by their names in ``model.named_parameters()``."""
+        of_layers = {name for layer in self.layers for name in layer.parameters}
+        return {name: p for name, p in self.copy.named_parameters() if name in of_layers}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the first layer's weight."""
+        return self.layers[0].weight.dtype
 
     def follows(self, model: nn.Module) -> bool:
         """Give the copy the model's values; False where it has to be made anew.
@@ -44,6 +56,7 @@ class Replica:
             return False
         if _seen(model) != self._seen or _seen(self.copy, _HOOKS) != self._of_copy:
             return False
+        self.original = model
         with torch.no_grad():
             for (_, to), (_, value) in zip(_tensors(self.copy), _tensors(model), strict=True):
                 to.copy_(value)

@@ -2,45 +2,39 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.copies.replica import Replica
 from ekfac_ref.model.forward import call
 from ekfac_ref.model.refusals.causes import explained
-from ekfac_ref.model.session import Session
 from ekfac_ref.question.batches import Batch
 
 
-def own_parameters(session: Session) -> dict[str, nn.Parameter]:
-    """Those of its layers, of the session's copy of the model, by their names."""
-    of_layers = {name for layer in session.layers for name in layer.parameters}
-    return {name: p for name, p in session.model.named_parameters() if name in of_layers}
-
-
-def by_autograd(session: Session, batch: Batch, v: Float[Tensor, "N *out"]) -> dict[str, Tensor]:
+def by_autograd(replica: Replica, batch: Batch, v: Float[Tensor, "N *out"]) -> dict[str, Tensor]:
     """The gradient of sum_n <f_n, v_n> for every layer's parameters, by their names."""
     with torch.enable_grad(), explained():
-        return _gradients(session, call(session.model, batch.inputs), v)
+        return _gradients(replica, call(replica.copy, batch.inputs), v)
 
 
 def by_graph(
-    session: Session, f: Float[Tensor, "N *out"], v: Float[Tensor, "N *out"]
+    replica: Replica, f: Float[Tensor, "N *out"], v: Float[Tensor, "N *out"]
 ) -> dict[str, Tensor] | None:
     """That gradient, by the graph of a forward pass that was, which is not used up.
 
     None where it cannot be gone through, once more perhaps.
     """
     try:
-        return _gradients(session, f, v)
+        return _gradients(replica, f, v)
     except ProblemError:
         raise
     except Exception:  # a backward written by hand may raise anything
         return None
 
 
-def _gradients(session: Session, f: Tensor, v: Tensor) -> dict[str, Tensor]:
-    own = own_parameters(session)
-    originals = {n: p for n, p in session.problem.model.named_parameters() if p.requires_grad}
+def _gradients(replica: Replica, f: Tensor, v: Tensor) -> dict[str, Tensor]:
+    own = replica.parameters
+    originals = {n: p for n, p in replica.original.named_parameters() if p.requires_grad}
     asked = [*own.values(), *originals.values()]
     found: tuple[Tensor | None, ...] = (None,) * len(asked)
     if f.requires_grad:

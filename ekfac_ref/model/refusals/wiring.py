@@ -214,7 +214,7 @@ def _at(
 def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:
     gradients = seen.gradients
     if gradients is None:
-        gradients = by_autograd(session, batch, combined(seen.S))
+        gradients = by_autograd(session.replica, batch, combined(seen.S))
     r, w = weights(seen.S)
     found = {}
     for layer in session.layers:
