@@ -91,6 +91,19 @@ def _advised(
         return question, ask(question), str(error).partition(" is ")[0].partition(": its")[0]
 
 
+@pytest.mark.parametrize("name", ["Swin", "SwinTransformer"])
+def test_without_what_is_named_samples_run_together(name: str) -> None:
+    """Tables of biases are looked up once for all samples."""
+    with pytest.warns(UserWarning, match="one after another") as said:
+        question, blocks, _ = _advised(EVERY[name], ek.kfac)
+    named = {x for one in said for x in re.findall(r"'(.*?)'", str(one.message))}
+    assert named
+    assert all(x.endswith("relative_position_bias_table") for x in named)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ek.kfac(replace(question, layers=tuple(x for x in blocks if x not in named)))
+
+
 def _flat(layer: ek.Layer, gradients: dict[str, Tensor]) -> Tensor:
     return torch.cat([gradients[name].flatten() for name in layer.parameters])
 

@@ -62,8 +62,7 @@ class Session:
         self._start, self._modes = start, modes
         self._said: set[str] = set()
         self.layouts: dict[tuple[int, int], SampleAxes | None] = {}
-        # (first, size) of runs of samples, with the columns that were checked
-        self._checked: set[tuple[int, int, range | None]] = set()
+        self._checked: set[tuple[int, int, range | None]] = set()  # (first, size), columns
         self._some: range | None = None
         self._repeated = RepeatedData()
 
@@ -146,9 +145,13 @@ class Session:
         other.learned.used |= self.learned.used  # of few samples, which need not use every expert
         return other
 
+    def has_said(self, of: str) -> bool:
+        """Whether there was a warning of this."""
+        return of in self._said
+
     def warn_once(self, of: str, message: str) -> None:
         """A UserWarning, the first time that there is one of this."""
-        if of not in self._said:
+        if not self.has_said(of):
             warnings.warn(message, stacklevel=2)
         self._said.add(of)
 

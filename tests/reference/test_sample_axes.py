@@ -1,6 +1,8 @@
 """Wherever a model keeps its samples, the positions of each are its own, or each is run alone."""
 
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -316,3 +318,39 @@ def test_one_chunk_is_kept_for_the_second_pass(monkeypatch: pytest.MonkeyPatch) 
     ek.ekfac(tokens(folded, (4,)))
     ek.ekfac(tokens(folded, (3, 2)))
     assert sizes == [4, *(3, 2), *(3, 2)]
+
+
+class Windows(nn.Module):
+    """Attention whose scores have a table's entries added, looked up once for all samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 2)
+        self.table = nn.Parameter(torch.randn(5, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = positions()[:, None] - positions() + T - 1
+        bias = self.table[places.flatten()].view(T, T)
+        return self.second(torch.softmax(self.first(x) @ x.mT + bias, -1) @ x).mean(1)
+
+
+def test_what_keeps_samples_from_running_together_is_named() -> None:
+    question = replace(tokens(folded), model=Windows().double())
+    with pytest.warns(UserWarning, match=f"{ALONE}.* 'table' is used once for all samples"):
+        ek.kfac(question)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(replace(question, layers=("first", "second")))
+
+
+def test_no_layer_is_named_without_which_samples_run_alone_all_the_same() -> None:
+    """A table is looked up once for all, but of how many positions a layer has, the data says."""
+
+    def run(m: Tokens, x: Tensor) -> Tensor:
+        h = x + m.table(positions()).view(T, 3)
+        kept = h[..., 0] > 0
+        y = h.new_zeros(*kept.shape, 4).index_put((kept,), m.first(h[kept]))
+        return m.second(y).mean(1)
+
+    with pytest.warns(UserWarning, match=f"{ALONE}.* Layers that are called on"):
+        ek.kfac(tokens(run))

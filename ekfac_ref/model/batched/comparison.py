@@ -34,14 +34,14 @@ def together_and_apart(
     if few.size == 1:
         return check_samples_apart(replica.copy, few, exact), None
     with check_not_drawing(replica.copy):
-        alone = _one_by_one(replica, few)
+        alone = one_by_one(replica, few)
     layout = layout_of(replica, few, alone) or _layout_in_float64(replica, few, exact)
     if layout is None:
         check_samples_apart(replica.copy, few, exact)
     return torch.cat([one.seen.f for one in alone]).detach(), layout
 
 
-def _one_by_one(replica: Replica, few: Batch) -> list[OneSample]:
+def one_by_one(replica: Replica, few: Batch) -> list[OneSample]:
     """Each forward and backward before the next: a model may write where its inputs were."""
     drawn = torch.Generator().manual_seed(0)
     alone = []
@@ -61,5 +61,5 @@ def _layout_in_float64(replica: Replica, few: Batch, exact: InFloat64) -> Sample
         return None
     with suppress(ProblemError, RuntimeError, TypeError):  # it may insist on its dtype
         fine, same = exact(few)
-        return layout_of(fine, same, _one_by_one(fine, same))
+        return layout_of(fine, same, one_by_one(fine, same))
     return None

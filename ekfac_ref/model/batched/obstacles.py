@@ -1,0 +1,36 @@
+"""Layers that keep a model from being run on whole batches, so that they can be left out."""
+
+from contextlib import suppress
+
+import torch
+
+from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.batched.comparison import one_by_one
+from ekfac_ref.model.batched.layout import layout_of
+from ekfac_ref.model.copies.replica import Replica
+from ekfac_ref.model.forward import call
+from ekfac_ref.model.layers import Names
+from ekfac_ref.model.recording.recorder import Recorder, axes_of_uses
+from ekfac_ref.question.batches import Batch
+
+
+def obstacles(replica: Replica, few: Batch) -> Names:
+    """The layers that are used once for all samples, if without these whole batches can be run.
+
+    The samples' axis that such a use is given is one more, and the model may have no place for it.
+    """
+    with suppress(ProblemError, RuntimeError):
+        alone, together = (_axes(replica, some) for some in (few.samples(0, 1), few))
+        once = {n for n, of in alone.items() if any(x in of for x in together[n])}
+        others = tuple(layer for layer in replica.layers if layer.name not in once)
+        if once and others:
+            without = Replica(replica.original, replica.copy, others)
+            if layout_of(without, few, one_by_one(without, few)) is not None:
+                return tuple(layer.name for layer in replica.layers if layer.name in once)
+    return ()
+
+
+def _axes(replica: Replica, batch: Batch) -> dict[str, list[torch.Size]]:
+    with torch.enable_grad(), Recorder(replica.layers) as recorder:
+        call(replica.copy, batch.inputs)
+    return axes_of_uses(recorder.uses)
