@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run_alone, run_by
-from ekfac_ref.model.batched.obstacles import obstacles
+from ekfac_ref.model.batched.obstacles import why_alone
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.batched.sample_axis import SampleAxes
 from ekfac_ref.model.forms import Form
@@ -70,24 +70,8 @@ def tap(session: Session, form: Form, batch: Batch) -> list[tuple[Batch, Taps]]:
     if batch.size > 1 and not known:
         check_apart(session, batch, seen, _apart)
         if not session.has_said("alone"):
-            session.warn_once("alone", _why_alone(session, batch))
+            session.warn_once("alone", why_alone(session.replica, batch))
     return apart
-
-
-def _why_alone(session: Session, batch: Batch) -> str:
-    names = obstacles(session.replica, batch.few()[0])
-    once = f"{names[0]!r} is" if len(names) == 1 else f"{', '.join(map(repr, names))} are"
-    ways = (
-        f"{once} used once for all samples: without, they could be run together; for that, name "
-        "the others in layers=(...)."
-        if names
-        else "Layers that are called on [N, ...] avoid that."
-    )
-    return (
-        f"model: at sample {batch.first} it is not clear which positions of its layers belong to "
-        "which sample, so samples are run one after another: the same numbers, but one forward "
-        f"and backward pass for each. {ways}"
-    )
 
 
 def _together(session: Session, form: Form, batch: Batch, layout: SampleAxes) -> Taps | None:

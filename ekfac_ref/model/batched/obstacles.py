@@ -14,7 +14,24 @@ from ekfac_ref.model.recording.recorder import Recorder, axes_of_uses
 from ekfac_ref.question.batches import Batch
 
 
-def obstacles(replica: Replica, few: Batch) -> Names:
+def why_alone(replica: Replica, batch: Batch) -> str:
+    """What to say where the samples of a batch are run one after another."""
+    names = _obstacles(replica, batch.few()[0])
+    once = f"{names[0]!r} is" if len(names) == 1 else f"{', '.join(map(repr, names))} are"
+    way_out = (
+        f"{once} used once for all samples: without, they could be run together; for that, name "
+        "the others in layers=(...)."
+        if names
+        else "Layers that are called on [N, ...] avoid that."
+    )
+    return (
+        f"model: at sample {batch.first} it is not clear which positions of its layers belong to "
+        "which sample, so samples are run one after another: the same numbers, but one forward "
+        f"and backward pass for each. {way_out}"
+    )
+
+
+def _obstacles(replica: Replica, few: Batch) -> Names:
     """The layers that are used once for all samples, if without these whole batches can be run.
 
     The samples' axis that such a use is given is one more, and the model may have no place for it.
