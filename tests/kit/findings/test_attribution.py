@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ekfac_ref.conformance.findings.attribution.attribute import Attribution, attribute
+from ekfac_ref.conformance.findings.attribution.attribute import attribute
 from ekfac_ref.conformance.findings.attribution.conjunction import Conjunction
+from ekfac_ref.conformance.findings.attribution.evidence import Attribution
 from ekfac_ref.conformance.findings.causes import where
 
 NAMES = tuple("abcdefghij")
