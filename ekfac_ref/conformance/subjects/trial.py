@@ -9,18 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.declared.damping import Tikhonov
 from ekfac_ref.conformance.declared.training import Hyperparameters
 from ekfac_ref.conformance.problems.changed import copied
 from ekfac_ref.conformance.problems.designed.batching import held
-from ekfac_ref.conformance.subjects.answered import Case, answered_blocks
-from ekfac_ref.conformance.subjects.definition import Block, titles
+from ekfac_ref.conformance.subjects.answered import Case
+from ekfac_ref.conformance.subjects.cases import of_diagonals, of_inverses, of_operators
+from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.drawn import OwnDraws, seeded
 from ekfac_ref.conformance.subjects.matrices import (
     BadAnswer,
     as_expected,
     checked,
-    entries,
     extent,
     real,
 )
@@ -29,10 +28,9 @@ from ekfac_ref.conformance.subjects.preconditioned import (
     Solved,
     Vectors,
     at_random,
-    inverted_ekfac,
 )
 from ekfac_ref.conformance.subjects.snapshot import own_states, watched
-from ekfac_ref.conformance.subjects.subject import OPERATORS, Answer, Ask, Subject
+from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject
 from ekfac_ref.conformance.subjects.trained import trained
 from ekfac_ref.conformance.training.steps import Trained, training_problem
 from ekfac_ref.conformance.truth.cache import observed, observed_exactly
@@ -92,21 +90,13 @@ class Trial:
     @cached_property
     def cases(self) -> list[Case]:
         """Every block of every layer."""
+        damping = self.subject.definition.damping
         if self.inverse is not None:
-            return self._inverted(self.inverse)
+            return of_inverses(self.blocks, self.inverse, damping)
         if not self.subject.operators:
-            return [
-                Case(title, block.seen, diagonal=None if D is None else block.of(D))
-                for name, blocks in self.blocks.items()
-                for D in [self.diagonals.get(name)]
-                for title, block in zip(titles(name, blocks), blocks, strict=True)
-            ]
+            return of_diagonals(self.blocks, self.diagonals)
         asked = {way: self.asked(ask, way) for way, ask in self.subject.operators.items()}
-        return [
-            case
-            for name, blocks in self.blocks.items()
-            for case in self._cases(name, blocks, {way: of[name] for way, of in asked.items()})
-        ]
+        return of_operators(self.blocks, asked, damping)
 
     @cached_property
     def drawn(self) -> OwnDraws:
@@ -210,18 +200,6 @@ class Trial:
         dtype = algebra_dtype(self.problem.dtype)
         return {name: x.to(dtype) for name, x in V.items()}
 
-    def _inverted(self, P: Preconditioned) -> list[Case]:
-        """Cases with E = P^-1 - d I, where P is written out, positive, and of an EKFAC."""
-        d, of_ekfac = P.damping, isinstance(self.subject.definition.damping, Tikhonov)
-        cases = []
-        for name, blocks in self.blocks.items():
-            whole = P.matrices[name] if P.matrices is not None and of_ekfac else None
-            rows = zip(titles(name, blocks), blocks, entries(blocks), strict=True)
-            for title, block, of in rows:
-                E = None if whole is None else inverted_ekfac(whole[of][:, of], block.seen, d)
-                cases.append(Case(title, block.seen, inverted=E))
-        return cases
-
     def asked(self, ask: Ask, method: str) -> Answer:
         """An answer with the right layers in it, to a copy of the problem."""
         given = copied(self.problem)
@@ -230,17 +208,6 @@ class Trial:
         with states, watching if self._watch else nullcontext():
             answer = ask(given)
         return as_expected(answer, method, self.seen, self.subject.definition)
-
-    def _cases(self, name: str, blocks: list[Block], operators: dict[str, Any]) -> list[Case]:
-        """The blocks of one layer, out of {way: its operator}."""
-        by_way = {}
-        for way, operator in operators.items():
-            damping = self.subject.definition.damping if way == "kfac" else Tikhonov()
-            by_way[way] = answered_blocks(way, name, operator, blocks, damping)
-        none: list[None] = [None] * len(blocks)
-        named = titles(name, blocks)
-        columns = zip(named, blocks, *(by_way.get(way, none) for way in OPERATORS), strict=True)
-        return [Case(title, block.seen, *several) for title, block, *several in columns]
 
     def _of_vectors(
         self, ask: Callable[..., Answer], way: str, vectors: Vectors, *more: Any

@@ -25,8 +25,8 @@ from ekfac_ref.conformance.findings.attribution.evidence import (
     COINCIDENCES,
     UNLIKELY,
     Attribution,
-    Candidate,
     Evidence,
+    Literals,
 )
 
 LENGTH = 3  # features in one conjunction, at most
@@ -71,7 +71,7 @@ class _Search:
         """Whether a fault is not nearly everywhere; the few exceptions would have any features."""
         return self.known.good.bit_count() >= EXCEPTIONS * self.known.all.bit_count()
 
-    def _separating(self) -> Iterator[Candidate]:
+    def _separating(self) -> Iterator[Literals]:
         """Conjunctions that hold on exactly the faulty problems."""
         if not self.known.good:
             yield ()
@@ -82,9 +82,9 @@ class _Search:
             if found:  # a longer one has a feature too many
                 return
 
-    def _partial(self) -> list[Candidate]:
+    def _partial(self) -> list[Literals]:
         """Conjunctions of one or two features that hold on some of the faulty problems only."""
-        best: dict[int, Candidate] = {}
+        best: dict[int, Literals] = {}
         for one, mask in self.known.short.items():
             if not mask & self.known.good and mask.bit_count() > 1:
                 best[mask] = min(one, best.get(mask, one), key=_cost)
@@ -95,7 +95,7 @@ class _Search:
 
         return [one for mask, one in best.items() if is_needed(mask)]
 
-    def _cover(self, candidates: list[Candidate]) -> list[Candidate]:
+    def _cover(self, candidates: list[Literals]) -> list[Literals]:
         """The cheapest that together hold on every faulty problem; none if there are none."""
         masks = [self.known.mask(one) for one in candidates]
         costs = [_cost(one) + ANOTHER for one in candidates]
@@ -103,7 +103,7 @@ class _Search:
         chosen = cheapest_cover(self.bad, masks, costs, lengths, MISTAKES)
         return [candidates[i] for i in chosen]
 
-    def _only(self) -> Candidate | None:
+    def _only(self) -> Literals | None:
         """What every faulty problem has, and fewest of the others: they may show nothing."""
         around = [one for one in self.known.literals if self.bad & ~one.mask == 0]
         pairs = [*combinations(around, 1), *combinations(around, 2)]
@@ -111,13 +111,13 @@ class _Search:
         sizes = {one: self.known.mask(one).bit_count() for one in found}
         return min(found, key=lambda one: (sizes[one], _cost(one)), default=None)
 
-    def _greedy(self) -> list[Candidate]:
+    def _greedy(self) -> list[Literals]:
         """Those that are sure, the one with most of the rest first.
 
         Where most problems are faulty, features enough have faulty ones only: they are to be rare
         among those that are without a fault or without a cause so far.
         """
-        left, chosen, looked = self.bad, list[Candidate](), self.known.short.values()
+        left, chosen, looked = self.bad, list[Literals](), self.known.short.values()
         pool = [one for one in self._partial() if self.known.attributed(one).sure]
         while pool and len(chosen) < MISTAKES:
             pool.sort(key=lambda one: -(self.known.mask(one) & left).bit_count())
@@ -130,7 +130,7 @@ class _Search:
             left &= ~self.known.mask(best)
         return chosen
 
-    def _with_exceptions(self, chosen: Sequence[Candidate]) -> list[Candidate]:
+    def _with_exceptions(self, chosen: Sequence[Literals]) -> list[Literals]:
         """With features more, most problems of which have the fault: it may not show on each.
 
         That of most of the rest first, and so that no feature at all would have so many by chance.
@@ -155,5 +155,5 @@ class _Search:
         return found
 
 
-def _cost(one: Candidate) -> float:
+def _cost(one: Literals) -> float:
     return sum(literal.cost for literal in one)

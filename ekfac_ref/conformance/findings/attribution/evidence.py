@@ -14,7 +14,7 @@ COINCIDENCES = 0.2
 _OF_A_PAIR = 0.02  # coincidences, for either feature of one of several pairs, which are many
 UNLIKELY = 1e-3  # coincidences, where most problems with the cause are without the fault
 
-Candidate = tuple[Literal, ...]
+Literals = tuple[Literal, ...]
 
 
 @dataclass(frozen=True)
@@ -55,30 +55,30 @@ class Evidence:
         pairs = [*combinations(self.literals, 1), *combinations(self.literals, 2)]
         self.short = {one: self.mask(one) for one in pairs}
 
-    def mask(self, one: Candidate) -> int:
+    def mask(self, one: Literals) -> int:
         """The problems that all of its features are true of."""
         mask = self.all
         for literal in one:
             mask &= literal.mask
         return mask
 
-    def any_of(self, several: Iterable[Candidate]) -> int:
+    def any_of(self, several: Iterable[Literals]) -> int:
         """The problems that one of them holds on."""
         return reduce(or_, map(self.mask, several), 0)
 
-    def is_half(self, one: Candidate) -> bool:
+    def is_half(self, one: Literals) -> bool:
         """Whether at least every other problem that it holds on is faulty."""
         mask = self.mask(one)
         return 2 * (mask & self.bad).bit_count() >= mask.bit_count()
 
-    def attribution(self, cover: Sequence[Candidate]) -> Attribution:
+    def attribution(self, cover: Sequence[Literals]) -> Attribution:
         """What several conjunctions together say of the fault, the largest first."""
         causes = [self.attributed(one) for one in cover]
         unexplained = (self.bad & ~self.any_of(cover)).bit_count()
         causes.sort(key=lambda cause: -cause.faulty)
         return Attribution(tuple(causes), self.bad.bit_count(), self.all.bit_count(), unexplained)
 
-    def attributed(self, one: Candidate) -> Attributed:
+    def attributed(self, one: Literals) -> Attributed:
         """What one of them does, and whether it is sure to be no coincidence."""
         mask = self.mask(one)
         faulty = mask & self.bad
@@ -100,7 +100,7 @@ class Evidence:
             faulty == self.bad,
         )
 
-    def is_sure(self, one: Candidate, among: int) -> bool:
+    def is_sure(self, one: Literals, among: int) -> bool:
         """Whether none of its features is likely to be a coincidence."""
         mask = self.mask(one) & among
         m, b = mask.bit_count(), (mask & self.bad).bit_count()
@@ -115,7 +115,7 @@ class Evidence:
         sizes = [mask.bit_count() for mask in self.short.values()]
         return holding_all(sizes, m, self.bad.bit_count(), self.all.bit_count()) <= UNLIKELY
 
-    def coincidences(self, one: Candidate, among: int, looked: Iterable[int]) -> float:
+    def coincidences(self, one: Literals, among: int, looked: Iterable[int]) -> float:
         """How many of the masks that were looked at would have as many of these problems as it has,
         faulty ones only, by chance.
         """
@@ -123,11 +123,11 @@ class Evidence:
         m, F = (self.mask(one) & among).bit_count(), (among & self.bad).bit_count()
         return of_faulty_alone(sizes, m, F, among.bit_count())
 
-    def _rests(self, one: Candidate) -> list[int]:
+    def _rests(self, one: Literals) -> list[int]:
         """The problems without one of its features, in turn."""
         return [self.mask(tuple(o for o in one if o is not literal)) for literal in one]
 
 
-def _conjunction(one: Candidate) -> Conjunction:
+def _conjunction(one: Literals) -> Conjunction:
     present = tuple(literal.name for literal in one if literal.is_present)
     return Conjunction(present, tuple(x.name for x in one if not x.is_present))
