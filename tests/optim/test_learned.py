@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref.model.batched.forward_pass import ForwardPass
+from ekfac_ref.model.copies.replica import Replica
 from ekfac_ref.optim import EKFACPreconditioner, KFACPreconditioner
 
 FORWARDS: list[int] = []  # sizes of the batches that it was called on
@@ -62,3 +63,12 @@ def test_every_batch_is_held_to_autograd(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ek.ProblemError, match="differ from those of autograd"):
         preconditioner.update(*batch(5))
     assert preconditioner.updates == 1
+
+
+def test_a_replica_is_of_the_model_that_it_followed_last() -> None:
+    """Whose parameters its forward may not reach."""
+    first = nn.Linear(3, 2)
+    second = copy.copy(first)
+    replica = Replica(first, copy.deepcopy(first), ())
+    assert replica.follows(second)
+    assert replica.original is second

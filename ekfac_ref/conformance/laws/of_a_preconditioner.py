@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.declared.damping import Factored, Tikhonov
+from ekfac_ref.conformance.declared.damping import Factored
 from ekfac_ref.conformance.laws.damped import (
     largest_eigenvalue,
     roundings_of_inverse,
@@ -26,7 +26,6 @@ from ekfac_ref.conformance.subjects.matrices import entries
 from ekfac_ref.conformance.subjects.preconditioned import Preconditioned
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth import oracle
-from ekfac_ref.conformance.truth.eigengaps import ekfac_scale, gap, gate
 from ekfac_ref.conformance.truth.tolerance import (
     LawBroken,
     bounded,
@@ -36,7 +35,8 @@ from ekfac_ref.conformance.truth.tolerance import (
 _ALIKE = 1e-3  # relative: an answer to the mean gradient is one to nothing else
 
 
-def _blocks(trial: Trial) -> Iterator[tuple[str, Block]]:
+def named_blocks(trial: Trial) -> Iterator[tuple[str, Block]]:
+    """Every block, with its layer's name."""
     for name, blocks in trial.blocks.items():
         for block in blocks:
             yield name, block
@@ -50,7 +50,7 @@ def _at_every_block(trial: Trial, formula: Formula) -> Iterator[float]:
     P, how = trial.inverse, trial.subject.definition.damping
     if P is None:
         return
-    for name, block in _blocks(trial):
+    for name, block in named_blocks(trial):
         size = roundings_of_inverse(block.seen, how, P.damping)
         if size is not None:
             yield formula(P, name, block, size)
@@ -168,7 +168,7 @@ def preconditions_in_the_eigenbasis(trial: Trial) -> Iterator[float]:
     if P is None:
         return
     by_B, by_A = ({name: torch.zeros_like(V) for name, V in P.U.items()} for _ in range(2))
-    for name, block in _blocks(trial):
+    for name, block in named_blocks(trial):
         B, A = oracle.factors(block.seen)
         b, a = factor_scales(block.seen)
         # Over the factors' bounds, so that what a law is asked of is as large as any V.
@@ -201,7 +201,7 @@ def preconditions_as_a_resolvent(trial: Trial) -> Iterator[float]:
     small, middle, large = P.dampings
     for one, other in ((small, middle), (middle, large)):
         both = P.solve(P.of_U[other], one)
-        for name, block in _blocks(trial):
+        for name, block in named_blocks(trial):
             x, y = block.of(P.of_U[one][name]), block.of(P.of_U[other][name])
             residual = x - y - (other - one) * block.of(both[name])
             sizes = [roundings_of_inverse(block.seen, how, d) or 0.0 for d in (one, other)]
@@ -223,30 +223,11 @@ def preconditions_by_the_inverse(trial: Trial) -> Iterator[float]:
     questions = [(d, P.U, P.of_U[d]) for d in P.dampings]
     questions.append((P.damping, P.gradient, P.solve(P.gradient, P.damping)))
     for damping, given, answers in questions:
-        for name, block in _blocks(trial):
+        for name, block in named_blocks(trial):
             x, V = block.of(answers[name]), block.of(given[name])
             ratio = solves_as_declared(block.seen, how, x, V, damping)
             if ratio is not None:
                 yield ratio
-
-
-def unchanged_inverse(trial: Trial, later: Trial) -> Iterator[float]:
-    """P V of two trials is the same, where E is one matrix."""
-    P, how = trial.inverse, trial.subject.definition.damping
-    if P is None:
-        return
-    again = later.solved(P.U, P.damping)
-    for name, block in _blocks(trial):
-        seen, eigengap = block.seen, gap(block.seen)
-        size = roundings_of_inverse(seen, how, P.damping)
-        if isinstance(how, Tikhonov):
-            if eigengap < gate(seen.dtype):
-                continue
-            size = (ekfac_scale(seen, eigengap) + P.damping) / P.damping**2
-        if size is not None:
-            difference = block.of(again[name]) - block.of(P.of_U[P.damping][name])
-            scale = 2 * size * float(block.of(P.U[name]).norm())
-            yield bounded("P V unchanged", difference, scale, seen)
 
 
 PRECONDITIONS = (

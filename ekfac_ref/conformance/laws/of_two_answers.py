@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from ekfac_ref.conformance.declared.damping import Tikhonov
+from ekfac_ref.conformance.laws.damped import roundings_of_inverse
 from ekfac_ref.conformance.laws.law import Lane, Law, each, law_of_a_trial, named
-from ekfac_ref.conformance.laws.of_a_preconditioner import unchanged_inverse
+from ekfac_ref.conformance.laws.of_a_preconditioner import named_blocks
 from ekfac_ref.conformance.laws.of_tensors import UNCHANGED_TENSORS
 from ekfac_ref.conformance.problems import changed
 from ekfac_ref.conformance.problems.abilities import Abilities
@@ -74,8 +76,23 @@ def _unchanged_operators(trial: Trial, later: Trial) -> Iterator[float]:
 
 
 def _unchanged_inverse(trial: Trial, later: Trial) -> Iterator[float]:
+    """P V of two trials is the same, where E is one matrix."""
+    P, how = trial.inverse, trial.subject.definition.damping
+    if P is None:
+        return
     with named("precondition"):
-        yield from unchanged_inverse(trial, later)
+        again = later.solved(P.U, P.damping)
+        for name, block in named_blocks(trial):
+            seen, eigengap = block.seen, gap(block.seen)
+            size = roundings_of_inverse(seen, how, P.damping)
+            if isinstance(how, Tikhonov):
+                if eigengap < gate(seen.dtype):
+                    continue
+                size = (ekfac_scale(seen, eigengap) + P.damping) / P.damping**2
+            if size is not None:
+                difference = block.of(again[name]) - block.of(P.of_U[P.damping][name])
+                scale = 2 * size * float(block.of(P.U[name]).norm())
+                yield bounded("P V unchanged", difference, scale, seen)
 
 
 def operators_of_both(trial: Trial, later: Trial) -> Iterator[tuple[Answered, Answered]]:
