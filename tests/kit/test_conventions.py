@@ -32,7 +32,6 @@ from ekfac_ref.conformance.subjects.matrices import BadAnswer
 from ekfac_ref.conformance.subjects.subject import Subject, as_subject
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth.cache import observed
-from ekfac_ref.examples import reference
 from ekfac_ref.question.sharing import Sharing
 from tests.support import laws
 from tests.support.other_definitions import (
@@ -51,6 +50,7 @@ from tests.support.other_definitions import (
     pieces,
     whole,
 )
+from tests.support.right import RIGHT
 
 # Declared, they conform; else they do not.
 
@@ -100,7 +100,7 @@ def test_undeclared_they_do_not(name: str, make: Any, by: set[str], sharing: Sha
 
 @pytest.mark.parametrize("make", HAND_MADE)
 def test_a_joint_bias_is_not_separate(make: Any) -> None:
-    on_trial = replace(reference, definition=Definition(bias=Separate()))
+    on_trial = replace(RIGHT, definition=Definition(bias=Separate()))
     with pytest.raises(BadAnswer, match="its weight and its bias are coupled, but Separate"):
         _ = Trial(on_trial, make()).cases
 
@@ -118,7 +118,7 @@ def test_groups_that_are_coupled_are_told_apart_from_biases() -> None:
 
 @pytest.mark.parametrize("sharing", SHARINGS)
 def test_an_A_per_group_is_not_shared(sharing: Sharing) -> None:
-    on_trial = replace(reference, definition=Definition(A=Shared()))
+    on_trial = replace(RIGHT, definition=Definition(A=Shared()))
     expected = {"commutes", "eigenbasis", "kfac", "moments"}
     assert expected <= broken(on_trial, grouped(sharing=sharing))
     assert broken(on_trial, masked(sharing=sharing)) == set()  # no groups: it is the same

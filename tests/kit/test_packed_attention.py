@@ -15,7 +15,7 @@ from ekfac_ref import conformance as ct
 from ekfac_ref.conformance.adapter import Factors, WithBias, adapted
 from ekfac_ref.conformance.laws.replays import noise_limit
 from ekfac_ref.conformance.mutants import trainer
-from ekfac_ref.conformance.mutants.recipe import Recipe
+from ekfac_ref.conformance.mutants.recipe import CORRECT, Recipe
 from ekfac_ref.conformance.subjects.matrices import matrix_by_products
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth import oracle
@@ -140,16 +140,16 @@ Change = Callable[[ByHand], Any]
 
 
 def answering(E: Change = lambda known: ek.EigenKronecker(*known.eigen)) -> ct.Subject:
-    """The packed layer by hand; the head, and what is to be refused, by the package."""
+    """The packed layer by hand; the head, and what is to be refused, by the kit's own recipe."""
     ways: list[tuple[Callable[..., Any], Change]] = [
-        (ek.ekfac, E),
-        (ek.kfac, lambda known: ek.Kronecker(*known.factors)),
-        (ek.exact_fisher, lambda known: Whole(known.F)),
+        (CORRECT.ekfac, E),
+        (CORRECT.kfac, lambda known: ek.Kronecker(*known.factors)),
+        (CORRECT.exact_fisher, lambda known: Whole(known.F)),
     ]
 
-    def ask(package: Callable[..., Any], packed: Change) -> Callable[[ek.Problem], Any]:
+    def ask(recipe: Callable[..., Any], packed: Change) -> Callable[[ek.Problem], Any]:
         def answer(problem: ek.Problem) -> dict[str, Any]:
-            three = package(problem)
+            three = recipe(problem)
             return {IN: packed(by_hand(problem)), "head": three["head"]}
 
         return answer
@@ -282,7 +282,8 @@ def test_three_layers_are_not_what_is_declared(bias: bool) -> None:
 def test_where_inputs_differ_the_three_stay_apart() -> None:
     """In cross-attention, although key and value have one input; and where one is not asked."""
     for problem in (asked(others=True), asked(layers=(*THREE[:2], "head"))):
-        three = ct.Subject("three", ek.ekfac, ek.kfac, ek.exact_fisher, definition=PACKED)
+        ways = CORRECT.ekfac, CORRECT.kfac, CORRECT.exact_fisher
+        three = ct.Subject("three", *ways, definition=PACKED)
         assert set(Trial(three, problem).seen) == set(problem.layers or ())
         assert broken(three, problem) == set()
         with pytest.raises(ct.BadAnswer, match="and have the same input, and else three layers"):

@@ -20,7 +20,7 @@ from ekfac_ref.conformance.problems.networks import MaskedMean
 from ekfac_ref.conformance.subjects.definition import Definition, Separate, Shared
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.conformance.subjects.trial import Trial
-from ekfac_ref.conformance.truth.cache import observed
+from ekfac_ref.conformance.truth.cache import observed_exactly
 from ekfac_ref.conformance.truth.observation import Observation
 from ekfac_ref.conformance.truth.tolerance import LawBroken
 from tests.support.witnesses import TiedWithOneBias
@@ -78,7 +78,7 @@ def pieces(problem: ek.Problem, apart: bool, one_A: bool) -> dict[str, list[Piec
     """Every block of every layer: W and b apart or together, one A or one per group."""
     biased = {x.name: x.bias is not None for x in ek.find_layers(problem.model, problem.layers)}
     found: dict[str, list[Piece]] = {}
-    for name, groups in observed(problem).items():
+    for name, groups in observed_exactly(problem).items():
         d_out, d_in = groups[0].G[0].shape[1:]
         cut = [list(range(d_in))]
         if apart and biased[name]:
@@ -166,7 +166,7 @@ def solved(matrix: Tensor, V: Tensor, damping: float) -> Tensor:
 
 def refuse(problem: ek.Problem) -> None:
     """As the kit observes in silence only what it can, this is the reference's refusal."""
-    observed(problem)
+    observed_exactly(problem)
 
 
 # Problems.
