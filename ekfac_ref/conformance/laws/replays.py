@@ -102,7 +102,7 @@ def _replayed(definition: Definition, number: int, ways: tuple[str, ...]) -> Sub
     operators = [way for way in ways if way in OPERATORS]
 
     def observed_here(problem: Problem) -> Observations:
-        return definition.seen(problem, _observed(_moved(problem, number)))
+        return definition.seen(problem, _observed(content(_moved(problem, number))))
 
     def answers(of: Callable[[Block], Any]) -> Callable[[Problem], Answer]:
         def answer(problem: Problem) -> Answer:
@@ -154,8 +154,10 @@ def _moved(problem: Problem, number: int) -> Problem:
     return in_reverse(changed) if number % 2 else changed
 
 
-def _observed(problem: Problem) -> Observations:
+@lru_cache(maxsize=64)  # every way to ask, and every vector, asks for the same ones
+def _observed(known: Content) -> Observations:
     """What the network computes in the problem's own dtype, taken for true."""
+    problem = known.problem
     with undisturbed(problem.batches):
         records = record(problem, Known)
     return {
