@@ -19,8 +19,8 @@ from ekfac_ref.conformance.subjects.placed import put_together
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.cache import observed_exactly
+from ekfac_ref.conformance.truth.decomposed import decomposed
 from ekfac_ref.conformance.truth.observation import Observation, Observations
-from ekfac_ref.matrix.eigen import eigh
 from ekfac_ref.matrix.operators import Dense, EigenKronecker
 from ekfac_ref.question.problem import Problem
 
@@ -45,7 +45,7 @@ def turned(turns: Mapping[int, Turn]) -> Iterator[None]:
 
 def eigenpairs(factor: Tensor) -> tuple[Tensor, Tensor]:
     """(w, Q) of a factor [d, d], eigenvectors as columns; ascending, unless they are ``turned``."""
-    w, Q = eigh(factor)
+    w, Q = decomposed(factor)
     if len(w) not in _turns.get():
         return w, Q
     order, signs = _turns.get()[len(w)]

@@ -1,0 +1,27 @@
+"""Eigenpairs that are looked up are those that would be computed, and nobody else's to write to."""
+
+import torch
+
+from ekfac_ref.conformance.truth.decomposed import decomposed
+from ekfac_ref.matrix.eigen import eigh
+
+
+def test_they_are_of_the_matrix_as_it_is_now() -> None:
+    half = torch.randn(3, 3).double()
+    matrix = half @ half.T
+    for _ in range(2):
+        assert all(map(torch.equal, decomposed(matrix), eigh(matrix)))
+        matrix *= 2
+
+
+def test_what_is_written_to_them_is_not_remembered() -> None:
+    matrix = torch.diag(torch.tensor([1.0, 2.0])).double()
+    for found in decomposed(matrix):
+        found.zero_()
+    assert all(map(torch.equal, decomposed(matrix), eigh(matrix)))
+
+
+def test_equal_bits_of_another_shape_or_dtype_are_another_matrix() -> None:
+    assert decomposed(torch.zeros(2, 2).double())[0].shape == (2,)
+    assert decomposed(torch.zeros(2, 2))[0].dtype == torch.float32
+    assert decomposed(torch.zeros(0, 0).double())[1].shape == (0, 0)
