@@ -25,6 +25,7 @@ from ekfac_ref.model.forward import call
 from tests.kit import remade
 from tests.kit.remade import REMADE
 from tests.kit.remade.hooked import Recipe, assembled
+from tests.support.partial_subjects import ekfac, kfac
 
 DOUBLE = Abilities(dtypes=(torch.float64,))
 Ask = Callable[[ek.Problem], dict[str, ek.Operator]]
@@ -38,12 +39,12 @@ def _fewer_problems(monkeypatch) -> None:
 def scaled(ask: Ask, factor: Callable[[int, int], float]) -> Ask:
     """Every block times f(N, K), of the numbers of samples and of outputs."""
 
-    def ekfac(problem: ek.Problem) -> dict[str, ek.Operator]:
+    def answer(problem: ek.Problem) -> dict[str, ek.Operator]:
         N = sum(len(y) for _, y in problem.batches)
         times = factor(N, call(problem.model, next(iter(problem.batches))[0])[0].numel())
         return {name: block.scaled(times) for name, block in ask(problem).items()}
 
-    return ekfac
+    return answer
 
 
 def double(ask: Ask) -> Subject:
@@ -53,8 +54,8 @@ def double(ask: Ask) -> Subject:
 
 # Mistakes that the reference makes if it is taken for something else, and those made by hand.
 MISTAKES = {
-    "never-corrected": double(ek.kfac),
-    "sum-over-samples": double(scaled(ek.ekfac, lambda N, K: N)),
+    "never-corrected": double(kfac),
+    "sum-over-samples": double(scaled(ekfac, lambda N, K: N)),
     **{name: remade.subject(recipe) for name, recipe in REMADE.items()},
 }
 FEW = [MUTANTS[name] for name in ("sum-over-samples", "square-each-position", "column-order")]
@@ -76,7 +77,7 @@ def test_a_correct_subject_gets_no_name(ask) -> None:
     ],
 )
 def test_right_up_to_a_factor(factor, exponents, words) -> None:
-    found = diagnose(double(scaled(ek.ekfac, factor)), FEW)
+    found = diagnose(double(scaled(ekfac, factor)), FEW)
     (correct,) = (c for c in found.candidates if c.name == NO_MISTAKE)
     assert correct.exponents == exponents
     assert correct.error < 1e-12
@@ -113,7 +114,7 @@ def test_twelve_problems_at_least_are_informative(monkeypatch) -> None:
     assert sum(informative) >= 12
 
 
-@pytest.mark.parametrize(("ask", "times"), [(ek.ekfac, 2), (ek.kfac, 1)])
+@pytest.mark.parametrize(("ask", "times"), [(ekfac, 2), (kfac, 1)])
 def test_more_is_drawn_while_the_subject_looks_right(ask: Ask, times: int) -> None:
     first = next(selection.draws(double(ask), PRECISION, 0))
     draw = [c for c in first if not c.question.has_positions]
@@ -122,7 +123,7 @@ def test_more_is_drawn_while_the_subject_looks_right(ask: Ask, times: int) -> No
 
 def test_a_subject_that_answers_nothing_with_positions_is_not_drawn_for_until_it_does() -> None:
     """One with positions among others is: it may answer eleven more."""
-    first = next(selection.draws(double(ek.kfac), PRECISION, 0))
+    first = next(selection.draws(double(kfac), PRECISION, 0))
     without = [c for c in first if not c.question.has_positions]
     one = next(c for c in first if c.question.has_positions)
     assert len(without) >= selection.INFORMATIVE
@@ -140,7 +141,7 @@ def test_families_that_it_refuses_are_drawn_once(monkeypatch) -> None:
         asked[convolves] += 1
         if convolves:
             raise NotImplementedError("no convolutions")
-        return ek.ekfac(problem)
+        return ekfac(problem)
 
     drawn = selection.draws(double(ask), PRECISION, 0)
     found, first = next(drawn), asked.copy()
@@ -224,7 +225,7 @@ def test_an_exception_of_the_subject_is_skipped() -> None:
     def reduces_only(problem: ek.Problem) -> dict:
         if isinstance(problem.sharing, ek.Expand):
             raise ValueError("sharing: only Reduce() is implemented; use that.")
-        return scaled(ek.ekfac, lambda N, K: N)(problem)
+        return scaled(ekfac, lambda N, K: N)(problem)
 
     found = diagnose(Subject("refuses", reduces_only, abilities=DOUBLE), [])
     assert found.sentence.startswith("It is right up to a factor: times N.")

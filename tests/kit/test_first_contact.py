@@ -30,6 +30,7 @@ from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.examples import hooks, reference
 from ekfac_ref.model.layers import find_layers
+from tests.support.partial_subjects import ekfac
 
 Answer = dict[str, Any]
 
@@ -43,22 +44,22 @@ def always(likelihood: ek.Likelihood) -> Callable[[ek.Problem], Answer]:
             return y if classes or y.dim() < 2 else y[..., 0].long() * 0
 
         batches = [(x, labels(y)) for x, y in problem.batches]
-        return ek.ekfac(replace(problem, likelihood=likelihood, batches=batches))
+        return ekfac(replace(problem, likelihood=likelihood, batches=batches))
 
     return answer
 
 
 def changed(**fields: Any) -> Callable[[ek.Problem], Answer]:
-    return lambda problem: ek.ekfac(replace(problem, **fields))
+    return lambda problem: ekfac(replace(problem, **fields))
 
 
 def batch(number: int) -> Callable[[ek.Problem], Answer]:
-    return lambda problem: ek.ekfac(replace(problem, batches=[list(problem.batches)[number]]))
+    return lambda problem: ekfac(replace(problem, batches=[list(problem.batches)[number]]))
 
 
 def without_labels(problem: ek.Problem) -> Answer:
     batches = [(x, torch.zeros_like(y)) for x, y in problem.batches]
-    return ek.ekfac(replace(problem, batches=batches))
+    return ekfac(replace(problem, batches=batches))
 
 
 UNUSED = {
@@ -86,7 +87,7 @@ def test_whoever_reads_everything_is_told_nothing(subject: Subject) -> None:
 
 def test_a_mistake_is_no_argument_that_is_not_used() -> None:
     def wrong(problem: ek.Problem) -> Answer:
-        return {name: E.scaled(2.0) for name, E in ek.ekfac(problem).items()}
+        return {name: E.scaled(2.0) for name, E in ekfac(problem).items()}
 
     assert unused(Subject("", wrong), DOUBLE) == []
 
@@ -110,7 +111,7 @@ def with_bias(problem: ek.Problem, name: str) -> bool:
 
 def basis(problem: ek.Problem, scale: float, bias_first: bool) -> Answer:
     found = {}
-    for name, E in ek.ekfac(problem).items():
+    for name, E in ekfac(problem).items():
         roll = int(bias_first and with_bias(problem, name))
         found[name] = Eigen(E.Q_B, E.Q_A.roll(roll, 0), scale * E.eigenvalues)
     return found
@@ -123,7 +124,7 @@ def size(problem: ek.Problem) -> int:
 def by_columns(problem: ek.Problem) -> Answer:
     """Matrices on vec(W^T): the output runs fastest."""
     found = {}
-    for name, E in ek.ekfac(problem).items():
+    for name, E in ekfac(problem).items():
         d_out, d_in = E.shape
         place = torch.arange(d_out * d_in).reshape(d_out, d_in).T.reshape(-1)
         found[name] = Matrix(E.dense()[place][:, place])
@@ -132,7 +133,7 @@ def by_columns(problem: ek.Problem) -> Answer:
 
 def bias_behind_and_sum(problem: ek.Problem) -> Answer:
     found = {}
-    for name, E in ek.ekfac(problem).items():
+    for name, E in ekfac(problem).items():
         d_out, d_in = E.shape
         place = torch.arange(d_out * d_in).reshape(d_out, d_in)
         if with_bias(problem, name):
@@ -203,10 +204,10 @@ def test_the_diagnosis_says_that_float32_is_not_enough(monkeypatch) -> None:
     monkeypatch.setattr(selection, "DRAWS", (3,))
 
     def rounded(problem: ek.Problem) -> dict[str, Matrix]:
-        return {name: Matrix(E.dense().float()) for name, E in ek.ekfac(problem).items()}
+        return {name: Matrix(E.dense().float()) for name, E in ekfac(problem).items()}
 
     def off(problem: ek.Problem) -> dict[str, Matrix]:
-        return {name: Matrix(E.dense() * 1.0001) for name, E in ek.ekfac(problem).items()}
+        return {name: Matrix(E.dense() * 1.0001) for name, E in ekfac(problem).items()}
 
     says = " mostly, as arithmetic in float32 is, and the problems are in float64"
     subject = Subject("", adapted(rounded), abilities=LINEAR)

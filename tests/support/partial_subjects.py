@@ -5,6 +5,7 @@ They are made of the package's own blocks, by adding the mistake; for tests and 
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
-from ekfac_ref.conformance.truth.cache import content
+from ekfac_ref.conformance.truth.cache import Content, content
 from ekfac_ref.matrix.operators import BlockDiagonal
 
 FEW = ct.Profile("few", problems=6, shrink_seconds=0.2)
@@ -134,15 +135,12 @@ def broken(subject: Any, question: ek.Problem | None = None) -> set[str]:
 
 def once(ask: Any) -> Any:
     """Asked about equal problems once: every product of a preconditioner is a question."""
-    known: dict[Any, Any] = {}
 
-    def answer(problem: ek.Problem) -> Any:
-        key = content(problem)
-        if key not in known:
-            known[key] = ask(problem)
-        return known[key]
+    @lru_cache(maxsize=1024)
+    def known(equal: Content) -> Any:
+        return ask(equal.problem)
 
-    return answer
+    return lambda problem: known(content(problem))
 
 
 ekfac, kfac = once(ek.ekfac), once(ek.kfac)

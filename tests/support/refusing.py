@@ -1,6 +1,7 @@
 """Subjects that do some things and refuse others, and some that are wrong in one place or two.
 
-All are the reference, but for what their names say.
+All are the reference, but for what their names say, and ask it once about equal problems: many of
+the runs are of the same ones.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -11,6 +12,7 @@ from torch import nn
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
 from ekfac_ref.conformance.problems.features import features
+from tests.support.partial_subjects import ekfac
 
 Ask = Callable[[ek.Problem], Mapping[str, Any]]
 
@@ -36,10 +38,10 @@ def partial(problem: ek.Problem) -> Mapping[str, Any]:
         if layer.padding == "same":
             raise ValueError("padding='same': pass numbers")
         assert layer.padding_mode == "zeros", f"padding mode {layer.padding_mode!r}"
-    return ek.ekfac(problem)
+    return ekfac(problem)
 
 
-def refusing(names: Collection[str], ask: Ask = ek.ekfac) -> Ask:
+def refusing(names: Collection[str], ask: Ask = ekfac) -> Ask:
     """It raises on problems with any of these features."""
 
     def answer(problem: ek.Problem) -> Mapping[str, Any]:
@@ -50,7 +52,7 @@ def refusing(names: Collection[str], ask: Ask = ek.ekfac) -> Ask:
     return answer
 
 
-def wrong(factors: Mapping[tuple[str, ...], float], ask: Ask = ek.ekfac) -> Ask:
+def wrong(factors: Mapping[tuple[str, ...], float], ask: Ask = ekfac) -> Ask:
     """It is off by a factor on problems with all of some features."""
 
     def answer(problem: ek.Problem) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from ekfac_ref import conformance as ct
 from ekfac_ref.cli import main
 from ekfac_ref.conformance.findings.known import KnownDeviations, known_from
 from ekfac_ref.conformance.run.profile import PROFILES
+from tests.support.partial_subjects import ekfac
 from tests.support.refusing import refusing, wrong
 
 SOME = ct.Profile("some", 30, 0.0)
@@ -71,12 +72,12 @@ def test_a_feature_that_is_wrong_as_known() -> None:
 
 @pytest.mark.parametrize("what", ["features", "refusals"])
 def test_what_is_known_has_to_show(what: str) -> None:
-    report = check(ek.ekfac, **{what: {"float32": WHY}})
+    report = check(ekfac, **{what: {"float32": WHY}})
     assert report.exit_code == 1
     assert f"known as deviations, but held: {what[:-1]}" in (report.summary)
     assert "float32 is " in report.sentences[-1]
     assert "no longer" in report.sentences[-1]
-    never = check(ek.ekfac, **{what: {"bfloat16": WHY}})  # which is not drawn
+    never = check(ekfac, **{what: {"bfloat16": WHY}})  # which is not drawn
     assert never.exit_code == 5
     assert "no problem could show the known" in never.summary
 

@@ -19,6 +19,7 @@ from ekfac_ref.conformance.problems.features import features
 from ekfac_ref.conformance.run.examiner import Here
 from ekfac_ref.conformance.run.profile import PROFILES
 from ekfac_ref.conformance.run.run import Run
+from tests.support.partial_subjects import ekfac
 from tests.support.refusing import CONV2D, conv2d, refusing, wrong
 
 LAWS = ("trace", "moments")
@@ -160,7 +161,7 @@ def test_only_what_is_asked_beside_is_refused() -> None:
     def ask(problem: ek.Problem) -> Any:
         if len({len(y) for _, y in problem.batches}) == 1 and len(problem.batches) > 1:
             raise NotImplementedError("uneven batches only")
-        return ek.ekfac(problem)
+        return ekfac(problem)
 
     report = ct.check(ask, ct.Profile("few", 30, 0.0), laws=["trace", "recut", "doubled"])
     assert report.answered >= 20
