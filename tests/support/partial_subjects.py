@@ -34,14 +34,14 @@ def blocks(operator: Any) -> list[ek.Kronecker]:
 def each_block(change: Any) -> Any:
     """The package's KFAC with every block changed."""
 
-    def kfac(problem: ek.Problem) -> dict[str, Any]:
+    def answer(problem: ek.Problem) -> dict[str, Any]:
         found = {}
-        for name, operator in ek.kfac(problem).items():
+        for name, operator in kfac(problem).items():
             changed = tuple(change(block) for block in blocks(operator))
             found[name] = BlockDiagonal(changed) if len(changed) > 1 else changed[0]
         return found
 
-    return kfac
+    return answer
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def factored(block: ek.Kronecker, V: Tensor, damping: float, power: float = 1.0)
 def apart(problem: ek.Problem) -> dict[str, Any]:
     """A without what the bias's 1 has to do with the other inputs."""
     found = {}
-    for name, block in ek.kfac(problem).items():
+    for name, block in kfac(problem).items():
         A = block.A
         if problem.model.get_submodule(name).bias is not None:
             A = torch.block_diag(A[:-1, :-1], A[-1:, -1:])
@@ -87,7 +87,7 @@ def apart(problem: ek.Problem) -> dict[str, Any]:
 def summed(problem: ek.Problem) -> dict[str, Any]:
     """B over N twice, as of a mean loss's gradients."""
     N = sum(len(y) for _, y in problem.batches)
-    return {name: block.scaled(1 / N) for name, block in ek.kfac(problem).items()}
+    return {name: block.scaled(1 / N) for name, block in kfac(problem).items()}
 
 
 def by_batch(problem: ek.Problem) -> dict[str, Any]:
