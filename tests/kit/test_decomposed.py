@@ -1,5 +1,6 @@
 """Eigenpairs that are looked up are those that would be computed, and nobody else's to write to."""
 
+import pytest
 import torch
 
 from ekfac_ref.conformance.truth.decomposed import decomposed
@@ -22,6 +23,12 @@ def test_what_is_written_to_them_is_not_remembered() -> None:
 
 
 def test_equal_bits_of_another_shape_or_dtype_are_another_matrix() -> None:
-    assert decomposed(torch.zeros(2, 2).double())[0].shape == (2,)
-    assert decomposed(torch.zeros(2, 2))[0].dtype == torch.float32
+    zeros = torch.zeros(4, 4).double()
+    assert decomposed(zeros)[1].dtype == torch.float64
+    assert decomposed(zeros.to(torch.complex64))[1].dtype == torch.complex64
+    with pytest.raises(RuntimeError, match="square"):
+        decomposed(zeros.reshape(2, 8))
+
+
+def test_a_matrix_of_no_rows_has_none() -> None:
     assert decomposed(torch.zeros(0, 0).double())[1].shape == (0, 0)
