@@ -55,9 +55,10 @@ def check_samples_apart(model: nn.Module, few: Batch, exact: InFloat64) -> Tenso
 @contextmanager
 def check_not_drawing(model: nn.Module) -> Iterator[None]:
     """Around forwards: a ProblemError for one in train mode that draws random numbers."""
-    before = take()
+    training = any(module.training for module in model.modules())
+    before = take() if training else []
     yield
-    if has_drawn(before) and any(module.training for module in model.modules()):
+    if training and has_drawn(before):
         raise ProblemError(
             "model: in train mode its forward draws random numbers (dropout by a function, "
             "stochastic depth), so that it is another network at every call; call model.eval()."
