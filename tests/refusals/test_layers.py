@@ -102,6 +102,12 @@ def unknown_name() -> Arguments:
     return two_layers(layers=("0", "fc1"))
 
 
+@case("layers: 'gain[0]' is one matrix of a parameter", "layers_of(problem), which an optimizer")
+def part_of_a_parameter() -> Arguments:
+    """Of a stack of experts, say, that no data has shown."""
+    return regression(RawParameter()) | {"layers": ("linear", "gain[0]")}
+
+
 @case("layers: '1' is a Tanh", "choose among ['0', '2']")
 def name_of_an_activation() -> Arguments:
     return two_layers(layers=("0", "1"))

@@ -21,12 +21,15 @@ def check_names(
             f"layers: no name is given; choose among {supported}, or leave layers=None."
         )
     for name in names:
-        if name in parameters and name not in known:
+        parameter = name.rpartition("[")[0] if name.endswith("]") else name
+        if parameter in parameters and name not in known:
+            what = "a parameter" if name == parameter else "one matrix of a parameter"
             raise ProblemError(
-                f"layers: {name!r} is a parameter that no module here applies; if it is trainable, "
-                "per_sample_gradients and exact_fisher are defined for it, and factors where the "
-                "forward of some data uses it as a layer would, and in no other way "
-                f"(layers_of(problem)); choose among {supported}."
+                f"layers: {name!r} is {what} that no module here applies; if it is trainable, "
+                f"per_sample_gradients and exact_fisher are defined for {parameter!r}, and factors "
+                "where the forward of some data uses it as a layer would, and in no other way: of "
+                "layers_of(problem), which an optimizer, too, takes in place of names; or choose "
+                f"among {supported}."
             )
         if name not in modules and name not in known:
             raise ProblemError(f"layers: there is no module {name!r}; choose among {supported}.")
