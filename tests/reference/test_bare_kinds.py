@@ -116,6 +116,11 @@ KERNELS: dict[str, tuple[nn.Module, How, tuple[int, ...]]] = {
         lambda m, x: F.conv1d(x, m.p, m.b, padding="same", groups=2),
         (4, 3),
     ),
+    "conv1d, depthwise, given without its axis of length 1": (
+        nn.Conv1d(3, 3, 2, groups=3),
+        lambda m, x: F.conv1d(x, m.p.squeeze(1).unsqueeze(1), m.b[:], groups=3),
+        (3, 4),
+    ),
     "conv2d, depthwise": (
         nn.Conv2d(3, 3, 2, dilation=(1, 2), padding=1, groups=3),
         lambda m, x: torch.conv2d(x, m.p, m.b, 1, 1, (1, 2), 3),

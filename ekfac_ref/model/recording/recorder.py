@@ -125,9 +125,11 @@ class Recorder(TorchFunctionMode):
         self, layer: Layer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Layer, Call] | None:
         """The layer that is called, by its op or by F.linear with a view; None for other calls."""
-        values, call = (*args, *kwargs.values()), call_of(func, args, kwargs)
-        if call is None or not any(self._holders.have_a_view(x) for x in values):
-            return None if call is None or call.op is not layer.op else (layer, call)
+        call = call_of(func, args, kwargs)
+        if call is None:
+            return None
+        if not any(self._holders.have_a_view(x) for x in call.arguments.values()):
+            return (layer, call) if call.op is layer.op else None
         viewed = self._holders.of_matrix(call.arguments["weight"]) if func is F.linear else None
         if viewed is None:
             return None

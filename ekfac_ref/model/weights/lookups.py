@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ekfac_ref.model.weights.layer_kinds import ARGUMENTS_OF
 from ekfac_ref.model.weights.linear_form import Call
+from ekfac_ref.model.weights.views import unchanged
 
 _INDEX_SELECT = (torch.index_select, Tensor.index_select)
 _WHOLE_NUMBERS = (torch.int32, torch.int64)
@@ -20,10 +21,14 @@ _EVERYTHING = slice(None)
 def call_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
     """The call as one of an op that layers have; None for another.
 
+    A view that shows all of a Parameter as it is counts as the Parameter.
+
     Masks, which are no numbers of rows, and single rows, which are views, are no lookups.
     """
     if func in ARGUMENTS_OF:
-        return Call.bind(func, args, kwargs)
+        given = Call.bind(func, args, kwargs).arguments
+        as_stored = {name: unchanged(given[name]) for name in ("weight", "bias") if name in given}
+        return Call(func, given | as_stored)
     if not torch.is_grad_enabled():  # rows that are looked at, for a log say
         return None
     table, ids = _asked_for(func, args, kwargs)

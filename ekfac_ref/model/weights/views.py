@@ -15,6 +15,17 @@ def origin(x: Tensor) -> Tensor:
     return x if x._base is None else x._base
 
 
+def unchanged(x: Any) -> Any:
+    """What x is a view of, if it shows all of that in its own shape; or else x itself.
+
+    ``W.squeeze(1).unsqueeze(1)`` is W, if that has an axis of length 1 there.
+    """
+    W = origin(x) if isinstance(x, Tensor) else x
+    if W is x or x.shape != W.shape or x.storage_offset() != W.storage_offset():
+        return x
+    return W if _has_steps(x, W.stride()) else x
+
+
 @dataclass(frozen=True)
 class StoredMatrix:
     """A matrix within a Parameter of two axes, or of three.
@@ -49,9 +60,14 @@ def stored_in(parameter: Tensor, view: Tensor) -> StoredMatrix | None:
 
 
 def _has_strides(matrix: Tensor, width: int) -> bool:
-    """Whether rows of so many entries follow one another; an axis of length 1 may have any."""
-    pairs = zip(matrix.shape, matrix.stride(), (width, 1), strict=True)
-    return all(n == 1 or stride == wanted for n, stride, wanted in pairs)
+    """Whether rows of so many entries follow one another."""
+    return _has_steps(matrix, (width, 1))
+
+
+def _has_steps(x: Tensor, wanted: tuple[int, ...]) -> bool:
+    """Whether these are its strides; an axis of length 1 may have any."""
+    triples = zip(x.shape, x.stride(), wanted, strict=True)
+    return all(n == 1 or step == own for n, step, own in triples)
 
 
 def _where(x: Tensor) -> tuple[Any, ...]:
