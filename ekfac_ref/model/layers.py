@@ -249,6 +249,7 @@ def refuse_options(name: str, kind: str, options: Mapping[str, Any]) -> None:
 
 
 def _uncovered(model: nn.Module, layers: list[Layer]) -> list[str]:
+    """Names of trainable parameters of none of them; one without entries has no gradient."""
     covered = {name for layer in layers for name in layer.parameters}
-    trainable = (name for name, p in model.named_parameters() if p.requires_grad)
+    trainable = (name for name, p in model.named_parameters() if p.requires_grad and p.numel())
     return [name for name in trainable if name not in covered]

@@ -74,6 +74,14 @@ def behind(*modules: nn.Module) -> nn.Module:
     return With(lambda m, x: m.gain * m.net(x), net=nn.Sequential(nn.Linear(4, 4), *modules))
 
 
+def temperature() -> nn.Module:
+    """A Parameter without an axis."""
+    model = behind(nn.Linear(4, 2))
+    model.temperature = nn.Parameter(torch.tensor(0.5))
+    model.run = lambda m, x: m.net(m.gain * x) * m.temperature.exp()
+    return model
+
+
 def batch_norm() -> nn.Module:
     norm = nn.BatchNorm1d(3)
     norm(torch.randn(9, 3, 4))
@@ -152,6 +160,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "RMSNorm": (lambda: behind(nn.RMSNorm(4)), X),
     "GroupNorm": (lambda: behind(nn.GroupNorm(1, 3)), X),
     "BatchNorm": (batch_norm, X),
+    "a temperature": (temperature, X),
     "PReLU": (lambda: behind(nn.PReLU(3)), X),
     "weight norm": (lambda: behind(parametrizations.weight_norm(nn.Linear(4, 4))), X),
     "GRU": (lambda: behind(Recurrent(4, 4, batch_first=True)), X),
@@ -222,6 +231,15 @@ def test_gradients_of_every_parameter(name: str) -> None:
                 torch.testing.assert_close(gradient, gradients[parameter], rtol=1e-11, atol=1e-12)
         squares = expected.square().sum() / 4
         torch.testing.assert_close(blocks[layer.name].trace(), squares)
+
+
+def test_a_parameter_without_entries_is_none() -> None:
+    """Of no registers, or no classes: it has no gradient, and needs no layer."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)).double()
+    model.registers = nn.Parameter(torch.zeros(0, 4).double())
+    model.register_forward_pre_hook(lambda m, args: torch.cat([args[0], m.registers]))
+    question = ek.Problem(model, [(X[0], X[0, :, :2])], ek.Gaussian())
+    assert [*ek.exact_fisher(question)] == [*ek.ekfac(question)] == ["0", "1"]
 
 
 def test_what_is_one_layer_and_what_is_a_parameter_by_itself() -> None:

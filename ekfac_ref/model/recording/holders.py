@@ -85,9 +85,10 @@ class Holders:
 def _has_some(layer: Layer, x: Tensor) -> bool:
     """Whether x, a view of a Parameter of the layer, or all of it, shows entries of its own."""
     of_weight = origin(x) is layer.weight
-    rows, width = layer.rows[not of_weight], layer.weight.shape[-1] if of_weight else 1
+    rows = layer.rows[not of_weight]
     if rows is None or x is origin(x) or x.numel() == 0:
         return True
+    width = layer.weight.shape[-1] if of_weight else 1
     first = x.storage_offset() - origin(x).storage_offset()
     last = first + sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
     return first < rows[1] * width and rows[0] * width <= last
