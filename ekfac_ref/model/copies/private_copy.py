@@ -1,4 +1,4 @@
-"""A copy of the caller's model that may be computed with, its functions and its buffers."""
+"""A copy of the caller's model that may be computed with, and its functions."""
 
 import copy
 from contextlib import suppress
@@ -8,13 +8,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError, first_line, of_memory
+from ekfac_ref.model.copies.as_before import keep_as_before
+from ekfac_ref.model.copies.left_over import WithLeftOvers
 from ekfac_ref.model.outputs import Output, return_one_tensor
 
 
 def made_private(copied: nn.Module, output: Output | None) -> nn.Module:
-    """The copy, whose forwards now leave its buffers as they are, and return one tensor."""
+    """The copy, whose forwards now leave its modules as they are, and return one tensor."""
     return_one_tensor(copied, output)
-    _keep_buffers(copied)
+    keep_as_before(copied)
     return copied
 
 
@@ -26,15 +28,14 @@ def copy_of(model: nn.Module) -> nn.Module:
     """
     memo: dict[int, Any] = {}
     try:
-        copied = copy.deepcopy(model, memo)
+        with WithLeftOvers():
+            copied = copy.deepcopy(model, memo)
     except Exception as error:
         if of_memory(error):
             raise
         raise ProblemError(
             f"model: it cannot be copied ({first_line(error)}); delete what its forward has cached "
-            "as an attribute, a lock or a file that it holds; replace torch.nn.utils.weight_norm "
-            "and spectral_norm by those in torch.nn.utils.parametrizations, and end pruning with "
-            "torch.nn.utils.prune.remove."
+            "as an attribute, a lock or a file that it holds."
         ) from error
     for module in copied.modules():
         module._backward_hooks.clear()
@@ -71,29 +72,3 @@ def _of_the_copy(value: Any, memo: dict[int, Any]) -> Any:
             with suppress(ValueError):  # raised by a cell that nothing was put into as yet
                 new.cell_contents = _of_the_copy(old.cell_contents, memo)
     return memo[id(value)]
-
-
-def _keep_buffers(model: nn.Module) -> None:
-    """Give every forward of the model fresh copies of its buffers, and put the real ones back: no
-    call sees what another one wrote.
-
-    By hooks on the model itself, since it is called in three ways (alone, under ``functional_call``
-    and under ``vmap``), and ``torch.func`` lets no forward write to a tensor from outside.
-    """
-    owners = [module for module in model.modules() if module._buffers]
-    if not owners:
-        return
-    real = [dict(module._buffers) for module in owners]
-
-    def use_copies(module: nn.Module, args: Any) -> None:
-        copies = {id(b): b.clone() for buffers in real for b in buffers.values() if b is not None}
-        for owner, buffers in zip(owners, real, strict=True):
-            owner._buffers.update({name: copies.get(id(b)) for name, b in buffers.items()})
-
-    def use_real_ones(module: nn.Module, args: Any, output: Any) -> None:
-        for owner, buffers in zip(owners, real, strict=True):
-            owner._buffers.clear()
-            owner._buffers.update(buffers)
-
-    model.register_forward_pre_hook(use_copies, prepend=True)
-    model.register_forward_hook(use_real_ones, always_call=True)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ekfac_ref.errors import ProblemError, first_line, of_memory
+from ekfac_ref.model.copies.as_before import check_settled
 from ekfac_ref.model.copies.modes import Modes
 from ekfac_ref.model.copies.private_copy import made_private
 from ekfac_ref.model.forward import call as call_model
@@ -97,6 +98,7 @@ def _tried(
     kind: Callable[[tuple[Layer, ...]], AnyRecorder],
 ) -> tuple[AnyRecorder, set[str]]:
     found = _recorded(model, kind(layers), batch.samples(0, 1))
+    check_settled(model, lambda: call_model(model, batch.samples(0, 1).inputs))
     if len(found.used) == len(layers):
         return found, found.used
     # An expert that the first sample does not go to.

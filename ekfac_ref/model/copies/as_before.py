@@ -1,0 +1,131 @@
+"""No call of a copy sees what another one wrote into its modules: buffers, numbers, caches.
+
+A forward may keep what it computes for calls to come: a mask, a table, the longest sequence so far.
+Every call here begins as the caller's own next one would, and finds nothing of a sample that was
+run before, of its graph, or of values that a transform has wrapped.
+"""
+
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ekfac_ref.errors import ProblemError
+
+# what every module has: hooks, which are no matter, and tensors and modules
+_OF_TORCH = {*vars(nn.Module())} - {"training"}
+_CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)
+_Contents = list[Any] | None  # of what is no container, None
+
+
+class _AsBefore:
+    """Of all modules of one copy.
+
+    Attributes:
+        changed: whether a call has left attributes that are not those before it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        scripted = torch.jit.ScriptModule  # whose attributes are not of Python
+        self._modules = [m for m in model.modules() if not isinstance(m, scripted)]
+        self._buffers = [dict(module._buffers) for module in self._modules]
+        self._attributes: list[dict[str, tuple[Any, _Contents]]] = []
+        self._carried_on = False
+        self.changed = False
+
+    def begin(self, *call: Any) -> None:
+        """With fresh copies of buffers, for ``torch.func`` lets no forward write to the others."""
+        if self._carried_on:
+            return
+        real = (b for buffers in self._buffers for b in buffers.values() if b is not None)
+        copies = {id(b): b.clone() for b in real}
+        self._attributes = [_attributes(module) for module in self._modules]
+        for module, buffers in zip(self._modules, self._buffers, strict=True):
+            module._buffers.update({name: copies.get(id(b)) for name, b in buffers.items()})
+
+    def end(self, *call: Any) -> None:
+        """With the real ones, and all attributes, and what is in containers among these."""
+        if self._carried_on:
+            return
+        for module, buffers in zip(self._modules, self._buffers, strict=True):
+            module._buffers.clear()
+            module._buffers.update(buffers)
+        for module, attributes in zip(self._modules, self._attributes, strict=True):
+            self.changed |= _put_back(module, attributes)
+
+    @contextmanager
+    def carried_on(self) -> Iterator[None]:
+        """Inside, each call begins as the one before has ended."""
+        self.begin()
+        self._carried_on = True
+        try:
+            yield
+        finally:
+            self._carried_on = False
+            self.end()
+
+
+def keep_as_before(model: nn.Module) -> None:
+    """Let every forward of the model begin as the first one did.
+
+    By hooks on the model itself, since it is called in three ways: alone, under ``functional_call``
+    and under ``vmap``.
+    """
+    state = _AsBefore(model)
+    model.register_forward_pre_hook(state.begin, prepend=True)
+    model.register_forward_hook(state.end, always_call=True)
+
+
+def check_settled(model: nn.Module, run: Callable[[], Tensor]) -> None:
+    """Raise a ProblemError where a second call, which sees what the first one wrote, is another."""
+    owners = (getattr(hook, "__self__", None) for hook in model._forward_pre_hooks.values())
+    state = next((owner for owner in owners if isinstance(owner, _AsBefore)), None)
+    if state is None or not state.changed:
+        return
+    with torch.no_grad(), state.carried_on():
+        one, two = run(), run()
+    rounding = torch.finfo(one.dtype).eps ** 0.5 if one.dtype.is_floating_point else 0.0
+    if not torch.allclose(one, two, rounding, rounding, equal_nan=True):
+        raise ProblemError(
+            "model: two calls on the same inputs gave different outputs; make its forward "
+            "deterministic: no random numbers, no state from call to call."
+        )
+
+
+def _attributes(module: nn.Module) -> dict[str, tuple[Any, _Contents]]:
+    own = vars(module).items()
+    return {name: (value, _contents(value)) for name, value in own if name not in _OF_TORCH}
+
+
+def _contents(value: Any) -> _Contents:
+    if type(value) not in _CONTAINERS:
+        return None
+    return [*(value.items() if isinstance(value, dict) else value)]
+
+
+def _put_back(module: nn.Module, attributes: dict[str, tuple[Any, _Contents]]) -> bool:
+    """Whether there was anything to put back."""
+    own = vars(module)
+    new = own.keys() - _OF_TORCH - attributes.keys()
+    for name in new:
+        del own[name]
+    changed = bool(new)
+    for name, (value, contents) in attributes.items():
+        changed |= name not in own or own[name] is not value
+        own[name] = value
+        if contents is not None and not _same(contents, _contents(value) or []):
+            changed = True
+            value.clear()
+            (value.extend if isinstance(value, (list, deque)) else value.update)(contents)
+    return changed
+
+
+def _same(one: list[Any], other: list[Any]) -> bool:
+    """Whether the same objects are in them, or the same pairs of these; equal tensors are not."""
+    pairs = zip(one, other, strict=False)
+    return len(one) == len(other) and all(
+        x is y or (type(x) is type(y) is tuple and [*map(id, x)] == [*map(id, y)]) for x, y in pairs
+    )

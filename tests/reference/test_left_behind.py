@@ -1,0 +1,149 @@
+"""What a forward leaves behind in its modules is seen by no other call, here or the caller's."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune, spectral_norm, weight_norm
+
+import ekfac_ref as ek
+
+X = torch.randn(4, 3, generator=torch.Generator().manual_seed(1)).double()
+Y = torch.randn(4, 2, generator=torch.Generator().manual_seed(2)).double()
+POINTS = torch.tensor([[1.0, 2.0]]).double()
+
+
+class Keeping(nn.Module):
+    """A network, a layer whose outputs are the same for all samples, and a buffer."""
+
+    scale: Tensor
+
+    def __init__(self, run: Callable[[Any, Tensor], Tensor], **kept: Any) -> None:
+        super().__init__()
+        self.run, self.net, self.points = run, nn.Linear(3, 2), nn.Linear(2, 3)
+        self.register_buffer("scale", torch.tensor(1.0))
+        for name, value in kept.items():
+            setattr(self, name, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(self, x)
+
+
+def a_table(m: Any, x: Tensor) -> Tensor:
+    if m.table is None:
+        m.table = m.points(POINTS)
+    return m.net(x + m.table)
+
+
+def a_table_in_a_dict(m: Any, x: Tensor) -> Tensor:
+    if "table" not in m.tables:
+        m.tables["table"] = m.points(POINTS)
+    return m.net(x + m.tables["table"])
+
+
+def a_new_attribute(m: Any, x: Tensor) -> Tensor:
+    if not hasattr(m, "table"):
+        m.table = m.points(POINTS)
+    return m.net(x + m.table)
+
+
+def a_number_beside_a_buffer(m: Any, x: Tensor) -> Tensor:
+    """As rotary embeddings do that grow with the longest text so far."""
+    if x.shape[1] > m.longest:
+        m.longest = x.shape[1]
+        m.register_buffer("scale", torch.tensor(3.0))
+    return m.net(x + m.points(POINTS)) * m.scale
+
+
+def its_last_output(m: Any, x: Tensor) -> Tensor:
+    m.last = m.net(x + m.points(POINTS))
+    return m.last.tanh()
+
+
+def states_of_all_calls(m: Any, x: Tensor) -> Tensor:
+    m.states.append(m.net(x + m.points(POINTS)))
+    return m.states[-1]
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "a table": lambda: Keeping(a_table, table=None),
+    "a table in a dict": lambda: Keeping(a_table_in_a_dict, tables={}),
+    "a new attribute": lambda: Keeping(a_new_attribute),
+    "a number beside a buffer": lambda: Keeping(a_number_beside_a_buffer, longest=2),
+    "its last output": lambda: Keeping(its_last_output, last=None),
+    "states of all calls": lambda: Keeping(states_of_all_calls, states=[]),
+}
+
+
+def of(model: nn.Module, layers: tuple[str, ...] | None = None) -> ek.Problem:
+    return ek.Problem(model, [(X, Y)], ek.Gaussian(), fisher=ek.Empirical(), layers=layers)
+
+
+def check(model: nn.Module, layers: tuple[str, ...], own_of: Callable[..., nn.Module]) -> None:
+    """Gradients of each sample are those of a loop over a model of its own; E is of these."""
+    (G,) = ek.per_sample_gradients(of(model))
+    truth = []
+    for x, y in zip(X, Y, strict=True):
+        own = own_of(model)
+        names, parameters = zip(*own.named_parameters(), strict=True)
+        loss = (own(x[None]) - y).square().sum() / 2
+        truth.append(dict(zip(names, torch.autograd.grad(loss, parameters), strict=True)))
+    E = ek.ekfac(of(model, layers))
+    assert {*layers} == {*E} <= {*G}
+    for layer in ek.find_parameters(model):
+        expected = torch.stack([layer.to_matrix(one) for one in truth])
+        torch.testing.assert_close(G[layer.name][:, 0], expected, rtol=1e-11, atol=1e-12)
+        if layer.name in E:
+            torch.testing.assert_close(E[layer.name].trace(), expected.square().sum() / len(X))
+
+
+@pytest.mark.filterwarnings("ignore:model. at sample 0 it is not clear")  # of points
+@pytest.mark.parametrize("name", MODELS)
+def test_every_call_begins_as_the_callers_next_one(name: str) -> None:
+    model = MODELS[name]().double()
+    before = {name: copy.copy(value) for name, value in vars(model).items()}
+    check(model, ("net", "points"), copy.deepcopy)
+    assert vars(model) == before
+
+
+def called(model: nn.Module) -> nn.Module:
+    model = model.double().eval()
+    model(X)
+    return model
+
+
+CALLED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
+    "its last output": (MODELS["its last output"], ("net", "points")),
+    "states of all calls": (MODELS["states of all calls"], ("net", "points")),
+    "weight_norm": (lambda: nn.Sequential(weight_norm(nn.Linear(3, 3)), nn.Linear(3, 2)), ("1",)),
+    "spectral_norm": (
+        lambda: nn.Sequential(spectral_norm(nn.Linear(3, 3)), nn.Linear(3, 2)),
+        ("1",),
+    ),
+    "pruning": (
+        lambda: nn.Sequential(
+            prune.l1_unstructured(nn.Linear(3, 3), "weight", 0.5), nn.Linear(3, 2)
+        ),
+        ("1",),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:model. at sample 0 it is not clear")
+@pytest.mark.filterwarnings("ignore:.torch.nn.utils.weight_norm. is deprecated")
+@pytest.mark.parametrize("name", CALLED)
+def test_what_a_call_left_behind_with_its_graph_is_in_nobodys_way(name: str) -> None:
+    build, layers = CALLED[name]
+    check(called(build()), layers, lambda model: model)
+
+
+@pytest.mark.parametrize("ask", [ek.ekfac, ek.exact_fisher, ek.kfac])
+def test_what_a_forward_reads_of_another_calls_graph_is_refused(ask: Any) -> None:
+    model = called(MODELS["a table"]())
+    with pytest.raises(ek.ProblemError, match="forward reads a tensor, of shape"):
+        ask(of(model))
+    model.table = None  # as the message advises
+    ask(of(model))
