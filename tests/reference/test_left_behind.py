@@ -140,6 +140,24 @@ def test_what_a_call_left_behind_with_its_graph_is_in_nobodys_way(name: str) -> 
     check(called(build()), layers, lambda model: model)
 
 
+def halved_at_the_first_call(m: Any, x: Tensor) -> Tensor:
+    """As RWKV has it in eval mode."""
+    if not m.halved:
+        m.halved = True
+        with torch.no_grad():
+            m.points.weight.div_(2)
+    return m.net(x + m.points(POINTS))
+
+
+def test_a_parameter_that_the_first_call_writes_is_written_once() -> None:
+    def own_of(model: nn.Module) -> nn.Module:
+        copied = copy.deepcopy(model)
+        copied(X)
+        return copied
+
+    check(Keeping(halved_at_the_first_call, halved=False).double(), ("net",), own_of)
+
+
 @pytest.mark.parametrize("ask", [ek.ekfac, ek.exact_fisher, ek.kfac])
 def test_what_a_forward_reads_of_another_calls_graph_is_refused(ask: Any) -> None:
     model = called(MODELS["a table"]())

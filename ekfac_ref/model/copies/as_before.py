@@ -33,6 +33,7 @@ class _AsBefore:
         self._modules = [m for m in model.modules() if not isinstance(m, scripted)]
         self._buffers = [dict(module._buffers) for module in self._modules]
         self._attributes: list[dict[str, tuple[Any, _Contents]]] = []
+        self._versions: list[int] = []
         self._carried_on = False
         self.changed = False
 
@@ -43,18 +44,29 @@ class _AsBefore:
         real = (b for buffers in self._buffers for b in buffers.values() if b is not None)
         copies = {id(b): b.clone() for b in real}
         self._attributes = [_attributes(module) for module in self._modules]
+        self._versions = self._versions_of_parameters()
         for module, buffers in zip(self._modules, self._buffers, strict=True):
             module._buffers.update({name: copies.get(id(b)) for name, b in buffers.items()})
 
     def end(self, *call: Any) -> None:
-        """With the real ones, and all attributes, and what is in containers among these."""
+        """With the real ones, and all attributes, and what is in containers among these.
+
+        Where a Parameter was written into, which is not put back, attributes that may tell of that
+        are left as well.
+        """
         if self._carried_on:
             return
         for module, buffers in zip(self._modules, self._buffers, strict=True):
             module._buffers.clear()
             module._buffers.update(buffers)
+        if self._versions_of_parameters() != self._versions:
+            return
         for module, attributes in zip(self._modules, self._attributes, strict=True):
             self.changed |= _put_back(module, attributes)
+
+    def _versions_of_parameters(self) -> list[int]:
+        parameters = (p for module in self._modules for p in module._parameters.values())
+        return [p._version for p in parameters if isinstance(p, nn.Parameter)]
 
     @contextmanager
     def carried_on(self) -> Iterator[None]:
