@@ -19,6 +19,7 @@ from ekfac_ref.errors import ProblemError
 _OF_TORCH = {*vars(nn.Module())} - {"training"}
 _CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)
 _Contents = list[Any] | None  # of what is no container, None
+_Attributes = dict[str, tuple[Any, _Contents]]
 
 
 class _AsBefore:
@@ -32,7 +33,8 @@ class _AsBefore:
         scripted = torch.jit.ScriptModule  # whose attributes are not of Python
         self._modules = [m for m in model.modules() if not isinstance(m, scripted)]
         self._buffers = [dict(module._buffers) for module in self._modules]
-        self._attributes: list[dict[str, tuple[Any, _Contents]]] = []
+        self._attributes: list[_Attributes] = []
+        self._parameters = [*model.parameters()]
         self._versions: list[int] = []
         self._carried_on = False
         self.changed = False
@@ -44,7 +46,7 @@ class _AsBefore:
         real = (b for buffers in self._buffers for b in buffers.values() if b is not None)
         copies = {id(b): b.clone() for b in real}
         self._attributes = [_attributes(module) for module in self._modules]
-        self._versions = self._versions_of_parameters()
+        self._versions = [p._version for p in self._parameters]
         for module, buffers in zip(self._modules, self._buffers, strict=True):
             module._buffers.update({name: copies.get(id(b)) for name, b in buffers.items()})
 
@@ -59,14 +61,13 @@ class _AsBefore:
         for module, buffers in zip(self._modules, self._buffers, strict=True):
             module._buffers.clear()
             module._buffers.update(buffers)
-        if self._versions_of_parameters() != self._versions:
+        pairs = zip(self._modules, self._attributes, strict=True)
+        others = [pair for pair in pairs if not _is_as_before(*pair)]
+        if not others or self._versions != [p._version for p in self._parameters]:
             return
-        for module, attributes in zip(self._modules, self._attributes, strict=True):
-            self.changed |= _put_back(module, attributes)
-
-    def _versions_of_parameters(self) -> list[int]:
-        parameters = (p for module in self._modules for p in module._parameters.values())
-        return [p._version for p in parameters if isinstance(p, nn.Parameter)]
+        self.changed = True
+        for module, attributes in others:
+            _put_back(module, attributes)
 
     @contextmanager
     def carried_on(self) -> Iterator[None]:
@@ -107,7 +108,7 @@ def check_settled(model: nn.Module, run: Callable[[], Tensor]) -> None:
         )
 
 
-def _attributes(module: nn.Module) -> dict[str, tuple[Any, _Contents]]:
+def _attributes(module: nn.Module) -> _Attributes:
     own = vars(module).items()
     return {name: (value, _contents(value)) for name, value in own if name not in _OF_TORCH}
 
@@ -118,21 +119,25 @@ def _contents(value: Any) -> _Contents:
     return [*(value.items() if isinstance(value, dict) else value)]
 
 
-def _put_back(module: nn.Module, attributes: dict[str, tuple[Any, _Contents]]) -> bool:
-    """Whether there was anything to put back."""
+def _is_as_before(module: nn.Module, attributes: _Attributes) -> bool:
     own = vars(module)
-    new = own.keys() - _OF_TORCH - attributes.keys()
-    for name in new:
+    if any(own.get(name, module) is not value for name, (value, _) in attributes.items()):
+        return False
+    if own.keys() - _OF_TORCH != attributes.keys():
+        return False
+    containers = ((x, contents) for x, contents in attributes.values() if contents is not None)
+    return all(_same(contents, _contents(x) or []) for x, contents in containers)
+
+
+def _put_back(module: nn.Module, attributes: _Attributes) -> None:
+    own = vars(module)
+    for name in own.keys() - _OF_TORCH - attributes.keys():
         del own[name]
-    changed = bool(new)
     for name, (value, contents) in attributes.items():
-        changed |= name not in own or own[name] is not value
         own[name] = value
-        if contents is not None and not _same(contents, _contents(value) or []):
-            changed = True
+        if contents is not None:
             value.clear()
             (value.extend if isinstance(value, (list, deque)) else value.update)(contents)
-    return changed
 
 
 def _same(one: list[Any], other: list[Any]) -> bool:
