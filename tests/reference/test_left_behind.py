@@ -158,6 +158,14 @@ def test_a_parameter_that_the_first_call_writes_is_written_once() -> None:
     check(Keeping(halved_at_the_first_call, halved=False).double(), ("net",), own_of)
 
 
+@pytest.mark.filterwarnings("ignore:model. at sample 0 it is not clear")
+def test_a_layer_that_the_first_call_writes_has_factors_after_that() -> None:
+    model = Keeping(halved_at_the_first_call, halved=False).double()
+    with pytest.raises(ek.ProblemError, match="the forward writes into its weight"):
+        ek.ekfac(of(model))
+    check(called(model), ("net", "points"), copy.deepcopy)
+
+
 @pytest.mark.parametrize("ask", [ek.ekfac, ek.exact_fisher, ek.kfac])
 def test_what_a_forward_reads_of_another_calls_graph_is_refused(ask: Any) -> None:
     model = called(MODELS["a table"]())

@@ -73,6 +73,12 @@ def refuse_op(layer: Layer, func: Any, scaled: bool) -> None:
     ``scaled``: after it was multiplied by a number, which only some ops are read with.
     """
     assert layer.op is not None
+    if writes(func):
+        raise ProblemError(
+            f"layer {layer.name!r}: the forward writes into its weight or bias ({_name(func)}); do "
+            "that outside of forward, or, where only the first call does it, call the model once "
+            "before, in the mode in which it is meant."
+        )
     what = "outside the layer's own op"
     if scaled:
         what = "after it was multiplied by a number"
@@ -85,6 +91,12 @@ def refuse_op(layer: Layer, func: Any, scaled: bool) -> None:
         f"{_name(layer.op)}); call the module itself, untie it, or leave it out by naming "
         "the other layers in Problem(layers=...)."
     )
+
+
+def writes(func: Any) -> bool:
+    """Whether it writes into what it is given, by torch's rule for names."""
+    name = func.__name__
+    return name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
 
 
 def _name(func: Any) -> str | None:
