@@ -16,6 +16,10 @@ _CHECKPOINTING = (
     "no number: call the function itself in place of checkpoint(function, ...), "
     "model.gradient_checkpointing_disable() in Hugging Face's models"
 )
+_SHARED = (
+    "its forward writes per-sample values into a tensor that all samples share (a buffer, a "
+    "preallocated result); create that tensor from the inputs"
+)
 # What torch says: the way out.
 _SAID = {
     ".item()": "its forward looks at values (.item(), bool(tensor), Python control flow on data), "
@@ -23,8 +27,7 @@ _SAID = {
     "data-dependent": "its forward has data-dependent control flow; write it with torch.where",
     "dynamic shape": "its forward makes shapes that depend on values (nonzero, boolean indexing); "
     "write it with torch.where or masks",
-    "inplace arithmetic": "its forward writes per-sample values into a tensor that all samples "
-    "share (a buffer, a preallocated result); create that tensor from the inputs",
+    **dict.fromkeys(("inplace arithmetic", "because there exists a Tensor"), _SHARED),
     "by an inplace operation": "its forward overwrites a tensor that the gradient needs, so that "
     "loss.backward() fails as well; replace x.op_() and x[...] = y there by ops that return a new "
     "tensor",
@@ -90,7 +93,7 @@ def batchable() -> Iterator[None]:
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, ProblemError) or of_memory(error):
             raise
-        raise NotBatchable(way_out(error) or first_line(error)) from error
+        raise NotBatchable(way_out(error) or first_line(error).rstrip(".")) from error
 
 
 def way_out(error: BaseException) -> str | None:
