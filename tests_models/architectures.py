@@ -158,6 +158,24 @@ def bart() -> nn.Module:
     return hf.BartForConditionalGeneration(config)
 
 
+def rwkv() -> nn.Module:
+    """Called once, since its first call in eval mode halves weights."""
+    config = hf.RwkvConfig(
+        vocab_size=WORDS,
+        hidden_size=8,
+        attention_hidden_size=8,
+        num_hidden_layers=2,
+        intermediate_size=12,
+        context_length=10,
+        rescale_every=1,
+        use_cache=False,
+    )
+    model = hf.RwkvForCausalLM(config).eval()
+    with torch.no_grad():
+        model(input_ids=torch.ones(1, 2, dtype=torch.long))
+    return model
+
+
 GPT2 = {"n_embd": 8, "n_layer": 2, "n_head": 2, "vocab_size": WORDS, "n_positions": 10}
 GROUPED = {**TEXT, "num_key_value_heads": 1}
 
@@ -405,5 +423,88 @@ ARCHITECTURES: dict[str, Architecture] = {
             )
         ),
         lambda: pictures(16),
+    ),
+    "Llama, a rope that grows": Architecture(  # a number and a buffer, of the longest text so far
+        lambda: hf.LlamaForCausalLM(
+            hf.LlamaConfig(
+                **{**GROUPED, "max_position_embeddings": 4},
+                rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 100.0},
+            )
+        ),
+        next_words,
+        mask=present,
+    ),
+    "Bamba": Architecture(  # a kernel given without its axis of length 1
+        lambda: hf.BambaForCausalLM(
+            hf.BambaConfig(
+                **GROUPED,
+                mamba_n_heads=4,
+                mamba_d_head=4,
+                mamba_d_state=4,
+                mamba_d_conv=3,
+                mamba_n_groups=1,
+                mamba_chunk_size=4,
+                attn_layer_indices=[1],
+            )
+        ),
+        next_words,
+    ),
+    "RecurrentGemma": Architecture(  # states kept as attributes, with their graph
+        lambda: hf.RecurrentGemmaForCausalLM(
+            hf.RecurrentGemmaConfig(
+                **{**GROUPED, "num_hidden_layers": 3},
+                lru_width=8,
+                head_dim=4,
+                attention_window_size=4,
+            )
+        ),
+        next_words,
+    ),
+    "RWKV": Architecture(rwkv, next_words),
+    "LFM2": Architecture(
+        lambda: hf.Lfm2ForCausalLM(
+            hf.Lfm2Config(**GROUPED, conv_L_cache=3, layer_types=["conv", "full_attention"])
+        ),
+        next_words,
+    ),
+    "SqueezeBERT": Architecture(
+        lambda: hf.SqueezeBertForMaskedLM(
+            hf.SqueezeBertConfig(
+                **TEXT,
+                embedding_size=8,
+                q_groups=2,
+                k_groups=2,
+                v_groups=2,
+                post_attention_groups=1,
+                intermediate_groups=2,
+                output_groups=2,
+            )
+        ),
+        masked_words,
+    ),
+    "DINOv3": Architecture(  # a Parameter of no registers
+        lambda: hf.DINOv3ViTModel(hf.DINOv3ViTConfig(**SIZES, image_size=8, patch_size=4)),
+        pictures,
+        outputs=lambda returned: returned.pooler_output,
+        output=lambda returned: returned.pooler_output,
+    ),
+    "PatchTST": Architecture(
+        lambda: hf.PatchTSTForClassification(
+            hf.PatchTSTConfig(
+                num_input_channels=2,
+                context_length=16,
+                patch_length=4,
+                patch_stride=4,
+                d_model=8,
+                num_attention_heads=2,
+                num_hidden_layers=1,
+                ffn_dim=12,
+                num_targets=3,
+                use_cls_token=True,
+            )
+        ),
+        lambda: ({"past_values": torch.randn(3, 16, 2).double()}, torch.tensor([0, 2, 1])),
+        outputs=lambda returned: returned.prediction_logits,
+        output=lambda returned: returned.prediction_logits,
     ),
 }

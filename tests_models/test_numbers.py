@@ -20,7 +20,11 @@ from tests_models.vision import VISION
 Answer = TypeVar("Answer")
 Record = Callable[[str, object], None]
 EXACT = 1e-12  # in units of the largest entry
-TRANSPOSED_EXPERTS = (hf.GptOssForCausalLM, hf.Llama4ForCausalLM)
+TRANSPOSED_EXPERTS = (
+    hf.GptOssForCausalLM,
+    hf.Llama4ForCausalLM,
+    hf.RecurrentGemmaForCausalLM,
+)
 THIRDS = ("q_proj", "k_proj", "v_proj")  # of a packed weight
 EVERY = {**ARCHITECTURES, **VISION}
 of_all = pytest.mark.parametrize("name", EVERY)
@@ -168,6 +172,7 @@ def _of_no_module(
     if not expert:
         bias = gradient.get(parameter.removesuffix("weight") + "bias")
         return W if bias is None else torch.cat([W, bias[:, None]], 1)
-    W, biases = W[int(expert)], gradient.get(f"{parameter}_bias")
+    names = (f"{parameter}_bias", f"{parameter.removesuffix('_weight')}_bias")
+    W, biases = W[int(expert)], next((gradient[b] for b in names if b in gradient), None)
     W = W.T if isinstance(model, TRANSPOSED_EXPERTS) else W
     return W if biases is None else torch.cat([W, biases[int(expert)][:, None]], 1)
