@@ -133,12 +133,6 @@ def partly_without_gradients(self: Around, x: Tensor) -> Tensor:
     return self.net[2](torch.tanh(h))
 
 
-def by_a_norm_that_is_a_constant(self: Around, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        size = self.net[2].weight.norm() + self.net[0].bias.sum()
-    return self.net(x) / size
-
-
 def into_a_slice(self: Around, x: Tensor) -> Tensor:
     f = self.net(x)
     f[:, 0] = 2 * x[:, 0]
@@ -177,7 +171,6 @@ MODELS: dict[str, tuple[Build, Any, tuple[str, ...] | None]] = {
     "a graph": (lambda: torch.fx.symbolic_trace(network()), X, None),
     "low rank": (low_rank, X, None),
     "partly without gradients": (lambda: Around(partly_without_gradients), X, None),
-    "by a norm that is a constant": (lambda: Around(by_a_norm_that_is_a_constant), X, None),
     "all without gradients": (
         lambda: Around(torch.no_grad()(lambda self, x: self.net(x))),
         X,

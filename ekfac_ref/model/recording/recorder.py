@@ -20,7 +20,6 @@ from ekfac_ref.model.refusals.misuses import (
     check_inputs,
     check_together,
     refuse_op,
-    writes,
 )
 from ekfac_ref.model.weights import attention
 from ekfac_ref.model.weights.kept_inputs import KeptInputs
@@ -118,8 +117,7 @@ class Recorder(TorchFunctionMode):
             self._note_rounding(result, values)
         if layer is None or self._scaled.note(func, args, kwargs, result):
             return result
-        constant = not torch.is_grad_enabled() and not writes(func)  # a norm for a log, say
-        if not constant and not self._holders.only_looked_at(func, result, values):
+        if not self._holders.only_looked_at(func, result, values):
             self._of_another_op(layer, func, scaled)
         return result
 

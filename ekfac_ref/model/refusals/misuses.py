@@ -73,7 +73,7 @@ def refuse_op(layer: Layer, func: Any, scaled: bool) -> None:
     ``scaled``: after it was multiplied by a number, which only some ops are read with.
     """
     assert layer.op is not None
-    if writes(func):
+    if _writes(func):
         raise ProblemError(
             f"layer {layer.name!r}: the forward writes into its weight or bias ({_name(func)}); do "
             "that outside of forward, or, where only the first call does it, call the model once "
@@ -93,7 +93,7 @@ def refuse_op(layer: Layer, func: Any, scaled: bool) -> None:
     )
 
 
-def writes(func: Any) -> bool:
+def _writes(func: Any) -> bool:
     """Whether it writes into what it is given, by torch's rule for names."""
     name = func.__name__
     return name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ekfac_ref.model.weights.layer_kinds import ARGUMENTS_OF
 from ekfac_ref.model.weights.linear_form import Call
-from ekfac_ref.model.weights.views import unchanged
+from ekfac_ref.model.weights.views import as_stored
 
 _INDEX_SELECT = (torch.index_select, Tensor.index_select)
 _WHOLE_NUMBERS = (torch.int32, torch.int64)
@@ -27,8 +27,8 @@ def call_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | 
     """
     if func in ARGUMENTS_OF:
         given = Call.bind(func, args, kwargs).arguments
-        as_stored = {name: unchanged(given[name]) for name in ("weight", "bias") if name in given}
-        return Call(func, given | as_stored)
+        stored = {name: as_stored(given[name]) for name in ("weight", "bias") if name in given}
+        return Call(func, given | stored)
     if not torch.is_grad_enabled():  # rows that are looked at, for a log say
         return None
     table, ids = _asked_for(func, args, kwargs)

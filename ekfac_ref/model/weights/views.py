@@ -15,7 +15,7 @@ def origin(x: Tensor) -> Tensor:
     return x if x._base is None else x._base
 
 
-def unchanged(x: Any) -> Any:
+def as_stored(x: Any) -> Any:
     """What x is a view of, if it shows all of that in its own shape; or else x itself.
 
     ``W.squeeze(1).unsqueeze(1)`` is W, if that has an axis of length 1 there.
