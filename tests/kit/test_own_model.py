@@ -30,8 +30,7 @@ from ekfac_ref.conformance.truth.observation import observe
 from ekfac_ref.conformance.truth.tolerance import LIMIT, LawBroken
 from ekfac_ref.examples import hooks, reference
 from ekfac_ref.matrix import pieces
-from ekfac_ref.model import session
-from ekfac_ref.model.batched import sizes
+from ekfac_ref.model import session, sizes
 from ekfac_ref.model.session import open_session
 from ekfac_ref.model.tapped import tapped
 from studies.numerics import ordinary
