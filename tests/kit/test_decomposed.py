@@ -28,7 +28,3 @@ def test_equal_bits_of_another_shape_or_dtype_are_another_matrix() -> None:
     assert decomposed(zeros.to(torch.complex64))[1].dtype == torch.complex64
     with pytest.raises(RuntimeError, match="square"):
         decomposed(zeros.reshape(2, 8))
-
-
-def test_a_matrix_of_no_rows_has_none() -> None:
-    assert decomposed(torch.zeros(0, 0).double())[1].shape == (0, 0)

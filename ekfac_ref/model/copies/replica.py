@@ -42,8 +42,8 @@ class Replica:
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the first layer's weight."""
-        return self.layers[0].weight.dtype
+        """Of the parameters, as ``Problem.dtype``."""
+        return next(self.copy.parameters()).dtype
 
     def follows(self, model: nn.Module) -> bool:
         """Give the copy the model's values; False where it has to be made anew.
