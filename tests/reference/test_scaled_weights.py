@@ -51,6 +51,11 @@ FORMS: dict[str, tuple[str, Forward, Forward]] = {
         lambda m, h: F.linear(h, -m.V / 3, m.b) + torch.inner(h, m.V * 2 * 0.5),
         lambda m, h: F.linear(-h / 3, m.V, m.b) + torch.inner(h, m.V),
     ),
+    "beside what is held constant": (
+        "W",
+        lambda m, h: h @ constant(m.W) + h @ m.W + h @ (m.W * 3).detach(),
+        lambda m, h: 5 * h @ m.W.detach() + h @ m.W,
+    ),
     "numpy's": (
         "W",
         lambda m, h: h @ (m.W / np.sqrt(3.0)),
@@ -120,19 +125,18 @@ NONE: dict[str, tuple[str, Forward]] = {
         "W",
         lambda m, h: torch.stack([torch.addmm(torch.ones(2).double(), one, m.W * 2) for one in h]),
     ),
-    "a constant": ("W", lambda m, h: h @ constant(m.W) + h @ m.W),
     "from both sides": ("S", lambda m, h: h @ (m.S * 2) + h @ m.S.T),
 }
-
-
-def written(x: Tensor) -> Tensor:
-    x[0].mul_(2)
-    return x
 
 
 def constant(x: Tensor) -> Tensor:
     with torch.no_grad():
         return x * 2
+
+
+def written(x: Tensor) -> Tensor:
+    x[0].mul_(2)
+    return x
 
 
 @pytest.mark.parametrize("form", NONE)

@@ -259,10 +259,10 @@ WIRINGS: dict[str, Callable[[Around, Tensor], Tensor]] = {
 }
 
 
-SOUND = {"functional_call as it is", "features in another order", "a hook on the output", "a view"}
+# gradients know of all other uses
 REFUSED = {
-    ek.exact_fisher: {"a list", "another object's model"},  # gradients know of all other uses
-    ek.ekfac: {*WIRINGS} - SOUND - {"a list"},
+    ek.exact_fisher: {"a list", "another object's model"},
+    ek.ekfac: {"another object's model", "a slice", "its own functional_call"},
 }
 
 

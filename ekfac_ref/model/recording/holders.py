@@ -13,6 +13,7 @@ from ekfac_ref.model.weights.linear_form import Call
 from ekfac_ref.model.weights.views import StoredMatrix, entries_in, is_run, origin, stored_in
 
 _DTYPES = (Tensor.double, Tensor.float, Tensor.half, Tensor.bfloat16)
+_DETACHED = (torch.detach, Tensor.detach, Tensor.data.__get__)  # type: ignore[attr-defined]
 _CONVERSIONS = (*_DTYPES, Tensor.to, Tensor.type, Tensor.type_as, Tensor.cpu, Tensor.contiguous)
 
 
@@ -74,8 +75,12 @@ class Holders:
     def only_looked_at(self, func: Any, result: Any, values: tuple[Any, ...]) -> bool:
         """Whether an op made no tensor, or views of Parameters: nothing is computed with them.
 
+        Detached, they are constants, and no longer the holders'.
+
         What is returned as it was given was written into, unless there was nothing to convert.
         """
+        if func in _DETACHED:
+            return True
         parts = result if isinstance(result, (tuple, list)) else (result,)
         tensors = [x for x in parts if isinstance(x, Tensor)]
         given = [] if func in _CONVERSIONS else [*map(id, values)]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.layers import Layer
@@ -117,7 +118,7 @@ class Recorder(TorchFunctionMode):
             self._note_rounding(result, values)
         if layer is None or self._scaled.note(func, args, kwargs, result):
             return result
-        if not self._holders.only_looked_at(func, result, values):
+        if _goes_on(result) and not self._holders.only_looked_at(func, result, values):
             self._of_another_op(layer, func, scaled)
         return result
 
@@ -194,6 +195,11 @@ class Recorder(TorchFunctionMode):
         floats = (x for x in values if isinstance(x, Tensor) and x.is_floating_point())
         if unit > self.roundoff and any(torch.finfo(x.dtype).eps < unit for x in floats):
             self.roundoff = unit
+
+
+def _goes_on(result: Any) -> bool:
+    """Whether gradients come back through it; a norm of detached values is a constant."""
+    return any(isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(result))
 
 
 def axes_of_uses(uses: dict[str, list[Use]]) -> dict[str, list[torch.Size]]:
