@@ -58,16 +58,6 @@ class Batch:
         return len(self.targets)
 
     @property
-    def sums(self) -> tuple[str, ...]:
-        """Of all entries, by tensor, exactly: of other data hardly the same. As texts, for NaN."""
-        wide = {True: torch.float64, False: torch.int64}
-        tensors = (*tensors_of(self.inputs), self.targets)
-        return tuple(
-            str(x.sum(dtype=None if x.is_complex() else wide[x.is_floating_point()]).item())
-            for x in tensors
-        )
-
-    @property
     def form(self) -> tuple[object, ...]:
         """What tells batches apart that a model may treat differently; see ``form_of``."""
         return form_of((self.inputs, self.mask))

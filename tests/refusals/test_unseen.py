@@ -135,6 +135,27 @@ def test_other_data_in_the_second_pass_is_refused() -> None:
     ek.ekfac(ek.Problem(model, list(OwnOrder(x, y)), ek.Categorical()))
 
 
+class OtherMemory:
+    """The same samples in every pass, each time by rows or by columns, at an odd place."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y, self.passes = x, y, 0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.passes += 1
+        x = self.x if self.passes % 2 else self.x.T.contiguous().T
+        return iter([(x[1:4], self.y[1:4]), (x[4:], self.y[4:])])
+
+
+def test_the_same_data_elsewhere_in_memory_is_the_same() -> None:
+    """Sums of float64 would be others in another order; nine floats are no whole words."""
+    model = nn.Sequential(nn.Linear(3, 2))
+    for dtype in (torch.float32, torch.float64):
+        data = OtherMemory(torch.randn(7, 3, dtype=dtype), torch.randint(2, (7,)))
+        ek.ekfac(ek.Problem(model.to(dtype), data, ek.Categorical()))
+        assert data.passes > 1
+
+
 def test_a_mask_may_fail_in_any_way() -> None:
     with pytest.raises(ek.ProblemError, match=r"mask: it failed .*ZeroDivisionError"):
         ek.kfac(asked(nn.Linear(3, 2), mask=lambda x: 1 / 0))
