@@ -237,7 +237,8 @@ def open_session(
 
     A session draws random numbers, if the data does; whoever opens one puts them back.
     """
-    start = take(*generators(problem.batches))
+    ready = type(problem.batches) in (list, tuple)  # and to go through it draws no numbers
+    start = [] if ready else take(*generators(problem.batches))
     check_model(problem.model)
     learned = Learned() if learned is None else learned
     replica = learned.opened

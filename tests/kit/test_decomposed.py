@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ekfac_ref.conformance.mutants.recipe import eigenvectors, turned
 from ekfac_ref.conformance.truth.decomposed import decomposed
 from ekfac_ref.matrix.eigen import eigh
 
@@ -28,3 +29,11 @@ def test_equal_bits_of_another_shape_or_dtype_are_another_matrix() -> None:
     assert decomposed(zeros.to(torch.complex64))[1].dtype == torch.complex64
     with pytest.raises(RuntimeError, match="square"):
         decomposed(zeros.reshape(2, 8))
+
+
+def test_eigenvectors_are_turned_within_alone_however_that_ends() -> None:
+    matrix = torch.diag(torch.tensor([1.0, 2.0])).double()
+    with pytest.raises(ZeroDivisionError), turned({2: ([1, 0], [1.0, -1.0])}):
+        assert torch.equal(eigenvectors(matrix), eigh(matrix)[1][:, [1, 0]] * torch.tensor([1, -1]))
+        raise ZeroDivisionError
+    assert torch.equal(eigenvectors(matrix), eigh(matrix)[1])

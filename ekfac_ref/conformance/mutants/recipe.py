@@ -39,8 +39,10 @@ _turns: ContextVar[Mapping[int, Turn]] = ContextVar("turns", default=MappingProx
 def turned(turns: Mapping[int, Turn]) -> Iterator[None]:
     """Within it, eigenvectors of a factor [d, d] come in the order and with the signs of d."""
     token = _turns.set(turns)
-    yield
-    _turns.reset(token)
+    try:
+        yield
+    finally:
+        _turns.reset(token)
 
 
 def eigenpairs(factor: Tensor) -> tuple[Tensor, Tensor]:
