@@ -64,7 +64,7 @@ def _see(session: Session, batch: Batch) -> tuple[Seen, Gradients]:
     except NotBatchable as error:
         S, gradients = _one_by_one(session, batch)
         session.learned.beyond_vmap = True
-        session.warn_once(
+        session.notices.give(
             "alone",
             f"model: torch.vmap cannot run all samples at once: {error}. They were run one after "
             "another: the same numbers, by one forward and C backward passes for each.",

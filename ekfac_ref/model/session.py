@@ -1,7 +1,6 @@
 """A problem opened for computing: a private copy of its model, its layers, its checked batches."""
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -26,6 +25,7 @@ from ekfac_ref.model.recording.bare_weights import bare_weights
 from ekfac_ref.model.recording.recorder import Recorder, axes_of_uses
 from ekfac_ref.model.recording.uses import advised, any_uses, check_used, uses
 from ekfac_ref.model.refusals.beforehand import check_model, warn_of_backward_hooks
+from ekfac_ref.model.refusals.notices import Notices
 from ekfac_ref.model.refusals.outputs import check_finite
 from ekfac_ref.model.refusals.repeated_data import RepeatedData
 from ekfac_ref.model.refusals.samples import check_samples_apart
@@ -50,6 +50,7 @@ class Session:
         modes: in which the model is meant.
 
     Attributes:
+        notices: what the caller was told.
         layouts: {(first, size) of a run of samples: how its uses are read, in every pass}; None for
             samples that are run one after another.
     """
@@ -60,7 +61,7 @@ class Session:
         self.problem, self.replica, self.learned = problem, replica, learned
         self.model, self.layers = replica.copy, replica.layers
         self._start, self._modes = start, modes
-        self._said: set[str] = set()
+        self.notices = Notices()
         self.layouts: dict[tuple[int, int], SampleAxes | None] = {}
         self._checked: set[tuple[int, int, range | None]] = set()  # (first, size), columns
         self._some: range | None = None
@@ -140,20 +141,10 @@ class Session:
         return other
 
     def _silent(self, other: "Session") -> "Session":
-        other._said, other._some = {"alone", "padding", "columns"}, self._some
+        other.notices, other._some = Notices(("alone", "padding", "columns")), self._some
         other.learned.beyond_vmap = self.learned.beyond_vmap
         other.learned.used |= self.learned.used  # of few samples, which need not use every expert
         return other
-
-    def has_said(self, of: str) -> bool:
-        """Whether there was a warning of this."""
-        return of in self._said
-
-    def warn_once(self, of: str, message: str) -> None:
-        """A UserWarning, the first time that there is one of this."""
-        if not self.has_said(of):
-            warnings.warn(message, stacklevel=2)
-        self._said.add(of)
 
     def is_new(self, batch: Batch) -> bool:
         """Whether these samples are seen for the first time, so that their wiring is checked."""
@@ -179,7 +170,7 @@ class Session:
             return self.columns(f, batch).shape[1]
         self._check(f, batch)
         if C > MANY_COLUMNS:
-            self.warn_once(
+            self.notices.give(
                 "columns",
                 f"fisher: Exact() has one column for each of {C} outputs of a sample, which takes "
                 "as many backward passes; Sampled(draws) takes as many as there are draws, and is "

@@ -53,7 +53,7 @@ def _parts(session: Session, budget: int) -> Iterator[Callable[[], TappedChunks]
     for batch, form in session.batches():
         positions = max((x.numel() for uses in form.axes.values() for x in uses), default=0)
         if session.problem.mask is None and positions > 1 and has_padding(batch.inputs):
-            session.warn_once("padding", PADDING)
+            session.notices.give("padding", PADDING)
         each = bytes_per_sample(session, form, 1)
         runs = runs_of_columns(session, form.columns, each, budget)
         for chunk in batch.chunks(bytes_per_sample(session, form, len(runs[0])), budget):

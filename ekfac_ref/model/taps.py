@@ -69,8 +69,8 @@ def tap(session: Session, form: Form, batch: Batch) -> list[tuple[Batch, Taps]]:
     seen, apart = _apart(session, batch)
     if batch.size > 1 and not known:
         check_apart(session, batch, seen, _apart)
-        if not session.has_said("alone"):
-            session.warn_once("alone", why_alone(session.replica, batch))
+        if "alone" not in session.notices:
+            session.notices.give("alone", why_alone(session.replica, batch))
     return apart
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.mutants.basis.eigenvectors import signs_turned
-from ekfac_ref.conformance.mutants.recipe import CORRECT, Basis, eigenvectors
+from ekfac_ref.conformance.mutants.eigenpairs import eigenvectors
+from ekfac_ref.conformance.mutants.recipe import CORRECT, Basis
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.examples import hooks, reference
 from ekfac_ref.matrix.eigen import eigh

@@ -16,8 +16,9 @@ from ekfac_ref.conformance.diagnosis.comparable import DOUBLE as PRECISION
 from ekfac_ref.conformance.diagnosis.diagnose import diagnose
 from ekfac_ref.conformance.diagnosis.factor import NO_MISTAKE, Candidate
 from ekfac_ref.conformance.mutants import MUTANTS
+from ekfac_ref.conformance.mutants.eigenpairs import turned
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import CORRECT, turned
+from ekfac_ref.conformance.mutants.recipe import CORRECT
 from ekfac_ref.conformance.problems.abilities import Abilities
 from ekfac_ref.conformance.problems.draw import mixtures
 from ekfac_ref.conformance.subjects.subject import Subject

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.diagnosis.comparable import Question
+from ekfac_ref.conformance.mutants.eigenpairs import turned
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import turned
 from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.subjects.matrices import as_expected
 from ekfac_ref.conformance.subjects.subject import Answer, Ask, Subject

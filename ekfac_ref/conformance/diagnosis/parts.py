@@ -13,7 +13,7 @@ from torch import Tensor
 from ekfac_ref.conformance.declared.damping import Factored, Tikhonov
 from ekfac_ref.conformance.diagnosis.comparison import Comparison, relative, sine
 from ekfac_ref.conformance.diagnosis.factor import NO_MISTAKE, Candidate, judged
-from ekfac_ref.conformance.mutants.recipe import eigenvectors
+from ekfac_ref.conformance.mutants.eigenpairs import eigenvectors
 from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.subjects.preconditioned import middle_damping
 from ekfac_ref.conformance.subjects.subject import Subject

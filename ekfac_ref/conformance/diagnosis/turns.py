@@ -14,8 +14,9 @@ from math import factorial, inf
 
 from ekfac_ref.conformance.diagnosis.comparable import Question
 from ekfac_ref.conformance.diagnosis.comparison import KEPT, Comparison, compared_with, relative
+from ekfac_ref.conformance.mutants.eigenpairs import Turn, turned
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import Recipe, Turn, turned
+from ekfac_ref.conformance.mutants.recipe import Recipe
 from ekfac_ref.conformance.truth.observation import Observations
 from ekfac_ref.question.problem import Problem
 

@@ -3,23 +3,20 @@
 All in float64, from what each layer saw (``observation.py``), by the oracle's own definitions.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from ekfac_ref.conformance.mutants.eigenpairs import eigenvectors
 from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.subjects.placed import put_together
 from ekfac_ref.conformance.subjects.subject import Ask
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.cache import observed_exactly
-from ekfac_ref.conformance.truth.decomposed import decomposed
 from ekfac_ref.conformance.truth.observation import Observation, Observations
 from ekfac_ref.matrix.operators import Dense, EigenKronecker
 from ekfac_ref.question.problem import Problem
@@ -29,34 +26,6 @@ Basis = Callable[[Tensor], Tensor]
 Eigenvalues = Callable[[Observation, Tensor, Tensor], Tensor]
 Product = Callable[[EigenKronecker, Tensor], Tensor]
 Solution = Callable[[EigenKronecker, Tensor, float], Tensor]
-
-
-Turn = tuple[list[int], list[float]]  # an order of eigenvectors, and then a sign of each
-_turns: ContextVar[Mapping[int, Turn]] = ContextVar("turns", default=MappingProxyType({}))
-
-
-@contextmanager
-def turned(turns: Mapping[int, Turn]) -> Iterator[None]:
-    """Within it, eigenvectors of a factor [d, d] come in the order and with the signs of d."""
-    token = _turns.set(turns)
-    try:
-        yield
-    finally:
-        _turns.reset(token)
-
-
-def eigenpairs(factor: Tensor) -> tuple[Tensor, Tensor]:
-    """(w, Q) of a factor [d, d], eigenvectors as columns; ascending, unless they are ``turned``."""
-    w, Q = decomposed(factor)
-    if len(w) not in _turns.get():
-        return w, Q
-    order, signs = _turns.get()[len(w)]
-    return w[order], Q[:, order] * torch.tensor(signs, dtype=Q.dtype)
-
-
-def eigenvectors(factor: Tensor) -> Tensor:
-    """Q, the orthonormal eigenvectors of a factor [d, d] as columns."""
-    return eigenpairs(factor)[1]
 
 
 def ends_in_ones(seen: Observation) -> bool:

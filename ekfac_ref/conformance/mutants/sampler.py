@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from ekfac_ref.conformance.mutants.recipe import eigenvectors
+from ekfac_ref.conformance.mutants.eigenpairs import eigenvectors
 from ekfac_ref.conformance.truth.record import Known
 from ekfac_ref.matrix.operators import BlockDiagonal, Dense, EigenKronecker, Kronecker
 from ekfac_ref.model.forward import call

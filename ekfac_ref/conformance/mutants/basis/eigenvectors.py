@@ -6,8 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ekfac_ref.conformance.mutants.eigenpairs import eigenpairs, eigenvectors
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import CORRECT, eigenpairs, eigenvectors, with_bases
+from ekfac_ref.conformance.mutants.recipe import CORRECT, with_bases
 
 
 def _transposed(factor: Tensor) -> Tensor:

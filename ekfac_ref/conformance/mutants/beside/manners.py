@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ekfac_ref.conformance.mutants.eigenpairs import eigenvectors
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import Around, eigenvectors, with_bases
+from ekfac_ref.conformance.mutants.recipe import Around, with_bases
 from ekfac_ref.conformance.subjects.subject import Answer, Ask
 from ekfac_ref.question.problem import Problem
 
