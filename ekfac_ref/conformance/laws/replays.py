@@ -28,6 +28,7 @@ from ekfac_ref.conformance.truth.record import Known, record
 from ekfac_ref.conformance.truth.tolerance import LIMIT, LawBroken
 from ekfac_ref.matrix.eigen import eigh
 from ekfac_ref.matrix.operators import Dense, EigenKronecker, Kronecker
+from ekfac_ref.model.forms import Learned
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.question.problem import Problem
 
@@ -102,7 +103,7 @@ def _replayed(definition: Definition, number: int, ways: tuple[str, ...]) -> Sub
     operators = [way for way in ways if way in OPERATORS]
 
     def observed_here(problem: Problem) -> Observations:
-        return definition.seen(problem, _observed(content(_moved(problem, number))))
+        return definition.seen(problem, _observed(content(problem))[number])
 
     def answers(of: Callable[[Block], Any]) -> Callable[[Problem], Answer]:
         def answer(problem: Problem) -> Answer:
@@ -154,16 +155,22 @@ def _moved(problem: Problem, number: int) -> Problem:
     return in_reverse(changed) if number % 2 else changed
 
 
-@lru_cache(maxsize=64)  # every way to ask, and every vector, asks for the same ones
-def _observed(known: Content) -> Observations:
-    """What the network computes in the problem's own dtype, taken for true."""
-    problem = known.problem
+@lru_cache(maxsize=4)  # every way to ask, and every vector, asks for the same ones
+def _observed(known: Content) -> list[Observations]:
+    """What the network computes in the problem's own dtype in every replay, taken for true.
+
+    What one finds out about the model, the others know: only numbers are moved.
+    """
+    problem, learned = known.problem, Learned()
     with undisturbed(problem.batches):
-        records = record(problem, Known)
-    return {
-        name: [taken_as_exact(one, problem.sharing, problem.dtype) for one in groups]
-        for name, groups in records.items()
-    }
+        replays = [record(_moved(problem, number), Known, learned) for number in range(REPLAYS)]
+    return [
+        {
+            name: [taken_as_exact(one, problem.sharing, problem.dtype) for one in groups]
+            for name, groups in records.items()
+        }
+        for records in replays
+    ]
 
 
 def _eigen(block: Block) -> EigenKronecker:

@@ -98,14 +98,15 @@ def observe(problem: Problem, rounding: bool = True) -> Observations:
                 name: [taken_as_exact(one, problem.sharing, problem.dtype) for one in groups]
                 for name, groups in records.items()
             }
-        G = _gradients(exact)
+        G = _gradients(exact, learned)
         terms = record(exact, partial(_Terms, torch.finfo(problem.dtype).eps), learned)
         # Jittered, since what cancels to the bit may not do so in another's arithmetic. In another
         # order of summation too: where ReLU's kink is near, that can move g altogether.
-        single = jittered(in_dtype(problem, torch.float32), 0)
+        single, one_by_one = jittered(in_dtype(problem, torch.float32), 0), recut(problem)
         replays = [
-            (record(moved, Known), torch.finfo(moved.dtype).eps)
-            for moved in (single, recut(problem))
+            (record(single, Known), torch.finfo(torch.float32).eps),
+            # Samples alone are read in one way only, so that nothing is to be found out for these.
+            (record(one_by_one, Known, learned), torch.finfo(problem.dtype).eps),
         ]
     return {
         name: [
@@ -133,9 +134,9 @@ def taken_as_exact(record: Record, sharing: Sharing, dtype: torch.dtype) -> Obse
     return Observation(a, g, record.counted, G, sharing, dtype, record.batch, none_a, _sizes(g))
 
 
-def _gradients(problem: Problem) -> dict[str, list[list[Tensor]]]:
+def _gradients(problem: Problem, learned: Learned) -> dict[str, list[list[Tensor]]]:
     """{layer: for every group the G_n of all samples}, each <f_n, s_nc> by plain autograd."""
-    session = open_session(problem, Known)
+    session = open_session(problem, Known, learned=learned)
     values = dict(session.model.named_parameters())
     leaves = {name: values[name] for layer in session.layers for name in layer.parameters}
     found = {layer.name: [list[Tensor]() for _ in range(layer.groups)] for layer in session.layers}
