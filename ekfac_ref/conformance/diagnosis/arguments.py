@@ -6,6 +6,7 @@ subject's does not, it has not read that thing.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 
 from torch import Tensor
@@ -18,6 +19,7 @@ from ekfac_ref.conformance.problems.changed import other_labels
 from ekfac_ref.conformance.problems.draw import families_for, of_one_family
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.model.forward import call
+from ekfac_ref.question.columns import Exact
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from ekfac_ref.question.problem import Problem
 
@@ -74,7 +76,8 @@ def _sharings(problem: Problem, abilities: Abilities) -> Iterator[Problem]:
 
 
 def _labels(problem: Problem, abilities: Abilities) -> Iterator[Problem]:
-    yield other_labels(problem)
+    if not isinstance(problem.fisher, Exact):  # which does not read them
+        yield other_labels(problem)
 
 
 def _no_mask(problem: Problem, abilities: Abilities) -> Iterator[Problem]:
@@ -152,11 +155,15 @@ def unused(
     def question(problem: Problem) -> Question:
         return question_about(problem, precision, subject.definition, quantity)
 
+    @cache  # for every argument
+    def unchanged(number: int) -> Question:
+        return question(problems[number])
+
     said = []
     for argument in _ARGUMENTS:
         pairs = (
-            (question(problem), question(changed))
-            for problem in problems
+            (unchanged(number), question(changed))
+            for number, problem in enumerate(problems)
             for changed in argument.change(problem, abilities)
         )
         telling = islice((pair for pair in pairs if _moves(*pair)), TELLING)

@@ -16,7 +16,7 @@ from ekfac_ref.conformance.diagnosis.comparable import Question
 from ekfac_ref.conformance.diagnosis.comparison import KEPT, Comparison, compared_with, relative
 from ekfac_ref.conformance.mutants.eigenpairs import Turn, turned
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.recipe import Recipe
+from ekfac_ref.conformance.mutants.recipe import CORRECT, Recipe
 from ekfac_ref.conformance.truth.observation import Observations
 from ekfac_ref.question.problem import Problem
 
@@ -25,6 +25,11 @@ from ekfac_ref.question.problem import Problem
 MANY = 100
 FEW = 3  # of these
 PROBLEMS = 3
+# Steps that eigenvectors go into; without a mistake in these, turned ones make no difference.
+_WITH_EIGENVECTORS = (
+    *("output_basis", "input_basis", "eigenvalues", "assemble"),
+    *("product", "solution", "hand_over"),
+)
 
 
 def fitting_in_some_turn(
@@ -77,6 +82,8 @@ def _fits(mutant: Mutant, subject: Comparison) -> bool:
 
 def _depends(mutant: Mutant, question: Question) -> bool:
     """Whether one of a few other orders and signs makes it another matrix."""
+    if _is_right_in_any_basis(mutant):
+        return False
     turns = len(_turns(question))
     numbers = range(0, turns, 1 + turns // FEW)
     first, *others = (_answer(mutant, question, number) for number in numbers)
@@ -84,6 +91,17 @@ def _depends(mutant: Mutant, question: Question) -> bool:
         return False
     fits = question.precision.fits
     return any(max(map(relative, first.given, other.given)) > fits for other in others if other)
+
+
+def _is_right_in_any_basis(mutant: Mutant) -> bool:
+    """Whether its mistake comes before eigenvectors, which it then uses as they are to be used.
+
+    E is the same for every order and all signs of them, whatever it was measured from.
+    """
+    steps = getattr(mutant.ekfac, "__self__", None)
+    if not isinstance(steps, Recipe) or mutant.kfac or mutant.exact_fisher:
+        return False
+    return all(getattr(steps, name) is getattr(CORRECT, name) for name in _WITH_EIGENVECTORS)
 
 
 def _two_sizes(subject: Comparison) -> bool:

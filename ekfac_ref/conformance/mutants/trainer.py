@@ -1,6 +1,5 @@
 """A correct optimizer in the steps that mistakes are made in; a mutant replaces one of them."""
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +12,7 @@ from ekfac_ref.conformance.declared.training import (
     Hyperparameters,
     Training,
 )
+from ekfac_ref.conformance.problems.changed import model_like
 from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.training.closed_form import Rules, RunningCurvature
 from ekfac_ref.conformance.truth.cache import observed_exactly
@@ -66,7 +66,7 @@ class Trainer:
         layers = layers_of(problem)
         history, v = self.history(), dict[BlockName, Tensor]()
         for batch in problem.batches:
-            here = replace(problem, model=copy.deepcopy(problem.model), batches=[batch])
+            here = replace(problem, model=model_like(problem.model), batches=[batch])
             gradients, squares = _gradients(here), {}
             for block, seen in _blocks(here).items():
                 so_far = history.setdefault((block, seen.shape), [])

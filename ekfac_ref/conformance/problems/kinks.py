@@ -4,12 +4,10 @@ A sum that cancels to zero in one order of summation leaves a rounding in anothe
 goes through or does not. Such draws are none.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
-from ekfac_ref.conformance.problems.changed import jittered
+from ekfac_ref.conformance.problems.changed import jittered, model_like
 from ekfac_ref.model.forward import call
 from ekfac_ref.question.problem import Problem
 
@@ -41,7 +39,7 @@ def _relus(model: nn.Module) -> list[nn.Module]:
 
 def _inputs(problem: Problem) -> list[Tensor]:
     """Of all ReLUs, for all batches."""
-    model, found = copy.deepcopy(problem.model), list[Tensor]()
+    model, found = model_like(problem.model), list[Tensor]()
     for module in _relus(model):
         module.register_forward_pre_hook(lambda _, given: found.append(given[0].clone()))
     with torch.no_grad():

@@ -111,13 +111,13 @@ def matrix_by_products(
     layer: str, matvec: Callable[[Tensor], Any], shape: tuple[int, int], dtype: torch.dtype
 ) -> Tensor:
     """Column by column: what ``matvec`` makes of every unit vector, checked, in float64."""
-    units = torch.eye(shape[0] * shape[1], dtype=dtype).reshape(-1, *shape)
-    columns = []
-    for V in units:
-        column = shaped(layer, "matvec", matvec(V.clone()), "for V of", shape)
-        # A copy: what the next product does to this one is a law of its own.
-        columns.append(column.to(torch.float64, copy=True).reshape(-1))
-    return finite(layer, "matvec", torch.stack(columns, 1))
+    P = shape[0] * shape[1]
+    units = torch.eye(P, dtype=dtype).reshape(-1, *shape)
+    columns = torch.empty(P, *shape, dtype=torch.float64)
+    for V, column in zip(units, columns, strict=True):
+        # Written down at once: what the next product does to this one is a law of its own.
+        column.copy_(shaped(layer, "matvec", matvec(V.clone()), "for V of", shape))
+    return finite(layer, "matvec", columns.reshape(P, P).T.contiguous())
 
 
 def checked(layer: str, method: str, found: Any, given: str, shape: tuple[int, int]) -> Tensor:

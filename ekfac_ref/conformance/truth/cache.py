@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_structure
 
-from ekfac_ref.conformance.truth.observation import Observations, observe
+from ekfac_ref.conformance.truth.observation import Observations, Opened, observe
+from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.question.problem import Problem
 
 
@@ -46,18 +47,48 @@ def observed_exactly(problem: Problem) -> Observations:
     return dict(_observed(content(problem), rounding=False))
 
 
+def observed_otherwise(problem: Problem, changed: Problem) -> Observations:
+    """``observe(changed, rounding=False)``, where that is another question on the same inputs.
+
+    For likelihoods of a kind that is not worth remembering.
+    """
+    return observe(changed, rounding=False, opened=_opened(_on_inputs(problem)))
+
+
 @lru_cache(maxsize=2048)
 def _observed(known: Content, rounding: bool) -> Observations:
-    return observe(known.problem, rounding)
+    return observe(known.problem, rounding, _opened(_on_inputs(known.problem)))
+
+
+def _on_inputs(problem: Problem) -> Content:
+    """A key to what is known of the model on its inputs, whatever is asked about them."""
+    digest = hashlib.blake2b()
+    choices = (problem.layers, id(problem.mask), id(problem.output))
+    digest.update(repr((problem.model, choices, *_modules(problem.model))).encode())
+    _add(digest, [*problem.model.parameters(), *problem.model.buffers()])
+    with undisturbed(problem.batches):
+        for inputs, _ in problem.batches:
+            digest.update(f"batch {tree_structure(inputs)}".encode())
+            _add(digest, tree_leaves(inputs))
+    return Content(digest.digest(), problem)
+
+
+@lru_cache(maxsize=256)
+def _opened(known: Content) -> Opened:
+    return Opened(known.problem)
+
+
+def _modules(model: nn.Module) -> tuple[object, object]:
+    modules = [(name, type(module), module.training) for name, module in model.named_modules()]
+    flags = [(name, p.requires_grad) for name, p in model.named_parameters(remove_duplicate=False)]
+    return modules, flags
 
 
 def _digest(problem: Problem) -> bytes:
     model = problem.model
     digest = hashlib.blake2b()
     choices = (problem.likelihood, problem.fisher, problem.sharing, problem.layers)
-    modules = [(name, type(module), module.training) for name, module in model.named_modules()]
-    flags = [(name, p.requires_grad) for name, p in model.named_parameters(remove_duplicate=False)]
-    digest.update(repr((model, choices, modules, flags, id(problem.mask))).encode())
+    digest.update(repr((model, choices, *_modules(model), id(problem.mask))).encode())
     tensors = [*model.parameters(), *model.buffers()]
     for batch in problem.batches:
         digest.update(b"batch")

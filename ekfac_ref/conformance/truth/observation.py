@@ -14,7 +14,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import vmap
 
-from ekfac_ref.conformance.problems.changed import in_dtype, jittered, recut
+from ekfac_ref.conformance.problems.changed import (
+    in_dtype,
+    jittered,
+    model_like,
+    on_data_in,
+    recut,
+)
 from ekfac_ref.conformance.truth.output_sizes import output_sizes
 from ekfac_ref.conformance.truth.record import Known, Record, record
 from ekfac_ref.model.batched.pull_back import pull_back
@@ -81,32 +87,47 @@ class Observation:
 Observations = dict[str, list[Observation]]
 
 
-def observe(problem: Problem, rounding: bool = True) -> Observations:
+class Opened:
+    """The float64 copy of a problem's model, and what is known of it on the problem's inputs.
+
+    For one observation or for several, of this model on these inputs. What is asked about them,
+    labels and columns, may differ.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.model = model_like(problem.model).to(torch.float64)
+        self.exactly, self.single, self.alone = Learned(), Learned(), Learned()
+        # A sample alone is read in one way only, in whatever dtype: nothing is left to find out.
+        self.alone.forms, self.alone.used = self.exactly.forms, self.exactly.used
+
+
+def observe(problem: Problem, rounding: bool = True, opened: Opened | None = None) -> Observations:
     """{layer: one Observation per group}.
 
     Args:
         problem: of the model in any dtype; what is observed is its float64 copy.
         rounding: whether to find out how far rounding moves a and g, and to take G by a way of its
             own. Mutants and the diagnosis, who judge nobody, do without; that is most of the work.
+        opened: what others have found out about the same model on the same inputs.
     """
     with undisturbed(problem.batches):
-        exact = in_dtype(problem, torch.float64)
-        learned = Learned()
-        records = record(exact, Session if rounding else Known, learned)
+        opened = opened or Opened(problem)
+        exact = on_data_in(problem, opened.model, torch.float64)
+        records = record(exact, Session if rounding else Known, opened.exactly)
         if not rounding:
             return {
                 name: [taken_as_exact(one, problem.sharing, problem.dtype) for one in groups]
                 for name, groups in records.items()
             }
-        G = _gradients(exact, learned)
-        terms = record(exact, partial(_Terms, torch.finfo(problem.dtype).eps), learned)
+        G = _gradients(exact, opened.exactly)
+        roundoff = torch.finfo(problem.dtype).eps
+        terms = record(exact, partial(_Terms, roundoff), opened.exactly)
         # Jittered, since what cancels to the bit may not do so in another's arithmetic. In another
         # order of summation too: where ReLU's kink is near, that can move g altogether.
-        single, one_by_one = jittered(in_dtype(problem, torch.float32), 0), recut(problem)
+        single = jittered(in_dtype(problem, torch.float32), 0)
         replays = [
-            (record(single, Known), torch.finfo(torch.float32).eps),
-            # Samples alone are read in one way only, so that nothing is to be found out for these.
-            (record(one_by_one, Known, learned), torch.finfo(problem.dtype).eps),
+            (record(single, Known, opened.single), torch.finfo(torch.float32).eps),
+            (record(recut(problem), Known, opened.alone), roundoff),
         ]
     return {
         name: [

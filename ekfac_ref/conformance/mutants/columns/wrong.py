@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ekfac_ref.conformance.mutants.recipe import CORRECT
 from ekfac_ref.conformance.subjects.subject import Ask
-from ekfac_ref.conformance.truth.cache import observed_exactly
-from ekfac_ref.conformance.truth.observation import Observations, observe
+from ekfac_ref.conformance.truth.cache import observed_exactly, observed_otherwise
+from ekfac_ref.conformance.truth.observation import Observations
 from ekfac_ref.question.columns import Empirical, Exact, Fisher
 from ekfac_ref.question.likelihoods import Categorical, Likelihood, Numbers
 from ekfac_ref.question.problem import Problem
@@ -94,7 +94,7 @@ def with_columns(
         if not isinstance(likelihood, likelihoods or object) or not isinstance(fisher, fishers):
             return observed_exactly(problem)
         other = replace(problem, likelihood=_OtherRoot(fisher, likelihood, wrong), fisher=Exact())
-        return observe(other, rounding=False)  # of a kind that is not worth remembering
+        return observed_otherwise(problem, other)
 
     return replace(CORRECT, observe=observing).ekfac
 

@@ -1,6 +1,5 @@
 """A problem of the user's own, held in memory: copies of it, in other dtypes, a little moved."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.own_model.mistaken import of_the_users
+from ekfac_ref.conformance.problems.changed import model_like
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.question.batches import read
@@ -69,4 +69,4 @@ def shaken(problem: Problem, ulps: float, seed: int) -> Problem:
 
 def _with(problem: Problem, change: Callable[[Tensor], Tensor]) -> Problem:
     pairs = [(on_tensors(change, x), change(y)) for x, y in problem.batches]
-    return replace(problem, model=copy.deepcopy(problem.model), batches=pairs)
+    return replace(problem, model=model_like(problem.model), batches=pairs)
