@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ekfac_ref.conformance.truth import oracle
 from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.conformance.truth.remembered import remembered
 from ekfac_ref.conformance.truth.tolerance import factor_scales, fisher_scale
 from ekfac_ref.matrix.eigen import eigh
 from ekfac_ref.question.sharing import Expand
@@ -28,6 +29,7 @@ def gate(dtype: torch.dtype) -> float:
     return max(GATE, _ROUNDINGS * torch.finfo(dtype).eps)
 
 
+@remembered
 def gap(seen: Observation) -> float:
     """The smaller gap of A and B; at ``gate`` or above it there is one EKFAC to compare with.
 
@@ -50,6 +52,7 @@ def gap_of(factors: tuple[Tensor, Tensor], bounds: tuple[float, float], zeros_ap
     return min(of(eigh(M)[0] / bound) for M, bound in zip(factors, bounds, strict=True))
 
 
+@remembered
 def gap_with_zeros(seen: Observation) -> float:
     """The smaller gap of A and B where two zeros never count as apart.
 
