@@ -38,6 +38,17 @@ class Calls(nn.Module):
         return self.linear(x if changed is None else changed)
 
 
+class Words(nn.Module):
+    """More of them than a matrix on them fits anywhere; one for each sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(400_000, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.table(x)[:, 0]
+
+
 class Broken:
     """Data that cannot be read to its end."""
 
@@ -104,6 +115,10 @@ MISTAKES: dict[str, tuple[Callable[[], Problem], str]] = {
     "other dtype": (lambda: posed(Calls(Tensor.double)), "where rounding is measured"),
     "no copy": (uncopied, r"copy.deepcopy\(model\) raised TypeError: no copies"),
     "lazy": (lambda: posed(nn.Sequential(nn.LazyLinear(3))), "it has no shape yet"),
+    "room": (
+        lambda: posed(nn.Sequential(Words(), nn.Linear(2, 3)), torch.randint(9, (4, 1))),
+        r"what is right takes at least .* GB .* those of '0.table', d_in = 400,000 and d_out = 2",
+    ),
     "memory": (lambda: posed(Calls(raises(MemoryError("much")))), "it does not suffice"),
     "mask": (lambda: posed(mask=lambda x: torch.ones(9).bool()), "it is to return booleans"),
     "mask raises": (lambda: posed(mask=raises(OSError("no"))), "or their mask, raised OSError"),
@@ -130,6 +145,12 @@ def test_what_the_advice_on_dtypes_says_helps() -> None:
         ct.check_on(ek.ekfac, follows)
     followed = posed(Calls(lambda x: None, torch.float32), torch.randn(4, 5))
     assert ct.check_on(ek.ekfac, followed).exit_code == 0
+
+
+def test_what_the_advice_on_room_says_helps() -> None:
+    words = nn.Sequential(Words(), nn.Linear(2, 3))
+    problem = posed(words, torch.randint(9, (4, 1)), layers=("1",))
+    assert ct.check_on(ek.ekfac, problem).exit_code == 0
 
 
 def test_the_subject_s_and_the_kit_s_failures_are_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +192,10 @@ def nothing():
 
 def used_up():
     return posed(batches=iter([]))
+
+
+def no_layer():
+    return posed(layers="0")
 """
 
 
@@ -211,6 +236,7 @@ def test_what_a_function_does_is_the_problem_s(
         "ends": "it raised SystemExit: 5",
         "nothing": "a NoneType; make it",
         "used_up": "cannot be iterated again and again",
+        "no_layer": "things:no_layer': layers: '0' is one string; pass a tuple of names, ('0',).\n",
     }.items():
         code, out, err = told(capsys, name, "--in-process")
         assert (code, out) == (2, "")

@@ -7,6 +7,7 @@ from ekfac_ref.conformance.own_model.mistaken import (
 )
 from ekfac_ref.conformance.run.load import standing_at
 from ekfac_ref.conformance.run.raised import message
+from ekfac_ref.errors import ProblemError
 from ekfac_ref.question.problem import Problem
 
 
@@ -23,6 +24,8 @@ def load_problem(path: str) -> Problem:
     if callable(problem):
         try:
             problem = problem()
+        except ProblemError as error:
+            raise MistakenProblem(f"problem {path!r}: {error}") from error
         except (Exception, SystemExit) as error:
             raise MistakenProblem(
                 f"problem {path!r}: it raised {message(error)}; it is called without arguments, "

@@ -12,6 +12,7 @@ from ekfac_ref.conformance.own_model.laws.of_answers import dampings_of
 from ekfac_ref.conformance.own_model.measured.data import as_dtype, duplicate, in_memory
 from ekfac_ref.conformance.own_model.measured.measure import Measured, measure
 from ekfac_ref.conformance.own_model.measured.parts import OwnPart, parts_of
+from ekfac_ref.conformance.own_model.measured.room import check_room
 from ekfac_ref.conformance.own_model.measured.sums import chunks
 from ekfac_ref.conformance.own_model.measured.trying import try_in_all_dtypes
 from ekfac_ref.conformance.own_model.mistaken import as_mistakes
@@ -76,6 +77,7 @@ class OwnTrial:
             check_not_drawn(self.subject, problem)
             held = in_memory(problem)
             self.given = Given(held, parts_of(held, subject.definition))
+            check_room(self.given.all_parts)
 
     def measured(self, tick: Callable[[], None] = lambda: None) -> list[Measured]:
         """What is right, of every part; ``tick`` is called after every pass over the data.
