@@ -10,7 +10,7 @@ from ekfac_ref.conformance.laws.law import Lane
 from ekfac_ref.conformance.own_model.laws.examined import Examined
 from ekfac_ref.conformance.own_model.laws.of_products import GATE_WIDTH
 from ekfac_ref.conformance.own_model.laws.own_law import Weighed, as_own_law, norm, weigh
-from ekfac_ref.conformance.own_model.laws.readings import off_of_products
+from ekfac_ref.conformance.own_model.laws.readings import free_of_products, off_of_products
 from ekfac_ref.conformance.subjects.matrices import BadAnswer, real
 from ekfac_ref.conformance.subjects.own import Own
 from ekfac_ref.conformance.truth.oracle import parts_by_traces
@@ -183,17 +183,18 @@ def _by_definition(one: Examined, x: Tensor, V: Tensor, damping: float) -> Itera
     B, A = known.B, known.A
     if isinstance(one.damping, Tikhonov):
         image, largest = known.product(x), float(known.Lambda.amax())
-        off = off_of_products(known)
-        if MISTAKE * off > GATE_WIDTH * known.size:
+        off, free = off_of_products(known), free_of_products(known)
+        if free + MISTAKE * off > GATE_WIDTH * known.size:
             return
     else:
         image, largest = B.factor @ x @ A.factor, B.largest * A.largest
-        off = B.off * A.largest + B.largest * A.off
+        off, free = B.off * A.largest + B.largest * A.off, 0.0
     d_out, d_in = known.part.shape
     roundings = 3 * known.roundoff * (d_out**0.5 + d_in**0.5) * (largest + damping)
     rounding = (off + roundings) * norm(x)
     residual = image + damping * x - V
-    yield weigh(f"(M + {damping:g} I) P V = V", norm(residual), rounding, norm(V))
+    law = f"(M + {damping:g} I) P V = V"
+    yield weigh(law, norm(residual), rounding, norm(V), free * norm(x))
 
 
 ANSWER_LAWS = (

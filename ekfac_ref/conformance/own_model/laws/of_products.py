@@ -14,6 +14,7 @@ from ekfac_ref.conformance.own_model.laws.examined import Examined
 from ekfac_ref.conformance.own_model.laws.own_law import Weighed, as_own_law, norm, weigh
 from ekfac_ref.conformance.own_model.laws.readings import (
     SIGMAS,
+    free_of_products,
     left_to_chance,
     off_beside,
     off_of_products,
@@ -187,10 +188,11 @@ def _comparison(one: Examined) -> Iterator[Weighed]:
     assert one.E is not None
     V, known = one.random(9), one.known
     rounding = off_of_products(known) + one.product_rounding(known.size)
-    if MISTAKE * rounding > GATE_WIDTH * known.size:
+    free = free_of_products(known)
+    if free + MISTAKE * rounding > GATE_WIDTH * known.size:
         return
     residual = one.E.matvec(V.clone()).double() - known.product(V.double())
-    yield weigh("E V = that of the definition", norm(residual), rounding, known.size)
+    yield weigh("E V = that of the definition", norm(residual), rounding, known.size, free)
 
 
 PRODUCT_LAWS = (

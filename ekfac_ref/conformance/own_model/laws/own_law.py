@@ -83,7 +83,7 @@ def norm(x: Tensor) -> float:
     return float(torch.linalg.vector_norm(x.double()))
 
 
-def weigh(law: str, residual: float, rounding: float, size: float) -> Weighed:
+def weigh(law: str, residual: float, rounding: float, size: float, free: float = 0.0) -> Weighed:
     """The residual over what rounding may do; LawBroken where that is a MISTAKE.
 
     Args:
@@ -91,9 +91,11 @@ def weigh(law: str, residual: float, rounding: float, size: float) -> Weighed:
         residual: zero, but for rounding.
         rounding: what right answers may be off by, as a standard deviation is.
         size: of what the residual is a part of; 0 where that is nothing.
+        free: so much of the residual is no rounding and no mistake: two right answers may be that
+            far apart.
     """
     rounding = max(rounding, torch.finfo(torch.float32).tiny)
-    ratio = residual / rounding
+    ratio = 0.0 if residual <= free else (residual - free) / rounding
     if not ratio <= MISTAKE:  # a NaN breaks every law
         part = f" ({residual / size:.2g} of the whole)" if size > 0 else ""
         raise Beyond(
@@ -102,4 +104,4 @@ def weigh(law: str, residual: float, rounding: float, size: float) -> Weighed:
             ratio,
             residual / size if size > 0 else inf,
         )
-    return Weighed(ratio, MISTAKE * rounding / size if size > 0 else 0.0)
+    return Weighed(ratio, (free + MISTAKE * rounding) / size if size > 0 else 0.0)

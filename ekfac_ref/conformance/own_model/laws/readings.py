@@ -107,13 +107,16 @@ def left_to_chance(known: Measured) -> Float[Tensor, "clusters_B clusters_A"]:
 
 
 def off_of_products(known: Measured) -> float:
-    """What E V of two right answers are apart by, for |V|^2 = P, beside their own rounding.
+    """How far rounding moves E V of a right answer, for |V|^2 = P, beside the product's own."""
+    return known.off + float(known.turned.norm())
 
-    Inside of a cluster that is 2 sqrt(uneven) at most, which is no mistake; so it counts in units
-    of which MISTAKE / 2 are that much.
+
+def free_of_products(known: Measured) -> float:
+    """How far apart E V of two right answers may be by their bases inside of clusters.
+
+    The matrices are 2 sqrt(uneven) apart at most, and |X V| is |X| only in the mean: twice that.
     """
-    free = 2 * float(known.uneven.sum()) ** 0.5 / (MISTAKE / 2)
-    return known.off + float(known.turned.norm()) + free
+    return 4 * float(known.uneven.sum()) ** 0.5
 
 
 def off_beside(known: Measured, weights: Float[Tensor, "d_out d_in"]) -> float:

@@ -21,7 +21,7 @@ def check_room(parts: Sequence[OwnPart]) -> None:
     d_out, d_in = largest.shape
     raise ProblemError(
         f"layers: what is right takes at least {_gigabytes(total)} of memory, and this machine has "
-        f"{_gigabytes(there)}: {MATRICES} matrices d_in x d_in and {MATRICES} d_out x d_out of every "
+        f"{_gigabytes(there)}: {MATRICES} matrices d_in x d_in and as many d_out x d_out of every "
         f"block. The largest are those of {largest.title!r}, d_in = {d_in:,} and d_out = {d_out:,};"
         " leave it out, by naming others in Problem(layers=...), a few of each kind, or ask about "
         "a narrower model of the same kind, with fewer words."
