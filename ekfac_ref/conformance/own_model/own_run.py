@@ -18,8 +18,10 @@ from ekfac_ref.conformance.truth.tolerance import LIMIT, Doubt
 
 OF_MANNERS = "leaves alone"
 ASKABLE = (*OWN_LAWS, OF_MANNERS)  # names of laws
-# One of these has to see BLUNT on a block, or nobody knows whether it is right there.
-_TELL = {"trace", "moments", "spectrum", "comparison", "eigenvalues", "kfac", "precondition"}
+# One of these has to see BLUNT on a block, or nobody knows whether E is right there; or K.
+_TELL = ({"trace", "moments", "spectrum", "comparison", "eigenvalues"}, {"kfac"})
+# It is held to E or K as they are shown, whatever they are; to the definition, where neither is.
+_ALONE = {"precondition"}
 
 
 @runtime_checkable
@@ -215,10 +217,20 @@ class OwnRun:
 
 
 def _is_resolved(judged: JudgedPart) -> bool:
-    """Whether a law would have noticed BLUNT, or one is broken, or none was to be asked."""
-    tell = [said for said in judged.said if said.law in _TELL and said.offered]
-    seen = [said.weighed.notices for said in tell if said.weighed]
-    return not tell or any(said.broken for said in judged.said) or min(seen, default=1.0) <= BLUNT
+    """Whether a law would have noticed BLUNT, of E and of K; or one is broken, or none is asked."""
+    if any(said.broken for said in judged.said):
+        return True
+    groups = [_offered(judged, laws) for laws in _TELL]
+    groups = [one for one in groups if one] or [_offered(judged, _ALONE)]
+    return all(not one or _sharpest(one) <= BLUNT for one in groups)
+
+
+def _offered(judged: JudgedPart, laws: Collection[str]) -> list[PartSaid]:
+    return [said for said in judged.said if said.law in laws and said.offered]
+
+
+def _sharpest(several: list[PartSaid]) -> float:
+    return min((said.weighed.notices for said in several if said.weighed), default=1.0)
 
 
 def _outcome_of(judged: JudgedPart, features: tuple[str, ...]) -> Outcome:

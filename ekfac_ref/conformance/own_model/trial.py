@@ -13,6 +13,7 @@ from ekfac_ref.conformance.own_model.measured.data import as_dtype, duplicate, i
 from ekfac_ref.conformance.own_model.measured.measure import Measured, measure
 from ekfac_ref.conformance.own_model.measured.parts import OwnPart, parts_of
 from ekfac_ref.conformance.own_model.measured.room import check_room
+from ekfac_ref.conformance.own_model.measured.spread import with_spread
 from ekfac_ref.conformance.own_model.measured.sums import chunks
 from ekfac_ref.conformance.own_model.measured.trying import try_in_all_dtypes
 from ekfac_ref.conformance.own_model.mistaken import as_mistakes
@@ -87,7 +88,8 @@ class OwnTrial:
         """
         with undisturbed(), as_mistakes(self._name), enough_memory():
             try_in_all_dtypes(self.given.problem)
-            return measure(self.given.problem, self.given.all_parts, tick)
+            known = measure(self.given.problem, self.given.all_parts, tick)
+            return with_spread(as_dtype(self.given.problem, torch.float64), known, tick)
 
     def examined(self, known: Sequence[Measured]) -> list[Examined]:
         """Every part with the subject's answers about it."""

@@ -194,7 +194,8 @@ def _by_definition(one: Examined, x: Tensor, V: Tensor, damping: float) -> Itera
     rounding = (off + roundings) * norm(x)
     residual = image + damping * x - V
     law = f"(M + {damping:g} I) P V = V"
-    yield weigh(law, norm(residual), rounding, norm(V), free * norm(x))
+    size = norm(V - damping * x)  # M x: all that an error of M can show in
+    yield weigh(law, norm(residual), rounding, size, free * norm(x))
 
 
 ANSWER_LAWS = (

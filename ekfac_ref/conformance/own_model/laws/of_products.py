@@ -5,6 +5,7 @@ wrong matrix is off by, X, shows with about |X| in the product with one such V.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -68,14 +69,17 @@ def _own_answers(one: Examined) -> Iterator[Weighed]:
 def _spectrum(one: Examined) -> Iterator[Weighed]:
     """S * (Q_B^T E(Q_B S Q_A^T) Q_A) = Lambda with signs S
 
-    In the kit's own eigenvectors of B and A; sums where eigenvalues of these are equal.
+    In the kit's own eigenvectors of B and A; sums where eigenvalues of these are equal. Of what is
+    not compared it notices nothing.
     """
     known = one.known
     right = known.blocks(known.Lambda)
     residual = known.blocks(one.reading.values) - right
     for sums in one.sums:
         off, size = norm(residual[sums.read]), norm(right[sums.read])
-        yield weigh("S * (Q_B^T E(Q_B S Q_A^T) Q_A) = Lambda", off, sums.off, size)
+        law = "S * (Q_B^T E(Q_B S Q_A^T) Q_A) = Lambda"
+        weighed = weigh(law, off, sums.off, size)
+        yield replace(weighed, notices=max(weighed.notices, (1 - sums.share) ** 0.5))
 
 
 @as_own_law("psd", Lane.EKFAC)

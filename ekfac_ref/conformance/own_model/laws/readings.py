@@ -138,7 +138,7 @@ class Sums:
     Attributes:
         read: which blocks; a simple pair of eigenvalues is one.
         off: of all of these together, in the Frobenius norm.
-        share: of the squares of all sums, that of those that are compared.
+        share: of the squares of all sums, that of those that are compared; 1 where all are zero.
     """
 
     read: Tensor
@@ -160,7 +160,7 @@ def sums_to_compare(known: Measured) -> list[Sums]:
             read = torch.zeros_like(squares, dtype=torch.bool)
             read[order[:number]] = True
             read = read.reshape(chance.shape)
-            share = float(right[read].sum() / right.sum().clamp(min=1e-300))
+            share = float(right[read].sum() / right.sum()) if right.any() else 1.0
             found.append(Sums(read, float(total[number - 1]), share))
     return found
 

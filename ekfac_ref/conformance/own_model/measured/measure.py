@@ -1,6 +1,6 @@
 r"""What is right for one part of a layer of any size, and how far rounding may move it.
 
-All of it comes from four or five passes over the data, in float64: A, B and their eigenvectors;
+All of it comes from five or six passes over the data, in float64: A, B and their eigenvectors;
 Lambda in these; and replays of rounding. P x P numbers are never kept, d_in^2 + d_out^2 + P are.
 """
 
@@ -43,6 +43,7 @@ class Measured:
         silent: whether no gradient lives in the null spaces of A and B: expand, or one position.
         lengths: of the sums behind it: positions, and d_out and d_in.
         samples: N; columns: N C; positions: the most in one sample.
+        spread: a bound on ``uneven`` by measurement (``spread.py``); None where none was made.
     """
 
     part: OwnPart
@@ -57,6 +58,7 @@ class Measured:
     samples: int
     columns: int
     positions: int
+    spread: Float[Tensor, "clusters_B clusters_A"] | None = None
 
     @property
     def roundoff(self) -> float:
@@ -77,7 +79,8 @@ class Measured:
     def uneven(self) -> Float[Tensor, "clusters_B clusters_A"]:
         """Of every block a bound on |F_b|^2 - (tr F_b)^2 / m_b, m_b entries: |F_b| <= tr F_b."""
         numbers = self.blocks(torch.ones_like(self.Lambda))
-        return self.blocks(self.Lambda) ** 2 * (1 - 1 / numbers)
+        by_trace = self.blocks(self.Lambda) ** 2 * (1 - 1 / numbers)
+        return by_trace if self.spread is None else torch.minimum(by_trace, self.spread)
 
     @property
     def size(self) -> float:
@@ -97,8 +100,8 @@ class Measured:
 
 
 def passes_over(problem: Problem) -> int:
-    """How many passes over the data ``measure`` takes."""
-    return 2 + replays_of(problem)
+    """How many passes over the data there are at most, ``with_spread`` included."""
+    return 3 + replays_of(problem)
 
 
 def measure(
