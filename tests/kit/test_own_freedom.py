@@ -48,7 +48,7 @@ def test_another_basis_of_what_few_samples_leave_free_is_in_no_doubt() -> None:
 
 @pytest.mark.shapes
 def test_the_spread_inside_of_equal_eigenvalues_is_measured() -> None:
-    problem = few_samples(1.0)
+    problem = few_samples(10.0)
     (known,) = OwnTrial(reference, problem).measured()
     (G,) = (G[""] for G in ek.per_sample_gradients(problem))
     R = (known.B.Q.T @ G @ known.A.Q)[:, 0, :, :5]  # null space

@@ -6,8 +6,8 @@ answers differ hangs on :math:`|D_b|^2 = |F_b|^2 - (\operatorname{tr} F_b)^2 / m
 the mean of :math:`|D_b s|^2` is :math:`|D_b|^2`, and :math:`F_b s` is the mean of
 :math:`G_{b,nc} \langle G_{b,nc}, s \rangle`. One vector of signs serves all blocks at once.
 
-**Level.** Where D_b has one large direction, a mean of DRAWS is below r of what it is to be with
-probability :math:`(e r)^{\text{DRAWS} / 2}` at most, as that of squared normal numbers is: a
+**Level.** Where D_b has one large direction, a mean of VECTORS is below r of what it is to be with
+probability :math:`(e r)^{\text{VECTORS} / 2}` at most, as that of squared normal numbers is: a
 sixteenth with 1e-6. MARGIN of it is taken, and never more than the trace allows.
 """
 
@@ -22,23 +22,23 @@ from ekfac_ref.conformance.own_model.measured.measure import Measured
 from ekfac_ref.conformance.own_model.measured.sums import chunks
 from ekfac_ref.question.problem import Problem
 
-DRAWS = 16
+VECTORS = 16
 MARGIN = 4.0
-_MATTERS = 1e-3  # of |E|; what right answers differ by less hides nothing
+_WIDE = 0.25  # of |E|: a bound that leaves room for another E; below it other laws tell
 
 
 def with_spread(
     exact: Problem, known: Sequence[Measured], tick: Callable[[], None] = lambda: None
 ) -> list[Measured]:
-    """Every part, with a closer bound on ``uneven`` where that of the trace is a wide one.
+    """Every part, with a closer bound on ``uneven`` where that of the trace is wide.
 
     Args:
         exact: the problem in float64.
         known: of all its parts.
         tick: called at the end.
     """
-    wide = [i for i, one in enumerate(known) if 4 * _root(one.uneven) > _MATTERS * one.size]
-    images = {i: known[i].Lambda.new_zeros(DRAWS, *known[i].part.shape) for i in wide}
+    wide = [i for i, one in enumerate(known) if float(one.uneven.sum()) ** 0.5 > _WIDE * one.size]
+    images = {i: known[i].Lambda.new_zeros(VECTORS, *known[i].part.shape) for i in wide}
     signs = {i: _signs(known[i], i) for i in wide}
     for several in chunks(exact, [known[i].part for i in wide]) if wide else ():
         for i, chunk in zip(wide, several, strict=True):
@@ -64,7 +64,7 @@ def _spread(
 
 def _signs(known: Measured, seed: int) -> Float[Tensor, "draws d_out d_in"]:
     generator = torch.Generator().manual_seed(seed)
-    shape = (DRAWS, *known.part.shape)
+    shape = (VECTORS, *known.part.shape)
     return torch.randint(0, 2, shape, generator=generator).double() * 2 - 1
 
 
@@ -80,7 +80,3 @@ def _sums(known: Measured, x: Float[Tensor, "*batch d_out d_in"]) -> Tensor:
 def _spread_out(known: Measured, of_blocks: Tensor) -> Float[Tensor, "*batch d_out d_in"]:
     """The number of its block at every entry."""
     return of_blocks[..., known.B.cluster, :][..., known.A.cluster]
-
-
-def _root(squares: Tensor) -> float:
-    return float(squares.sum()) ** 0.5
