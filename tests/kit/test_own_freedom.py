@@ -20,17 +20,17 @@ def broken(report: ct.Report) -> set[str]:
     return {v.law.name for v in report.verdicts if v.status is ct.Status.FAIL}
 
 
-def few_samples(apart: float) -> ek.Problem:
+def few_samples(sign: int) -> ek.Problem:
     """Under Reduce, where gradients live in the null space of A: five of eight dimensions."""
     torch.manual_seed(0)
     x, y = torch.randn(3, 2, 8).double(), torch.randn(3, 2, 4).double()
-    x[:, 1] = x[:, 0] + apart * x[:, 1]
+    x[:, 1] = sign * x[:, 0] + 0.01 * x[:, 1]
     model = nn.Linear(8, 4, bias=False).double()
     return ek.Problem(model, [(x, y)], ek.Gaussian(), ek.Empirical(), ek.Reduce())
 
 
 def test_another_basis_of_what_few_samples_leave_free_is_in_no_doubt() -> None:
-    problem = few_samples(0.01)  # little is free: E is still told from others as a whole
+    problem = few_samples(1)  # little is free: E is still told from others as a whole
 
     def answer(problem: ek.Problem) -> dict[str, Any]:
         (K,), (G,) = ek.kfac(problem).values(), (G[""] for G in ek.per_sample_gradients(problem))
@@ -48,7 +48,7 @@ def test_another_basis_of_what_few_samples_leave_free_is_in_no_doubt() -> None:
 
 @pytest.mark.shapes
 def test_the_spread_inside_of_equal_eigenvalues_is_measured() -> None:
-    problem = few_samples(10.0)
+    problem = few_samples(-1)  # the mean input is small, and most of a gradient where A is zero
     (known,) = OwnTrial(reference, problem).measured()
     (G,) = (G[""] for G in ek.per_sample_gradients(problem))
     R = (known.B.Q.T @ G @ known.A.Q)[:, 0, :, :5]  # null space
