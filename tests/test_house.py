@@ -1,7 +1,6 @@
 """The arrows of the house, from folder to folder, and what keeps the halves and the judge apart."""
 
 import ast
-import re
 from functools import cache
 from pathlib import Path
 
@@ -165,26 +164,3 @@ def test_files_are_short() -> None:
     core = ("gradients", "taps", "linear_form", "fisher", "kfac", "ekfac", "operators")
     files = [path for path in modules().values() if path.stem in core]
     assert sum(len(path.read_text().splitlines()) for path in files) < 820
-
-
-def test_make_checks_the_shapes_of_every_file_that_has_some() -> None:
-    """That imports ``jaxtyping``, or the name of what has shapes in another file."""
-    shapes = re.compile(r"^([A-Z]\w*) = .*(?:Float|Int|Bool|Shaped)\[|^([A-Z]\w*) = .*\b_[A-Z]")
-    (made,) = re.findall(r"^SHAPED := (.*)$", (PACKAGE.parent / "Makefile").read_text(), re.M)
-    texts = {path: path.read_text() for path in PACKAGE.rglob("*.py")}
-    shaped = [text for text in texts.values() if re.search(r"\bjaxtyping\b", text)]
-    named = {n for text in shaped for line in text.splitlines() for n in _first(shapes, line)}
-    assert named & set(made.split("|")) == {"Gradients", "BareData"}
-    for name in named - set(made.split("|")):  # then nobody else's
-        assert (
-            sum(
-                bool(re.search(rf"import .*\b{name}\b|^    {name},$", t, re.M))
-                for t in texts.values()
-            )
-            == 0
-        ), name
-
-
-def _first(pattern: "re.Pattern[str]", line: str) -> list[str]:
-    found = pattern.match(line)
-    return [name for name in found.groups() if name] if found else []

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_structure
 
-from ekfac_ref.conformance.truth.observation import Observations, Opened, observe
+from ekfac_ref.conformance.truth.observation import ExactModel, Observations, observe
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.question.problem import Problem
 
@@ -74,8 +74,8 @@ def _on_inputs(problem: Problem) -> Content:
 
 
 @lru_cache(maxsize=256)
-def _opened(known: Content) -> Opened:
-    return Opened(known.problem)
+def _opened(known: Content) -> ExactModel:
+    return ExactModel(known.problem)
 
 
 def _modules(model: nn.Module) -> tuple[object, object]:

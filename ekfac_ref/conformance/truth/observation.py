@@ -87,7 +87,7 @@ class Observation:
 Observations = dict[str, list[Observation]]
 
 
-class Opened:
+class ExactModel:
     """The float64 copy of a problem's model, and what is known of it on the problem's inputs.
 
     For one observation or for several, of this model on these inputs. What is asked about them,
@@ -101,7 +101,9 @@ class Opened:
         self.alone.forms, self.alone.used = self.exactly.forms, self.exactly.used
 
 
-def observe(problem: Problem, rounding: bool = True, opened: Opened | None = None) -> Observations:
+def observe(
+    problem: Problem, rounding: bool = True, opened: ExactModel | None = None
+) -> Observations:
     """{layer: one Observation per group}.
 
     Args:
@@ -111,7 +113,7 @@ def observe(problem: Problem, rounding: bool = True, opened: Opened | None = Non
         opened: what others have found out about the same model on the same inputs.
     """
     with undisturbed(problem.batches):
-        opened = opened or Opened(problem)
+        opened = opened or ExactModel(problem)
         exact = on_data_in(problem, opened.model, torch.float64)
         records = record(exact, Session if rounding else Known, opened.exactly)
         if not rounding:
