@@ -89,3 +89,20 @@ def test_it_is_asked_about_the_problem_itself_and_before_it_is_read() -> None:
     given = problem()
     assert set(adapted(breaks_it, Convention(scale=samples))(given)) == {"0", "2"}
     assert given.batches == []
+
+
+class Scaled(nn.Module):
+    """Takes a constant beside its tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2, dtype=torch.float64)
+
+    def forward(self, x: Any, twice: bool) -> Any:
+        return self.linear(2 * x if twice else x)
+
+
+def test_an_adapter_is_asked_about_inputs_with_constants_among_them() -> None:
+    x, y = torch.randn(5, 3).double(), torch.randn(5, 2).double()
+    given = ek.Problem(Scaled(), [({"x": x, "twice": True}, y)], ek.Gaussian())
+    assert ct.check_on(adapted(in_parts(ek.ekfac)), given).exit_code == 0

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from ekfac_ref.conformance.problems.designed.batching import held, holding
+from ekfac_ref.question.inputs import on_tensors, tensors_of
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian
 from ekfac_ref.question.problem import Problem
 
@@ -43,7 +43,7 @@ def jittered(problem: Problem, seed: int) -> Problem:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(moved(parameter))
-    pairs = [(tree_map(moved, x), y) for x, y in held(problem.batches)]
+    pairs = [(on_tensors(moved, x), y) for x, y in held(problem.batches)]
     return replace(problem, model=model, batches=holding(problem.batches, pairs))
 
 
@@ -58,7 +58,7 @@ def on_data_in(problem: Problem, model: nn.Module, dtype: torch.dtype) -> Proble
     def converted(x: Tensor) -> Tensor:
         return x.to(dtype) if x.dtype.is_floating_point else x
 
-    pairs = [tree_map(converted, tuple(pair)) for pair in held(problem.batches)]
+    pairs = [on_tensors(converted, tuple(pair)) for pair in held(problem.batches)]
     return replace(problem, model=model, batches=holding(problem.batches, pairs))
 
 
@@ -88,14 +88,14 @@ def padded(problem: Problem) -> Problem:
                 return v
             return torch.where(counts.reshape(*counts.shape, *[1] * (v.dim() - counts.dim())), v, 7)
 
-        return tree_map(fill, x)
+        return on_tensors(fill, x)
 
     return replace(problem, batches=[(padded(x), y) for x, y in problem.batches])
 
 
 def _samples(problem: Problem) -> list[tuple[Any, Tensor]]:
     return [
-        (tree_map(lambda v, n=n: v[n : n + 1], x), y[n : n + 1])
+        (on_tensors(lambda v, n=n: v[n : n + 1], x), y[n : n + 1])
         for x, y in problem.batches
         for n in range(len(y))
     ]
@@ -109,9 +109,9 @@ def with_nan(problem: Problem) -> Problem:
         return torch.full_like(v, torch.nan) if v.dtype.is_floating_point else v
 
     model = model_like(problem.model)
-    if not any(v.dtype.is_floating_point for v in tree_leaves(x)):
+    if not any(v.dtype.is_floating_point for v in tensors_of(x)):
         next(model.parameters()).data.fill_(torch.nan)  # token ids cannot be NaN
-    return replace(problem, model=model, batches=[(tree_map(nan, x), y), *rest])
+    return replace(problem, model=model, batches=[(on_tensors(nan, x), y), *rest])
 
 
 def with_an_unknown_layer(problem: Problem) -> Problem:
@@ -133,7 +133,7 @@ def with_batch_norm(problem: Problem) -> Problem:
 
 def copied(problem: Problem) -> Problem:
     """A problem that the subject may do anything to."""
-    pairs = [tree_map(torch.clone, tuple(pair)) for pair in held(problem.batches)]
+    pairs = [on_tensors(torch.clone, tuple(pair)) for pair in held(problem.batches)]
     batches = holding(problem.batches, pairs)
     return replace(problem, model=model_like(problem.model), batches=batches)
 
