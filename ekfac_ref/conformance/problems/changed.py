@@ -3,6 +3,7 @@
 import copy
 from collections import OrderedDict
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -95,10 +96,14 @@ def padded(problem: Problem) -> Problem:
 
 def _samples(problem: Problem) -> list[tuple[Any, Tensor]]:
     return [
-        (on_tensors(lambda v, n=n: v[n : n + 1], x), y[n : n + 1])
+        (on_tensors(partial(_sample, n), x), y[n : n + 1])
         for x, y in problem.batches
         for n in range(len(y))
     ]
+
+
+def _sample(n: int, x: Tensor) -> Tensor:
+    return x[n : n + 1]
 
 
 def with_nan(problem: Problem) -> Problem:
