@@ -1,5 +1,6 @@
 """On layers of any size, what equal eigenvalues leave free: no mistake, and nothing seen."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -133,3 +134,12 @@ def test_a_preconditioner_says_what_it_would_notice_of_e() -> None:
     problem = transformer(6, 10, GPT(vocabulary=40, width=16, blocks=1, length=10))
     alone = ct.Subject("P", precondition=Larger(1.01, "head").precondition)
     assert ct.check_on(alone, problem).exit_code != 0
+
+
+def test_a_preconditioner_in_any_basis_is_told_what_helps() -> None:
+    problem = few_samples(-1)
+    alone = ct.Subject("P", precondition=Larger(1.0, "").precondition)
+    report = ct.check_on(alone, problem)
+    assert report.exit_code == 5
+    assert report.summary.endswith("; show E, too.")
+    assert ct.check_on(replace(alone, ekfac=ek.ekfac), problem).exit_code == 0

@@ -238,6 +238,8 @@ class Report:
         if hidden and status.get("spectrum") is not Status.NOT_OFFERED:
             more = f", or {finer}, where fewer of these look equal" if finer else ""
             return f"show eigenvectors and eigenvalues{more}"
+        if hidden and status.get("precondition", Status.NOT_OFFERED) is not Status.NOT_OFFERED:
+            return "show E, too" + (f", or {finer}" if finer else "")
         return finer or "pose it with other data: here rounding is as large as what is answered"
 
     def _conforms(self) -> str:
