@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import ekfac_ref as ek
-from ekfac_ref.conformance.problems.changed import in_reverse, model_like, other_labels, recut
+from ekfac_ref.conformance.problems.changed import in_reverse, other_labels, recut
 from ekfac_ref.conformance.truth import cache
 from ekfac_ref.conformance.truth.observation import Observations, observe
 from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.copies.deep_copy import deep_copy
 
 
 class Doubling(nn.Module):
@@ -42,7 +43,7 @@ def changed(one: ek.Problem) -> Iterator[ek.Problem]:
     yield in_reverse(one)
     yield replace(one, batches=[(2 * x, y) for x, y in one.batches])
     yield replace(one, likelihood=ek.Gaussian(), batches=[(x, 1.0 * x) for x, _ in one.batches])
-    other = replace(one, model=model_like(one.model))
+    other = replace(one, model=deep_copy(one.model))
     yield other
     with torch.no_grad():
         other.model[0].weight[0, 0] += 1

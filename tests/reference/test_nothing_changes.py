@@ -1,6 +1,7 @@
 """Whatever is asked, and however it ends, everything of the caller's is as it was before."""
 
 import random
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 import ekfac_ref as ek
 from ekfac_ref.conformance.subjects.snapshot import snapshot
+from ekfac_ref.model.copies.deep_copy import deep_copy
 from tests.support.refusals import ENTRIES
 
 # The model with everything has hooks on gradients, too.
@@ -261,3 +263,15 @@ def test_the_snapshot_sees_every_change() -> None:
         assert snapshot(model, batches) == before
         everything_that_could_change(model, batches)[name]()
         assert snapshot(model, batches) != before, name
+
+
+def test_a_copy_has_empty_containers_of_its_own() -> None:
+    """One that two modules hold is one in the copy, too."""
+    model, shared = nn.Sequential(nn.Linear(2, 2), nn.ReLU()), OrderedDict[str, int]()
+    model[0].kept, model[1].kept = shared, shared
+    copied = deep_copy(model)
+    copied[0].register_forward_hook(lambda *_: None)
+    copied[0].kept["a"] = 1
+    assert copied[1].kept == {"a": 1}
+    assert not model[0]._forward_hooks
+    assert not shared

@@ -12,11 +12,11 @@ from ekfac_ref.conformance.declared.training import (
     Hyperparameters,
     Training,
 )
-from ekfac_ref.conformance.problems.changed import model_like
 from ekfac_ref.conformance.subjects.definition import Definition
 from ekfac_ref.conformance.training.closed_form import Rules, RunningCurvature
 from ekfac_ref.conformance.truth.cache import observed_exactly
 from ekfac_ref.conformance.truth.observation import Observation
+from ekfac_ref.model.copies.deep_copy import deep_copy
 from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.layers_of import layers_of
 from ekfac_ref.question.columns import Empirical
@@ -66,7 +66,7 @@ class Trainer:
         layers = layers_of(problem)
         history, v = self.history(), dict[BlockName, Tensor]()
         for batch in problem.batches:
-            here = replace(problem, model=model_like(problem.model), batches=[batch])
+            here = replace(problem, model=deep_copy(problem.model), batches=[batch])
             gradients, squares = _gradients(here), {}
             for block, seen in _blocks(here).items():
                 so_far = history.setdefault((block, seen.shape), [])

@@ -1,7 +1,5 @@
 """Changed problems: those whose answer has to stay as it was, and those that have none."""
 
-import copy
-from collections import OrderedDict
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ekfac_ref.conformance.problems.designed.batching import held, holding
+from ekfac_ref.model.copies.deep_copy import deep_copy
 from ekfac_ref.question.inputs import on_tensors, tensors_of
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian
 from ekfac_ref.question.problem import Problem
@@ -40,7 +39,7 @@ def jittered(problem: Problem, seed: int) -> Problem:
         direction = torch.randint(-1, 2, x.shape, generator=generator).double()
         return (x.double() * (1 + direction * torch.finfo(x.dtype).eps)).to(x.dtype)
 
-    model = model_like(problem.model)
+    model = deep_copy(problem.model)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(moved(parameter))
@@ -50,7 +49,7 @@ def jittered(problem: Problem, seed: int) -> Problem:
 
 def in_dtype(problem: Problem, dtype: torch.dtype) -> Problem:
     """A copy of the problem with every floating-point number in this dtype."""
-    return on_data_in(problem, model_like(problem.model).to(dtype), dtype)
+    return on_data_in(problem, deep_copy(problem.model).to(dtype), dtype)
 
 
 def on_data_in(problem: Problem, model: nn.Module, dtype: torch.dtype) -> Problem:
@@ -113,7 +112,7 @@ def with_nan(problem: Problem) -> Problem:
     def nan(v: Tensor) -> Tensor:
         return torch.full_like(v, torch.nan) if v.dtype.is_floating_point else v
 
-    model = model_like(problem.model)
+    model = deep_copy(problem.model)
     if not any(v.dtype.is_floating_point for v in tensors_of(x)):
         next(model.parameters()).data.fill_(torch.nan)  # token ids cannot be NaN
     return replace(problem, model=model, batches=[(on_tensors(nan, x), y), *rest])
@@ -140,16 +139,4 @@ def copied(problem: Problem) -> Problem:
     """A problem that the subject may do anything to."""
     pairs = [on_tensors(torch.clone, tuple(pair)) for pair in held(problem.batches)]
     batches = holding(problem.batches, pairs)
-    return replace(problem, model=model_like(problem.model), batches=batches)
-
-
-def model_like(model: nn.Module) -> nn.Module:
-    """``copy.deepcopy`` of a model, in about half the time.
-
-    Most of what a module holds are dicts of hooks with nothing in them, which ``deepcopy`` takes
-    apart one by one; here it is told beforehand what their copies are.
-    """
-    held_by_modules = (x for module in model.modules() for x in vars(module).values())
-    empty = [x for x in held_by_modules if type(x) in (OrderedDict, set) and not x]
-    memo: dict[int, Any] = {id(x): type(x)() for x in empty if not getattr(x, "__dict__", None)}
-    return copy.deepcopy(model, memo)
+    return replace(problem, model=deep_copy(problem.model), batches=batches)

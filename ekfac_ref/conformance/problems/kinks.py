@@ -7,7 +7,8 @@ goes through or does not. Such draws are none.
 import torch
 from torch import Tensor, nn
 
-from ekfac_ref.conformance.problems.changed import jittered, model_like
+from ekfac_ref.conformance.problems.changed import jittered
+from ekfac_ref.model.copies.deep_copy import deep_copy
 from ekfac_ref.model.forward import call
 from ekfac_ref.question.problem import Problem
 
@@ -39,7 +40,7 @@ def _relus(model: nn.Module) -> list[nn.Module]:
 
 def _inputs(problem: Problem) -> list[Tensor]:
     """Of all ReLUs, for all batches."""
-    model, found = model_like(problem.model), list[Tensor]()
+    model, found = deep_copy(problem.model), list[Tensor]()
     for module in _relus(model):
         module.register_forward_pre_hook(lambda _, given: found.append(given[0].clone()))
     with torch.no_grad():

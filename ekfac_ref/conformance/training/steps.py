@@ -1,6 +1,5 @@
 """What an optimizer did: the parameters before its first step and after every one."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.declared.training import Hyperparameters
+from ekfac_ref.model.copies.deep_copy import deep_copy
 from ekfac_ref.model.layers import Layer
 from ekfac_ref.model.layers_of import in_projections, layers_of
 from ekfac_ref.question.problem import Problem
@@ -48,7 +48,7 @@ class Trained:
 
     def before(self, step: int) -> Problem:
         """What the step was about: the batch, and the model as it was then."""
-        model = copy.deepcopy(self.problem.model)
+        model = deep_copy(self.problem.model)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(self.values[step][name])

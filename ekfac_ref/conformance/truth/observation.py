@@ -17,13 +17,13 @@ from torch.func import vmap
 from ekfac_ref.conformance.problems.changed import (
     in_dtype,
     jittered,
-    model_like,
     on_data_in,
     recut,
 )
 from ekfac_ref.conformance.truth.output_sizes import output_sizes
 from ekfac_ref.conformance.truth.record import Known, Record, record
 from ekfac_ref.model.batched.pull_back import pull_back
+from ekfac_ref.model.copies.deep_copy import deep_copy
 from ekfac_ref.model.forms import Learned
 from ekfac_ref.model.forward import algebra_dtype, call
 from ekfac_ref.model.random_state import undisturbed
@@ -95,7 +95,7 @@ class ExactModel:
     """
 
     def __init__(self, problem: Problem) -> None:
-        self.model = model_like(problem.model).to(torch.float64)
+        self.model = deep_copy(problem.model).to(torch.float64)
         self.exactly, self.single, self.alone = Learned(), Learned(), Learned()
         # A sample alone is read in one way only, in whatever dtype: nothing is left to find out.
         self.alone.forms, self.alone.used = self.exactly.forms, self.exactly.used

@@ -1,6 +1,5 @@
 """A copy of the caller's model that may be computed with, and its functions."""
 
-import copy
 from contextlib import suppress
 from types import CellType, FunctionType, MethodType
 from typing import Any
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError, first_line, of_memory
 from ekfac_ref.model.copies.as_before import keep_as_before
+from ekfac_ref.model.copies.deep_copy import deep_copy
 from ekfac_ref.model.copies.left_over import WithLeftOvers
 from ekfac_ref.model.outputs import Output, return_one_tensor
 
@@ -29,7 +29,7 @@ def copy_of(model: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     try:
         with WithLeftOvers():
-            copied = copy.deepcopy(model, memo)
+            copied = deep_copy(model, memo)
     except Exception as error:
         if of_memory(error):
             raise

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.own_model.mistaken import of_the_users
-from ekfac_ref.conformance.problems.changed import model_like
 from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.copies.deep_copy import deep_copy
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.question.batches import read
 from ekfac_ref.question.inputs import on_tensors
@@ -69,4 +69,4 @@ def shaken(problem: Problem, ulps: float, seed: int) -> Problem:
 
 def _with(problem: Problem, change: Callable[[Tensor], Tensor]) -> Problem:
     pairs = [(on_tensors(change, x), change(y)) for x, y in problem.batches]
-    return replace(problem, model=model_like(problem.model), batches=pairs)
+    return replace(problem, model=deep_copy(problem.model), batches=pairs)
