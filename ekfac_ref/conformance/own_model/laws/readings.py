@@ -114,7 +114,9 @@ def off_of_products(known: Measured) -> float:
 def free_of_products(known: Measured) -> float:
     """How far apart E V of two right answers may be by their bases inside of clusters.
 
-    The matrices are 2 sqrt(uneven) apart at most, and |X V| is |X| only in the mean: twice that.
+    Inside of one, E less its mean is D (``measured/spread.py``) without what is off the diagonal in
+    its basis, so <E, D> = |E|^2. All such lie on the sphere that has the line from 0 to D for a
+    diameter, and are |D| = sqrt(uneven) apart at most. |X V| is |X| in the mean: four times that.
     """
     return 4 * float(known.uneven.sum()) ** 0.5
 
