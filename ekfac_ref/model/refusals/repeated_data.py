@@ -33,7 +33,9 @@ def _sum_of_bits(x: Tensor) -> int:
 
     Exact in whatever order it is added, unlike the sum of the entries, and six times as fast.
     """
-    octets = x.detach().resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8)
+    together = x.detach().resolve_conj().resolve_neg().contiguous()
+    # A single number may have any stride, and would keep it in ``flatten``.
+    octets = together.as_strided((together.numel(),), (1,)).view(torch.uint8)
     if octets.storage_offset() % _WORD:
         octets = octets.clone()
     whole = len(octets) - len(octets) % _WORD
