@@ -8,8 +8,11 @@ from math import prod
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from ekfac_ref.question.one_hot import OneHot
+
+_STRIP = 32  # columns of which squares are taken at once
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,13 @@ class Sum:
     Attributes:
         total: ``weight_and_bias`` of the sum of the terms divided by ``unit``, the rows of all
             groups one below the other.
-        squares: the sum of the squares of these terms, for each of the k columns of ``total``.
+        squares: the sum of the squares of all terms divided by ``unit``, of all columns but the
+            last, and of the last, which is the bias where there is one.
         unit: 1, unless squares would overflow or vanish.
     """
 
     total: Float[Tensor, "d_out k"]
-    squares: Float[Tensor, " k"]
+    squares: Float[Tensor, "2"]
     unit: float
 
 
@@ -130,9 +134,9 @@ def _of_words(a: OneHot, g: Float[Tensor, "N C T d_out"], r: Tensor, w: Tensor, 
 
     def in_units(unit: float) -> Sum:
         g_o = _by_sample(_of_columns(g, w / unit), r).flatten(0, 1)[known]
-        times = x[words[known]]
-        squares = g_o.square().sum(1) @ times.square()
-        return Sum((g_o.T @ times)[:, None], squares[None], unit)
+        total = g_o.T @ x[words[known]]
+        squares = g_o.new_zeros(a.size).index_add_(0, words[known], g_o.square().sum(1))
+        return Sum(total[:, None], _but_the_last(squares), unit)
 
     plain = in_units(1.0)
     return plain if _has_room(plain) else in_units(*_largest(g))
@@ -148,12 +152,11 @@ def _of_rows(
     def in_units(unit_a: float, unit_g: float) -> Sum:
         a_i = a if unit_a == 1 else a / unit_a
         g_o = _of_columns(g, w / unit_g)
-        times = weight_and_bias(a_i, x)
         # Sample by sample, for a long sum that is added up term by term is off by more.
-        of_samples = [torch.einsum("ntlo,ntl->nlo", g_o, y) for y in times]
+        of_samples = [torch.einsum("ntlo,ntl->nlo", g_o, y) for y in weight_and_bias(a_i, x)]
         total = [_by_sample(of, r).sum(0).flatten() for of in of_samples]
-        of_g = _by_sample(g_o.square().sum(-1), r.square())
-        squares = torch.stack([(of_g * y.square()).sum() for y in times])
+        of_g, *of_a = map(_squared_lengths, (g_o, a_i[..., :-1], a_i[..., -1:]))
+        squares = torch.stack([_by_sample(of_g * y, r.square()).sum() for y in of_a])
         return Sum(torch.stack(total, 1), squares, unit_a * unit_g)
 
     plain = in_units(1.0, 1.0)
@@ -166,12 +169,26 @@ def of_gradients(G: Float[Tensor, "N C d_out d_in"], r: Tensor, w: Tensor, x: Te
 
     def in_units(unit: float) -> Sum:
         G_i = G if unit == 1 else G / unit
-        terms = [_by_sample(_of_columns(y, w), r) for y in weight_and_bias(G_i, x)]
-        squares = torch.stack([y.square().sum() for y in terms])
-        return Sum(torch.stack([y.sum(0) for y in terms], 1), squares, unit)
+        squares = G_i.square().sum((0, 1, 2))
+        total = [_by_sample(_of_columns(y, w), r).sum(0) for y in weight_and_bias(G_i, x)]
+        return Sum(torch.stack(total, 1), _but_the_last(squares), unit)
 
     plain = in_units(1.0)
     return plain if _has_room(plain) else in_units(*_largest(G))
+
+
+def _squared_lengths(rows: Float[Tensor, "*axes d"]) -> Float[Tensor, "*axes"]:
+    """|row|^2, whichever axis is contiguous: squares of all entries would be another copy."""
+    if rows.stride(-1) == 1:
+        return vector_norm(rows, dim=-1).square_()
+    total = rows.new_zeros(rows.shape[:-1])
+    for strip in rows.split(_STRIP, -1):
+        total += strip.square().sum(-1)
+    return total
+
+
+def _but_the_last(by_column: Float[Tensor, " d_in"]) -> Float[Tensor, "2"]:
+    return torch.stack([by_column[:-1].sum(), by_column[-1]])
 
 
 def _of_columns(x: Float[Tensor, "N C *out"], w: Tensor) -> Float[Tensor, "N *out"]:

@@ -226,10 +226,11 @@ def _sides(session: Session, batch: Batch, seen: Seen) -> dict[str, _Sides]:
                 "root, a norm or a quotient of 0 in the forward (torch.where differentiates both "
                 "branches)."
             )
+        ends = (1, 1) if layer.bias is not None else (2,)
         gradient = in_algebra_dtype(layer.to_matrix(gradients))
         if found_sum.unit != 1:
             gradient = gradient / found_sum.unit
-        size: list[float] = found_sum.squares.sqrt().tolist()
+        size = [float(x.sum()) ** 0.5 for x in found_sum.squares.split(ends)]
         autograd = torch.stack(weight_and_bias(gradient, x.to(gradient)), 1)
         found[layer.name] = _Sides(autograd, found_sum.total, size, found_sum.unit)
     return found
