@@ -17,6 +17,7 @@ from ekfac_ref.model.batched import forward_pass
 from ekfac_ref.model.recording import recorder, uses
 from ekfac_ref.model.refusals import wiring
 from ekfac_ref.optim import EKFAC
+from studies.speed.curves import Size, case
 from tests.independent.kinds import KINDS
 from tests.support.agreement import problem_of
 
@@ -508,3 +509,10 @@ def test_rounding_that_is_none_by_chance_is_no_measure(
         except ek.ProblemError:
             refused += 1
     assert (refused > 0) == refuses
+
+
+def test_what_a_deep_network_rounds_is_not_computed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The size of terms is by lengths of rows: one product with each may be small throughout."""
+    monkeypatch.setattr(wiring, "_places", lambda *_: pytest.fail("both sides are taken anew"))
+    problem = case(Size(depth=16)).problem
+    ek.kfac(problem)

@@ -14,12 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import vmap
 
-from ekfac_ref.conformance.problems.changed import (
-    in_dtype,
-    jittered,
-    on_data_in,
-    recut,
-)
+from ekfac_ref.conformance.problems.changed import in_dtype, jittered, on_data_in, recut
 from ekfac_ref.conformance.truth.output_sizes import output_sizes
 from ekfac_ref.conformance.truth.record import Known, Record, record
 from ekfac_ref.model.batched.pull_back import pull_back

@@ -1,7 +1,8 @@
 r"""What is right for one part of a layer of any size, and how far rounding may move it.
 
-All of it comes from five or six passes over the data, in float64: A, B and their eigenvectors;
-Lambda in these; and replays of rounding. P x P numbers are never kept, d_in^2 + d_out^2 + P are.
+All of it comes from four or five passes over the data, in float64: A, B and their eigenvectors;
+Lambda in these; and replays of rounding. One more finds ``spread``, where that is asked for. P x P
+numbers are never kept, d_in^2 + d_out^2 + P are.
 """
 
 from collections.abc import Callable, Sequence
