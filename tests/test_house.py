@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sharded": {"errors", "question", "model", "matrix", "losses", "passes"},
     "optim": {"errors", "question", "model", "matrix", "losses"},
     "conformance.problems": {"errors", "question", "model"},
-    "conformance.truth": {"question", "model", "matrix", "conformance.problems"},
+    "conformance.truth": {"errors", "question", "model", "matrix", "conformance.problems"},
     "conformance.declared": {"errors"},
     "conformance.training": {"question", "model", "matrix", "conformance.declared"}
     | {"conformance.truth"},

@@ -45,6 +45,27 @@ def test_without_names_every_law_is_asked() -> None:
     assert set(found.values()) == {None}
 
 
+class ManyOutputs(nn.Module):
+    """y and numbers that are none of its: what is written down of these is K x K."""
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        return y.repeat(1, 100_000)
+
+
+@pytest.mark.parametrize("what", ["layers: '0' has 300,000 parameters", "outputs: a sample has"])
+def test_what_does_not_fit_is_refused_before_it_is_begun_with(what: str) -> None:
+    """The advice, followed, works."""
+    wide = what.startswith("layers")
+    d_in, d_out = (599, 500) if wide else (3, 2)
+    model = nn.Sequential(nn.Linear(d_in, d_out), nn.Identity() if wide else ManyOutputs())
+    x = torch.randn(3, d_in)
+    y = torch.randn(3, d_out if wide else 200_000)
+    large = ek.Problem(model, [(x, y)], ek.Gaussian(), ek.Empirical())
+    with pytest.raises(ek.ProblemError, match=rf"{what}.* ask by check_on\(subject, problem\)"):
+        ct.ask(ek.ekfac, large, ["trace"])
+    assert ct.check_on(ek.ekfac, large, laws=["trace"]).exit_code == 0
+
+
 @pytest.mark.parametrize("asking", [ct.ask, ct.check_on])
 def test_nobody_is_held_to_labels_that_somebody_else_draws(asking: Callable[..., Any]) -> None:
     """The advice, followed, works; whoever draws labels is asked all the same."""

@@ -7,6 +7,7 @@ from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.subjects.drawn import check_not_drawn
 from ekfac_ref.conformance.subjects.subject import as_subject
 from ekfac_ref.conformance.subjects.trial import Trial
+from ekfac_ref.conformance.truth.room import check_written_down
 from ekfac_ref.conformance.truth.tolerance import LIMIT, Doubt, LawBroken
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.question.problem import Problem
@@ -31,12 +32,14 @@ def ask(
 
     Raises:
         BadAnswer: the answer is none that laws could be asked of.
-        ProblemError: there is no such law, or labels are ``Sampled``, for which there is no right
-            answer. What the subject itself raises comes through.
+        ProblemError: there is no such law; or the matrices take more memory than there is; or
+            labels are ``Sampled``, for which there is no right answer. What the subject itself
+            raises comes through.
     """
     names = list(LAWS) if laws is None else list(laws)
     if unknown := [name for name in names if name not in LAWS]:
         raise ProblemError(f"laws: there are none called {unknown}; choose among {list(LAWS)}.")
+    check_written_down(problem)
     subject = as_subject(thing, "subject")
     if names:  # by no law, nobody is held to anything
         check_not_drawn(subject, problem)

@@ -17,6 +17,7 @@ from torch.func import vmap
 from ekfac_ref.conformance.problems.changed import in_dtype, jittered, on_data_in, recut
 from ekfac_ref.conformance.truth.output_sizes import output_sizes
 from ekfac_ref.conformance.truth.record import Known, Record, record
+from ekfac_ref.conformance.truth.room import check_outputs_written_down
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.copies.deep_copy import deep_copy
 from ekfac_ref.model.forms import Learned
@@ -188,6 +189,7 @@ class _Terms(Known):
         """[N, K, *out], one for each of the K outputs."""
         S = super().columns(f, batch)
         sizes = output_sizes(self.problem, f, batch.targets, S, self._roundoff).flatten(1)
+        check_outputs_written_down(*sizes.shape)
         return torch.diag_embed(sizes).reshape(len(f), -1, *f.shape[1:])
 
 
