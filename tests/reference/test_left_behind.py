@@ -1,8 +1,10 @@
 """What a forward leaves behind in its modules is seen by no other call, here or the caller's."""
 
 import copy
+import gc
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune, spectral_norm, weight_norm
 
 import ekfac_ref as ek
+from ekfac_ref.model.copies.replica import Replica
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(1)).double()
 Y = torch.randn(4, 2, generator=torch.Generator().manual_seed(2)).double()
@@ -173,3 +176,26 @@ def test_what_a_forward_reads_of_another_calls_graph_is_refused(ask: Any) -> Non
         ask(of(model))
     model.table = None  # as the message advises
     ask(of(model))
+
+
+@pytest.mark.parametrize("ask", [ek.kfac, ek.ekfac])
+def test_of_the_copy_nothing_is_left(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the model's size, and no allocation of tensors makes Python look for what is left."""
+    copies = []
+    made = Replica.__init__
+
+    def noted(self: Replica, original: nn.Module, copy: nn.Module, layers: Any) -> None:
+        made(self, original, copy, layers)
+        copies.append(ref(copy))
+
+    monkeypatch.setattr(Replica, "__init__", noted)
+    model = nn.Sequential(
+        nn.Linear(3, 3), nn.BatchNorm1d(3).requires_grad_(False), Keeping(a_table, table=None)
+    )
+    gc.disable()
+    try:
+        ask(of(model.double().eval(), ("0",)))
+        assert copies
+        assert not any(copy() for copy in copies)
+    finally:
+        gc.enable()

@@ -9,6 +9,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,14 @@ _OF_TORCH = {*vars(nn.Module())} - {"training"}
 _CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)
 _Contents = list[Any] | None  # of what is no container, None
 _Attributes = dict[str, tuple[Any, _Contents]]
+_Buffers = dict[str, Tensor | None]
 
 
 class _AsBefore:
-    """Of all modules of one copy.
+    """Of all modules of one copy, which has it in a hook.
+
+    They are not held here, or the copy would go by garbage collection alone, long after its memory
+    is needed again.
 
     Attributes:
         changed: whether a call has left attributes that are not those before it.
@@ -31,9 +36,9 @@ class _AsBefore:
 
     def __init__(self, model: nn.Module) -> None:
         scripted = torch.jit.ScriptModule  # whose attributes are not of Python
-        self._modules = [m for m in model.modules() if not isinstance(m, scripted)]
-        self._buffers = [dict(module._buffers) for module in self._modules]
-        self._attributes: list[_Attributes] = []
+        modules = [m for m in model.modules() if not isinstance(m, scripted)]
+        self._kept: list[tuple[ref[nn.Module], _Buffers, _Attributes]]
+        self._kept = [(ref(module), dict(module._buffers), {}) for module in modules]
         self._parameters = [*model.parameters()]
         self._versions: list[int] = []
         self._carried_on = False
@@ -43,11 +48,13 @@ class _AsBefore:
         """With fresh copies of buffers, for ``torch.func`` lets no forward write to the others."""
         if self._carried_on:
             return
-        real = (b for buffers in self._buffers for b in buffers.values() if b is not None)
+        there = self._there()
+        real = (b for _, buffers, _ in there for b in buffers.values() if b is not None)
         copies = {id(b): b.clone() for b in real}
-        self._attributes = [_attributes(module) for module in self._modules]
         self._versions = [p._version for p in self._parameters]
-        for module, buffers in zip(self._modules, self._buffers, strict=True):
+        for module, buffers, attributes in there:
+            attributes.clear()
+            attributes.update(_attributes(module))
             module._buffers.update({name: copies.get(id(b)) for name, b in buffers.items()})
 
     def end(self, *call: Any) -> None:
@@ -58,16 +65,20 @@ class _AsBefore:
         """
         if self._carried_on:
             return
-        for module, buffers in zip(self._modules, self._buffers, strict=True):
+        there = self._there()
+        for module, buffers, _ in there:
             module._buffers.clear()
             module._buffers.update(buffers)
-        pairs = zip(self._modules, self._attributes, strict=True)
-        others = [pair for pair in pairs if not _is_as_before(*pair)]
+        others = [(m, before) for m, _, before in there if not _is_as_before(m, before)]
         if not others or self._versions != [p._version for p in self._parameters]:
             return
         self.changed = True
         for module, attributes in others:
             _put_back(module, attributes)
+
+    def _there(self) -> list[tuple[nn.Module, _Buffers, _Attributes]]:
+        """All but what a forward has put others in the place of."""
+        return [(m, old, own) for one, old, own in self._kept if (m := one()) is not None]
 
     @contextmanager
     def carried_on(self) -> Iterator[None]:

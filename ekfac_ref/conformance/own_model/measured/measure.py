@@ -130,7 +130,7 @@ def measure(
     tick()
     moved = [Moved() for _ in parts]
     known = list(zip(factors, squares, strict=True))
-    for replay in moved_by_rounding(problem, parts, bases, known):
+    for replay in moved_by_rounding(problem, exact, parts, bases, known):
         moved = [one.or_more(other) for one, other in zip(moved, replay, strict=True)]
         tick()
     rows = zip(parts, pairs, bases, factors, squares, moved, strict=True)

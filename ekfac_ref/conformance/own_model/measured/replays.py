@@ -61,15 +61,20 @@ Exactly = Sequence[tuple[FactorTotal, SquareTotal]]
 
 
 def moved_by_rounding(
-    problem: Problem, parts: Sequence[OwnPart], bases: Sequence[Pair], exact: Exactly
+    problem: Problem,
+    double: Problem,
+    parts: Sequence[OwnPart],
+    bases: Sequence[Pair],
+    exact: Exactly,
 ) -> Iterator[list[Moved]]:
     """Of every part, by one replay after the other.
 
     Args:
         problem: in memory, in the dtype that the subject gets.
+        double: the same in float64.
         parts: of its layers.
         bases: in which Lambda is measured.
-        exact: what ``glimpse`` finds in float64.
+        exact: what ``glimpse`` finds of ``double``.
     """
     roundoff = torch.finfo(problem.dtype).eps
     replayed = problem if _is_coarse(problem) else as_dtype(problem, torch.float32)
@@ -78,7 +83,6 @@ def moved_by_rounding(
     for seed, (ulps, times) in enumerate(steps):
         found = glimpse(shaken(replayed, ulps, seed), parts, bases)
         yield _differences(exact, found, roundoff / unit / times)
-    double = as_dtype(problem, torch.float64)
     found = glimpse(double, parts, bases, partial(_ByTerms, roundoff))
     yield _differences(exact, found, roundoff / _SMALL)
 
