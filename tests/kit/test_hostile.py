@@ -51,7 +51,7 @@ def test_the_command_ends_as_it_should(
 
 # Every second question does something; a file says how often, for a process does not remember.
 DOZEN = """
-import ctypes, os
+import ctypes, gc, os
 import torch
 import ekfac_ref as ek
 
@@ -62,6 +62,7 @@ ACTS = [
 ]
 
 def ekfac(problem):
+    assert gc.isenabled()  # as it was off while the kit was imported
     with open("times", "a+") as file:
         file.write("x")
         file.seek(0)
