@@ -175,6 +175,8 @@ class Running:
         self.kill()
         if code >= 0:
             return f"its process ended with exit code {code}"
+        if -code == signal.SIGKILL:
+            return "its process was ended by SIGKILL, as by a system that runs out of memory"
         with contextlib.suppress(ValueError):
             return f"its process was ended by {signal.Signals(-code).name}"
         return f"its process was ended by signal {-code}"
