@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import wraps
 from typing import Any
 from unittest.mock import patch
 
@@ -10,6 +11,7 @@ import torch
 import torch.backends.mha
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.overrides import get_overridable_functions
 from torch.utils.checkpoint import CheckpointFunction
 
 from ekfac_ref.errors import ProblemError
@@ -19,7 +21,7 @@ from ekfac_ref.question.inputs import on_tensors
 def call(model: Callable[..., Any], inputs: Any) -> Any:
     """The model on a copy of the inputs (it may write to them), of any of the three structures."""
     inputs = on_tensors(torch.clone, inputs)
-    with _as_written(), patch.object(CheckpointFunction, "apply", _run):
+    with _as_written(), patch.object(CheckpointFunction, "apply", _run), _right_norms():
         if isinstance(inputs, dict):
             return model(**inputs)
         return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
@@ -28,6 +30,35 @@ def call(model: Callable[..., Any], inputs: Any) -> Any:
 def _run(function: Callable[..., Any], preserve_random_state: bool, *inputs: Any) -> Any:
     """In place of reentrant checkpointing, under which ``torch.autograd.grad`` does not work."""
     return function(*inputs)
+
+
+@contextmanager
+def _right_norms() -> Iterator[None]:
+    """Batch and instance norms whose gradients of one sample are right.
+
+    On the CPU those of torch 2.13 are not, where the input of a batch norm is a transposed view, of
+    tokens say, and the gradient of its output is none, or the other way round: it takes channels
+    for places. A norm knows no places, and on one axis of them there is one order only.
+    """
+    get_overridable_functions()  # a list that torch makes once, which is not to have these in it
+    of_torch = torch.batch_norm, torch.instance_norm
+    torch.batch_norm, torch.instance_norm = map(_on_one_axis, of_torch)
+    try:
+        yield
+    finally:
+        torch.batch_norm, torch.instance_norm = of_torch
+
+
+def _on_one_axis(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The norm, with all axes of one sample's places as one."""
+
+    @wraps(norm)
+    def of_one_sample(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if x.dim() < 4 or len(x) != 1:
+            return norm(x, *args, **kwargs)
+        return norm(x.flatten(2), *args, **kwargs).reshape(x.shape)
+
+    return of_one_sample
 
 
 @contextmanager
