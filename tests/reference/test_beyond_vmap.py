@@ -205,6 +205,26 @@ def test_a_path_for_each_sample_is_followed_by_each() -> None:
         check(question(per_sample))
 
 
+@pytest.mark.parametrize("error", [ValueError, AssertionError, KeyError])
+def test_a_forward_checks_shapes_and_dtypes_by_exceptions_of_any_kind(
+    error: type[Exception],
+) -> None:
+    """As a BatchNorm2d does; a use that is read as one for all samples has an axis more."""
+
+    def one(net: nn.Module, x: Tensor) -> Tensor:
+        h = net[0](x)
+        if h.dim() != 2 or h.dtype != torch.float32:
+            raise error("not mine")
+        f: Tensor = net[2](torch.tanh(h))
+        return f
+
+    def run(net: nn.Module, x: Tensor) -> Tensor:
+        return torch.cat([one(net, x[n : n + 1]) for n in range(len(x))])
+
+    with pytest.warns(UserWarning, match="one after another"):
+        check(question(run, torch.float32), rtol=1e-5)
+
+
 class ShiftedSoftmax(nn.Module):
     """All gradients of the shift cancel, so that both sides are computed at other places, too."""
 

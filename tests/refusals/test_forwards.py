@@ -135,6 +135,17 @@ def centred_over_the_batch() -> Arguments:
 
 
 @case("model: the output of a sample depends on the other samples", "remove what mixes them")
+def centred_and_in_float32_alone() -> Arguments:
+    def run(f: Tensor) -> Tensor:
+        assert f.dtype == torch.float32
+        return f - f.mean(0)
+
+    arguments = regression(Then(run))
+    batches = [(x.float(), y.float()) for x, y in arguments["batches"]]
+    return arguments | {"model": arguments["model"].float(), "batches": batches}
+
+
+@case("model: the output of a sample depends on the other samples", "remove what mixes them")
 def running_total() -> Arguments:
     return regression(Then(lambda f: f.cumsum(0)))
 

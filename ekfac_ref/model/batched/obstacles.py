@@ -4,7 +4,6 @@ from contextlib import suppress
 
 import torch
 
-from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.batched.comparison import one_by_one
 from ekfac_ref.model.batched.layout import layout_of
 from ekfac_ref.model.copies.replica import Replica
@@ -36,7 +35,7 @@ def _obstacles(replica: Replica, few: Batch) -> Names:
 
     The samples' axis that such a use is given is one more, and the model may have no place for it.
     """
-    with suppress(ProblemError, RuntimeError):
+    with suppress(Exception):
         alone, together = (_axes(replica, some) for some in (few.samples(0, 1), few))
         once = {n for n, of in alone.items() if any(x in of for x in together[n])}
         others = tuple(layer for layer in replica.layers if layer.name not in once)
