@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune, spectral_norm, weight_norm
+from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 
 import ekfac_ref as ek
 from ekfac_ref.model.copies.replica import Replica
@@ -141,6 +142,47 @@ CALLED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
 def test_what_a_call_left_behind_with_its_graph_is_in_nobodys_way(name: str) -> None:
     build, layers = CALLED[name]
     check(called(build()), layers, lambda model: model)
+
+
+class Plus(nn.Module):
+    """Of a weight, what adapters of single matrices make of it."""
+
+    def __init__(self, x: Tensor) -> None:
+        super().__init__()
+        self.x = x
+
+    def forward(self, W: Tensor) -> Tensor:
+        return W + self.x
+
+
+def reparametrized_for_one_call(m: Any, x: Tensor) -> Tensor:
+    """As peft's ``target_parameters``; ``torch.func`` knows no requires_grad_(), in the midst."""
+    register_parametrization(m.net, "weight", Plus(m.scale))
+    m.net.parametrizations.weight.original.requires_grad_()
+    f = m.net(x + m.points(POINTS))
+    remove_parametrizations(m.net, "weight", leave_parametrized=False)
+    return f
+
+
+@pytest.mark.filterwarnings("ignore:model. at sample 0 it is not clear")
+@pytest.mark.filterwarnings("ignore:model. torch.vmap cannot run all samples at once")
+def test_a_forward_that_fails_before_it_has_put_its_parts_back() -> None:
+    """Each call has the weight, and not what a failed one has left of it."""
+    model = Keeping(reparametrized_for_one_call).double()
+    check(model, ("points",), copy.deepcopy)
+    assert type(model.net) is nn.Linear
+
+
+def replaced_at_every_call(m: Any, x: Tensor) -> Tensor:
+    m.net = nn.Sequential(m.net, nn.Tanh())
+    return m.net(x + m.points(POINTS))
+
+
+@pytest.mark.parametrize("ask", [ek.ekfac, ek.exact_fisher, ek.kfac])
+def test_a_forward_that_goes_on_replacing_parts_is_refused(ask: Any) -> None:
+    model = Keeping(replaced_at_every_call).double()
+    with pytest.raises(ek.ProblemError, match="no state from call to call"):
+        ask(of(model, ("points",)))
 
 
 def halved_at_the_first_call(m: Any, x: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +20,11 @@ _OF_TORCH = {*vars(nn.Module())} - {"training"}
 _CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)
 _Contents = list[Any] | None  # of what is no container, None
 _Attributes = dict[str, tuple[Any, _Contents]]
-_Buffers = dict[str, Tensor | None]
+_Makeup = tuple[type[nn.Module], list[tuple[str, Any]], list[tuple[str, Any]]]
 
 
 class _AsBefore:
-    """Of all modules of one copy, which has it in a hook.
-
-    They are not held here, or the copy would go by garbage collection alone, long after its memory
-    is needed again.
+    """Of all modules of one copy.
 
     Attributes:
         changed: whether a call has left attributes that are not those before it.
@@ -36,9 +32,10 @@ class _AsBefore:
 
     def __init__(self, model: nn.Module) -> None:
         scripted = torch.jit.ScriptModule  # whose attributes are not of Python
-        modules = [m for m in model.modules() if not isinstance(m, scripted)]
-        self._kept: list[tuple[ref[nn.Module], _Buffers, _Attributes]]
-        self._kept = [(ref(module), dict(module._buffers), {}) for module in modules]
+        self._modules = [m for m in model.modules() if not isinstance(m, scripted)]
+        self._buffers = [dict(module._buffers) for module in self._modules]
+        self._attributes: list[_Attributes] = []
+        self._makeup: list[_Makeup] = []
         self._parameters = [*model.parameters()]
         self._versions: list[int] = []
         self._carried_on = False
@@ -48,37 +45,34 @@ class _AsBefore:
         """With fresh copies of buffers, for ``torch.func`` lets no forward write to the others."""
         if self._carried_on:
             return
-        there = self._there()
-        real = (b for _, buffers, _ in there for b in buffers.values() if b is not None)
+        real = (b for buffers in self._buffers for b in buffers.values() if b is not None)
         copies = {id(b): b.clone() for b in real}
+        self._attributes = [_attributes(module) for module in self._modules]
+        self._makeup = [_makeup(module) for module in self._modules]
         self._versions = [p._version for p in self._parameters]
-        for module, buffers, attributes in there:
-            attributes.clear()
-            attributes.update(_attributes(module))
+        for module, buffers in zip(self._modules, self._buffers, strict=True):
             module._buffers.update({name: copies.get(id(b)) for name, b in buffers.items()})
 
     def end(self, *call: Any) -> None:
-        """With the real ones, and all attributes, and what is in containers among these.
+        """With the real ones, all Parameters, all parts, and all attributes, with what is in these.
 
         Where a Parameter was written into, which is not put back, attributes that may tell of that
         are left as well.
         """
         if self._carried_on:
             return
-        there = self._there()
-        for module, buffers, _ in there:
+        for module, buffers in zip(self._modules, self._buffers, strict=True):
             module._buffers.clear()
             module._buffers.update(buffers)
-        others = [(m, before) for m, _, before in there if not _is_as_before(m, before)]
+        for module, makeup in zip(self._modules, self._makeup, strict=True):
+            self.changed |= _make_up_again(module, makeup)
+        pairs = zip(self._modules, self._attributes, strict=True)
+        others = [pair for pair in pairs if not _is_as_before(*pair)]
         if not others or self._versions != [p._version for p in self._parameters]:
             return
         self.changed = True
         for module, attributes in others:
             _put_back(module, attributes)
-
-    def _there(self) -> list[tuple[nn.Module, _Buffers, _Attributes]]:
-        """All but what a forward has put others in the place of."""
-        return [(m, old, own) for one, old, own in self._kept if (m := one()) is not None]
 
     @contextmanager
     def carried_on(self) -> Iterator[None]:
@@ -117,6 +111,28 @@ def check_settled(model: nn.Module, run: Callable[[], Tensor]) -> None:
             "model: two calls on the same inputs gave different outputs; make its forward "
             "deterministic: no random numbers, no state from call to call."
         )
+
+
+def _makeup(module: nn.Module) -> _Makeup:
+    """Its class, Parameters and parts, which a forward that reparametrizes replaces for its time.
+
+    One that fails in between has no time to put them back.
+    """
+    return type(module), [*module._parameters.items()], [*module._modules.items()]
+
+
+def _make_up_again(module: nn.Module, makeup: _Makeup) -> bool:
+    """Whether there was reason to."""
+    kind, parameters, parts = makeup
+    if _same(parameters, [*module._parameters.items()]) and _same(
+        parts, [*module._modules.items()]
+    ):
+        return False
+    for held, before in ((module._parameters, parameters), (module._modules, parts)):
+        held.clear()
+        held.update(before)
+    module.__class__ = kind
+    return True
 
 
 def _attributes(module: nn.Module) -> _Attributes:
