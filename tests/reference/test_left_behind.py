@@ -3,6 +3,7 @@
 import copy
 import gc
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from weakref import ref
 
@@ -36,6 +37,12 @@ class Keeping(nn.Module):
         return self.run(self, x)
 
 
+class Cache:
+    """Beside the modules, as those of attention are."""
+
+    table: Tensor | None = None
+
+
 def a_table(m: Any, x: Tensor) -> Tensor:
     if m.table is None:
         m.table = m.points(POINTS)
@@ -46,6 +53,19 @@ def a_table_in_a_dict(m: Any, x: Tensor) -> Tensor:
     if "table" not in m.tables:
         m.tables["table"] = m.points(POINTS)
     return m.net(x + m.tables["table"])
+
+
+def a_table_further_inside(m: Any, x: Tensor) -> Tensor:
+    if m.tables["of"][0].table is None:
+        m.tables["of"][0].table = m.points(POINTS)
+    return m.net(x + m.tables["of"][0].table)
+
+
+def longer_than_ever(m: Any, x: Tensor) -> Tensor:
+    """What only the call does that is the first of its length."""
+    longest, m.tables["of"][0].table = m.tables["of"][0].table or 2, x.shape[1]
+    f: Tensor = m.net(x + m.points(POINTS))
+    return 3 * f if x.shape[1] > longest else f
 
 
 def a_new_attribute(m: Any, x: Tensor) -> Tensor:
@@ -75,6 +95,10 @@ def states_of_all_calls(m: Any, x: Tensor) -> Tensor:
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "a table": lambda: Keeping(a_table, table=None),
     "a table in a dict": lambda: Keeping(a_table_in_a_dict, tables={}),
+    "a table in an object": lambda: Keeping(a_table_further_inside, tables={"of": [Cache()]}),
+    "a table in a namespace": lambda: Keeping(
+        a_table_further_inside, tables={"of": (SimpleNamespace(table=None),)}
+    ),
     "a new attribute": lambda: Keeping(a_new_attribute),
     "a number beside a buffer": lambda: Keeping(a_number_beside_a_buffer, longest=2),
     "its last output": lambda: Keeping(its_last_output, last=None),
@@ -179,8 +203,9 @@ def replaced_at_every_call(m: Any, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("ask", [ek.ekfac, ek.exact_fisher, ek.kfac])
-def test_a_forward_that_goes_on_replacing_parts_is_refused(ask: Any) -> None:
-    model = Keeping(replaced_at_every_call).double()
+@pytest.mark.parametrize("run", [replaced_at_every_call, longer_than_ever])
+def test_a_forward_that_is_another_at_the_next_call_is_refused(run: Any, ask: Any) -> None:
+    model = Keeping(run, tables={"of": [Cache()]}).double()
     with pytest.raises(ek.ProblemError, match="no state from call to call"):
         ask(of(model, ("points",)))
 

@@ -8,6 +8,9 @@ run before, of its graph, or of values that a transform has wrapped.
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from operator import is_
+from types import FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,9 +21,11 @@ from ekfac_ref.errors import ProblemError
 # what every module has: hooks, which are no matter, and tensors and modules
 _OF_TORCH = {*vars(nn.Module())} - {"training"}
 _CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)
-_Contents = list[Any] | None  # of what is no container, None
-_Attributes = dict[str, tuple[Any, _Contents]]
-_Makeup = tuple[type[nn.Module], list[tuple[str, Any]], list[tuple[str, Any]]]
+# have attributes, and are no place where a forward keeps something
+_NO_HOLDERS = (Tensor, torch.jit.ScriptModule, type, ModuleType, FunctionType, MethodType)
+_Contents = dict[Any, Any] | list[Any]
+_Held = dict[int, tuple[Any, _Contents]]  # {id of a holder: the holder, and what is in it}
+_Makeup = tuple[type[nn.Module], dict[str, Any], dict[str, Any]]
 
 
 class _AsBefore:
@@ -34,7 +39,7 @@ class _AsBefore:
         scripted = torch.jit.ScriptModule  # whose attributes are not of Python
         self._modules = [m for m in model.modules() if not isinstance(m, scripted)]
         self._buffers = [dict(module._buffers) for module in self._modules]
-        self._attributes: list[_Attributes] = []
+        self._held: _Held = {}
         self._makeup: list[_Makeup] = []
         self._parameters = [*model.parameters()]
         self._versions: list[int] = []
@@ -47,7 +52,7 @@ class _AsBefore:
             return
         real = (b for buffers in self._buffers for b in buffers.values() if b is not None)
         copies = {id(b): b.clone() for b in real}
-        self._attributes = [_attributes(module) for module in self._modules]
+        self._held = _held_by(self._modules)
         self._makeup = [_makeup(module) for module in self._modules]
         self._versions = [p._version for p in self._parameters]
         for module, buffers in zip(self._modules, self._buffers, strict=True):
@@ -66,13 +71,16 @@ class _AsBefore:
             module._buffers.update(buffers)
         for module, makeup in zip(self._modules, self._makeup, strict=True):
             self.changed |= _make_up_again(module, makeup)
-        pairs = zip(self._modules, self._attributes, strict=True)
-        others = [pair for pair in pairs if not _is_as_before(*pair)]
+        others = [
+            (holder, contents)
+            for holder, contents in self._held.values()
+            if not _same(contents, _contents(holder))
+        ]
         if not others or self._versions != [p._version for p in self._parameters]:
             return
         self.changed = True
-        for module, attributes in others:
-            _put_back(module, attributes)
+        for holder, contents in others:
+            _put_back(holder, contents)
 
     @contextmanager
     def carried_on(self) -> Iterator[None]:
@@ -118,15 +126,13 @@ def _makeup(module: nn.Module) -> _Makeup:
 
     One that fails in between has no time to put them back.
     """
-    return type(module), [*module._parameters.items()], [*module._modules.items()]
+    return type(module), dict(module._parameters), dict(module._modules)
 
 
 def _make_up_again(module: nn.Module, makeup: _Makeup) -> bool:
     """Whether there was reason to."""
     kind, parameters, parts = makeup
-    if _same(parameters, [*module._parameters.items()]) and _same(
-        parts, [*module._modules.items()]
-    ):
+    if _same(parameters, module._parameters) and _same(parts, module._modules):
         return False
     for held, before in ((module._parameters, parameters), (module._modules, parts)):
         held.clear()
@@ -135,41 +141,60 @@ def _make_up_again(module: nn.Module, makeup: _Makeup) -> bool:
     return True
 
 
-def _attributes(module: nn.Module) -> _Attributes:
-    own = vars(module).items()
-    return {name: (value, _contents(value)) for name, value in own if name not in _OF_TORCH}
+def _held_by(modules: list[nn.Module]) -> _Held:
+    """What is in attributes, and in containers and objects among these, and in what is in them."""
+    found: _Held = {}
+    waiting: list[Any] = [*modules]
+    while waiting:
+        holder = waiting.pop()
+        if id(holder) in found:
+            continue
+        inside: Any = holder
+        if type(holder) is not tuple:
+            contents = _contents(holder)
+            found[id(holder)] = holder, contents
+            inside = contents.values() if isinstance(contents, dict) else contents
+        waiting += [x for x in inside if _holds(x.__class__)]
+    return found
 
 
-def _contents(value: Any) -> _Contents:
-    if type(value) not in _CONTAINERS:
-        return None
-    return [*(value.items() if isinstance(value, dict) else value)]
+@cache
+def _holds(kind: type) -> bool:
+    """Whether things of this kind hold others, and ``deepcopy`` made them for the copy alone.
+
+    Of what says by itself how it is copied, a logger say, they may be the caller's.
+    """
+    if kind in (*_CONTAINERS, tuple, SimpleNamespace) or issubclass(kind, nn.Module):
+        return not issubclass(kind, _NO_HOLDERS)
+    as_usual = kind.__reduce__ is object.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__
+    has_attributes = "__dict__" in dir(kind) and not issubclass(kind, _NO_HOLDERS)
+    return has_attributes and as_usual and not hasattr(kind, "__deepcopy__")
 
 
-def _is_as_before(module: nn.Module, attributes: _Attributes) -> bool:
-    own = vars(module)
-    if any(own.get(name, module) is not value for name, (value, _) in attributes.items()):
-        return False
-    if own.keys() - _OF_TORCH != attributes.keys():
-        return False
-    containers = ((x, contents) for x, contents in attributes.values() if contents is not None)
-    return all(_same(contents, _contents(x) or []) for x, contents in containers)
+def _contents(holder: Any) -> _Contents:
+    """Of a dict, or an object's attributes, or the members of a list."""
+    if isinstance(holder, nn.Module):
+        return {name: x for name, x in vars(holder).items() if name not in _OF_TORCH}
+    if type(holder) not in _CONTAINERS:
+        return dict(vars(holder))
+    return dict(holder) if isinstance(holder, dict) else list(holder)
 
 
-def _put_back(module: nn.Module, attributes: _Attributes) -> None:
-    own = vars(module)
-    for name in own.keys() - _OF_TORCH - attributes.keys():
-        del own[name]
-    for name, (value, contents) in attributes.items():
-        own[name] = value
-        if contents is not None:
-            value.clear()
-            (value.extend if isinstance(value, (list, deque)) else value.update)(contents)
+def _put_back(holder: Any, contents: _Contents) -> None:
+    if isinstance(holder, nn.Module):
+        for name in vars(holder).keys() - _OF_TORCH:
+            del vars(holder)[name]
+        vars(holder).update(contents)
+        return
+    held = holder if type(holder) in _CONTAINERS else vars(holder)
+    held.clear()
+    (held.extend if isinstance(held, (list, deque)) else held.update)(contents)
 
 
-def _same(one: list[Any], other: list[Any]) -> bool:
-    """Whether the same objects are in them, or the same pairs of these; equal tensors are not."""
-    pairs = zip(one, other, strict=False)
-    return len(one) == len(other) and all(
-        x is y or (type(x) is type(y) is tuple and [*map(id, x)] == [*map(id, y)]) for x, y in pairs
-    )
+def _same(one: _Contents, other: _Contents) -> bool:
+    """Whether the same objects are in them; equal tensors are not."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        if one.keys() != other.keys():
+            return False
+        one, other = [*one.values()], [*other.values()]
+    return len(one) == len(other) and all(map(is_, one, other))
