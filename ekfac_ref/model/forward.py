@@ -21,7 +21,7 @@ from ekfac_ref.question.inputs import on_tensors
 def call(model: Callable[..., Any], inputs: Any) -> Any:
     """The model on a copy of the inputs (it may write to them), of any of the three structures."""
     inputs = on_tensors(torch.clone, inputs)
-    with _as_written(), patch.object(CheckpointFunction, "apply", _run), _right_norms():
+    with _as_written(), patch.object(CheckpointFunction, "apply", _run), right_norms():
         if isinstance(inputs, dict):
             return model(**inputs)
         return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
@@ -33,12 +33,13 @@ def _run(function: Callable[..., Any], preserve_random_state: bool, *inputs: Any
 
 
 @contextmanager
-def _right_norms() -> Iterator[None]:
+def right_norms() -> Iterator[None]:
     """Batch and instance norms whose gradients of one sample are right.
 
     On the CPU those of torch 2.13 are not, where the input of a batch norm is a transposed view, of
     tokens say, and the gradient of its output is none, or the other way round: it takes channels
-    for places. A norm knows no places, and on one axis of them there is one order only.
+    for places. A norm knows no places, and on one axis of them there is one order only. Around
+    backward passes, too, in which a checkpointed forward is run again.
     """
     get_overridable_functions()  # a list that torch makes once, which is not to have these in it
     of_torch = torch.batch_norm, torch.instance_norm

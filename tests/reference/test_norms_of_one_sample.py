@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import resolve_name
+from torch.utils.checkpoint import checkpoint
 
 import ekfac_ref as ek
 
@@ -31,6 +32,16 @@ class OnTokens(ConvolutionalStem):
         tokens = torch.tanh(self.conv(x)).flatten(2).transpose(1, 2).contiguous()
         image = tokens.transpose(1, 2).reshape(len(x), 4, *[3] * (x.dim() - 2))
         y: Tensor = self.head(self.norm(image).square().flatten(2).mean(2))
+        return y
+
+
+class Checkpointed(ConvolutionalStem):
+    """Its norm is computed once more in the backward pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        image = checkpoint(lambda x: self.norm(self.conv(x)), x, use_reentrant=False)
+        tokens = image.flatten(2).transpose(1, 2)
+        y: Tensor = self.head((tokens + self.mlp(tokens).tanh()).tanh().mean(1))
         return y
 
 
@@ -71,8 +82,9 @@ def gradients(problem: ek.Problem) -> dict[str, Tensor]:
     return {layer: torch.stack(of_layer) for layer, of_layer in found.items()}
 
 
+@pytest.mark.filterwarnings("ignore:model. torch.vmap cannot run all samples at once")
 @pytest.mark.parametrize("name", NORMS)
-@pytest.mark.parametrize("net", [ConvolutionalStem, OnTokens])
+@pytest.mark.parametrize("net", [ConvolutionalStem, OnTokens, Checkpointed])
 @pytest.mark.parametrize("sizes", [(1,), (2,), (2, 1)], ids=str)
 def test_one_sample_has_the_gradients_of_the_two_that_are_it(
     name: str, net: type[ConvolutionalStem], sizes: tuple[int, ...]

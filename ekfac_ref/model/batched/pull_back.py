@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ekfac_ref.model.forward import right_norms
 from ekfac_ref.model.refusals.causes import explained
 
 
@@ -22,7 +23,7 @@ def pull_back(
     columns = S.movedim(1, 0)
     found: list[Tensor | None] = [None] * len(leaves)
     if f.requires_grad:
-        with explained():
+        with explained(), right_norms():
             found = _gradients(f, leaves, columns)
     return [
         leaf.new_zeros(()).expand(len(columns), *leaf.shape) if g is None else g

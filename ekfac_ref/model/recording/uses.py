@@ -11,6 +11,7 @@ from ekfac_ref.model.copies.as_before import check_settled
 from ekfac_ref.model.copies.modes import Modes
 from ekfac_ref.model.copies.private_copy import made_private
 from ekfac_ref.model.forward import call as call_model
+from ekfac_ref.model.forward import right_norms
 from ekfac_ref.model.layers import BareWeights, Layer, Names, find_layers, naming, one_matrix_each
 from ekfac_ref.model.recording.any_use import RecorderOfAnyUse
 from ekfac_ref.model.recording.recorder import Recorder, check_not_transformed
@@ -83,7 +84,8 @@ def _reached(model: nn.Module, layers: tuple[Layer, ...], batch: Batch) -> set[s
         return set()
     weights = [layer.weight for layer in layers]
     v = any_numbers(f.numel(), 1).reshape(f.shape).to(f)
-    gradients = torch.autograd.grad(f, weights, v, allow_unused=True)
+    with right_norms():
+        gradients = torch.autograd.grad(f, weights, v, allow_unused=True)
     return {
         layer.name
         for layer, g in zip(layers, gradients, strict=True)

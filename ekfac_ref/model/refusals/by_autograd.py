@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.copies.replica import Replica
-from ekfac_ref.model.forward import call
+from ekfac_ref.model.forward import call, right_norms
 from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.question.batches import Batch
 
@@ -38,7 +38,8 @@ def _gradients(replica: Replica, f: Tensor, v: Tensor) -> dict[str, Tensor]:
     asked = [*own.values(), *originals.values()]
     found: tuple[Tensor | None, ...] = (None,) * len(asked)
     if f.requires_grad:
-        found = torch.autograd.grad(f, asked, v, allow_unused=True, retain_graph=True)
+        with right_norms():
+            found = torch.autograd.grad(f, asked, v, allow_unused=True, retain_graph=True)
     for name, gradient in zip(originals, found[len(own) :], strict=True):
         if gradient is not None:
             raise ProblemError(
