@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 from unittest.mock import patch
 
@@ -41,7 +41,6 @@ def right_norms() -> Iterator[None]:
     for places. A norm knows no places, and on one axis of them there is one order only. Around
     backward passes, too, in which a checkpointed forward is run again.
     """
-    get_overridable_functions()  # a list that torch makes once, which is not to have these in it
     of_torch = torch.batch_norm, torch.instance_norm
     torch.batch_norm, torch.instance_norm = map(_on_one_axis, of_torch)
     try:
@@ -50,8 +49,10 @@ def right_norms() -> Iterator[None]:
         torch.batch_norm, torch.instance_norm = of_torch
 
 
+@cache
 def _on_one_axis(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The norm, with all axes of one sample's places as one."""
+    get_overridable_functions()  # a list that torch makes once, which is not to have these in it
 
     @wraps(norm)
     def of_one_sample(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -14,11 +14,12 @@ from torch.nn.utils import prune, spectral_norm, weight_norm
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 
 import ekfac_ref as ek
+from ekfac_ref.model.copies.as_before import keep_as_before
 from ekfac_ref.model.copies.replica import Replica
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(1)).double()
 Y = torch.randn(4, 2, generator=torch.Generator().manual_seed(2)).double()
-POINTS = torch.tensor([[1.0, 2.0]]).double()
+POINTS, ONE = torch.tensor([[1.0, 2.0]]).double(), torch.tensor(1.0).double()
 
 
 class Keeping(nn.Module):
@@ -43,6 +44,13 @@ class Cache:
     table: Tensor | None = None
 
 
+class Tables(dict[str, Tensor]):
+    """By whatever names."""
+
+    def __iter__(self) -> Any:
+        raise RuntimeError("nobody is to go through them")
+
+
 def a_table(m: Any, x: Tensor) -> Tensor:
     if m.table is None:
         m.table = m.points(POINTS)
@@ -52,7 +60,13 @@ def a_table(m: Any, x: Tensor) -> Tensor:
 def a_table_in_a_dict(m: Any, x: Tensor) -> Tensor:
     if "table" not in m.tables:
         m.tables["table"] = m.points(POINTS)
-    return m.net(x + m.tables["table"])
+    return m.net(x + m.tables["one"] * m.tables["table"])
+
+
+def a_table_in_its_place(m: Any, x: Tensor) -> Tensor:
+    if m.tables[0] is None:
+        m.tables[0] = m.points(POINTS)
+    return m.net(x + m.tables[0])
 
 
 def a_table_further_inside(m: Any, x: Tensor) -> Tensor:
@@ -66,6 +80,15 @@ def longer_than_ever(m: Any, x: Tensor) -> Tensor:
     longest, m.tables["of"][0].table = m.tables["of"][0].table or 2, x.shape[1]
     f: Tensor = m.net(x + m.points(POINTS))
     return 3 * f if x.shape[1] > longest else f
+
+
+def a_call_in_a_call(m: Any, x: Tensor) -> Tensor:
+    if m.inside:
+        return m.net(x + m.points(POINTS))
+    m.inside = True
+    m.last = m(x)
+    m.inside = False
+    return m.last.tanh()
 
 
 def a_new_attribute(m: Any, x: Tensor) -> Tensor:
@@ -89,20 +112,23 @@ def its_last_output(m: Any, x: Tensor) -> Tensor:
 
 def states_of_all_calls(m: Any, x: Tensor) -> Tensor:
     m.states.append(m.net(x + m.points(POINTS)))
-    return m.states[-1]
+    return m.states[-1] * m.states[0]
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "a table": lambda: Keeping(a_table, table=None),
-    "a table in a dict": lambda: Keeping(a_table_in_a_dict, tables={}),
+    "a table in a dict": lambda: Keeping(a_table_in_a_dict, tables={"one": ONE}),
+    "a table in its place": lambda: Keeping(a_table_in_its_place, tables=[None]),
     "a table in an object": lambda: Keeping(a_table_further_inside, tables={"of": [Cache()]}),
     "a table in a namespace": lambda: Keeping(
         a_table_further_inside, tables={"of": (SimpleNamespace(table=None),)}
     ),
+    "a table in a dict of a class": lambda: Keeping(a_table_in_a_dict, tables=Tables(one=ONE)),
+    "a call in a call": lambda: Keeping(a_call_in_a_call, inside=False, last=None),
     "a new attribute": lambda: Keeping(a_new_attribute),
     "a number beside a buffer": lambda: Keeping(a_number_beside_a_buffer, longest=2),
     "its last output": lambda: Keeping(its_last_output, last=None),
-    "states of all calls": lambda: Keeping(states_of_all_calls, states=[]),
+    "states of all calls": lambda: Keeping(states_of_all_calls, states=[ONE]),
 }
 
 
@@ -134,6 +160,15 @@ def test_every_call_begins_as_the_callers_next_one(name: str) -> None:
     model = MODELS[name]().double()
     before = {name: copy.copy(value) for name, value in vars(model).items()}
     check(model, ("net", "points"), copy.deepcopy)
+    assert vars(model) == before
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_call_leaves_nothing_in_a_copy(name: str) -> None:
+    model = MODELS[name]().double()
+    keep_as_before(model)
+    before = {name: copy.copy(value) for name, value in vars(model).items()}
+    model(X)
     assert vars(model) == before
 
 

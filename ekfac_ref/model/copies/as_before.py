@@ -8,10 +8,12 @@ run before, of its graph, or of values that a transform has wrapped.
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from operator import is_
 from types import FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +22,33 @@ from ekfac_ref.errors import ProblemError
 
 # what every module has: hooks, which are no matter, and tensors and modules
 _OF_TORCH = {*vars(nn.Module())} - {"training"}
-_CONTAINERS = (dict, OrderedDict, defaultdict, list, set, deque)
+_CONTAINERS = (OrderedDict, dict, list, set, deque)
 # have attributes, and are no place where a forward keeps something
 _NO_HOLDERS = (Tensor, torch.jit.ScriptModule, type, ModuleType, FunctionType, MethodType)
-_Contents = dict[Any, Any] | list[Any]
-_Held = dict[int, tuple[Any, _Contents]]  # {id of a holder: the holder, and what is in it}
-_Makeup = tuple[type[nn.Module], dict[str, Any], dict[str, Any]]
+_Attributes = dict[str, Any]
+_Members = list[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class _Beginning:
+    """What there was when a call began, the objects themselves.
+
+    Attributes:
+        makeups: of every module its class, and by name its Parameters, parts and buffers.
+        held: {id of what holds others: it, its attributes, and what is in it as a container}.
+        versions: of all parameters.
+    """
+
+    makeups: list[tuple[nn.Module, type[nn.Module], list[dict[str, Any]]]]
+    held: dict[int, tuple[Any, _Attributes, _Members]]
+    versions: list[int]
 
 
 class _AsBefore:
-    """Of all modules of one copy.
+    """Of all modules of one copy, which has it in a hook.
+
+    Between calls they are not held here, or the copy would go by garbage collection alone, long
+    after its memory is needed again.
 
     Attributes:
         changed: whether a call has left attributes that are not those before it.
@@ -37,12 +56,9 @@ class _AsBefore:
 
     def __init__(self, model: nn.Module) -> None:
         scripted = torch.jit.ScriptModule  # whose attributes are not of Python
-        self._modules = [m for m in model.modules() if not isinstance(m, scripted)]
-        self._buffers = [dict(module._buffers) for module in self._modules]
-        self._held: _Held = {}
-        self._makeup: list[_Makeup] = []
+        self._refs = [ref(m) for m in model.modules() if not isinstance(m, scripted)]
         self._parameters = [*model.parameters()]
-        self._versions: list[int] = []
+        self._begun: list[_Beginning] = []  # a forward may call the whole model
         self._carried_on = False
         self.changed = False
 
@@ -50,13 +66,17 @@ class _AsBefore:
         """With fresh copies of buffers, for ``torch.func`` lets no forward write to the others."""
         if self._carried_on:
             return
-        real = (b for buffers in self._buffers for b in buffers.values() if b is not None)
-        copies = {id(b): b.clone() for b in real}
-        self._held = _held_by(self._modules)
-        self._makeup = [_makeup(module) for module in self._modules]
-        self._versions = [p._version for p in self._parameters]
-        for module, buffers in zip(self._modules, self._buffers, strict=True):
-            module._buffers.update({name: copies.get(id(b)) for name, b in buffers.items()})
+        modules = [module for one in self._refs if (module := one()) is not None]
+        makeups = [(m, type(m), [dict(own) for own in _parts(m)]) for m in modules]
+        versions = [p._version for p in self._parameters]
+        self._begun.append(_Beginning(makeups, _held_by(modules), versions))
+        copies: dict[int, Tensor] = {}
+        for module in modules:
+            for name, b in module._buffers.items():
+                if b is not None:
+                    if id(b) not in copies:
+                        copies[id(b)] = b.clone()
+                    module._buffers[name] = copies[id(b)]
 
     def end(self, *call: Any) -> None:
         """With the real ones, all Parameters, all parts, and all attributes, with what is in these.
@@ -64,23 +84,25 @@ class _AsBefore:
         Where a Parameter was written into, which is not put back, attributes that may tell of that
         are left as well.
         """
-        if self._carried_on:
+        if self._carried_on or not self._begun:
             return
-        for module, buffers in zip(self._modules, self._buffers, strict=True):
+        before = self._begun.pop()
+        for module, kind, (buffers, *others) in before.makeups:
             module._buffers.clear()
             module._buffers.update(buffers)
-        for module, makeup in zip(self._modules, self._makeup, strict=True):
-            self.changed |= _make_up_again(module, makeup)
-        others = [
-            (holder, contents)
-            for holder, contents in self._held.values()
-            if not _same(contents, _contents(holder))
-        ]
-        if not others or self._versions != [p._version for p in self._parameters]:
+            parts = _parts(module)[1:]
+            if not all(map(_same, others, parts)):
+                for part, own in zip(parts, others, strict=True):
+                    part.clear()
+                    part.update(own)
+                module.__class__ = kind
+                self.changed = True
+        changed = [one for one in before.held.values() if not _is_as_before(*one)]
+        if not changed or before.versions != [p._version for p in self._parameters]:
             return
         self.changed = True
-        for holder, contents in others:
-            _put_back(holder, contents)
+        for one in changed:
+            _put_back(*one)
 
     @contextmanager
     def carried_on(self) -> Iterator[None]:
@@ -121,40 +143,26 @@ def check_settled(model: nn.Module, run: Callable[[], Tensor]) -> None:
         )
 
 
-def _makeup(module: nn.Module) -> _Makeup:
-    """Its class, Parameters and parts, which a forward that reparametrizes replaces for its time.
+def _parts(module: nn.Module) -> list[dict[str, Any]]:
+    """Buffers, Parameters and modules, which a forward that reparametrizes replaces for its time.
 
     One that fails in between has no time to put them back.
     """
-    return type(module), dict(module._parameters), dict(module._modules)
+    return [module._buffers, module._parameters, module._modules]
 
 
-def _make_up_again(module: nn.Module, makeup: _Makeup) -> bool:
-    """Whether there was reason to."""
-    kind, parameters, parts = makeup
-    if _same(parameters, module._parameters) and _same(parts, module._modules):
-        return False
-    for held, before in ((module._parameters, parameters), (module._modules, parts)):
-        held.clear()
-        held.update(before)
-    module.__class__ = kind
-    return True
-
-
-def _held_by(modules: list[nn.Module]) -> _Held:
+def _held_by(modules: list[nn.Module]) -> dict[int, tuple[Any, _Attributes, _Members]]:
     """What is in attributes, and in containers and objects among these, and in what is in them."""
-    found: _Held = {}
+    found = {}
     waiting: list[Any] = [*modules]
     while waiting:
         holder = waiting.pop()
         if id(holder) in found:
             continue
-        inside: Any = holder
+        attributes, members = ({}, [*holder]) if type(holder) is tuple else _inside(holder)
         if type(holder) is not tuple:
-            contents = _contents(holder)
-            found[id(holder)] = holder, contents
-            inside = contents.values() if isinstance(contents, dict) else contents
-        waiting += [x for x in inside if _holds(x.__class__)]
+            found[id(holder)] = holder, attributes, members
+        waiting += [x for x in (*attributes.values(), *members) if _holds(x.__class__)]
     return found
 
 
@@ -164,37 +172,57 @@ def _holds(kind: type) -> bool:
 
     Of what says by itself how it is copied, a logger say, they may be the caller's.
     """
-    if kind in (*_CONTAINERS, tuple, SimpleNamespace) or issubclass(kind, nn.Module):
-        return not issubclass(kind, _NO_HOLDERS)
-    as_usual = kind.__reduce__ is object.__reduce__ and kind.__reduce_ex__ is object.__reduce_ex__
-    has_attributes = "__dict__" in dir(kind) and not issubclass(kind, _NO_HOLDERS)
-    return has_attributes and as_usual and not hasattr(kind, "__deepcopy__")
+    if issubclass(kind, _NO_HOLDERS):
+        return False
+    if kind in (*_CONTAINERS, defaultdict, tuple, SimpleNamespace) or issubclass(kind, nn.Module):
+        return True
+    reduced = (*_CONTAINERS, defaultdict, object)
+    as_usual = kind.__reduce_ex__ is object.__reduce_ex__ and any(
+        kind.__reduce__ is base.__reduce__ for base in reduced
+    )
+    return as_usual and "__dict__" in dir(kind) and not hasattr(kind, "__deepcopy__")
 
 
-def _contents(holder: Any) -> _Contents:
-    """Of a dict, or an object's attributes, or the members of a list."""
+@cache
+def _base(kind: type) -> Any:
+    """The container that it is, whatever a class makes of it; None where it is none."""
+    return next((base for base in _CONTAINERS if issubclass(kind, base)), None)
+
+
+def _inside(holder: Any) -> tuple[_Attributes, _Members]:
+    """Its attributes, and what is in it; of a dict, the keys before the values."""
     if isinstance(holder, nn.Module):
-        return {name: x for name, x in vars(holder).items() if name not in _OF_TORCH}
-    if type(holder) not in _CONTAINERS:
-        return dict(vars(holder))
-    return dict(holder) if isinstance(holder, dict) else list(holder)
+        own = {name: x for name, x in vars(holder).items() if name not in _OF_TORCH}
+    else:
+        own = dict(getattr(holder, "__dict__", ()))
+    base = _base(holder.__class__)
+    if base is None:
+        return own, []
+    members = [*base.__iter__(holder)]
+    return own, [*members, *base.values(holder)] if issubclass(base, dict) else members
 
 
-def _put_back(holder: Any, contents: _Contents) -> None:
-    if isinstance(holder, nn.Module):
-        for name in vars(holder).keys() - _OF_TORCH:
+def _is_as_before(holder: Any, attributes: _Attributes, members: _Members) -> bool:
+    own, inside = _inside(holder)
+    return _same(attributes, own) and len(members) == len(inside) and all(map(is_, members, inside))
+
+
+def _put_back(holder: Any, attributes: _Attributes, members: _Members) -> None:
+    if hasattr(holder, "__dict__"):
+        for name in _inside(holder)[0]:
             del vars(holder)[name]
-        vars(holder).update(contents)
+        vars(holder).update(attributes)
+    base = _base(holder.__class__)
+    if base is None:
         return
-    held = holder if type(holder) in _CONTAINERS else vars(holder)
-    held.clear()
-    (held.extend if isinstance(held, (list, deque)) else held.update)(contents)
+    base.clear(holder)
+    if issubclass(base, dict):
+        half = len(members) // 2
+        base.update(holder, zip(members[:half], members[half:], strict=True))
+    else:
+        (base.update if base is set else base.extend)(holder, members)
 
 
-def _same(one: _Contents, other: _Contents) -> bool:
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether the same objects are in them; equal tensors are not."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        if one.keys() != other.keys():
-            return False
-        one, other = [*one.values()], [*other.values()]
-    return len(one) == len(other) and all(map(is_, one, other))
+    return one.keys() == other.keys() and all(map(is_, one.values(), other.values()))
