@@ -64,7 +64,8 @@ def test_an_answer_that_cannot_be_read_is_no_refusal(parts: Any) -> None:
 def test_parts_that_are_no_numbers(bad: Any) -> None:
     right = in_parts(ek.ekfac)(problem())
     wrong = {**right, "0": Eigen(bad, right["0"].Q_A, right["0"].eigenvalues)}
-    with pytest.raises(ct.BadAnswer, match="it answered, and the adapter cannot read that"):
+    of = r"layer '0', Q_B: a \w+.*, expected numbers; the layer is \[d_out, d_in\] = "
+    with pytest.raises(ct.BadAnswer, match=of):
         adapted(lambda problem: wrong)(problem())
 
 

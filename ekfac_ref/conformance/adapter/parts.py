@@ -1,5 +1,6 @@
 """What an implementation has found of one layer, and how one part of it becomes an operator."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +118,7 @@ class Reader:
         return self.bias(vec, d_out, d_in).to(self.like.device)
 
     def _vectors(self, name: str, Q: _Array, d: int) -> Tensor:
-        Q = self.convention.eigenvectors(self._tensor(Q))
+        Q = self.convention.eigenvectors(self._tensor(name, Q))
         if Q.dim() != 2 or len(Q) != d:
             raise self.bad(name, f"eigenvectors of shape {list(Q.shape)}, expected {[d, d]}")
         return Q
@@ -125,22 +126,28 @@ class Reader:
     def _eigenvalues(self, eigenvalues: _Array, Q_B: Tensor, Q_A: Tensor) -> Tensor:
         try:
             laid_out = self.convention.eigenvalues(
-                self._tensor(eigenvalues), Q_B.shape[1], Q_A.shape[1]
+                self._tensor("eigenvalues", eigenvalues), Q_B.shape[1], Q_A.shape[1]
             )
         except ValueError as error:
             raise self.bad("eigenvalues", f"{error}; is rows or columns declared?") from None
         return laid_out / self.scale
 
     def _square(self, name: str, matrix: _Array, d: int) -> Tensor:
-        matrix = self._tensor(matrix)
+        matrix = self._tensor(name, matrix)
         if tuple(matrix.shape) != (d, d):
             raise self.bad(name, f"shape {list(matrix.shape)}, expected {[d, d]}")
         return matrix
 
-    def _tensor(self, x: _Array) -> Tensor:
-        found = torch.as_tensor(x).detach()
+    def _tensor(self, name: str, x: _Array) -> Tensor:
+        try:
+            found = torch.as_tensor(x).detach()
+        except (TypeError, ValueError, RuntimeError):  # a None, or a dict of a library's own
+            what = f"{{{', '.join(map(repr, x))}}}" if isinstance(x, Mapping) else ""
+            raise self.bad(
+                name, f"a {type(x).__name__} {what}".rstrip() + ", expected numbers"
+            ) from None
         if found.is_complex():  # whose imaginary part would be dropped
-            raise self.bad("answer", f"numbers of {found.dtype}, expected real ones")
+            raise self.bad(name, f"numbers of {found.dtype}, expected real ones")
         return found.to(self.like)
 
     def bad(self, what: str, why: str) -> BadAnswer:
