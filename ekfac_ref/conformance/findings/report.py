@@ -197,8 +197,14 @@ class Report:
             why = "not all was asked" if self.complete else "interrupted"
             return f"Incomplete: {why}, {self.asked} of {self.problems} {self.things} ({found})."
         if code == 1:
-            return f"It does not conform ({found})."
+            return f"It does not conform ({found}){self._numbers_are_right()}."
         return self._open() if code == 5 else self._conforms()
+
+    def _numbers_are_right(self) -> str:
+        """Who has left a random state changed is told apart from who has computed wrongly."""
+        found = {v.status for v in self.verdicts if v.law.measures and v.asked}
+        is_right = found == {Status.PASS} and not self.unresolved and not self.deviations
+        return "; of the numbers that it answers none was found wrong" if is_right else ""
 
     def _found(self) -> str:
         broken = [v.law.name for v in self.verdicts if v.status is Status.FAIL]
