@@ -36,7 +36,12 @@ def literals_of(problems: Sequence[Collection[str]], everything: int) -> list[Li
                 continue
             if (first := found.get(mask)) is None:
                 found[mask] = Literal(name, is_present, mask)
-            elif first.is_present and is_present and name not in COMMON:
+            elif first.is_present and is_present and not _is_told((first.name, *first.also), name):
                 also = (*first.also, name)
                 found[mask] = Literal(first.name, True, mask, also)
     return list(found.values())
+
+
+def _is_told(names: Collection[str], name: str) -> bool:
+    """Whether one of these names says already what this common one does."""
+    return any(one in COMMON.get(name, ()) for one in names)
