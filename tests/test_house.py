@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"conformance.diagnosis", "conformance.findings"}
     | TRUTH,
     "conformance.own_model": {"errors", "question", "conformance.laws", "conformance.findings"}
-    | {"model", "matrix", "conformance.run"}
+    | {"model", "matrix", "conformance.run", "conformance.adapter"}
     | TRUTH,
     "conformance.reports": {"conformance.laws", "conformance.mutants", "conformance.run"}
     | {"conformance.diagnosis", "conformance.findings"}

@@ -1,12 +1,17 @@
 """What a trial on a model of one's own says of a mistake beside the laws that it breaks."""
 
+import copy
+from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
+from ekfac_ref.conformance.adapter import Eigen, adapted
+from ekfac_ref.conformance.own_model.looks import AS_SINGLE, IF_DRAWN
 
 MANY = "several positions"
 
@@ -30,7 +35,7 @@ def test_positions_are_told_beside_the_kind_of_layer_that_has_them() -> None:
         blocks = ek.ekfac(problem)
         return {name: E.scaled(0.9) if name in ("0", "2") else E for name, E in blocks.items()}
 
-    (sentence,) = ct.check_on(wrong, images(), laws=["spectrum"]).sentences
+    sentence = ct.check_on(wrong, images(), laws=["spectrum"]).sentences[0]
     assert sentence.startswith(f"Wrong exactly where Conv2d (or {MANY}, which came with it)")
 
 
@@ -47,3 +52,101 @@ def test_who_is_broken_in_manners_alone_is_told_that_numbers_are_right() -> None
     )
     alone = ct.check_on(draws, images(), laws=["leaves alone"])
     assert alone.summary == "It does not conform (broken: leaves alone)."
+
+
+def tokens(dtype: torch.dtype = torch.float64, fisher: Any = None) -> ek.Problem:
+    """Two layers at each of four tokens, a head at their mean."""
+    torch.manual_seed(0)
+    both = nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 4)
+    model = nn.Sequential(*both, ct.networks.TokenMean(), nn.Linear(4, 3)).to(dtype)
+    x, y = torch.randn(9, 4, 5, dtype=dtype), torch.randn(9, 3, dtype=dtype)
+    data = [(x[:6], y[:6]), (x[6:], y[6:])]
+    return ek.Problem(model, data, ek.Gaussian(), ek.Empirical() if fisher is None else fisher)
+
+
+def scaled(factor: float) -> Any:
+    return lambda p: {name: E.scaled(factor) for name, E in ek.ekfac(p).items()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    ("factor", "names"),
+    [
+        (4.0, "averaged(of_loss(sum_loss)), or, which is the same here, times 4; an adapter"),
+        (9.0, "samples, or, which is the same here, times the number of samples,"),
+        (
+            1 / 3,
+            "1 / the number of targets of a sample, or, which is the same here, times 1/3; an",
+        ),
+        (1.234, "1.23; an adapter"),
+    ],
+)
+def test_a_scale_that_is_not_declared_is_told(dtype: Any, factor: float, names: str) -> None:
+    report = ct.check_on(scaled(factor), tokens(dtype))
+    assert report.exit_code == 1
+    assert report.diagnosis.startswith("E is right up to a factor: times ")
+    assert names in report.diagnosis
+    assert f"Diagnosis: {report.diagnosis}" in report.sentences
+
+
+def test_a_factor_of_each_layers_own_is_told() -> None:
+    """Of a KFAC divided by the positions, twenty-five and four in its layers."""
+    positions = {"0": 25, "2": 4}
+
+    def kfac(problem: ek.Problem) -> dict[str, Any]:
+        found = ek.kfac(problem)
+        return {n: K.scaled(1 / positions[n]) if n in positions else K for n, K in found.items()}
+
+    report = ct.check_on(ct.Subject("by positions", kfac=kfac), images())
+    assert report.diagnosis == (
+        "K is right up to a factor on its 2 wrong blocks: times 1 / the number of positions."
+    )
+
+
+def test_single_precision_in_a_double_problem_is_told() -> None:
+    def single(problem: ek.Problem) -> dict[str, Any]:
+        data = [(x.float(), y.float()) for x, y in problem.batches]
+        model = copy.deepcopy(problem.model).float()
+        found = ek.ekfac(replace(problem, model=model, batches=data))
+        parts = {n: Eigen(E.Q_B, E.Q_A, E.eigenvalues) for n, E in found.items()}
+        return adapted(lambda problem: parts)(problem)
+
+    report = ct.check_on(single, tokens())
+    assert report.exit_code == 1
+    assert report.diagnosis == AS_SINGLE
+
+
+def test_labels_that_are_drawn_are_told() -> None:
+    def draws(problem: ek.Problem) -> dict[str, Any]:
+        seed = int(torch.randint(10**6, (1,)))
+        return ek.ekfac(replace(problem, fisher=ek.Sampled(1, seed)))
+
+    assert ct.check_on(draws, tokens(fisher=ek.Exact())).diagnosis == IF_DRAWN
+
+
+def test_who_moves_a_random_state_and_is_right_in_some_layer_draws_no_labels() -> None:
+    def wrong(problem: ek.Problem) -> dict[str, Any]:
+        torch.rand(1)
+        blocks = ek.ekfac(problem)
+        Q = torch.linalg.qr(torch.randn(3, 3).double())[0]
+        return {**blocks, "4": replace(blocks["4"], Q_B=Q)}
+
+    report = ct.check_on(wrong, tokens(fisher=ek.Exact()))
+    assert report.exit_code == 1
+    assert report.diagnosis == ""
+
+
+def test_a_mistake_that_is_no_factor_is_not_called_one() -> None:
+    def wrong(problem: ek.Problem) -> dict[str, Any]:
+        found = ek.ekfac(problem)
+        return {n: replace(E, eigenvalues=E.eigenvalues.flip(0)) for n, E in found.items()}
+
+    report = ct.check_on(wrong, tokens())
+    assert report.exit_code == 1
+    assert report.diagnosis == ""
+    one = ct.check_on(scaled(4.0), tokens(), known=dict.fromkeys(report_laws(scaled(4.0)), "4"))
+    assert (one.exit_code, one.diagnosis) == (0, "")
+
+
+def report_laws(subject: Any) -> list[str]:
+    return [v.law.name for v in ct.check_on(subject, tokens()).verdicts if v.status.value == "FAIL"]

@@ -51,7 +51,8 @@ def test_it_says_which_layers_are_wrong() -> None:
     assert report.exit_code == 1
     assert report.summary == "It does not conform (broken: trace, spectrum, eigenvalues)."
     where = "Wrong exactly where named *.qkv: 2 of 2 such blocks, 0 of 7 others"
-    assert report.sentences == [f"{where}: trace, spectrum, eigenvalues."]
+    factor = "E is right up to a factor on its 2 wrong blocks: times 1.03."
+    assert report.sentences == [f"{where}: trace, spectrum, eigenvalues.", f"Diagnosis: {factor}"]
     wrong = [score.name for score in report.scoreboard if score.standing.value == "wrong"]
     assert wrong == ["named *.qkv"]
     trace = report.verdicts[0]
@@ -65,7 +66,7 @@ def test_one_layer_that_is_wrong_is_named() -> None:
         blocks = ek.ekfac(problem)
         return {**blocks, "head": blocks["head"].scaled(0.9)}
 
-    (sentence,) = ct.check_on(wrong, small(), laws=["trace"]).sentences
+    sentence, _ = ct.check_on(wrong, small(), laws=["trace"]).sentences
     assert sentence.startswith("Wrong exactly where")
     assert "layer head" in sentence
 
@@ -83,7 +84,8 @@ def test_groups_that_are_wrong_are_told_by_their_feature() -> None:
 
     report = ct.check_on(wrong, problem, laws=["trace"])
     assert report.sentences == [
-        "Wrong exactly where groups: 8 of 8 such blocks, 0 of 3 others: trace."
+        "Wrong exactly where groups: 8 of 8 such blocks, 0 of 3 others: trace.",
+        "Diagnosis: E is right up to a factor on its 8 wrong blocks: times 2.",
     ]
 
 
@@ -101,7 +103,7 @@ def test_the_layers_of_torchs_attention_are_blocks_like_others() -> None:
         return {name: E.scaled(1.03) if name[-6:] in own else E for name, E in blocks.items()}
 
     assert ct.check_on(ek.ekfac, problem, laws=LAWS).exit_code == 0
-    (sentence,) = ct.check_on(wrong, problem, laws=["trace"]).sentences
+    sentence, _ = ct.check_on(wrong, problem, laws=["trace"]).sentences
     assert sentence.startswith("Wrong exactly where MultiheadAttention: 3 of 3 such blocks, 0 of 4")
 
 

@@ -3,8 +3,9 @@
 The values that a ``Convention`` is made of are functions; users pass them and need not call them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -143,6 +144,16 @@ _LOSSES: dict[type, Callable[..., nn.Module]] = {
     Bernoulli: nn.BCEWithLogitsLoss,
     Poisson: nn.PoissonNLLLoss,
 }
+
+# As they are written in a Convention, of those that are not 1.
+SCALES: Mapping[str, Scale] = MappingProxyType(
+    {
+        "samples": samples,
+        "of_loss(mean_loss)": of_loss(mean_loss),
+        "of_loss(sum_loss)": of_loss(sum_loss),
+        "averaged(of_loss(sum_loss))": averaged(of_loss(sum_loss)),
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,15 @@ from itertools import product
 from torch import Tensor
 
 from ekfac_ref.conformance.adapter.conventions import (
+    SCALES,
     Bias,
     Layout,
     Scale,
-    averaged,
     bias_behind,
     bias_first,
     bias_last,
     columns,
-    mean_loss,
-    of_loss,
     rows,
-    samples,
-    sum_loss,
     unit,
 )
 from ekfac_ref.conformance.diagnosis.comparable import Question
@@ -40,10 +36,7 @@ _BIAS: tuple[tuple[str, Bias], ...] = (
 )
 _SCALE: tuple[tuple[str, Scale], ...] = (
     ("", unit),
-    ("scale=samples", samples),
-    ("scale=of_loss(mean_loss)", of_loss(mean_loss)),
-    ("scale=of_loss(sum_loss)", of_loss(sum_loss)),
-    ("scale=averaged(of_loss(sum_loss))", averaged(of_loss(sum_loss))),
+    *((f"scale={name}", scale) for name, scale in SCALES.items()),
 )
 
 

@@ -12,6 +12,7 @@ from ekfac_ref.conformance.own_model.laws.catalogue import OWN_LAWS
 from ekfac_ref.conformance.own_model.laws.examined import Examined
 from ekfac_ref.conformance.own_model.laws.own_law import Beyond, OwnLaw, Weighed
 from ekfac_ref.conformance.own_model.layer_features import features_of_parts
+from ekfac_ref.conformance.own_model.looks import LOOKS_LIKE, NamedNumbers, looks_like
 from ekfac_ref.conformance.own_model.measured.measure import Measured, passes_over
 from ekfac_ref.conformance.own_model.mistaken import MistakenProblem
 from ekfac_ref.conformance.own_model.trial import OwnTrial
@@ -26,7 +27,7 @@ class PartSaid:
     """What one law said of one block.
 
     Attributes:
-        law: its name.
+        law: its name; LOOKS_LIKE where ``broken`` is on the block itself, as ``looks_like`` has it.
         offered: whether the answer has what it needs.
         weighed: the largest ratio, and the smallest error that it would have noticed; None where
             it has nothing to say.
@@ -140,10 +141,19 @@ class OwnHere(Here):
                 for law in OWN_LAWS.values():
                     if law.law.name in laws:
                         found.append(self._said(law, self._examined[number]))
+                if looks := self._looks(found, self._examined[number]):
+                    found.append(PartSaid(LOOKS_LIKE, True, broken=looks))
 
         with self._heard() as heard:
             _, trouble = self._tried(judging, None, heard)
         return JudgedPart(found, trouble)
+
+    def _looks(self, found: Collection[PartSaid], one: Examined) -> str:
+        wrong = {said.law: said.size for said in found if said.broken}
+        if not wrong:
+            return ""
+        problem = self._trial.given.problem
+        return looks_like(one, wrong, problem, NamedNumbers.of(problem), self._trial.changes)
 
     def _said(self, law: OwnLaw, one: Examined) -> PartSaid:
         name = law.law.name
