@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -150,3 +151,43 @@ def test_a_mistake_that_is_no_factor_is_not_called_one() -> None:
 
 def report_laws(subject: Any) -> list[str]:
     return [v.law.name for v in ct.check_on(subject, tokens()).verdicts if v.status.value == "FAIL"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "missing"),
+    [
+        ({"fishers": (ek.Exact,)}, r"Empirical\(\), and abilities.fishers has Exact"),
+        ({"sharings": (ek.Reduce,)}, r"Expand\(\), and abilities.sharings has Reduce"),
+        (
+            {"likelihoods": (ek.Categorical, ek.Poisson)},
+            r"Gaussian\(\), and abilities.likelihoods has Categorical and Poisson",
+        ),
+        ({"dtypes": (torch.float32,)}, "torch.float64, and abilities.dtypes has torch.float32"),
+    ],
+)
+def test_nobody_is_held_to_what_he_says_that_he_cannot_do(declared: Any, missing: str) -> None:
+    subject = ct.Subject("part", ek.ekfac, abilities=ct.Abilities(**declared))
+    with pytest.raises(ek.ProblemError, match=f"it has {missing}: 'part' would be held to"):
+        ct.check_on(subject, tokens())
+
+
+def test_who_declares_nothing_is_asked_about_whatever_there_is() -> None:
+    """In bfloat16, say, which no subject is asked about unless it says so."""
+    narrow = ct.Abilities(layers=(nn.Conv2d,), fishers=(ek.Empirical,))
+    assert ct.check_on(ct.Subject("one", ek.ekfac, abilities=narrow), tokens()).exit_code == 0
+    blunt = ct.check_on(ek.ekfac, tokens(torch.bfloat16), laws=["linear"])
+    assert blunt.exit_code == 5
+    assert "nothing could be told by linear" in blunt.summary
+
+
+def bare(problem: ek.Problem) -> dict[str, Any]:
+    return {n: SimpleNamespace(matvec=E.matvec) for n, E in ek.ekfac(problem).items()}
+
+
+def test_who_is_asked_nothing_conforms_to_nothing() -> None:
+    """What is not offered, and what is too blunt to tell, has not held."""
+    none = "Inconclusive: nothing could be told by eigenvalues; ask all laws."
+    one = ct.check_on(bare, tokens(), laws=["eigenvalues"])
+    drawn = ct.check(bare, ct.Profile("few", 6, 0.1), laws=["eigenvalues"])
+    assert (one.exit_code, one.summary) == (drawn.exit_code, drawn.summary) == (5, none)
+    assert ct.check_on(bare, tokens(), laws=["trace", "eigenvalues"]).exit_code == 0

@@ -31,7 +31,8 @@ def check_on(
 
     Args:
         thing: a function from a problem to {layer: operator}, an object with a method ``ekfac``,
-            ``kfac`` or ``precondition``, or a Subject. Its abilities do not matter here.
+            ``kfac`` or ``precondition``, or a Subject. Of its abilities those matter that a
+            problem chooses: a likelihood, Fisher, sharing or dtype that it does not declare.
         problem: on the CPU; it is read once into memory, and the subject gets copies.
         laws: names of those that are asked; None stands for all.
         known: reasons of known deviations, by the law's name.

@@ -76,6 +76,11 @@ class OwnTrial:
         with as_mistakes(name):
             check_model(problem.model)
             check_not_drawn(self.subject, problem)
+            if lack := subject.abilities.lacks(problem):
+                raise ProblemError(
+                    f"it has {lack}: {subject.name!r} would be held to what it says that it "
+                    "cannot do. Pose another one, or declare that it can."
+                )
             held = in_memory(problem)
             self.given = Given(held, parts_of(held, subject.definition))
             check_room(self.given.all_parts)

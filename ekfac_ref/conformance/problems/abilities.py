@@ -1,5 +1,6 @@
 """What may be drawn for a subject: layers, likelihoods, Fishers, dtypes that it says it can do."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,6 +10,7 @@ from ekfac_ref.conformance.problems.features import FEATURES
 from ekfac_ref.errors import ProblemError, no_such
 from ekfac_ref.question.columns import Empirical, Exact
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian, Poisson
+from ekfac_ref.question.problem import Problem
 from ekfac_ref.question.sharing import Expand, Reduce
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
@@ -71,6 +73,21 @@ class Abilities:
         sharing = self.sharings[(which + round_) % len(self.sharings)]
         return replace(self, fishers=(self.fishers[which],), sharings=(sharing,))
 
+    def lacks(self, problem: Problem) -> str:
+        """What such a problem has that is not declared, and what is; "" where nothing is missing.
+
+        A field that is left as it is declares nothing of a likelihood of the user's own, say.
+        """
+        rows: list[tuple[str, object]] = [("likelihoods", problem.likelihood)]
+        rows += [("fishers", problem.fisher), ("sharings", problem.sharing)]
+        for name, value in rows:
+            kinds = getattr(self, name)
+            if not isinstance(value, kinds) and kinds != getattr(Abilities, name):
+                return f"{value!r}, and abilities.{name} has {_listed(k.__name__ for k in kinds)}"
+        if problem.dtype not in self.dtypes and self.dtypes != Abilities.dtypes:
+            return f"{problem.dtype}, and abilities.dtypes has {_listed(map(str, self.dtypes))}"
+        return ""
+
     def allows(self, feature: str) -> bool:
         """Whether a problem with this feature may be drawn."""
         choices = {kind.__name__: kind in self.likelihoods for kind in _LIKELIHOODS}
@@ -90,6 +107,10 @@ class Abilities:
         kinds = FEATURES[feature].kinds
         can = not kinds or any(kind in self.layers for kind in kinds)
         return can and choices.get(feature, self.positions or "position" not in feature)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(names) or "nothing"
 
 
 _SHARED = (
