@@ -73,12 +73,10 @@ def scaled(factor: float) -> Any:
 @pytest.mark.parametrize(
     ("factor", "names"),
     [
-        (4.0, "averaged(of_loss(sum_loss)), or, which is the same here, times 4; an adapter"),
-        (9.0, "samples, or, which is the same here, times the number of samples,"),
-        (
-            1 / 3,
-            "1 / the number of targets of a sample, or, which is the same here, times 1/3; an",
-        ),
+        (4.0, "4, which is averaged(of_loss(sum_loss)) here; an adapter"),
+        (9.0, "9, which is samples here; an adapter"),
+        (1 / 9, "1/9, which is 1 / the number of samples here; an adapter"),
+        (1 / 3, "1/3, which is 1 / the number of targets of a sample here; an adapter"),
         (1.234, "1.23; an adapter"),
     ],
 )

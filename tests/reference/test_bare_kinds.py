@@ -365,5 +365,7 @@ def test_the_kit_asks_about_them() -> None:
     def doubled(problem: ek.Problem) -> Any:
         return {n: E.scaled(2.0) if n == "kernel" else E for n, E in ek.ekfac(problem).items()}
 
-    (said,) = ct.check_on(ct.Subject("wrong", ekfac=doubled), question, laws=["trace"]).sentences
+    wrong = ct.Subject("wrong", ekfac=doubled)
+    said, factor = ct.check_on(wrong, question, laws=["trace"]).sentences
     assert said.startswith("Wrong exactly where layer kernel: 2 of 2 such blocks, 0 of 2 others")
+    assert "on its 2 wrong blocks: times 2, which is " in factor

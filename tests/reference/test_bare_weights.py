@@ -631,5 +631,7 @@ def test_a_check_on_such_a_model_names_the_matrix_that_is_wrong() -> None:
     def doubled(problem: ek.Problem) -> Any:
         return {n: E.scaled(2.0) if n == "E[1]" else E for n, E in ek.ekfac(problem).items()}
 
-    (said,) = ct.check_on(ct.Subject("wrong", ekfac=doubled), question, laws=["trace"]).sentences
+    wrong = ct.Subject("wrong", ekfac=doubled)
+    said, factor = ct.check_on(wrong, question, laws=["trace"]).sentences
     assert said.startswith("Wrong exactly where layer E[1]: 1 of 1 such blocks, 0 of 3 others")
+    assert "on its wrong block: times 2, which is " in factor

@@ -53,24 +53,27 @@ class NamedNumbers:
                 continue
         N = sum(len(y) for _, y in problem.batches)
         counts = {
-            "number of samples": N,
             "number of batches": sum(1 for _ in problem.batches),
             "number of targets of a sample": sum(y.numel() for _, y in problem.batches) / N,
         }
-        return cls(found | _with_inverse(counts))
+        return cls(found | {"1 / the number of samples": 1 / N} | _with_inverse(counts))
 
     def named(self, factor: float, off: float, positions: int) -> Iterator[str]:
-        """Which of them a factor is that may be so far off, relatively; then the factor itself."""
+        """A factor that may be so far off, relatively, as it is; then what it may be, by name."""
+        yield A_FACTOR + _as_number(factor, off)
         names = _with_inverse({"number of positions": positions}) | dict(self.of_problem)
         for name, value in names.items():
             if abs(value - 1) > _FINE and abs(factor / value - 1) <= off:
                 yield A_FACTOR + name
-        for k in range(2, _SIMPLE + 1):
-            for name, value in ((f"{k}", k), (f"1/{k}", 1 / k)):
-                if abs(factor / value - 1) <= off:
-                    yield A_FACTOR + name
-                    return
-        yield f"{A_FACTOR}{factor:.3g}"
+
+
+def _as_number(factor: float, off: float) -> str:
+    """A small whole number, or what is inverse to one, where it may be that."""
+    for k in range(2, _SIMPLE + 1):
+        for name, value in ((f"{k}", k), (f"1/{k}", 1 / k)):
+            if abs(factor / value - 1) <= off:
+                return name
+    return f"{factor:.3g}"
 
 
 def _with_inverse(counts: Mapping[str, float]) -> dict[str, float]:
@@ -165,7 +168,9 @@ def diagnosis(wrong: Sequence[str], judged: int) -> str:
         factors = [line for line in common if line.startswith(A_FACTOR)]
         said = common[0]
         if factors:
-            same = ", or, which is the same here, ".join(factors)
+            same, *names = factors
+            if names:
+                same += f", which is {' and '.join(x.removeprefix(A_FACTOR) for x in names)} here"
             many = f"its {len(found)} wrong blocks" if len(found) > 1 else "its wrong block"
             said = f"{name} is right up to a factor on {many}: {same}."
             if len(found) == judged:
