@@ -34,12 +34,13 @@ def _run(function: Callable[..., Any], preserve_random_state: bool, *inputs: Any
 
 @contextmanager
 def right_norms() -> Iterator[None]:
-    """Batch and instance norms whose gradients of one sample are right.
+    """Batch and instance norms whose gradients are right.
 
-    On the CPU those of torch 2.13 are not, where the input of a batch norm is a transposed view, of
-    tokens say, and the gradient of its output is none, or the other way round: it takes channels
-    for places. A norm knows no places, and on one axis of them there is one order only. Around
-    backward passes, too, in which a checkpointed forward is run again.
+    On the CPU those of torch 2.13 are not, of one sample whose input is a transposed view, of
+    tokens say, and the gradient of its output is none, or the other way round: channels are taken
+    for places. An instance norm takes N samples for one of N times the channels, so that several
+    are as wrong where places come first. A norm knows no places, and on one axis of them there is
+    one order only. Around backward passes, too, in which a checkpointed forward is run again.
     """
     of_torch = torch.batch_norm, torch.instance_norm
     torch.batch_norm, torch.instance_norm = map(_on_one_axis, of_torch)
@@ -51,16 +52,17 @@ def right_norms() -> Iterator[None]:
 
 @cache
 def _on_one_axis(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The norm, with all axes of one sample's places as one."""
+    """The norm, with all axes of places as one, where torch takes channels for some."""
     get_overridable_functions()  # a list that torch makes once, which is not to have these in it
+    of_several = norm.__name__ == "instance_norm"
 
     @wraps(norm)
-    def of_one_sample(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if x.dim() < 4 or len(x) != 1:
+    def right(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if x.dim() < 4 or not (of_several or len(x) == 1):
             return norm(x, *args, **kwargs)
         return norm(x.flatten(2), *args, **kwargs).reshape(x.shape)
 
-    return of_one_sample
+    return right
 
 
 @contextmanager

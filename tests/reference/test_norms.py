@@ -1,6 +1,8 @@
-"""Norms whose gradients torch has wrong of one sample, and right of two that are that sample."""
+"""Norms whose gradients torch has wrong: of one sample, and of several with places first."""
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -45,12 +47,32 @@ class Checkpointed(ConvolutionalStem):
         return y
 
 
+class PlacesFirst(ConvolutionalStem):
+    """Of a transformer whose tokens have places, samples, channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(self.conv(x)).flatten(2).permute(2, 0, 1)
+        y: Tensor = self.head((tokens + self.mlp(tokens).tanh()).tanh().mean(0))
+        return y
+
+
+class ByFormula(nn.Module):
+    """An instance norm without torch's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(2)
+        centred = x - x.mean(2, keepdim=True)
+        y: Tensor = centred / (centred.square().mean(2, keepdim=True) + 1e-5).sqrt()
+        return y
+
+
 CONVS = {4: nn.Conv2d(2, 4, 2, stride=2), 5: nn.Conv3d(2, 4, 2, stride=2)}
 NORMS: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "batch norm of images": (4, lambda: nn.BatchNorm2d(4)),
     "batch norm of volumes": (5, lambda: nn.BatchNorm3d(4)),
     "batch norm without weights": (4, lambda: nn.BatchNorm2d(4, affine=False)),
     "instance norm": (4, lambda: nn.InstanceNorm2d(4, affine=True)),
+    "instance norm without weights": (4, lambda: nn.InstanceNorm2d(4)),
     "instance norm of volumes": (5, lambda: nn.InstanceNorm3d(4)),
 }
 
@@ -92,6 +114,19 @@ def test_one_sample_has_the_gradients_of_the_two_that_are_it(
     problem = question(name, net, sizes)
     found, E = [*ek.per_sample_gradients(problem)], ek.ekfac(problem)
     for layer, G in gradients(problem).items():
+        torch.testing.assert_close(torch.cat([chunk[layer] for chunk in found])[:, 0], G)
+        Lambda = (E[layer].Q_B.T @ G @ E[layer].Q_A).square().mean(0)
+        torch.testing.assert_close(E[layer].eigenvalues, Lambda)
+
+
+@pytest.mark.parametrize("name", ["instance norm without weights", "instance norm of volumes"])
+@pytest.mark.parametrize("sizes", [(1,), (3,), (2, 1)], ids=str)
+def test_samples_are_not_taken_for_channels(name: str, sizes: tuple[int, ...]) -> None:
+    problem = question(name, PlacesFirst, sizes)
+    found, E = [*ek.per_sample_gradients(problem)], ek.ekfac(problem)
+    model = copy.deepcopy(problem.model)
+    model.norm = ByFormula()
+    for layer, G in gradients(replace(problem, model=model)).items():
         torch.testing.assert_close(torch.cat([chunk[layer] for chunk in found])[:, 0], G)
         Lambda = (E[layer].Q_B.T @ G @ E[layer].Q_A).square().mean(0)
         torch.testing.assert_close(E[layer].eigenvalues, Lambda)
