@@ -127,11 +127,12 @@ def test_who_moves_a_random_state_and_is_right_in_some_layer_draws_no_labels() -
     def wrong(problem: ek.Problem) -> dict[str, Any]:
         torch.rand(1)
         blocks = ek.ekfac(problem)
-        Q = torch.linalg.qr(torch.randn(3, 3).double())[0]
-        return {**blocks, "4": replace(blocks["4"], Q_B=Q)}
+        Q = torch.linalg.qr(torch.randn(4, 4).double())[0]
+        return {**blocks, "2": replace(blocks["2"], Q_B=Q)}
 
     report = ct.check_on(wrong, tokens(fisher=ek.Exact()))
-    assert report.exit_code == 1
+    assert "broken: " in report.summary
+    assert "commutes" in report.summary
     assert report.diagnosis == ""
 
 
@@ -145,6 +146,22 @@ def test_a_mistake_that_is_no_factor_is_not_called_one() -> None:
     assert report.diagnosis == ""
     one = ct.check_on(scaled(4.0), tokens(), known=dict.fromkeys(report_laws(scaled(4.0)), "4"))
     assert (one.exit_code, one.diagnosis) == (0, "")
+
+
+def test_what_is_a_factor_but_for_a_small_eigenvalue_is_not_called_one() -> None:
+    """It fits to a ten thousandth, and rounding would to less."""
+
+    def wrong(problem: ek.Problem) -> dict[str, Any]:
+        found = ek.ekfac(problem)
+        for name in ("0", "4"):  # of which A has full rank, and no eigenvalue is to be zero
+            eigenvalues = 4 * found[name].eigenvalues
+            eigenvalues.view(-1)[eigenvalues.argmin()] += 1e-4 * eigenvalues.norm()
+            found[name] = replace(found[name], eigenvalues=eigenvalues)
+        return found
+
+    report = ct.check_on(wrong, tokens())
+    assert report.exit_code == 1
+    assert report.diagnosis == ""
 
 
 def report_laws(subject: Any) -> list[str]:
