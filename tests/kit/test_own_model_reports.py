@@ -346,7 +346,7 @@ def test_two_processes_understand_each_other() -> None:
         PartSaid("trace", True, Weighed(0.5, 1e-9), "", 0.25, 2.0, ""),
         PartSaid("psd", False, None, "off", inf, inf, "it raised"),
     ]
-    for judged in (JudgedPart(said, None), JudgedPart(said[:1], trouble)):
+    for judged in (JudgedPart(said, None, {"E": ["times 2"], "K": []}), JudgedPart([], trouble)):
         plain = json.loads(json.dumps(own_wire.judged_as_plain(judged)))
         assert asdict(own_wire.judged_from(plain, "heard")) == asdict(judged)
     opened = Opened(["a"], [("Linear",)], "float32", "none", trouble)

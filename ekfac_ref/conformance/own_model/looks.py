@@ -6,7 +6,7 @@ does not declare, a library that computes in float32, a Fisher whose labels are 
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -18,7 +18,8 @@ from ekfac_ref.conformance.truth.tolerance import MISTAKE
 from ekfac_ref.question.columns import Exact
 from ekfac_ref.question.problem import Problem
 
-LOOKS_LIKE = "looks like"  # in place of a law's name, where a block says this of itself
+# {"E" or "K", where that is wrong: each way to say what it looks like, if there is any}
+Looks = Mapping[str, Sequence[str]]
 A_FACTOR = "times "
 AS_SINGLE = (
     "It is right to what float32 can do, and the problem is in float64: have it compute in the "
@@ -36,35 +37,39 @@ _FINE = 0.01  # a factor that is known to less than this is not told from others
 _SIMPLE = 64  # whole numbers up to this one, and what they are inverse to, are told as such
 
 
-@dataclass(frozen=True)
-class NamedNumbers:
-    """What factors are made of, {its name: the number}, of a whole problem."""
+def looks_like(
+    one: Examined, wrong: Mapping[str, float], problem: Problem, changes: Collection[str]
+) -> Looks:
+    """What E and K of a block look like, where they are wrong.
 
-    of_problem: Mapping[str, float]
+    Args:
+        one: the block.
+        wrong: {law: how far from holding it is, relatively} of the laws that are broken.
+        problem: which.
+        changes: what the subject changed while it answered.
+    """
+    looks: dict[str, list[str]] = {}
+    for name, laws, beside in (("E", _OF_E, _BESIDE_E), ("K", _OF_K, frozenset[str]())):
+        broken = {law: size for law, size in wrong.items() if law in laws | beside}
+        if not broken:
+            continue
+        looks[name] = []
+        coarse = 100 * torch.finfo(torch.float32).eps
+        if problem.dtype == torch.float64 and max(broken.values()) <= coarse:
+            looks[name] = [AS_SINGLE]
+        elif laws >= broken.keys() and (known := _factor(one, name)):
+            looks[name] = [*_names(*known, _numbers_of(problem, one.known.positions))]
+        elif isinstance(problem.fisher, Exact) and any("rng" in line for line in changes):
+            looks[name] = [IF_DRAWN]
+    return looks
 
-    @classmethod
-    def of(cls, problem: Problem) -> "NamedNumbers":
-        """Scales that an adapter may declare; samples, batches, targets."""
-        found: dict[str, float] = {}
-        for name, scale in SCALES.items():
-            try:
-                found[name] = scale(problem)
-            except Exception:  # a likelihood without a torch loss has no such scale
-                continue
-        N = sum(len(y) for _, y in problem.batches)
-        counts = {
-            "number of batches": sum(1 for _ in problem.batches),
-            "number of targets of a sample": sum(y.numel() for _, y in problem.batches) / N,
-        }
-        return cls(found | {"1 / the number of samples": 1 / N} | _with_inverse(counts))
 
-    def named(self, factor: float, off: float, positions: int) -> Iterator[str]:
-        """A factor that may be so far off, relatively, as it is; then what it may be, by name."""
-        yield A_FACTOR + _as_number(factor, off)
-        names = _with_inverse({"number of positions": positions}) | dict(self.of_problem)
-        for name, value in names.items():
-            if abs(value - 1) > _FINE and abs(factor / value - 1) <= off:
-                yield A_FACTOR + name
+def _names(factor: float, off: float, numbers: Mapping[str, float]) -> Iterator[str]:
+    """A factor that may be so far off, relatively, as it is; then what it may be, by name."""
+    yield A_FACTOR + _as_number(factor, off)
+    for name, value in numbers.items():
+        if abs(value - 1) > _FINE and abs(factor / value - 1) <= off:
+            yield A_FACTOR + name
 
 
 def _as_number(factor: float, off: float) -> str:
@@ -76,42 +81,21 @@ def _as_number(factor: float, off: float) -> str:
     return f"{factor:.3g}"
 
 
-def _with_inverse(counts: Mapping[str, float]) -> dict[str, float]:
-    named = {f"the {name}": value for name, value in counts.items()}
-    return named | {f"1 / {name}": 1 / value for name, value in named.items()}
-
-
-def looks_like(
-    one: Examined,
-    wrong: Mapping[str, float],
-    problem: Problem,
-    numbers: NamedNumbers,
-    changes: Collection[str],
-) -> str:
-    """A line for each way to say what E and K are, where they are wrong; "E" alone where none fits.
-
-    Args:
-        one: the block.
-        wrong: {law: how far from holding it is, relatively} of the laws that are broken.
-        problem: which.
-        numbers: what factors may be made of on this problem.
-        changes: what the subject changed while it answered.
-    """
-    lines: list[str] = []
-    for name, laws, beside in (("E", _OF_E, _BESIDE_E), ("K", _OF_K, frozenset[str]())):
-        broken = {law: size for law, size in wrong.items() if law in laws | beside}
-        if not broken:
-            continue
-        found: list[str] = []
-        coarse = 100 * torch.finfo(torch.float32).eps
-        if problem.dtype == torch.float64 and max(broken.values()) <= coarse:
-            found = [AS_SINGLE]
-        elif laws >= broken.keys() and (known := _factor(one, name)):
-            found = list(numbers.named(*known, one.known.positions))
-        elif isinstance(problem.fisher, Exact) and any("rng" in line for line in changes):
-            found = [IF_DRAWN]
-        lines += [f"{name} {said}" for said in found] or [name]
-    return "\n".join(lines)
+def _numbers_of(problem: Problem, positions: int) -> dict[str, float]:
+    """{name: value} of what factors are made of: counts, and scales that an adapter may declare."""
+    N = sum(len(y) for _, y in problem.batches)
+    counts = {
+        "number of positions": positions,
+        "number of batches": sum(1 for _ in problem.batches),
+        "number of targets of a sample": sum(y.numel() for _, y in problem.batches) / N,
+    }
+    found = {f"the {name}": value for name, value in counts.items()}
+    found |= {f"1 / {name}": 1 / value for name, value in found.items()}
+    found["1 / the number of samples"] = 1 / N
+    for name, scale in SCALES.items():
+        with suppress(Exception):  # a likelihood without a torch loss has no such scale
+            found[name] = scale(problem)
+    return found
 
 
 def _factor(one: Examined, name: str) -> tuple[float, float] | None:
@@ -152,36 +136,28 @@ def _shown_of_K(one: Examined) -> Iterator[tuple[Tensor, Tensor, float]]:
     yield one.K.matvec(V.clone()).double(), B.factor @ V.double() @ A.factor, off
 
 
-def diagnosis(wrong: Sequence[str], judged: int) -> str:
+def diagnosis(wrong: Sequence[Looks], judged: int) -> str:
     """A sentence on what all wrong blocks have in common, E's and K's; "" where that is nothing.
 
     Who draws labels is right nowhere: where one of the blocks that were judged is, that is not it.
     """
     sentences: list[str] = []
     for name in "EK":
-        found = [_of(text, name) for text in wrong]
-        found = [lines for lines in found if lines is not None]
-        first = found[0] or [] if found else []
-        common = [line for line in first if all(line in (other or []) for other in found)]
+        found = [looks[name] for looks in wrong if name in looks]
+        common = [one for one in found[0] if all(one in other for other in found)] if found else []
         if not common or (common == [IF_DRAWN] and len(found) < judged):
             continue
-        factors = [line for line in common if line.startswith(A_FACTOR)]
-        said = common[0]
-        if factors:
-            same, *names = factors
+        said, *names = common
+        if said.startswith(A_FACTOR):
             if names:
-                same += f", which is {' and '.join(x.removeprefix(A_FACTOR) for x in names)} here"
+                said += f", which is {' and '.join(x.removeprefix(A_FACTOR) for x in names)} here"
             many = f"its {len(found)} wrong blocks" if len(found) > 1 else "its wrong block"
-            said = f"{name} is right up to a factor on {many}: {same}."
-            if len(found) == judged:
-                said = f"{name} is right up to a factor: {same}; an adapter declares that in "
-                said += "Convention(scale=...)."
+            said = (
+                f"{name} is right up to a factor: {said}; an adapter declares that in "
+                "Convention(scale=...)."
+                if len(found) == judged
+                else f"{name} is right up to a factor on {many}: {said}."
+            )
         if said not in sentences:
             sentences.append(said)
     return " ".join(sentences)
-
-
-def _of(text: str, name: str) -> list[str] | None:
-    """What is said of E, or K; None where it is not wrong."""
-    lines = [line for line in text.splitlines() if line[:1] == name]
-    return [line[2:] for line in lines if line != name] if lines else None

@@ -12,7 +12,7 @@ from ekfac_ref.conformance.own_model.laws.catalogue import OWN_LAWS
 from ekfac_ref.conformance.own_model.laws.examined import Examined
 from ekfac_ref.conformance.own_model.laws.own_law import Beyond, OwnLaw, Weighed
 from ekfac_ref.conformance.own_model.layer_features import features_of_parts
-from ekfac_ref.conformance.own_model.looks import LOOKS_LIKE, NamedNumbers, looks_like
+from ekfac_ref.conformance.own_model.looks import Looks, looks_like
 from ekfac_ref.conformance.own_model.measured.measure import Measured, passes_over
 from ekfac_ref.conformance.own_model.mistaken import MistakenProblem
 from ekfac_ref.conformance.own_model.trial import OwnTrial
@@ -27,7 +27,7 @@ class PartSaid:
     """What one law said of one block.
 
     Attributes:
-        law: its name; LOOKS_LIKE where ``broken`` is on the block itself, as ``looks_like`` has it.
+        law: its name.
         offered: whether the answer has what it needs.
         weighed: the largest ratio, and the smallest error that it would have noticed; None where
             it has nothing to say.
@@ -79,10 +79,17 @@ class AskedOnce:
 
 @dataclass(frozen=True, eq=False)
 class JudgedPart:
-    """What the laws say of one block; of some of them, where the subject ends that."""
+    """What the laws say of one block; of some of them, where the subject ends that.
+
+    Attributes:
+        said: by every law that was asked.
+        trouble: what has ended that, if anything.
+        looks: what E and K look like, where a law is broken.
+    """
 
     said: Sequence[PartSaid] = ()
-    trouble: Trouble | None = field(default=None)
+    trouble: Trouble | None = None
+    looks: Looks = field(default_factory=dict)
 
 
 class OwnHere(Here):
@@ -136,24 +143,18 @@ class OwnHere(Here):
         """Ask the laws of one block."""
         found: list[PartSaid] = []
 
-        def judging() -> None:
+        def judging() -> Looks:
+            one = self._examined[number]
             with at_most(self.seconds):
                 for law in OWN_LAWS.values():
                     if law.law.name in laws:
-                        found.append(self._said(law, self._examined[number]))
-                if looks := self._looks(found, self._examined[number]):
-                    found.append(PartSaid(LOOKS_LIKE, True, broken=looks))
+                        found.append(self._said(law, one))
+                wrong = {said.law: said.size for said in found if said.broken}
+                return looks_like(one, wrong, self._trial.given.problem, self._trial.changes)
 
         with self._heard() as heard:
-            _, trouble = self._tried(judging, None, heard)
-        return JudgedPart(found, trouble)
-
-    def _looks(self, found: Collection[PartSaid], one: Examined) -> str:
-        wrong = {said.law: said.size for said in found if said.broken}
-        if not wrong:
-            return ""
-        problem = self._trial.given.problem
-        return looks_like(one, wrong, problem, NamedNumbers.of(problem), self._trial.changes)
+            looks, trouble = self._tried(judging, None, heard)
+        return JudgedPart(found, trouble, looks or {})
 
     def _said(self, law: OwnLaw, one: Examined) -> PartSaid:
         name = law.law.name

@@ -11,7 +11,7 @@ from ekfac_ref.conformance.findings.verdicts import Blame, Status, Trouble, Verd
 from ekfac_ref.conformance.laws.catalogue import LAWS
 from ekfac_ref.conformance.laws.law import Law
 from ekfac_ref.conformance.own_model.laws.catalogue import OWN_LAWS
-from ekfac_ref.conformance.own_model.looks import LOOKS_LIKE, diagnosis
+from ekfac_ref.conformance.own_model.looks import Looks, diagnosis
 from ekfac_ref.conformance.own_model.mistaken import MistakenProblem
 from ekfac_ref.conformance.own_model.own_examiner import AskedOnce, JudgedPart, Opened, PartSaid
 from ekfac_ref.conformance.run.examiner import BLUNT
@@ -136,7 +136,7 @@ class OwnRun:
         self._outcomes: list[Outcome] = []
         self._troubles: list[Trouble] = []
         self._unresolved: list[str] = []
-        self._looks: list[str] = []
+        self._looks: list[Looks] = []
 
     def report(self) -> Report:
         """Measure, ask, judge block after block. An interrupt ends it, and the report says so.
@@ -207,24 +207,18 @@ class OwnRun:
         names = [name for name in self._tallies if name != OF_MANNERS]
         rows = zip(self._opened.titles, self._opened.features, strict=True)
         for number, (title, features) in enumerate(rows):
-            judged = self._judged(number, names)
+            judged = self.examiner.judge_own(number, names)
             self._trouble(judged.trouble)
             for said in judged.said:
                 self._tallies[said.law].count(said, title)
             self._outcomes.append(_outcome_of(judged, features))
+            if any(said.broken and said.law not in self.known.laws for said in judged.said):
+                self._looks.append(judged.looks)
             if not judged.trouble and not _is_resolved(judged):
                 self._unresolved.append(title)
             self.tick("judged")
             if judged.trouble:
                 return
-
-    def _judged(self, number: int, names: Collection[str]) -> JudgedPart:
-        """What laws say; what the block looks like is kept for the diagnosis."""
-        judged = self.examiner.judge_own(number, names)
-        laws = [said for said in judged.said if said.law != LOOKS_LIKE]
-        if any(said.broken and said.law not in self.known.laws for said in laws):
-            self._looks += [said.broken for said in judged.said if said.law == LOOKS_LIKE]
-        return replace(judged, said=laws)
 
 
 def _is_resolved(judged: JudgedPart) -> bool:

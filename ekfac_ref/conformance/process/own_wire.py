@@ -39,7 +39,7 @@ def asked_from(plain: Plain, printed: str) -> AskedOnce:
 
 
 def judged_as_plain(judged: JudgedPart) -> Plain:
-    """What every law said, as a list of its fields."""
+    """What every law said, as a list of its fields, and what the block looks like."""
     return {
         "judged": [
             [
@@ -49,6 +49,7 @@ def judged_as_plain(judged: JudgedPart) -> Plain:
             ]
             for said in judged.said
         ],
+        "looks": {name: list(ways) for name, ways in judged.looks.items()},
         **_trouble(judged.trouble),
     }
 
@@ -67,7 +68,8 @@ def judged_from(plain: Plain, printed: str) -> JudgedPart:
         )
         for law, offered, weighed, broken, ratio, size, refused in plain["judged"]
     ]
-    return JudgedPart(said, _trouble_from(plain, printed))
+    looks = {_text(name): [_text(way) for way in ways] for name, ways in plain["looks"].items()}
+    return JudgedPart(said, _trouble_from(plain, printed), looks)
 
 
 def _trouble(trouble: Trouble | None) -> Plain:
