@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
@@ -88,6 +88,30 @@ def test_a_scale_that_is_not_declared_is_told(dtype: Any, factor: float, names: 
     assert f"Diagnosis: {report.diagnosis}" in report.sentences
 
 
+class Doubled:
+    """A likelihood of the user's own, of which torch has no loss: l = |f - y|^2."""
+
+    def check(self, f: Tensor, y: Tensor) -> None:
+        ek.Gaussian().check(f, y)
+
+    def score(self, f: Tensor, y: Tensor) -> Tensor:
+        return 2 * (f - y)
+
+    def square_root(self, f: Tensor, y: Tensor) -> Tensor:
+        return 2**0.5 * ek.Gaussian().square_root(f, y)
+
+    def sample(self, f: Tensor, y: Tensor, rng: Any) -> Tensor:
+        raise NotImplementedError
+
+
+def test_a_factor_is_told_whatever_the_likelihood() -> None:
+    problem = replace(tokens(), likelihood=Doubled())
+    assert ct.check_on(ek.ekfac, problem).exit_code == 0
+    assert ct.check_on(scaled(4.0), problem).diagnosis == (
+        "E is right up to a factor: times 4; an adapter declares that in Convention(scale=...)."
+    )
+
+
 def test_a_factor_of_each_layers_own_is_told() -> None:
     """Of a KFAC divided by the positions, twenty-five and four in its layers."""
     positions = {"0": 25, "2": 4}
@@ -139,11 +163,12 @@ def test_who_moves_a_random_state_and_is_right_in_some_layer_draws_no_labels() -
 def test_a_mistake_that_is_no_factor_is_not_called_one() -> None:
     def wrong(problem: ek.Problem) -> dict[str, Any]:
         found = ek.ekfac(problem)
-        return {n: replace(E, eigenvalues=E.eigenvalues.flip(0)) for n, E in found.items()}
+        return {n: replace(E, eigenvalues=E.eigenvalues.flip(0, 1)) for n, E in found.items()}
 
-    report = ct.check_on(wrong, tokens())
-    assert report.exit_code == 1
-    assert report.diagnosis == ""
+    for fisher in (ek.Empirical(), ek.Exact()):
+        report = ct.check_on(wrong, tokens(fisher=fisher))
+        assert report.exit_code == 1
+        assert report.diagnosis == ""
     one = ct.check_on(scaled(4.0), tokens(), known=dict.fromkeys(report_laws(scaled(4.0)), "4"))
     assert (one.exit_code, one.diagnosis) == (0, "")
 

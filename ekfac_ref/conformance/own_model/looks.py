@@ -93,7 +93,7 @@ def _numbers_of(problem: Problem, positions: int) -> dict[str, float]:
     found |= {f"1 / {name}": 1 / value for name, value in found.items()}
     found["1 / the number of samples"] = 1 / N
     for name, scale in SCALES.items():
-        with suppress(Exception):  # a likelihood without a torch loss has no such scale
+        with suppress(ValueError):  # a likelihood without a torch loss has no such scale
             found[name] = scale(problem)
     return found
 
