@@ -5,6 +5,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ekfac_ref.question.finite import all_finite
+
 
 def eigh(matrix: Float[Tensor, "d d"]) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
     """Eigenvalues, ascending, and orthonormal eigenvectors as columns.
@@ -38,4 +40,4 @@ def _solved(matrix: Tensor) -> tuple[Tensor, Tensor] | None:
         w, Q = torch.linalg.eigh(matrix)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # it is documented there
         return None
-    return (w, Q) if bool(w.isfinite().all() and Q.isfinite().all()) else None
+    return (w, Q) if all_finite(w) and all_finite(Q) else None

@@ -213,8 +213,9 @@ def without_noise(w: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
 
 def damped(w: Float[Tensor, "..."], damping: float, null_space: bool) -> Float[Tensor, "..."]:
     """w + damping, or a ProblemError where that is not positive."""
-    noise = torch.finfo(w.dtype).eps * w.abs().amax()
-    lowest = 0.0 if null_space or w.amin().abs() <= noise else float(w.amin())
+    low, high = (float(x) for x in w.aminmax())
+    noise = torch.finfo(w.dtype).eps * max(-low, high)
+    lowest = 0.0 if null_space or abs(low) <= noise else low
     if not lowest + damping > 0:
         raise ProblemError(
             f"damping: {damping:g} does not make this block positive definite, its lowest "

@@ -11,6 +11,7 @@ from ekfac_ref.errors import ProblemError, enough_memory
 from ekfac_ref.matrix.operators import Operator
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.layers import Layer
+from ekfac_ref.question.finite import all_finite
 
 
 @torch.no_grad()
@@ -67,7 +68,7 @@ def check_gradients(
                 "model.named_parameters()."
             )
         _check_like(name, parameters[name], gradient)
-        if not bool(torch.isfinite(gradient).all()):
+        if not all_finite(gradient):
             raise ProblemError(
                 f"gradients: NaN or infinity in that of {name!r}; leave this step out "
                 "(zero_grad()), and look at the batch and at the learning rate."

@@ -21,6 +21,7 @@ from ekfac_ref.optim.preconditioner import Preconditioner
 from ekfac_ref.optim.reading import in_words_of
 from ekfac_ref.optim.trust_region import shrinkage
 from ekfac_ref.question.columns import Exact, Fisher
+from ekfac_ref.question.finite import all_finite
 from ekfac_ref.question.likelihoods import Likelihood
 from ekfac_ref.question.problem import Inputs
 from ekfac_ref.question.sharing import Expand, Sharing
@@ -170,7 +171,7 @@ class PreconditionedMomentum(torch.optim.Optimizer):
                 velocities[name] = x + group["momentum"] * before
         steps = {name: v * -float(named[name][1]["lr"]) for name, v in velocities.items()}
         for name, Delta in steps.items():
-            if not bool(torch.isfinite(Delta).all()):
+            if not all_finite(Delta):
                 raise ProblemError(
                     f"parameter {name!r}: its step overflows; raise damping, or lower lr."
                 )

@@ -25,6 +25,7 @@ from ekfac_ref.optim.running import RunningMean
 from ekfac_ref.optim.stored import restored, stored
 from ekfac_ref.optim.sums import running_factors
 from ekfac_ref.question.columns import Exact, Fisher, Sampled
+from ekfac_ref.question.finite import all_finite
 from ekfac_ref.question.likelihoods import Likelihood
 from ekfac_ref.question.problem import Inputs, Problem
 from ekfac_ref.question.sharing import Expand, Sharing
@@ -242,7 +243,7 @@ def _say_which_mode(model: nn.Module) -> None:
 def _check_finite(operators: dict[Key, InBasis]) -> None:
     """Where A and B are, their products need not be, and an infinite eigenvalue moves nothing."""
     for (name, _), E in operators.items():
-        if not bool(torch.isfinite(E.eigenvalues).all()):
+        if not all_finite(E.eigenvalues):
             raise ProblemError(
                 f"layer {name!r}: its gradients are too large for {E.eigenvalues.dtype}, their "
                 "squares overflow; scale the data, or lower the learning rate if training diverges."

@@ -24,6 +24,7 @@ from ekfac_ref.model.taps import Tap
 from ekfac_ref.optim.curvature import BlockState, InBasis
 from ekfac_ref.optim.reading import Chunks, Key
 from ekfac_ref.optim.running import RunningMean
+from ekfac_ref.question.finite import all_finite
 from ekfac_ref.question.sharing import Sharing
 
 
@@ -48,7 +49,7 @@ def running_factors(
             )
     for means in (A, B):
         for (name, _), mean in means.items():
-            if not bool(torch.isfinite(mean.total).all()):
+            if not all_finite(mean.total):
                 raise ProblemError(
                     f"layer {name!r}: its inputs or gradients are too large for "
                     f"{mean.total.dtype}, their squares overflow; scale the data, or lower the "

@@ -1,9 +1,9 @@
 """What comes out of a forward and has no gradient, or none that is a number."""
 
-import torch
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
+from ekfac_ref.question.finite import all_finite
 
 
 def check_outputs(f: Tensor) -> None:
@@ -27,7 +27,7 @@ def check_outputs(f: Tensor) -> None:
 
 def check_finite(f: Tensor, sample: int) -> None:
     """Raise a ProblemError for NaN or infinity; ``sample`` is the number of the first."""
-    if not bool(torch.isfinite(f).all()):
+    if not all_finite(f):
         raise ProblemError(
             f"model: NaN or infinity in its outputs at sample {sample}; look for a "
             "division by zero or an overflow in its forward, and rule out classes by "
