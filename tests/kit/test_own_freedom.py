@@ -143,3 +143,60 @@ def test_a_preconditioner_in_any_basis_is_told_what_helps() -> None:
     assert report.exit_code == 5
     assert report.summary.endswith("; show E, too.")
     assert ct.check_on(replace(alone, ekfac=ek.ekfac), problem).exit_code == 0
+
+
+class Uneven(nn.Module):
+    """Layers whose E are of very different sizes, and one that no gradient reaches."""
+
+    def __init__(self, times: float) -> None:
+        super().__init__()
+        self.times = times
+        self.first, self.second, self.head = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.dead = nn.Linear(4, 3)
+        self.dead.bias.data -= 100
+
+    def forward(self, x: Tensor) -> Tensor:
+        inside = self.second(self.times * self.first(x).tanh()).tanh()
+        return self.head(inside) + self.dead(x).relu()
+
+
+def uneven(times: float) -> ek.Problem:
+    torch.manual_seed(0)
+    x, y = torch.randn(12, 4), torch.randint(3, (12,))
+    return ek.Problem(Uneven(times), [(x, y)], ek.Categorical())
+
+
+@pytest.mark.parametrize("damping", [ct.Definition().damping, ct.OnKFAC()], ids=str)
+def test_a_preconditioner_alone_gets_a_verdict_in_float32(damping: Any) -> None:
+    problem = uneven(0.03)
+    blocks_of = ek.kfac if damping == ct.OnKFAC() else ek.ekfac
+
+    def larger(times: float, layer: str) -> ct.Subject:
+        def solve(problem: ek.Problem, V: dict[str, Tensor], damping: float) -> dict[str, Tensor]:
+            blocks = blocks_of(problem)
+            blocks[layer] = blocks[layer].scaled(times)
+            return {name: blocks[name].solve(x, damping=damping) for name, x in V.items()}
+
+        return ct.Subject("P", precondition=solve, definition=ct.Definition(damping=damping))
+
+    assert ct.check_on(larger(1.0, "first"), problem).exit_code == 0
+    for layer in ("first", "second", "head"):
+        assert broken(ct.check_on(larger(1.1, layer), problem)) == {"precondition"}, layer
+
+
+def test_no_damping_is_lost_beside_the_largest_eigenvalue() -> None:
+    """Whoever adds both and inverts has nothing to invert there, and is right elsewhere."""
+    problem, asked = uneven(1e-8), list[float]()
+
+    def inverts(problem: ek.Problem, V: dict[str, Tensor], damping: float) -> dict[str, Tensor]:
+        asked.append(damping)
+        found = {}
+        for name, E in ek.ekfac(problem).items():
+            damped = E.dense() + damping * torch.eye(E.shape[0] * E.shape[1])
+            found[name] = torch.linalg.solve(damped, V[name].reshape(-1)).reshape(E.shape)
+        return found
+
+    report = ct.check_on(ct.Subject("P", precondition=inverts), problem)
+    largest = max(float(E.eigenvalues.max()) for E in ek.ekfac(problem).values())
+    assert min(asked) > 10 * torch.finfo(torch.float32).eps * largest
+    assert (report.exit_code, report.unresolved) == (5, ("first",))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.own_model.laws.examined import Examined, Inverted
-from ekfac_ref.conformance.own_model.laws.of_answers import dampings_of
+from ekfac_ref.conformance.own_model.laws.of_answers import dampings_of_all
 from ekfac_ref.conformance.own_model.measured.data import as_dtype, duplicate, in_memory
 from ekfac_ref.conformance.own_model.measured.measure import Measured, measure
 from ekfac_ref.conformance.own_model.measured.parts import OwnPart, parts_of
@@ -153,16 +153,15 @@ class OwnTrial:
             one.inner = inner[i] / N if few[i] else None
 
     def _precondition(self, found: list[Examined]) -> None:
-        """At two dampings, for random vectors of all layers at once."""
+        """At a few dampings, for random vectors of all layers at once."""
         assert self.subject.precondition is not None
         shapes = {name: extent(parts) for name, parts in self.given.parts.items()}
-        middle = sorted(dampings_of(one) for one in found)[len(found) // 2]
         generator = torch.Generator().manual_seed(self.seed)
         V = {
             name: torch.randn(shape, generator=generator).to(found[0].known.algebra)
             for name, shape in shapes.items()
         }
-        for damping in middle:
+        for damping in dampings_of_all(found):
             given = {name: x.clone() for name, x in V.items()}
             answer = self._asked(self.subject.precondition, "precondition", given, damping)
             for name, x in V.items():

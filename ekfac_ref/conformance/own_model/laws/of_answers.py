@@ -1,6 +1,6 @@
 """Laws of what else an answer shows: a basis, factors, a solution."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -93,13 +93,34 @@ def _shown_factors(K: Own) -> tuple[Tensor, Tensor]:
     return B, A
 
 
-def dampings_of(one: Examined) -> tuple[float, float]:
-    """Powers of ten, a hundredth and a hundred times the eigenvalues that make up most of E."""
+def _middle_of(one: Examined) -> float:
+    """The power of ten at the eigenvalues that make up most of E; 0 where there are none."""
     Lambda = one.known.Lambda
     total = float(Lambda.sum())
-    mean = float((Lambda**2).sum()) / total if total > 0 else 1.0
-    middle = 10.0 ** round(float(torch.tensor(mean).log10())) if mean > 1e-30 else 1.0
+    mean = float((Lambda**2).sum()) / total if total > 0 else 0.0
+    return 10.0 ** round(float(torch.tensor(mean).log10())) if mean > 1e-30 else 0.0
+
+
+def dampings_of(one: Examined) -> tuple[float, float]:
+    """A hundredth and a hundred times the eigenvalues that make up most of E."""
+    middle = _middle_of(one) or 1.0
     return middle / 100, middle * 100
+
+
+def dampings_of_all(several: Sequence[Examined]) -> list[float]:
+    """One below the eigenvalues of most parts, and for every part one that shows the most of it.
+
+    That is up to ten times its eigenvalues: below them x is mostly what has no curvature, and far
+    above them x is V / d. A hundredth of what is in the middle shows what else is added. None is
+    lost beside the largest eigenvalue, for whom solves by the sum of both.
+    """
+    middles = sorted(filter(None, map(_middle_of, several))) or [1.0]
+    least = max(float(one.known.Lambda.amax()) * one.known.roundoff for one in several) * MISTAKE
+    found = [max(middles[len(middles) // 2] / 100, least)]
+    for middle in middles:
+        if 10 * middle >= least and middle > 1.5 * max(found[1:], default=0.0):
+            found.append(10 * middle)
+    return found
 
 
 @as_own_law("solve", Lane.SOLVE)
@@ -179,23 +200,31 @@ def _preconditions(one: Examined) -> Iterator[Weighed]:
 
 
 def _by_definition(one: Examined, x: Tensor, V: Tensor, damping: float) -> Iterator[Weighed]:
+    """(M + d I) x = V by the M of the definition.
+
+    A right x is (M' + d I)^-1 V, with M' off by X that knows nothing of V: the mean of |X x|^2
+    over V is |X (M' + d I)^-1|^2, and that is at most |X|^2 / d^2. Nor is it above |x| times the
+    largest singular value of X.
+    """
     known = one.known
     B, A = known.B, known.A
     if isinstance(one.damping, Tikhonov):
-        image, largest = known.product(x), float(known.Lambda.amax())
-        off, free = off_of_products(known), free_of_products(known)
+        Lambda, off, free = known.Lambda, off_of_products(known), free_of_products(known)
+        largest = off
         if free + MISTAKE * off > GATE_WIDTH * known.size:
             return
     else:
-        image, largest = B.factor @ x @ A.factor, B.largest * A.largest
-        off, free = B.off * A.largest + B.largest * A.off, 0.0
+        Lambda = torch.outer(B.values, A.values).clamp(min=0)
+        off, free = B.off * norm(A.factor) + norm(B.factor) * A.off, 0.0
+        largest = B.off * A.largest + B.largest * A.off
     d_out, d_in = known.part.shape
-    roundings = 3 * known.roundoff * (d_out**0.5 + d_in**0.5) * (largest + damping)
-    rounding = (off + roundings) * norm(x)
-    residual = image + damping * x - V
+    roundings = 3 * known.roundoff * (d_out**0.5 + d_in**0.5) * (float(Lambda.amax()) + damping)
+    moved = min(off / damping, largest * norm(x)) + roundings * norm(x)
+    rotated, seen = B.Q.T @ x @ A.Q, B.Q.T @ V @ A.Q
+    residual = (Lambda + damping) * rotated - seen
     law = f"(M + {damping:g} I) P V = V"
-    size = norm(V - damping * x)  # M x: all that an error of M can show in
-    yield weigh(law, norm(residual), rounding, size, free * norm(x))
+    size = norm(Lambda / (Lambda + damping) * seen)  # M x: all that an error of M can show in
+    yield weigh(law, norm(residual), moved, size, free * min(norm(x), 1 / damping))
 
 
 ANSWER_LAWS = (
