@@ -1,6 +1,7 @@
 """On layers of any size, what equal eigenvalues leave free: no mistake, and nothing seen."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from ekfac_ref.conformance.own_model.measured.spread import MARGIN
 from ekfac_ref.conformance.own_model.trial import OwnTrial
 from ekfac_ref.examples import reference
 from studies.own_model.models import GPT, transformer
-from tests.kit.test_own_model import opaque, turned
+from tests.kit.test_own_model import net, opaque, turned
 
 
 def broken(report: ct.Report) -> set[str]:
@@ -200,3 +201,43 @@ def test_no_damping_is_lost_beside_the_largest_eigenvalue() -> None:
     largest = max(float(E.eigenvalues.max()) for E in ek.ekfac(problem).values())
     assert min(asked) > 10 * torch.finfo(torch.float32).eps * largest
     assert (report.exit_code, report.unresolved) == (5, ("first",))
+
+
+def of_groups(changed: Any) -> ct.Subject:
+    """Operators of whole layers, one of which has two groups; what becomes of that one's."""
+
+    def ekfac(problem: ek.Problem) -> dict[str, Any]:
+        blocks: dict[str, Any] = {
+            name: SimpleNamespace(matvec=E.matvec, solve=E.solve)
+            for name, E in ek.ekfac(problem).items()
+        }
+        changed(blocks["0"])
+        return blocks
+
+    return ct.Subject("whole layers", ekfac)
+
+
+def coupled(E: Any) -> None:
+    right = E.matvec
+    E.matvec = lambda V: right(V) + 0.1 * right(V).roll(3, 0)
+
+
+def solves_another(E: Any) -> None:
+    right = E.solve
+    E.solve = lambda V, *, damping: right(V, damping=2 * damping)
+
+
+@pytest.mark.parametrize(("changed", "law"), [(coupled, "linear"), (solves_another, "solve")])
+def test_what_an_operator_of_a_whole_layer_does_to_groups_is_judged(changed: Any, law: str) -> None:
+    assert ct.check_on(of_groups(lambda E: None), net()).exit_code == 0
+    assert broken(ct.check_on(of_groups(changed), net())) == {law}
+
+
+def test_products_that_are_not_those_of_the_blocks_that_are_shown_are_noticed() -> None:
+    def ekfac(problem: ek.Problem) -> dict[str, Any]:
+        found: dict[str, Any] = dict(ek.ekfac(problem))
+        E = found["0"]
+        found["0"] = SimpleNamespace(blocks=E.blocks, matvec=lambda V: E.matvec(V.roll(3, 0)))
+        return found
+
+    assert broken(ct.check_on(ekfac, net())) == {"linear"}

@@ -19,10 +19,11 @@ from ekfac_ref.conformance.own_model.measured.trying import try_in_all_dtypes
 from ekfac_ref.conformance.own_model.mistaken import as_mistakes
 from ekfac_ref.conformance.subjects.drawn import check_not_drawn
 from ekfac_ref.conformance.subjects.matrices import as_expected, checked, extent, own_blocks
-from ekfac_ref.conformance.subjects.own import Own
+from ekfac_ref.conformance.subjects.own import Own, Together
 from ekfac_ref.conformance.subjects.snapshot import differences, snapshot
 from ekfac_ref.conformance.subjects.subject import Subject
 from ekfac_ref.errors import ProblemError, enough_memory
+from ekfac_ref.model.forward import algebra_dtype
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.model.refusals.beforehand import check_model
 from ekfac_ref.question.problem import Problem
@@ -125,8 +126,14 @@ class OwnTrial:
     def _operators(self, answer: Mapping[str, Any]) -> Iterator[Own]:
         """The operator of every part."""
         for name, parts in self.given.parts.items():
+            together = self._together(name, answer[name]) if len(parts) > 1 else None
             for part, own in zip(parts, own_blocks(answer[name], parts), strict=True):
-                yield Own(own, part.title, part.shape)
+                yield Own(own, part.title, part.shape, together)
+
+    def _together(self, layer: str, operator: Any) -> Together:
+        shape, problem = extent(self.given.parts[layer]), self.given.problem
+        V = torch.randn(shape, generator=torch.Generator().manual_seed(self.seed))
+        return Together(Own(operator, layer, shape), V.to(algebra_dtype(problem.dtype)))
 
     def _look_at_gradients(self, found: list[Examined]) -> None:
         """One pass with the answers at hand: Lambda in the bases that they show, and tr E F."""

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -52,11 +53,22 @@ class OneBlock:
 
     def matvec(self, V: Tensor) -> Tensor:
         """The block's part of the operator's product with V, zeros everywhere else."""
+        return self._asked(self.operator.matvec, V)
+
+    def _asked(self, ask: Callable[[Tensor], Tensor], V: Tensor) -> Tensor:
         whole = V.new_zeros(self.shape)
         self.block.of(whole).copy_(V)
-        product: Tensor = self.operator.matvec(whole)
+        answer = ask(whole)
         V.copy_(self.block.of(whole))  # as it would be if the operator had got V itself
-        return self.block.of(product)
+        return self.block.of(answer)
+
+
+class OneSolvedBlock(OneBlock):
+    """One block of an operator that solves, too."""
+
+    def solve(self, V: Tensor, *, damping: float) -> Tensor:
+        """The block's part of the operator's solution for V, zeros everywhere else."""
+        return self._asked(partial(self.operator.solve, damping=damping), V)
 
 
 def as_expected(
@@ -77,7 +89,8 @@ def own_blocks(operator: Any, blocks: Sequence[Placement]) -> list[Any]:
     own = getattr(operator, "blocks", (operator,))
     if len(own) == len(blocks):
         return list(own)
-    return [OneBlock(operator, block, extent(blocks)) for block in blocks]
+    kind = OneSolvedBlock if hasattr(operator, "solve") else OneBlock
+    return [kind(operator, block, extent(blocks)) for block in blocks]
 
 
 def matrices_of_blocks(layer: str, operator: Any, blocks: list[Block]) -> list[Dense]:

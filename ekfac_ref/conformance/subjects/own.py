@@ -1,6 +1,7 @@
 """A block's operator as the subject made it, every answer looked at before a law sees it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -8,6 +9,24 @@ from torch import Tensor
 from ekfac_ref.conformance.subjects.matrices import BadAnswer, checked, real
 
 _BASIS = ("Q_B", "Q_A", "eigenvalues")
+
+
+@dataclass(eq=False)
+class Together:
+    """All blocks of a layer, by the operator of the layer itself.
+
+    Attributes:
+        own: that operator.
+        V: of the layer, without zeros.
+    """
+
+    own: "Own"
+    V: Tensor
+
+    @cached_property
+    def product(self) -> Tensor:
+        """The operator's product with V; asked once, whichever block needs it first."""
+        return self.own.matvec(self.V.clone())
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,11 +37,13 @@ class Own:
         operator: as the subject made it.
         layer: its name, for messages.
         shape: (d_out, d_in) of the V that it takes.
+        together: all blocks of the layer at once, where this is one of several.
     """
 
     operator: Any
     layer: str
     shape: tuple[int, int]
+    together: Together | None = None
 
     @property
     def solves(self) -> bool:

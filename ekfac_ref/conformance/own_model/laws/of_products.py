@@ -28,13 +28,21 @@ GATE_WIDTH = 0.1  # where a right E may be off by more, relative to |E|, there i
 
 @as_own_law("linear", Lane.OPAQUE)
 def _linear(one: Examined) -> Iterator[Weighed]:
-    """M (U + 2 V) = M U + 2 M V"""
-    U, V = one.random(0), one.random(1)
+    """M (U + 2 V) = M U + 2 M V
+
+    So it is of a V in all blocks of a layer: its product is that of every block with its own part.
+    """
+    U, V, part = one.random(0), one.random(1), one.known.part
     for name, M, size in one.operators:
         parts = M.matvec(U.clone()).double(), M.matvec(V.clone()).double()
         residual = M.matvec(U + 2 * V).double() - parts[0] - 2 * parts[1]
         rounding = 5 * one.product_rounding(size)
         yield weigh(f"{name} (U + 2 V) = {name} U + 2 {name} V", norm(residual), rounding, size)
+        if (layer := M.together) is not None:
+            alone = M.matvec(part.of(layer.V).clone()).double()
+            residual = part.of(layer.product).double() - alone
+            law = f"{name} V = that of every block alone, in a V of all blocks of its layer"
+            yield weigh(law, norm(residual), rounding, size)
 
 
 @as_own_law("symmetry", Lane.OPAQUE)
