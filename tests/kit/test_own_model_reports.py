@@ -213,10 +213,34 @@ def test_what_ends_the_question_is_no_verdict() -> None:
     def others(problem: ek.Problem) -> dict[str, Any]:
         return {"head": ek.ekfac(problem)["head"]}
 
-    for subject, says in ((refuses, "no transformers"), (others, "expected a dict of")):
+    def numbers(problem: ek.Problem) -> dict[Any, Any]:
+        return {0: None, **ek.ekfac(problem)}
+
+    for subject, says in (
+        (refuses, "no transformers"),
+        (others, "to be asked about fewer, pose a problem with others in layers=..."),
+        (numbers, "ekfac returned [0, '"),
+    ):
         report = ct.check_on(subject, small())
         assert report.exit_code == 3
         assert says in report.summary
+
+
+def test_what_an_answer_lacks_of_many_layers_can_be_read() -> None:
+    layers = [nn.Linear(2, 2, bias=False) for _ in range(60)]
+    data = [(torch.randn(3, 2).double(), torch.tensor([0, 1, 1]))]
+    problem = ek.Problem(nn.Sequential(*layers).double(), data, ek.Categorical())
+
+    def all_but_one(problem: ek.Problem) -> dict[str, Any]:
+        for parameter in problem.model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        return {name: E for name, E in ek.ekfac(problem).items() if name != "7"}
+
+    report = ct.check_on(all_but_one, problem)
+    assert "['0', '1', '10'] and 57 more" in report.summary
+    assert "it lacks ['7']: " in report.summary
+    (manners,) = (v for v in report.verdicts if v.law.name == "leaves alone")
+    assert manners.broken.endswith("parameter '2.weight' grad: changed; and 57 others")
 
 
 def test_what_it_changes_is_told() -> None:

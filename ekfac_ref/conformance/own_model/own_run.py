@@ -21,6 +21,7 @@ OF_MANNERS = "leaves alone"
 ASKABLE = (*OWN_LAWS, OF_MANNERS)  # names of laws
 # One of these has to see BLUNT on a block, or nobody knows whether E is right there; or K.
 _TELL = ({"trace", "moments", "spectrum", "comparison", "eigenvalues"}, {"kfac"})
+_TOLD = 3  # of what a subject changed, so many lines
 # It is held to E or K as they are shown, whatever they are; to the definition, where neither is.
 _ALONE = {"precondition"}
 
@@ -199,7 +200,9 @@ class OwnRun:
 
     def _count_changes(self, changes: Collection[str]) -> None:
         if tally := self._tallies.get(OF_MANNERS):
-            said = PartSaid(OF_MANNERS, True, broken="; ".join(changes))
+            lines = [*dict.fromkeys(changes)]  # a precondition is asked several times
+            more = [f"and {len(lines) - _TOLD} others"] if len(lines) > _TOLD else []
+            said = PartSaid(OF_MANNERS, True, broken="; ".join(lines[:_TOLD] + more))
             tally.count(said, "")
             tally.asked = 1
 

@@ -136,8 +136,8 @@ class Raised:
 
 
 def _items(answer: Any) -> list[tuple[str, Any]]:
-    """What is in a dict, or in what looks like one; its keys can be sorted, like names."""
-    return [(name, answer[name]) for name in sorted(answer.keys())]
+    """What is in a dict, or in what looks like one, in the order of its names, or of other keys."""
+    return [(name, answer[name]) for name in sorted(answer.keys(), key=str)]
 
 
 class _Operator:

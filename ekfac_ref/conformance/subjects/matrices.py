@@ -78,10 +78,21 @@ def as_expected(
     given = set(answer) if hasattr(answer, "keys") else None
     if given == set(names):
         return answer
-    got = type(answer).__name__ if given is None else sorted(answer)
+    got = type(answer).__name__ if given is None else _few(answer)
     packed = any(str(name).endswith("in_proj") for name in {*names, *(given or ())})
     hint = definition.attention.hint if packed else ""
-    raise BadAnswer(f"{method} returned {got}, expected a dict of {sorted(names)}{hint}")
+    if given and given < set(names):
+        hint += (
+            f"; it lacks {_few(set(names) - given)}: to be asked about fewer, pose a problem with "
+            "others in layers=..., and declare Abilities(layers=...) for drawn ones"
+        )
+    raise BadAnswer(f"{method} returned {got}, expected a dict of {_few(names)}{hint}")
+
+
+def _few(names: Collection[Any]) -> str:
+    """Names in order, or the first of them where they are many."""
+    first = sorted(names, key=str)
+    return f"{first}" if len(first) <= 8 else f"{first[:3]} and {len(first) - 3} more"
 
 
 def own_blocks(operator: Any, blocks: Sequence[Placement]) -> list[Any]:
