@@ -78,6 +78,7 @@ def scaled(factor: float) -> Any:
         (1 / 9, "1/9, which is 1 / the number of samples here; an adapter"),
         (1 / 3, "1/3, which is 1 / the number of targets of a sample here; an adapter"),
         (1.234, "1.23; an adapter"),
+        (0.7125, "0.713; an adapter"),
     ],
 )
 def test_a_scale_that_is_not_declared_is_told(dtype: Any, factor: float, names: str) -> None:
@@ -110,6 +111,24 @@ def test_a_factor_is_told_whatever_the_likelihood() -> None:
     assert ct.check_on(scaled(4.0), problem).diagnosis == (
         "E is right up to a factor: times 4; an adapter declares that in Convention(scale=...)."
     )
+
+
+@pytest.mark.parametrize(("factor", "told"), [(1.005, "(1 + 0.005)"), (0.997, "(1 - 0.003)")])
+def test_a_factor_near_one_is_told(factor: float, told: str) -> None:
+    report = ct.check_on(scaled(factor), tokens())
+    assert report.diagnosis.startswith(f"E is right up to a factor: times {told}; ")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("factor", [1e-6, 1e6])
+def test_a_kfac_that_is_too_large_solves_no_worse(factor: float, dtype: Any) -> None:
+    """What is solved is its own K, and rounding is of that."""
+
+    def kfac(problem: ek.Problem) -> dict[str, Any]:
+        return {name: K.scaled(factor) for name, K in ek.kfac(problem).items()}
+
+    report = ct.check_on(ct.Subject("K", kfac=kfac), tokens(dtype))
+    assert {v.law.name for v in report.verdicts if v.broken} == {"kfac", "factors"}
 
 
 def test_a_factor_of_each_layers_own_is_told() -> None:

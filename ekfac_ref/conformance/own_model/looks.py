@@ -78,7 +78,9 @@ def _as_number(factor: float, off: float) -> str:
         for name, value in ((f"{k}", k), (f"1/{k}", 1 / k)):
             if abs(factor / value - 1) <= off:
                 return name
-    return f"{factor:.3g}"
+    if abs(factor - 1) < 1.05 * _FINE:
+        return f"(1 {'+' if factor > 1 else '-'} {abs(factor - 1):.2g})"
+    return f"{factor * (1 + off):.3g}"  # of two that are as near the upper one, on every block
 
 
 def _numbers_of(problem: Problem, positions: int) -> dict[str, float]:

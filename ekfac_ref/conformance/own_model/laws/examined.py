@@ -16,6 +16,8 @@ from ekfac_ref.conformance.own_model.laws.readings import (
 from ekfac_ref.conformance.own_model.measured.measure import Measured
 from ekfac_ref.conformance.subjects.own import Own
 
+_POWERS = 5  # of K, until a vector is mostly its largest eigenvector
+
 
 @dataclass(frozen=True, eq=False)
 class Inverted:
@@ -72,6 +74,16 @@ class Examined:
         B, A = self.known.B.factor, self.known.A.factor
         answered = float(self.K.matvec(self.random(12)).double().norm())
         return max(float(B.norm()) * float(A.norm()), answered)
+
+    @cached_property
+    def stretch_of_K(self) -> float:
+        """Of a symmetric K the largest eigenvalue, or little less: |K V| / |V| by powers of K."""
+        assert self.K is not None
+        found, V = 0.0, self.random(13)
+        for _ in range(_POWERS):
+            image = self.K.matvec(V / max(float(V.norm()), 1e-30))
+            found, V = max(found, float(image.double().norm())), image.to(V)
+        return found
 
     @property
     def operators(self) -> list[tuple[str, Own, float]]:

@@ -154,7 +154,7 @@ def _residual(one: Examined, name: str, M: Own, x: Tensor, V: Tensor, damping: f
 def _largest(one: Examined, name: str) -> float:
     """The largest eigenvalue of E or K, by what is right or by what is answered."""
     if name == "K":
-        return one.known.B.largest * one.known.A.largest
+        return max(one.known.B.largest * one.known.A.largest, one.stretch_of_K)
     read = float(one.reading.values.abs().amax()) + float(one.reading.beside.norm())
     return max(float(one.known.Lambda.amax()), read)
 
