@@ -1,5 +1,6 @@
 """What a trial on a model of one's own says: where it is wrong, how sure it is, how it ended."""
 
+import io
 import json
 from dataclasses import asdict, replace
 from math import inf
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 import ekfac_ref as ek
@@ -28,6 +30,7 @@ from ekfac_ref.conformance.own_model.own_run import OwnRun
 from ekfac_ref.conformance.own_model.trial import OwnTrial
 from ekfac_ref.conformance.process import own_wire
 from ekfac_ref.conformance.reports.as_junit import as_junit
+from ekfac_ref.conformance.reports.terminal import print_report
 from ekfac_ref.examples import hooks, reference
 from studies.own_model.models import GPT, transformer
 
@@ -241,6 +244,17 @@ def test_what_an_answer_lacks_of_many_layers_can_be_read() -> None:
     assert "it lacks ['7']: " in report.summary
     (manners,) = (v for v in report.verdicts if v.law.name == "leaves alone")
     assert manners.broken.endswith("parameter '2.weight' grad: changed; and 57 others")
+
+
+def test_nobody_counts_what_is_not_kept_of_what_it_prints() -> None:
+    def prints(problem: ek.Problem) -> dict[str, Any]:
+        print("line\n" * 50_000)
+        return ek.ekfac(problem)
+
+    report = ct.check_on(prints, small(), laws=["trace"])
+    page = io.StringIO()
+    print_report(Console(file=page), report, "prints", "")
+    assert "The subject printed, its first 12 lines:\n    line\n" in page.getvalue()
 
 
 def test_what_it_changes_is_told() -> None:

@@ -235,7 +235,8 @@ def _printed(console: Console, report: Report) -> None:
     if not lines:
         return
     shown = lines[:PRINTED_LINES]
-    more = f", {len(shown)} of {len(lines)} lines" if len(lines) > len(shown) else ""
+    # Not of how many: what is kept has an end.
+    more = f", its first {len(shown)} lines" if len(lines) > len(shown) else ""
     _say(console, f"\nThe subject printed{more}:", "bold")
     for line in shown:
         _say(console, f"    {line}", "dim")
