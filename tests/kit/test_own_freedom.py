@@ -185,6 +185,19 @@ def test_a_preconditioner_alone_gets_a_verdict_in_float32(damping: Any) -> None:
         assert broken(ct.check_on(larger(1.1, layer), problem)) == {"precondition"}, layer
 
 
+def test_blocks_on_which_no_law_tells_are_not_called_right_beside_wrong_ones() -> None:
+    def wrong(problem: ek.Problem, V: dict[str, Tensor], damping: float) -> dict[str, Tensor]:
+        blocks = ek.ekfac(problem).items()
+        return {name: E.scaled(1.5).solve(V[name], damping=damping) for name, E in blocks}
+
+    report = ct.check_on(ct.Subject("P", precondition=wrong), uneven(1e-8), laws=["precondition"])
+    assert report.unresolved == ("first",)
+    assert broken(report) == {"precondition"}
+    assert "0 of 1 others" in report.sentences[0]  # of nothing, 1.5 times as much
+    (score,) = (one for one in report.scoreboard if one.name == "layer first")
+    assert score.held == 0
+
+
 def test_no_damping_is_lost_beside_the_largest_eigenvalue() -> None:
     """Whoever adds both and inverts has nothing to invert there, and is right elsewhere."""
     problem, asked = uneven(1e-8), list[float]()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Protocol, runtime_checkable
 
 from ekfac_ref.conformance.findings.known import KnownDeviations
@@ -242,11 +243,14 @@ def _sharpest(several: list[PartSaid]) -> float:
 
 
 def _outcome_of(judged: JudgedPart, features: tuple[str, ...]) -> Outcome:
-    weighed = {said.law: said.weighed.ratio for said in judged.said if said.weighed}
+    """What a law says that would notice nothing is open, where no other tells."""
+    weighed = {said.law: said.weighed for said in judged.said if said.weighed}
+    sees = inf if _is_resolved(judged) else BLUNT
+    held = {law for law, one in weighed.items() if one.ratio <= LIMIT and one.notices <= sees}
     return Outcome(
         features,
         is_answered=judged.trouble is None,
-        held=frozenset(law for law, ratio in weighed.items() if ratio <= LIMIT),
+        held=frozenset(held),
         broken={said.law: Off(said.ratio, said.size) for said in judged.said if said.broken},
-        doubted=frozenset(law for law, ratio in weighed.items() if ratio > LIMIT),
+        doubted=frozenset(weighed.keys() - held),
     )
