@@ -80,7 +80,8 @@ def _as_number(factor: float, off: float) -> str:
                 return name
     if abs(factor - 1) < 1.05 * _FINE:
         return f"(1 {'+' if factor > 1 else '-'} {abs(factor - 1):.2g})"
-    return f"{factor * (1 + off):.3g}"  # of two that are as near the upper one, on every block
+    # Of two texts that are as near, the upper one, on whichever side of the tie rounding left it.
+    return f"{factor * (1 + min(off, 1e-4)):.3g}"
 
 
 def _numbers_of(problem: Problem, positions: int) -> dict[str, float]:
