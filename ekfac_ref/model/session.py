@@ -53,6 +53,8 @@ class Session:
         notices: what the caller was told.
         layouts: {(first, size) of a run of samples: how its uses are read, in every pass}; None for
             samples that are run one after another.
+        thorough: whether the last sample of every batch is run alone, too; not where sessions
+            before this one have learned of the model.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Session:
         self.problem, self.replica, self.learned = problem, replica, learned
         self.model, self.layers = replica.copy, replica.layers
         self._start, self._modes = start, modes
-        self.notices = Notices()
+        self.notices, self.thorough = Notices(), not learned.forms
         self.layouts: dict[tuple[int, int], SampleAxes | None] = {}
         self._checked: set[tuple[int, int, range | None]] = set()  # (first, size), columns
         self._some: range | None = None
@@ -105,9 +107,9 @@ class Session:
         return Form(axes_of_uses(found.uses), found.roundoff, columns, distinct, layout)
 
     def _compared(self, few: Batch) -> tuple[Tensor, SampleAxes | None]:
-        return together_and_apart(self.replica, few, self._in_float64)
+        return together_and_apart(self.replica, few, self.in_float64)
 
-    def _in_float64(self, few: Batch) -> tuple[Replica, Batch]:
+    def in_float64(self, few: Batch) -> tuple[Replica, Batch]:
         """The model and these samples."""
         inputs = on_tensors(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
         model = self.copied().double()
@@ -196,7 +198,7 @@ class GradientSession(Session):
 
     def _compared(self, few: Batch) -> tuple[Tensor, None]:
         """The outputs; how layers are read, nobody asks."""
-        return check_samples_apart(self.model, few, self._in_float64), None
+        return check_samples_apart(self.model, few, self.in_float64), None
 
     def like(self, problem: Problem) -> Session:
         """A session of gradients alone, for another problem; nothing is warned of again."""

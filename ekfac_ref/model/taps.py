@@ -1,9 +1,9 @@
 r"""What goes into a layer and what comes back to its output, without hooks.
 
 One forward pass of the whole batch as it is, and one backward pass for all columns. Which sample a
-position is of is proved on a few samples (``batched/layout.py``), and on every batch the taps are
-held to the gradient by plain autograd (``refusals/wiring.py``). A batch on which that fails, with
-experts that get as many positions as the data says, is run sample by sample.
+position is of is proved on a few samples (``batched/layout.py``); every batch is held to the
+gradient by plain autograd (``refusals/wiring.py``), and its last sample to what it is alone. Where
+either fails, with experts that get as many positions as the data says, it is run sample by sample.
 
 Every use of a weight is a position: leading axes of a Linear, output positions of a convolution,
 repeated calls of a module, other modules tied to the Parameter. No factor of N is in here.
@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run_alone, run_by
+from ekfac_ref.model.batched.comparison import run_held
+from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit
 from ekfac_ref.model.batched.obstacles import why_alone
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.batched.sample_axis import SampleAxes
@@ -80,9 +81,9 @@ def _together(session: Session, form: Form, batch: Batch, layout: SampleAxes) ->
     see = partial(_see, layout=layout, axes=form.axes, held=new)
     try:
         seen, taps = see(session, batch)
+        return None if new and differing(session, batch, seen, see) else taps
     except Misfit:
         return None
-    return None if new and differing(session, batch, seen, see) else taps
 
 
 def _apart(session: Session, batch: Batch) -> tuple[Seen, list[tuple[Batch, Taps]]]:
@@ -108,14 +109,11 @@ def _see(
 ) -> tuple[Seen, Taps]:
     """By one layout; ``axes`` are those of one sample's uses.
 
-    ``held``: whether it is to be held to its own graph. The parameters' gradient comes first, so
-    that the graph goes while the layers' come.
+    ``held``: whether it is to be held to its own graph, and to its last sample alone. The
+    parameters' gradient comes first, so that the graph goes while the layers' come.
     """
-    seen = (
-        run_alone(session.replica, batch.inputs)
-        if layout is None
-        else run_by(session.replica, batch.inputs, batch.size, layout)
-    )
+    exact = session.in_float64 if held and session.thorough else None
+    seen = run_held(session.replica, batch, layout, exact)
     S = session.columns(seen.f.detach(), batch)
     gradients = by_graph(session.replica, seen.f, combined(S)) if held else None
     try:

@@ -237,3 +237,23 @@ def test_samples_that_mix_where_outputs_of_few_do_not_show_it(
 ) -> None:
     with pytest.raises(ek.ProblemError, match=r"change one another's outputs|depends on the other"):
         entry(asked(model(), samples=8))
+
+
+class ByItsSize(nn.Module):
+    """Another network for more than three samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        return self.last(torch.tanh(h) if len(x) <= 3 else h)
+
+
+@pytest.mark.filterwarnings("ignore:model. at sample 0 it is not clear")
+@pytest.mark.parametrize("entry", [ek.kfac, ek.ekfac])
+def test_samples_that_only_a_larger_batch_changes(entry: Callable[[ek.Problem], Any]) -> None:
+    with pytest.raises(ek.ProblemError, match="change one another's outputs"):
+        entry(asked(ByItsSize(), samples=8))
+    entry(asked(ByItsSize(), samples=3))

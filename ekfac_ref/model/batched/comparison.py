@@ -5,7 +5,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-from ekfac_ref.model.batched.forward_pass import run_alone
+from ekfac_ref.model.batched.forward_pass import ForwardPass, Misfit, run_alone, run_by
 from ekfac_ref.model.batched.layout import OneSample, layout_of
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.batched.sample_axis import SampleAxes
@@ -15,6 +15,9 @@ from ekfac_ref.model.refusals.samples import (
     InFloat64,
     check_not_drawing,
     check_samples_apart,
+    last_alone,
+    same_in_float64,
+    same_outputs,
 )
 from ekfac_ref.question.batches import Batch
 
@@ -38,6 +41,34 @@ def together_and_apart(
     if layout is None:
         check_samples_apart(replica.copy, few, exact)
     return torch.cat([one.seen.f for one in alone]).detach(), layout
+
+
+def run_held(
+    replica: Replica, batch: Batch, layout: SampleAxes | None, exact: InFloat64 | None
+) -> ForwardPass:
+    """The model on one sample, or by a layout on several, the last held to what it has alone.
+
+    What the few show need not hold of more: a branch on what is in a batch, an expert's capacity,
+    which leaves the last worst off. It comes first: a forward may write where inputs are.
+
+    Args:
+        replica: the model.
+        batch: the samples.
+        layout: how its uses are read; None for one sample.
+        exact: asked where the last sample differs; None if it is not to be compared.
+
+    Raises:
+        Misfit: it has other uses or axes than the layout, or the last sample other outputs.
+    """
+    if layout is None:
+        return run_alone(replica, batch.inputs)
+    last = None if exact is None else last_alone(replica.copy, batch)
+    seen = run_by(replica, batch.inputs, batch.size, layout)
+    if last is None or exact is None or same_outputs(seen.f[-1:], last, seen.roundoff):
+        return seen
+    if not same_in_float64(exact, batch):
+        raise Misfit
+    return seen
 
 
 def one_by_one(replica: Replica, few: Batch) -> list[OneSample]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.copies.replica import Replica
 from ekfac_ref.model.forward import call, one_output
-from ekfac_ref.model.random_state import has_drawn, take
+from ekfac_ref.model.random_state import has_drawn, take, untouched
 from ekfac_ref.model.recording.recorder import Recorder
 from ekfac_ref.model.refusals.causes import explained
 from ekfac_ref.model.refusals.outputs import check_outputs
@@ -43,13 +43,20 @@ def check_samples_apart(model: nn.Module, few: Batch, exact: InFloat64) -> Tenso
             "model: two calls on the same inputs gave different outputs; make its forward "
             "deterministic: no random numbers, no state from call to call."
         )
-    if not _same_in_float64(exact, few):
+    if not same_in_float64(exact, few):
         raise ProblemError(
             "model: the output of a sample depends on the other samples of its batch, so "
             "per-sample gradients are not defined; remove what mixes them (batch statistics, "
             "x - x.mean(0), a reshape across axis 0)."
         )
     return alone
+
+
+def last_alone(model: nn.Module, batch: Batch) -> Tensor:
+    """The outputs of the last sample by itself; no random numbers are moved."""
+    last = batch.samples(batch.size - 1, batch.size)
+    with untouched(), torch.enable_grad(), explained(_ALONE):
+        return one_output(model, last.inputs).detach().clone()
 
 
 @contextmanager
@@ -79,7 +86,7 @@ def _one_by_one(model: nn.Module, few: Batch) -> Tensor:
         return torch.cat([one_output(model, sample.inputs).detach() for sample in samples])
 
 
-def _same_in_float64(exact: InFloat64, few: Batch) -> bool:
+def same_in_float64(exact: InFloat64, few: Batch) -> bool:
     """Whether it is rounding that tells them apart, which a network may amplify at will."""
     try:
         replica, fine = exact(few)
