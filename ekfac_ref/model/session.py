@@ -4,10 +4,12 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from ekfac_ref.model.batched.comparison import together_and_apart
 from ekfac_ref.model.batched.sample_axis import SampleAxes
+from ekfac_ref.model.copies.dtypes import inputs_in, model_in
 from ekfac_ref.model.copies.modes import ITS_OWN, Modes
 from ekfac_ref.model.copies.private_copy import made_private
 from ekfac_ref.model.copies.replica import Replica
@@ -31,7 +33,6 @@ from ekfac_ref.model.refusals.repeated_data import RepeatedData
 from ekfac_ref.model.refusals.samples import check_samples_apart
 from ekfac_ref.question.batches import Batch, read
 from ekfac_ref.question.columns import Exact
-from ekfac_ref.question.inputs import on_tensors
 from ekfac_ref.question.likelihoods import BY_COLUMN
 from ekfac_ref.question.problem import Problem
 
@@ -111,8 +112,8 @@ class Session:
 
     def in_float64(self, few: Batch) -> tuple[Replica, Batch]:
         """The model and these samples."""
-        inputs = on_tensors(lambda x: x.double() if x.dtype.is_floating_point else x, few.inputs)
-        model = self.copied().double()
+        inputs = inputs_in(few.inputs, torch.float64)
+        model = model_in(self.copied(), torch.float64)
         exact = replace(self.problem, model=model, batches=[(inputs, few.targets)])
         return self.like(exact).replica, replace(few, inputs=inputs)
 

@@ -447,3 +447,24 @@ def test_networks_as_one_meets_them() -> None:
 def test_every_law_has_something_to_say() -> None:
     report = ct.check_on(reference, replace(net(), layers=("3",)))
     assert {v.law.name for v in report.verdicts if v.asked} == {*ASKABLE}
+
+
+class Spectral(nn.Module):
+    """A real layer beside complex numbers that are not asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waves = nn.Parameter(torch.randn(4, dtype=torch.complex64))
+        self.register_buffer("shift", torch.polar(torch.ones(4), torch.arange(4.0)))
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.fft.rfft(self.linear(x)) * self.waves * self.shift
+        return torch.fft.irfft(y, n=6)
+
+
+def test_complex_numbers_keep_their_imaginary_parts_in_other_dtypes() -> None:
+    torch.manual_seed(0)
+    data = [(torch.randn(4, 6), torch.randn(4, 6)), (torch.randn(3, 6), torch.randn(3, 6))]
+    report = ct.check_on(ek.ekfac, ek.Problem(Spectral(), data, ek.Gaussian(), layers=("linear",)))
+    assert report.summary.startswith("It conforms")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ekfac_ref.conformance.problems.designed.batching import held, holding
 from ekfac_ref.model.copies.deep_copy import deep_copy
+from ekfac_ref.model.copies.dtypes import inputs_in, model_in
 from ekfac_ref.question.inputs import on_tensors, tensors_of
 from ekfac_ref.question.likelihoods import Bernoulli, Categorical, Gaussian
 from ekfac_ref.question.problem import Problem
@@ -49,16 +50,12 @@ def jittered(problem: Problem, seed: int) -> Problem:
 
 def in_dtype(problem: Problem, dtype: torch.dtype) -> Problem:
     """A copy of the problem with every floating-point number in this dtype."""
-    return on_data_in(problem, deep_copy(problem.model).to(dtype), dtype)
+    return on_data_in(problem, model_in(deep_copy(problem.model), dtype), dtype)
 
 
 def on_data_in(problem: Problem, model: nn.Module, dtype: torch.dtype) -> Problem:
     """The problem of this model, on a copy of the data with numbers in this dtype."""
-
-    def converted(x: Tensor) -> Tensor:
-        return x.to(dtype) if x.dtype.is_floating_point else x
-
-    pairs = [on_tensors(converted, tuple(pair)) for pair in held(problem.batches)]
+    pairs = [inputs_in(tuple(pair), dtype) for pair in held(problem.batches)]
     return replace(problem, model=model, batches=holding(problem.batches, pairs))
 
 

@@ -20,6 +20,7 @@ from ekfac_ref.conformance.truth.record import Known, Record, record
 from ekfac_ref.conformance.truth.room import check_outputs_written_down
 from ekfac_ref.model.batched.pull_back import pull_back
 from ekfac_ref.model.copies.deep_copy import deep_copy
+from ekfac_ref.model.copies.dtypes import model_in
 from ekfac_ref.model.forms import Learned
 from ekfac_ref.model.forward import algebra_dtype, call
 from ekfac_ref.model.random_state import undisturbed
@@ -91,7 +92,7 @@ class ExactModel:
     """
 
     def __init__(self, problem: Problem) -> None:
-        self.model = deep_copy(problem.model).to(torch.float64)
+        self.model = model_in(deep_copy(problem.model), torch.float64)
         self.exactly, self.single, self.alone = Learned(), Learned(), Learned()
         # A sample alone is read in one way only, in whatever dtype: nothing is left to find out.
         self.alone.forms, self.alone.used = self.exactly.forms, self.exactly.used

@@ -114,7 +114,7 @@ class Recorder(TorchFunctionMode):
             self._note_stack(y, product)
             return y
         result = func(*args, **kwargs)
-        if isinstance(result, Tensor) and result.is_floating_point():
+        if isinstance(result, Tensor) and _rounds(result):
             self._note_rounding(result, values)
         if layer is None or self._scaled.note(func, args, kwargs, result):
             return result
@@ -192,9 +192,13 @@ class Recorder(TorchFunctionMode):
 
     def _note_rounding(self, result: Tensor, values: tuple[Any, ...]) -> None:
         unit = torch.finfo(result.dtype).eps
-        floats = (x for x in values if isinstance(x, Tensor) and x.is_floating_point())
+        floats = (x for x in values if isinstance(x, Tensor) and _rounds(x))
         if unit > self.roundoff and any(torch.finfo(x.dtype).eps < unit for x in floats):
             self.roundoff = unit
+
+
+def _rounds(x: Tensor) -> bool:
+    return x.is_floating_point() or x.is_complex()
 
 
 def _goes_on(result: Any) -> bool:

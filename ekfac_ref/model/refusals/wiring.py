@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.copies.dtypes import inputs_in, model_in
 from ekfac_ref.model.forward import in_algebra_dtype
 from ekfac_ref.model.refusals.by_autograd import by_autograd
 from ekfac_ref.model.refusals.weighted import Seen, any_numbers, combined, weight_and_bias, weights
@@ -200,10 +201,10 @@ def _at(
     for parameter in model.parameters():
         parameter.data = move(parameter.data)
     data = (
-        on_tensors(move, batch.inputs),
+        inputs_in(on_tensors(move, batch.inputs), dtype),
         batch.targets.to(dtype) if batch.targets.dtype.is_floating_point else batch.targets,
     )
-    problem = replace(session.problem, model=model.to(dtype), batches=[data])
+    problem = replace(session.problem, model=model_in(model, dtype), batches=[data])
     other = session.like(problem)
     ((moved, _),) = other.batches()
     seen, _ = see(other, moved)

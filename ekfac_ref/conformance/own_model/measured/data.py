@@ -9,6 +9,7 @@ from torch import Tensor
 from ekfac_ref.conformance.own_model.mistaken import of_the_users
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.copies.deep_copy import deep_copy
+from ekfac_ref.model.copies.dtypes import inputs_in, model_in
 from ekfac_ref.model.random_state import undisturbed
 from ekfac_ref.question.batches import read
 from ekfac_ref.question.inputs import on_tensors
@@ -42,8 +43,8 @@ def duplicate(problem: Problem) -> Problem:
 
 def as_dtype(problem: Problem, dtype: torch.dtype) -> Problem:
     """A copy with every floating-point number in this dtype."""
-    moved = _with(problem, lambda x: x.to(dtype) if x.is_floating_point() else x)
-    return replace(moved, model=moved.model.to(dtype))
+    pairs = inputs_in([*problem.batches], dtype)
+    return replace(problem, model=model_in(deep_copy(problem.model), dtype), batches=pairs)
 
 
 def shaken(problem: Problem, ulps: float, seed: int) -> Problem:
