@@ -189,6 +189,13 @@ def _owners(named: Mapping[str, Owned], names: Names | None) -> list[Owners]:
 
 def _checked(model: nn.Module, layers: list[Layer]) -> tuple[Layer, ...]:
     check_no_shared_memory(model, {name for layer in layers for name in layer.parameters})
+    real = tuple(layer.name for layer in layers if not layer.weight.is_complex())
+    for layer in layers:
+        if layer.name not in real:
+            raise ProblemError(
+                f"parameter {layer.parameters[0]!r}: complex, for which no Fisher is defined here; "
+                f"make real ones of it, freeze it, or go on by {naming(real)}."
+            )
     if not layers:
         raise ProblemError(
             "layers: the model has no supported layer with a trainable weight; call "
@@ -209,20 +216,18 @@ def naming(layers: Names) -> str:
 
 
 def one_matrix_each(model: nn.Module, bare: BareWeights = ()) -> Names:
-    """The names of all supported layers with a trainable weight.
-
-    A weight that its modules read in different orientations is none.
-    """
-    each = (by for by in _owners(_named(model, bare), None) if no_one_matrix(by) is None)
-    return tuple(one.name for owners in each for one in owners)
+    """The names of all supported layers whose weight is trainable, real, and read in one way."""
+    each = _owners(_named(model, bare), None)
+    fit = (by for by in each if no_one_matrix(by) is None and not by[0].weight.is_complex())
+    return tuple(one.name for owners in fit for one in owners)
 
 
 def uncovered(model: nn.Module) -> Names:
-    """The names of trainable parameters that no supported module has."""
+    """The names of real trainable parameters that no supported module has."""
     owned = _named(model).values()
     covered = {id(tensor) for one in owned for tensor in (one.weight, one.bias)}
-    trainable = (name for name, p in model.named_parameters() if p.requires_grad)
-    return tuple(name for name in trainable if id(model.get_parameter(name)) not in covered)
+    trainable = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+    return tuple(n for n, p in trainable if id(p) not in covered and not p.is_complex())
 
 
 def _layer(owners: Owners, parameter_names: dict[Tensor, str]) -> Layer:

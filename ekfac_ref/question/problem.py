@@ -102,8 +102,8 @@ class Problem:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the model's parameters, float32 or bfloat16 say; the data has to be in it too."""
-        return next(self.model.parameters()).dtype
+        """Of the model's real parameters, float32 or bfloat16 say; the data has to be in it too."""
+        return next(p.dtype for p in self.model.parameters() if p.is_floating_point())
 
 
 def _check_type(name: str, value: object, kind: type | tuple[type, ...], advice: str) -> None:

@@ -42,8 +42,8 @@ class Replica:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the parameters, as ``Problem.dtype``."""
-        return next(self.copy.parameters()).dtype
+        """Of the real parameters, as ``Problem.dtype``."""
+        return next(p.dtype for p in self.copy.parameters() if p.is_floating_point())
 
     def follows(self, model: nn.Module) -> bool:
         """Give the copy the model's values; False where it has to be made anew.

@@ -77,7 +77,7 @@ def _check_samples_unmixed(name: str, module: nn.Module, training: bool) -> None
 
 
 def check_parameters(model: nn.Module) -> None:
-    """Raise a ProblemError for a parameter without real, finite values."""
+    """Raise a ProblemError for a parameter without finite values."""
     for name, parameter in model.named_parameters():
         if wrong := _what_is_wrong(parameter):
             raise ProblemError(f"parameter {name!r}: {wrong}.")
@@ -108,8 +108,11 @@ def _what_is_wrong(parameter: Tensor) -> str | None:
         )
     if parameter.layout is not torch.strided:
         return f"its layout is {parameter.layout}; make it dense with .to_dense()"
-    if parameter.is_complex():
-        return "complex, for which no Fisher is defined here; split it into real parameters"
-    if parameter.numel() and not all(map(isfinite, torch.aminmax(parameter.detach()))):
+    values = parameter.detach()
+    values = torch.view_as_real(values) if values.is_complex() else values
+    looked_at = (
+        values.is_floating_point() and torch.finfo(values.dtype).bits >= 16 and values.numel()
+    )
+    if looked_at and not all(map(isfinite, torch.aminmax(values))):
         return "NaN or infinity in its values; restore the last good ones"
     return None
