@@ -14,7 +14,7 @@ from ekfac_ref.errors import enough_memory
 from ekfac_ref.matrix.fisher import FullFisher, sum_of_outer_products
 from ekfac_ref.matrix.operators import BlockDiagonal, Dense, direct_sum
 from ekfac_ref.model.gradients import Gradients, gradients, gradients_in_runs
-from ekfac_ref.model.random_state import generators, interleaved, undisturbed
+from ekfac_ref.model.random_state import generators, interleaved, undisturbed, untouched
 from ekfac_ref.model.session import open_for_gradients, open_session
 from ekfac_ref.model.tapped import TappedData
 from ekfac_ref.passes import (
@@ -58,8 +58,10 @@ def per_sample_gradients(problem: Problem) -> Iterator[Gradients]:
     share has the sum over both uses.
     """
     with enough_memory():
-        chunks = gradients(open_for_gradients(problem), CHUNK_BYTES)
-        yield from interleaved(chunks, *generators(problem.batches))
+        own = generators(problem.batches)
+        with untouched(*own):
+            session = open_for_gradients(problem)
+        yield from interleaved(gradients(session, CHUNK_BYTES), *own)
 
 
 @_undisturbing

@@ -181,6 +181,29 @@ def test_a_loader_that_shuffles(entry: Callable[..., Any], load: Callable[[], An
     assert after["data 0 values"] == before["data 0 values"]
 
 
+@pytest.mark.filterwarnings("ignore:model. torch.vmap cannot run")
+@EVERY_ENTRY
+@LOADERS
+def test_a_loader_that_is_read_to_find_layers(
+    entry: Callable[..., Any], load: Callable[[], Any]
+) -> None:
+    """A Parameter of no module: the first batch shows what the forward does with it."""
+
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.W = nn.Parameter(torch.ones(3, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.W + 0 * torch.rand(2)
+
+    loader = load()
+    own = loader.sampler.generator or torch.Generator()
+    before = [torch.get_rng_state(), own.get_state()]
+    entry(ek.Problem(Bare().eval(), loader, ek.Gaussian()))
+    assert all(map(torch.equal, before, [torch.get_rng_state(), own.get_state()]))
+
+
 @LOADERS
 @pytest.mark.parametrize("fisher", FISHERS)
 def test_every_pass_sees_the_same_shuffle_and_noise(load: Callable[[], Any], fisher: Any) -> None:
