@@ -92,7 +92,10 @@ def _by_vmap(session: Session, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]
     with batchable(), Rewriting():
         f = vmap(output, in_dims=(None, along))(parameters, batch.inputs)
         S = session.columns(f, batch)
-        return S, vmap(per_column, in_dims=(None, along, 0))(parameters, batch.inputs, S)
+        G = vmap(per_column, in_dims=(None, along, 0))(parameters, batch.inputs, S)
+        if any(g.shape[:2] != S.shape[:2] for g in G.values()):
+            raise RuntimeError("torch batches the gradient of an op wrongly")
+        return S, G
 
 
 def _one_by_one(session: Session, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

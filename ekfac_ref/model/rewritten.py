@@ -1,4 +1,4 @@
-"""Ops that ``torch.vmap`` cannot batch, by ops that it can: bilinear and the recurrent layers."""
+"""Ops that ``torch.vmap`` cannot batch, or does wrongly, by ops that it can."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +29,17 @@ def _bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | Non
     return y if bias is None else y + bias
 
 
+def _prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """Of whose gradient torch 2.13 takes the axis of samples for that of columns."""
+    by_channel = weight.reshape(-1, *[1] * (input.dim() - 2)) if input.dim() > 1 else weight
+    return torch.where(input > 0, input, by_channel * input)
+
+
+def _cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "") -> Tensor:
+    """Of whose gradient torch 2.13 reads beyond the distances, for several columns."""
+    return torch.linalg.vector_norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
+
+
 def _lstm(
     x: Tensor, start: tuple[Tensor, Tensor], weights: list[Tensor], has_biases: bool, *options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -45,6 +56,8 @@ def _lstm(
 
 _REWRITTEN: dict[Any, Callable[..., Any]] = {
     F.bilinear: _bilinear,
+    torch.prelu: _prelu,
+    torch.cdist: _cdist,
     torch.gru: decompositions.gru_impl,
     torch.lstm: _lstm,
     torch.rnn_tanh: decompositions.rnn_tanh_input,

@@ -208,7 +208,6 @@ def by_loop(question: ek.Problem) -> list[dict[str, Tensor]]:
     return found
 
 
-@pytest.mark.filterwarnings("ignore:model. torch.vmap cannot run all samples at once")  # PReLU
 @pytest.mark.parametrize("name", MODELS)
 def test_gradients_of_every_parameter(name: str) -> None:
     """Each entry of each parameter once, whatever it is tied to; F is their second moment."""

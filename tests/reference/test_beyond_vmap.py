@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -243,3 +244,33 @@ def test_what_is_computed_again_elsewhere_is_not_warned_of_again() -> None:
         warnings.simplefilter("always")
         list(ek.per_sample_gradients(ek.Problem(ShiftedSoftmax(), [(x, y)], ek.Gaussian())))
     assert len(said) == 1
+
+
+class Distances(nn.Module):
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p, self.centres = p, nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cdist(x, self.centres, self.p)
+
+
+@pytest.mark.parametrize("fisher", [ek.Exact(), ek.Empirical(), ek.Sampled(3)])
+@pytest.mark.parametrize("N", [2, 3])
+@pytest.mark.parametrize(
+    "between", [partial(nn.PReLU, 4), nn.PReLU, *(partial(Distances, p) for p in (1.0, 2.0, 3.0))]
+)
+def test_what_vmap_does_wrongly_is_done_by_other_ops(
+    between: Callable[[], nn.Module], N: int, fisher: Any
+) -> None:
+    """Axes of samples and of columns mixed, for as many and for others."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), between(), nn.Linear(4, 2)).double()
+    x, y = torch.randn(N, 3).double(), torch.randn(N, 2).double()
+    (G,) = ek.per_sample_gradients(ek.Problem(model, [(x, y)], ek.Gaussian(), fisher=fisher))
+    f = model(x)
+    for n, S_n in enumerate(fisher.columns(ek.Gaussian(), f.detach(), y, 0)):
+        for c, s in enumerate(S_n):
+            weight = model[0].weight
+            (g,) = torch.autograd.grad((f[n] * s).sum(), weight, retain_graph=True)
+            torch.testing.assert_close(G["0"][n, c, :, :-1], g)
