@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, wraps
+from threading import RLock
 from typing import Any
 from unittest.mock import patch
 
@@ -17,11 +18,14 @@ from torch.utils.checkpoint import CheckpointFunction
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.question.inputs import on_tensors
 
+# at a time changes torch, or the last of two to leave would put back what the other had changed
+_ONE_THREAD = RLock()
+
 
 def call(model: Callable[..., Any], inputs: Any) -> Any:
     """The model on a copy of the inputs (it may write to them), of any of the three structures."""
     inputs = on_tensors(torch.clone, inputs)
-    with _as_written(), patch.object(CheckpointFunction, "apply", _run), right_norms():
+    with right_norms(), _as_written(), patch.object(CheckpointFunction, "apply", _run):
         if isinstance(inputs, dict):
             return model(**inputs)
         return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
@@ -42,12 +46,13 @@ def right_norms() -> Iterator[None]:
     are as wrong where places come first. A norm knows no places, and on one axis of them there is
     one order only. Around backward passes, too, in which a checkpointed forward is run again.
     """
-    of_torch = torch.batch_norm, torch.instance_norm
-    torch.batch_norm, torch.instance_norm = map(_on_one_axis, of_torch)
-    try:
-        yield
-    finally:
-        torch.batch_norm, torch.instance_norm = of_torch
+    with _ONE_THREAD:
+        of_torch = torch.batch_norm, torch.instance_norm
+        torch.batch_norm, torch.instance_norm = map(_on_one_axis, of_torch)
+        try:
+            yield
+        finally:
+            torch.batch_norm, torch.instance_norm = of_torch
 
 
 @cache

@@ -3,13 +3,16 @@
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from time import sleep
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointFunction
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 import ekfac_ref as ek
@@ -298,3 +301,25 @@ def test_a_copy_has_empty_containers_of_its_own() -> None:
     assert copied[1].kept == {"a": 1}
     assert not model[0]._forward_hooks
     assert not shared
+
+
+def test_what_threads_change_in_torch_is_put_back() -> None:
+    class Slow(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            sleep(0.005)
+            return super().forward(x)
+
+    def torchs() -> list[Any]:
+        fused = torch.backends.mha.get_fastpath_enabled()
+        return [torch.batch_norm, torch.instance_norm, fused, *vars(CheckpointFunction)]
+
+    def trace(problem: ek.Problem) -> float:
+        return float(ek.kfac(problem)["0"].trace())
+
+    model = nn.Sequential(Slow(3, 2)).eval()
+    problems = [ek.Problem(model, data(), ek.Gaussian()) for _ in range(8)]
+    before = torchs()
+    with ThreadPoolExecutor(4) as pool:
+        traces = list(pool.map(trace, problems))
+    assert torchs() == before
+    assert len({*traces}) == 1
