@@ -69,10 +69,10 @@ def _see(session: Session, batch: Batch) -> tuple[Seen, Gradients]:
             f"model: torch.vmap cannot run all samples at once: {error}. They were run one after "
             "another: the same numbers, by one forward and C backward passes for each.",
         )
-    by_layer = {
-        layer.name: in_algebra_dtype(vmap(vmap(layer.to_matrix))(gradients))
-        for layer in session.layers
-    }
+    by_layer = {}
+    for layer in session.layers:
+        own = {name: gradients[name] for name in layer.parameters}  # vmap takes all it is given
+        by_layer[layer.name] = in_algebra_dtype(vmap(vmap(layer.to_matrix))(own))
     weighted = {name: partial(of_gradients, G_l) for name, G_l in by_layer.items()}
     return Seen(S, weighted, session.form(batch).roundoff), by_layer
 

@@ -162,8 +162,8 @@ def find_parameters(
 
 def _share_bias(one: Layer, two: Layer) -> bool:
     """Whether an entry of the bias of one layer is one of the other's."""
-    rows = {one.rows[1], two.rows[1]}
-    return one.bias is not None and one.bias is two.bias and (None in rows or len(rows) == 1)
+    shared = one.bias is not None and one.bias is two.bias
+    return shared and (one.rows[1] == two.rows[1] or None in (one.rows[1], two.rows[1]))
 
 
 def _named(model: nn.Module, bare: BareWeights = ()) -> dict[str, Owned]:

@@ -3,14 +3,18 @@
 import ast
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import vmap
 from torch.nn.utils import parametrizations
+from torch.utils._pytree import tree_leaves
 
 import ekfac_ref as ek
+from ekfac_ref.model import gradients as of_gradients
 
 X, WORDS = torch.randn(4, 3, 4).double(), torch.randint(5, (4, 3))
 
@@ -300,3 +304,21 @@ def test_where_there_are_no_factors_the_layers_to_pass_are_listed(name: str) -> 
         assert tuple(E) == named
     else:
         assert "of which there is none here" in str(caught.value)
+
+
+def test_of_many_layers_each_is_given_its_own_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``vmap`` takes every tensor that it is given, of hundreds of layers as often as there are."""
+    sizes = []
+
+    def noting(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        def run(*given: Any) -> Any:
+            sizes.append(len(tree_leaves(given)))
+            return vmap(function, **options)(*given)
+
+        return run
+
+    monkeypatch.setattr(of_gradients, "vmap", noting)
+    model = nn.Sequential(*(nn.Linear(2, 2) for _ in range(20)))
+    x, y = torch.randn(2, 3, 2)
+    list(ek.per_sample_gradients(ek.Problem(model, [(x, y)], ek.Gaussian())))
+    assert len([size for size in sizes if size > 2]) == 3  # outputs; gradients, of two axes
