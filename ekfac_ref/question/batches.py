@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from ekfac_ref.errors import ProblemError, first_line, of_memory
 from ekfac_ref.question.inputs import (
+    all_finite,
     cuttable,
     form_of,
     misfits,
@@ -184,11 +184,7 @@ def _check_finite_and_in_place(problem: Problem, name: str, x: Tensor, first: in
             f"{name}: on {x.device}, but the model is on {parameter.device}; move them together "
             f"with .to({str(parameter.device)!r})."
         )
-    if (
-        x.dtype.is_floating_point
-        and x.numel()
-        and not all(map(isfinite, torch.aminmax(x.detach())))
-    ):
+    if not all_finite(x):
         raise ProblemError(
             f"{name}: NaN or infinity in the batch at sample {first}; clean the data, curvature "
             "would be NaN everywhere."

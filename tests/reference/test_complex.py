@@ -92,6 +92,22 @@ def test_in_another_dtype_they_keep_their_imaginary_parts() -> None:
     torch.testing.assert_close(z.imag.double(), before.imag, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("entry", [ek.exact_fisher, ek.kfac])
+def test_data_of_eight_bits_or_complex(entry: Callable[[ek.Problem], Any]) -> None:
+    class Reads(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.real if x.is_complex() else x.double())
+
+    model = Reads(6, 2).double()
+    z, whole = torch.complex(X, -X), X.to(torch.float8_e4m3fn)
+    for x, same in ((z, X), (z.conj(), X), (whole, whole.double())):
+        found = entry(ek.Problem(model, [(x, Y)], ek.Gaussian()))[""]
+        expected = entry(ek.Problem(model, [(same, Y)], ek.Gaussian()))[""]
+        torch.testing.assert_close(found.dense(), expected.dense())
+    with pytest.raises(ek.ProblemError, match="inputs: NaN or infinity"):
+        entry(ek.Problem(model, [(torch.complex(X, X / 0), Y)], ek.Gaussian()))
+
+
 def test_a_frozen_parameter_may_have_any_dtype() -> None:
     model = nn.Sequential(nn.Linear(6, 2).double())
     for dtype in (torch.float8_e4m3fn, torch.uint16):

@@ -1,12 +1,12 @@
 """What can be seen of a model without data: modules in train mode, parameters without values."""
 
 import warnings
-from math import isfinite
 
 import torch
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
+from ekfac_ref.question.inputs import all_finite
 
 
 def check_model(model: nn.Module) -> None:
@@ -108,11 +108,6 @@ def _what_is_wrong(parameter: Tensor) -> str | None:
         )
     if parameter.layout is not torch.strided:
         return f"its layout is {parameter.layout}; make it dense with .to_dense()"
-    values = parameter.detach()
-    values = torch.view_as_real(values) if values.is_complex() else values
-    looked_at = (
-        values.is_floating_point() and torch.finfo(values.dtype).bits >= 16 and values.numel()
-    )
-    if looked_at and not all(map(isfinite, torch.aminmax(values))):
+    if not all_finite(parameter):
         return "NaN or infinity in its values; restore the last good ones"
     return None
