@@ -9,8 +9,8 @@ from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError, first_line, of_memory
+from ekfac_ref.question.finite import all_finite
 from ekfac_ref.question.inputs import (
-    all_finite,
     cuttable,
     form_of,
     misfits,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from math import isfinite
 from types import FunctionType, NoneType
 from typing import Any
 
@@ -36,14 +35,6 @@ def on_tensors(change: Callable[[Tensor], Any], inputs: Any) -> Any:
 def tensors_of(inputs: Any) -> list[Tensor]:
     """All tensors among the inputs, in their order."""
     return [x for x in tree_leaves(inputs) if isinstance(x, Tensor)]
-
-
-def all_finite(x: Tensor) -> bool:
-    """Whether no number in it is NaN or infinite; eight bits and fewer are not looked at."""
-    values = x.detach()
-    values = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
-    coarse = not values.is_floating_point() or torch.finfo(values.dtype).bits < 16
-    return coarse or values.numel() == 0 or all(map(isfinite, torch.aminmax(values)))
 
 
 def form_of(inputs: Any) -> tuple[object, ...]:

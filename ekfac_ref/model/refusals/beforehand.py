@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.question.inputs import all_finite
+from ekfac_ref.question.finite import all_finite
 
 
 def check_model(model: nn.Module) -> None:
