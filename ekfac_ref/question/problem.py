@@ -102,8 +102,14 @@ class Problem:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the model's real parameters, float32 or bfloat16 say; the data has to be in it too."""
-        return next(p.dtype for p in self.model.parameters() if p.is_floating_point())
+        """Of the model, float32 or bfloat16 say; the data has to be in it too."""
+        return dtype_of(self.model)
+
+
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """Of the first real parameter in which one computes: numbers of eight bits are only stored."""
+    real = (p.dtype for p in model.parameters() if p.is_floating_point() and p.itemsize > 1)
+    return next(real, torch.float32)
 
 
 def _check_type(name: str, value: object, kind: type | tuple[type, ...], advice: str) -> None:

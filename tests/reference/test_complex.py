@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import ekfac_ref as ek
+from ekfac_ref import conformance as ct
+from ekfac_ref.conformance.adapter import Eigen, adapted
 from ekfac_ref.model.copies.dtypes import inputs_in, model_in
 
 X = torch.randn(5, 6, generator=torch.Generator().manual_seed(1)).double()
@@ -108,8 +110,31 @@ def test_data_of_eight_bits_or_complex(entry: Callable[[ek.Problem], Any]) -> No
         entry(ek.Problem(model, [(torch.complex(X, X / 0), Y)], ek.Gaussian()))
 
 
-def test_a_frozen_parameter_may_have_any_dtype() -> None:
-    model = nn.Sequential(nn.Linear(6, 2).double())
-    for dtype in (torch.float8_e4m3fn, torch.uint16):
-        model.register_parameter("table", nn.Parameter(torch.ones(2).to(dtype), False))
-        ek.kfac(ek.Problem(model, DATA, ek.Gaussian()))
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.uint16])
+def test_a_frozen_parameter_may_have_any_dtype(dtype: torch.dtype) -> None:
+    """And what one computes in is not that of numbers that are only stored."""
+
+    class Quantised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.base = nn.Parameter(torch.arange(24.0).reshape(4, 6).to(dtype), False)
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head((x @ self.base.to(x.dtype).T / 9).tanh())
+
+    for real in (torch.float64, torch.float32):
+        model = Quantised()
+        model.head.to(real)
+        problem = ek.Problem(model, [(X.to(real), Y.to(real))], ek.Gaussian())
+        assert problem.dtype is real
+        assert ct.check_on(ek.ekfac, problem).exit_code == 0
+
+
+def test_parts_of_an_answer_are_read_in_the_real_dtype() -> None:
+    def parts(problem: ek.Problem) -> dict[str, Eigen]:
+        return {n: Eigen(E.Q_B, E.Q_A, E.eigenvalues) for n, E in ek.ekfac(problem).items()}
+
+    problem = ek.Problem(Spectral(), DATA, ek.Gaussian(), layers=BOTH)
+    for name, E in adapted(parts)(problem).items():
+        torch.testing.assert_close(E.dense(), ek.ekfac(problem)[name].dense())

@@ -22,7 +22,7 @@ from ekfac_ref.conformance.subjects.attention import packed
 from ekfac_ref.conformance.subjects.matrices import BadAnswer, Unread
 from ekfac_ref.conformance.subjects.placed import Place, Placed
 from ekfac_ref.matrix.operators import BlockDiagonal
-from ekfac_ref.model.forward import in_algebra_dtype
+from ekfac_ref.model.forward import algebra_dtype
 from ekfac_ref.model.layers_of import layers_of
 from ekfac_ref.question.problem import Problem
 
@@ -64,7 +64,8 @@ def adapted(
 def _operators(declared: Convention, problem: Problem, parts: Any) -> dict[str, _Adapted]:
     """The operators of all layers."""
     scale = declared.scale(problem)
-    like = in_algebra_dtype(next(problem.model.parameters()).detach())
+    layers = layers_of(problem)
+    like = layers[0].weight.detach().to(algebra_dtype(problem.dtype))
     answered = set(parts) if isinstance(parts, Mapping) else set[str]()
     readers = {
         layer.name: Reader(
@@ -76,7 +77,7 @@ def _operators(declared: Convention, problem: Problem, parts: Any) -> dict[str, 
             layer.shape[1],
             bias_last if layer.bias is None else declared.bias,
         )
-        for layer in packed(layers_of(problem), answered.__contains__)
+        for layer in packed(layers, answered.__contains__)
     }
     if not isinstance(parts, Mapping) or set(parts) != set(readers):
         got = sorted(parts) if isinstance(parts, Mapping) else type(parts).__name__

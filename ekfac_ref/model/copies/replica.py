@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ekfac_ref.model.layers import Layer
+from ekfac_ref.question.problem import dtype_of
 
 _PLAIN = (NoneType, bool, int, float, complex, str, bytes, torch.dtype, torch.device)
 _SHARED = (type, BuiltinFunctionType)  # which a copy of the model has in common with it
@@ -42,8 +43,8 @@ class Replica:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the real parameters, as ``Problem.dtype``."""
-        return next(p.dtype for p in self.copy.parameters() if p.is_floating_point())
+        """Of the copy, as ``Problem.dtype``."""
+        return dtype_of(self.copy)
 
     def follows(self, model: nn.Module) -> bool:
         """Give the copy the model's values; False where it has to be made anew.

@@ -50,12 +50,13 @@ def as_dtype(problem: Problem, dtype: torch.dtype) -> Problem:
 def shaken(problem: Problem, ulps: float, seed: int) -> Problem:
     """A copy with every number of parameters and inputs moved by up to so many last places.
 
-    By whole ones, in its own dtype, or not: a rounding more or less is as good an answer.
+    By whole ones, in its own dtype, or not: a rounding more or less is as good an answer. Numbers
+    of eight bits stay: they are stored so, and computed with in finer ones.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def moved(x: Tensor) -> Tensor:
-        if not x.is_floating_point():
+        if not x.is_floating_point() or x.itemsize == 1:
             return x.clone()
         steps = torch.randint(-1, 2, x.shape, generator=generator).double() * ulps
         return (x.double() * (1 + steps * torch.finfo(x.dtype).eps)).to(x.dtype)
