@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.adapter.conventions import SCALES
+from ekfac_ref.conformance.own_model.inverse_looks import SCALED, ways_of
 from ekfac_ref.conformance.own_model.laws.examined import Examined
 from ekfac_ref.conformance.own_model.laws.own_law import norm
 from ekfac_ref.conformance.truth.tolerance import MISTAKE
 from ekfac_ref.question.columns import Exact
 from ekfac_ref.question.problem import Problem
 
-# {"E" or "K", where that is wrong: each way to say what it looks like, if there is any}
+# {"E", "K" or "P", where that is wrong: each way to say what it looks like, if there is any}
 Looks = Mapping[str, Sequence[str]]
 A_FACTOR = "times "
 AS_SINGLE = (
@@ -30,6 +31,8 @@ IF_DRAWN = (
     "labels, it is an estimate, which is right in the mean alone; ask drawn problems about it as "
     "sampled_ekfac or sampled_kfac, or have it take the data's labels, under Empirical()."
 )
+_CALLED = {"E": "E", "K": "K", "P": "What its preconditioner inverts"}
+_DECLARED = "; an adapter declares that in Convention(scale=...)."
 _OF_E = frozenset(("trace", "moments", "spectrum", "self-projection", "comparison", "eigenvalues"))
 _BESIDE_E = frozenset(("commutes", "kernel", "orthonormal basis", "eigenbasis", "psd"))
 _OF_K = frozenset(("kfac", "factors"))
@@ -40,7 +43,7 @@ _SIMPLE = 64  # whole numbers up to this one, and what they are inverse to, are 
 def looks_like(
     one: Examined, wrong: Mapping[str, float], problem: Problem, changes: Collection[str]
 ) -> Looks:
-    """What E and K of a block look like, where they are wrong.
+    """What E and K of a block look like, where they are wrong; or else a preconditioner, P.
 
     Args:
         one: the block.
@@ -49,19 +52,31 @@ def looks_like(
         changes: what the subject changed while it answered.
     """
     looks: dict[str, list[str]] = {}
+    coarse = 100 * torch.finfo(torch.float32).eps
     for name, laws, beside in (("E", _OF_E, _BESIDE_E), ("K", _OF_K, frozenset[str]())):
         broken = {law: size for law, size in wrong.items() if law in laws | beside}
         if not broken:
             continue
         looks[name] = []
-        coarse = 100 * torch.finfo(torch.float32).eps
         if problem.dtype == torch.float64 and max(broken.values()) <= coarse:
             looks[name] = [AS_SINGLE]
         elif laws >= broken.keys() and (known := _factor(one, name)):
             looks[name] = [*_names(*known, _numbers_of(problem, one.known.positions))]
         elif isinstance(problem.fisher, Exact) and any("rng" in line for line in changes):
             looks[name] = [IF_DRAWN]
-    return looks
+    if not looks and (size := wrong.get("precondition", 0.0)):
+        fine = problem.dtype == torch.float64 and size <= coarse
+        looks["P"] = [AS_SINGLE] if fine else [*_ways(one, problem)]
+    return {name: ways for name, ways in looks.items() if ways or name != "P"}
+
+
+def _ways(one: Examined, problem: Problem) -> Iterator[str]:
+    """Every way in which its preconditioner may have gone."""
+    for way, c, off in ways_of(one):
+        if way is SCALED:
+            yield from _names(c, off, _numbers_of(problem, one.known.positions))
+        else:
+            yield way.says.format(_as_number(c, off))
 
 
 def _names(factor: float, off: float, numbers: Mapping[str, float]) -> Iterator[str]:
@@ -140,12 +155,12 @@ def _shown_of_K(one: Examined) -> Iterator[tuple[Tensor, Tensor, float]]:
 
 
 def diagnosis(wrong: Sequence[Looks], judged: int) -> str:
-    """A sentence on what all wrong blocks have in common, E's and K's; "" where that is nothing.
+    """A sentence on what all wrong blocks have in common, E's, K's and P's; "" where nothing is.
 
     Who draws labels is right nowhere: where one of the blocks that were judged is, that is not it.
     """
     sentences: list[str] = []
-    for name in "EK":
+    for name, what in _CALLED.items():
         found = [looks[name] for looks in wrong if name in looks]
         common = [one for one in found[0] if all(one in other for other in found)] if found else []
         if not common or (common == [IF_DRAWN] and len(found) < judged):
@@ -154,13 +169,12 @@ def diagnosis(wrong: Sequence[Looks], judged: int) -> str:
         if said.startswith(A_FACTOR):
             if names:
                 said += f", which is {' and '.join(x.removeprefix(A_FACTOR) for x in names)} here"
-            many = f"its {len(found)} wrong blocks" if len(found) > 1 else "its wrong block"
-            said = (
-                f"{name} is right up to a factor: {said}; an adapter declares that in "
-                "Convention(scale=...)."
-                if len(found) == judged
-                else f"{name} is right up to a factor on {many}: {said}."
-            )
+            many = f" on its {len(found)} wrong blocks" if len(found) > 1 else " on its wrong block"
+            where = "" if len(found) == judged else many
+            said = f"{what} is right up to a factor{where}: {said}"
+            said += _DECLARED if name != "P" and not where else "."
+        elif name == "P" and names:
+            continue  # too little is asked to tell these apart
         if said not in sentences:
             sentences.append(said)
     return " ".join(sentences)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ekfac_ref.conformance.own_model.laws.examined import Examined, Inverted
-from ekfac_ref.conformance.own_model.laws.of_answers import dampings_of_all
+from ekfac_ref.conformance.own_model.laws.of_solutions import dampings_of_all
 from ekfac_ref.conformance.own_model.measured.data import as_dtype, duplicate, in_memory
 from ekfac_ref.conformance.own_model.measured.measure import Measured, measure
 from ekfac_ref.conformance.own_model.measured.parts import OwnPart, parts_of
