@@ -1,6 +1,7 @@
 """What a trial on a model of one's own says of a preconditioner that is wrong."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
 from tests.kit.test_own_diagnosis import tokens
+from tests.kit.test_own_freedom import uneven
 
 Solved = Callable[[Any, Tensor, float], Tensor]  # of an operator, V and the damping
 
@@ -91,3 +93,19 @@ def test_what_explains_one_block_and_not_another_is_not_told() -> None:
         return E.solve(V, damping=(2 if len(V) == 3 else 0.5) * d)
 
     assert ct.check_on(preconditions(uneven), tokens()).diagnosis == ""
+
+
+def test_what_several_explain_on_one_block_the_others_decide() -> None:
+    """Where no gradient comes, twice the damping is twice of everything."""
+    report = ct.check_on(preconditions(lambda E, V, d: E.solve(V, damping=2 * d)), uneven(0.03))
+    assert report.diagnosis == f"{THEIRS}, but for 2 d in place of d."
+
+
+def test_what_nothing_tells_apart_is_not_told() -> None:
+    """With no weights no gradient comes to the first layer, and it is the only one."""
+    problem = tokens()
+    for parameter in problem.model.parameters():
+        parameter.data.zero_()
+    twice = preconditions(lambda E, V, d: E.solve(V, damping=2 * d))
+    report = ct.check_on(twice, replace(problem, layers=("0",)))
+    assert (report.exit_code, report.diagnosis) == (1, "")
