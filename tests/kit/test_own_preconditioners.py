@@ -10,7 +10,8 @@ from torch import Tensor
 
 import ekfac_ref as ek
 from ekfac_ref import conformance as ct
-from tests.kit.test_own_diagnosis import tokens
+from ekfac_ref.conformance.own_model.looks import AS_SINGLE
+from tests.kit.test_own_diagnosis import scaled, tokens
 from tests.kit.test_own_freedom import uneven
 
 Solved = Callable[[Any, Tensor, float], Tensor]  # of an operator, V and the damping
@@ -109,3 +110,19 @@ def test_what_nothing_tells_apart_is_not_told() -> None:
     twice = preconditions(lambda E, V, d: E.solve(V, damping=2 * d))
     report = ct.check_on(twice, replace(problem, layers=("0",)))
     assert (report.exit_code, report.diagnosis) == (1, "")
+
+
+def test_one_that_computes_in_float32_is_told_so() -> None:
+    def coarse(E: Any, V: Tensor, d: float) -> Tensor:
+        return E.solve(V, damping=d).float().double()
+
+    assert ct.check_on(preconditions(coarse), tokens()).diagnosis == AS_SINGLE
+
+
+def test_one_that_is_not_that_of_the_e_beside_it_is_told_by_that_e_alone() -> None:
+    """The preconditioner is right, and E is not."""
+    right = preconditions(lambda E, V, d: E.solve(V, damping=d))
+    report = ct.check_on(replace(right, ekfac=scaled(3.0)), tokens())
+    assert {v.law.name for v in report.verdicts if v.broken} > {"precondition", "trace"}
+    assert report.diagnosis.startswith("E is right up to a factor: times 3, ")
+    assert "preconditioner" not in report.diagnosis

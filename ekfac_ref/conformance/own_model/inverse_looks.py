@@ -17,7 +17,6 @@ from ekfac_ref.conformance.own_model.laws.of_solutions import rounding_of_an_inv
 from ekfac_ref.conformance.own_model.laws.own_law import norm
 from ekfac_ref.conformance.truth.tolerance import LIMIT
 
-_FINE = 0.01  # what fits no better is not told from others
 _FINEST = 1e-6  # nothing is held to a better fit
 
 
@@ -98,7 +97,7 @@ _WAYS = (
 
 def ways_of(one: Examined) -> list[tuple[Way, float, float]]:
     """(a way that fits at every damping, its c, how far that may be off), each that there is."""
-    rows = [row for row in _asked(one) if row.off <= _FINE * norm(row.V)]
+    rows = list(_asked(one))
     return [(way, *c) for way in _WAYS if rows and (c := _fit(way, rows)) is not None]
 
 
@@ -126,7 +125,7 @@ def _fit(way: Way, rows: list[_Asked]) -> tuple[float, float] | None:
         times = torch.stack([way.second(row) * row.x for row in rows])
         c = float((times * rest).sum()) / max(norm(times) ** 2, 1e-300)
         off = max(10 * norm(rest - c * times) / max(norm(c * times), 1e-300), _FINEST)
-        if c <= 0 or off > _FINE:
+        if c <= 0:
             return None
     for row in rows:
         h = way.first(row) + (0 if way.second is None else c * way.second(row))
