@@ -17,13 +17,13 @@ from tests.kit.test_own_freedom import uneven
 Solved = Callable[[Any, Tensor, float], Tensor]  # of an operator, V and the damping
 
 
-def preconditions(solved: Solved, blocks_of: Any = ek.ekfac) -> ct.Subject:
+def preconditions(solved: Solved, blocks_of: Any = ek.ekfac, **declared: Any) -> ct.Subject:
     """By a block of its own for each layer."""
 
     def precondition(problem: ek.Problem, V: dict[str, Tensor], d: float) -> dict[str, Tensor]:
         return {name: solved(E, V[name], d) for name, E in blocks_of(problem).items()}
 
-    return ct.Subject("P", precondition=precondition)
+    return ct.Subject("P", precondition=precondition, definition=ct.Definition(**declared))
 
 
 def by_eigenvalues(divisor: Callable[[Tensor, float], Tensor]) -> Solved:
@@ -126,3 +126,18 @@ def test_one_that_is_not_that_of_the_e_beside_it_is_told_by_that_e_alone() -> No
     assert {v.law.name for v in report.verdicts if v.broken} > {"precondition", "trace"}
     assert report.diagnosis.startswith("E is right up to a factor: times 3, ")
     assert "preconditioner" not in report.diagnosis
+
+
+@pytest.mark.parametrize(("declared", "told"), [(ct.OnKFAC(), True), (ct.Factored(), False)])
+def test_it_is_told_by_the_definition_that_is_declared(declared: Any, told: bool) -> None:
+    """In the factored one d is added to no matrix."""
+    twice = preconditions(lambda K, V, d: K.solve(V, damping=2 * d), ek.kfac, damping=declared)
+    report = ct.check_on(twice, tokens())
+    assert report.exit_code == 1
+    assert report.diagnosis == (f"{THEIRS}, but for 2 d in place of d." if told else "")
+
+
+def test_one_of_the_wrong_sign_is_told() -> None:
+    negative = preconditions(lambda E, V, d: -E.solve(V, damping=d))
+    report = ct.check_on(negative, tokens())
+    assert report.diagnosis == "Its preconditioner inverts -1 times what it should, d included."

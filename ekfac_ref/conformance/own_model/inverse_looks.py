@@ -125,8 +125,6 @@ def _fit(way: Way, rows: list[_Asked]) -> tuple[float, float] | None:
         times = torch.stack([way.second(row) * row.x for row in rows])
         c = float((times * rest).sum()) / max(norm(times) ** 2, 1e-300)
         off = max(10 * norm(rest - c * times) / max(norm(c * times), 1e-300), _FINEST)
-        if c <= 0:
-            return None
     for row in rows:
         h = way.first(row) + (0 if way.second is None else c * way.second(row))
         if norm(h * row.x - row.V) > row.off:

@@ -43,7 +43,7 @@ _SIMPLE = 64  # whole numbers up to this one, and what they are inverse to, are 
 def looks_like(
     one: Examined, wrong: Mapping[str, float], problem: Problem, changes: Collection[str]
 ) -> Looks:
-    """What E and K of a block look like, where they are wrong; or else a preconditioner, P.
+    """What E, K and a preconditioner P of a block look like, where they are wrong.
 
     Args:
         one: the block.
@@ -64,7 +64,7 @@ def looks_like(
             looks[name] = [*_names(*known, _numbers_of(problem, one.known.positions))]
         elif isinstance(problem.fisher, Exact) and any("rng" in line for line in changes):
             looks[name] = [IF_DRAWN]
-    if not looks and (size := wrong.get("precondition", 0.0)):
+    if size := wrong.get("precondition", 0.0):
         fine = problem.dtype == torch.float64 and size <= coarse
         looks["P"] = [AS_SINGLE] if fine else [*_ways(one, problem)]
     return {name: ways for name, ways in looks.items() if ways or name != "P"}
