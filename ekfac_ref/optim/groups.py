@@ -65,8 +65,7 @@ def check_group(
                 f"groups: one has a setting {key!r}; only {', '.join(_SETTINGS)} can differ from "
                 "group to group."
             )
-    for key in _SETTINGS:
-        _check_setting(key, group.get(key, defaults[key]))
+    check_settings({**defaults, **group})
     return {**group, "params": list(zip(names, tensors, strict=True))}
 
 
@@ -87,9 +86,12 @@ def _names(preconditioner: Preconditioner, tensors: list[Any], taken: set[str]) 
     return names
 
 
-def _check_setting(name: str, value: Any) -> None:
-    if not is_number(value) or not isfinite(value) or (name != "damping" and value < 0):
-        raise ProblemError(f"{name}: {value!r} is not a finite number >= 0; choose one.")
+def check_settings(group: Mapping[str, Any]) -> None:
+    """Raise a ProblemError for a setting of a group with which no step makes sense."""
+    for name in _SETTINGS:
+        value = group[name]
+        if not is_number(value) or not isfinite(value) or (name != "damping" and value < 0):
+            raise ProblemError(f"{name}: {value!r} is not a finite number >= 0; choose one.")
 
 
 def check_kl_clip(kl_clip: float | None) -> None:

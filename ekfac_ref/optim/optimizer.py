@@ -14,6 +14,7 @@ from ekfac_ref.optim.groups import (
     check_group,
     check_kl_clip,
     check_same_parameters,
+    check_settings,
     check_still_of,
     listed,
 )
@@ -149,8 +150,10 @@ class PreconditionedMomentum(torch.optim.Optimizer):
             "kl_clip": self.kl_clip,
         }
 
-    def _step(self) -> tuple[Step, Step, float]:
-        """Velocities and steps Delta of all parameters that have a gradient, and nu."""
+    def _step(self) -> tuple[Step, Step]:
+        """nu v and the new theta, of all parameters that have a gradient."""
+        for group in self.param_groups:  # a scheduler, or a loaded state, may have set them
+            check_settings(group)
         own = self.preconditioner.own_operators
         check_still_of(self.preconditioner.model, self.param_groups)
         self.preconditioner.check_model()
@@ -175,25 +178,37 @@ class PreconditionedMomentum(torch.optim.Optimizer):
                 raise ProblemError(
                     f"parameter {name!r}: its step overflows; raise damping, or lower lr."
                 )
-        if self.kl_clip is None:
-            return velocities, steps, 1.0
+        nu = 1.0 if self.kl_clip is None else self._shrinkage(steps, self.kl_clip)
+        moved = {}
+        for name, Delta in steps.items():
+            p, group = named[name]
+            kept = 1 - float(group["lr"]) * float(group["weight_decay"])
+            moved[name] = p.mul(kept).add_(Delta, alpha=nu)
+            if not all_finite(moved[name]):
+                raise ProblemError(
+                    f"parameter {name!r}: it would be NaN or infinite after this step; restore the "
+                    "last good values, or lower lr or weight_decay."
+                )
+        return {name: v * nu for name, v in velocities.items()}, moved
+
+    def _shrinkage(self, steps: Step, kl_clip: float) -> float:
         matrices = {
             layer.name: in_algebra_dtype(layer.to_matrix(steps))
-            for layer in layers
+            for layer in self.preconditioner.layers
             if layer.parameters[0] in steps
         }
-        return velocities, steps, shrinkage(self.preconditioner.operators, matrices, self.kl_clip)
+        return shrinkage(self.preconditioner.operators, matrices, kl_clip)
 
-    def _apply(self, velocities: Step, steps: Step, nu: float) -> None:
+    def _apply(self, velocities: Step, moved: Step) -> None:
         for group in self.param_groups:
             for name, p in _named(group):
-                if name not in steps:
+                if name not in moved:
                     continue
                 if group["momentum"]:
-                    self.state[p]["velocity"] = velocities[name] * nu
+                    self.state[p]["velocity"] = velocities[name]
                 else:
                     self.state.pop(p, None)
-                p.mul_(1 - float(group["lr"]) * group["weight_decay"]).add_(steps[name], alpha=nu)
+                p.copy_(moved[name])
 
 
 def _named(group: dict[str, Any]) -> list[tuple[str, nn.Parameter]]:

@@ -226,6 +226,32 @@ def test_a_step_that_overflows(make) -> None:
 
 
 @BOTH
+def test_settings_that_are_changed_later(make) -> None:
+    """By a scheduler, say: of the second group, and the first one has not moved, either."""
+    model = network()
+    groups = [{"params": list(model[k].parameters())} for k in (0, 3)]
+    chosen = optimizer(make, model, groups=groups, momentum=0.9)
+    chosen.update(X, Y)
+    backward(model, X, Y)
+    for name, value, message in (
+        ("lr", -0.1, "lr: -0.1 is not a finite number >= 0"),
+        ("momentum", float("nan"), "momentum: nan is not a finite number"),
+        ("weight_decay", None, "weight_decay: None is not a finite number"),
+        ("weight_decay", float("nan"), "weight_decay: nan is not a finite number"),
+        ("weight_decay", 1e308 * 100.0, "weight_decay: inf is not a finite number"),
+        ("damping", "0.1", "damping: '0.1' is not a finite number"),
+    ):
+        kept = chosen.param_groups[1][name]
+        chosen.param_groups[1][name] = value
+        with Unmoved(model, chosen, message):
+            chosen.step()
+        chosen.param_groups[1][name] = kept
+    chosen.param_groups[1]["lr"], chosen.param_groups[1]["weight_decay"] = 1e5, 1e307
+    with Unmoved(model, chosen, "parameter '3.weight': it would be NaN or infinite after this"):
+        chosen.step()
+
+
+@BOTH
 def test_groups_that_split_a_layer(make) -> None:
     """At construction, and later; nothing is added."""
     model = network()
