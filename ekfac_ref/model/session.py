@@ -222,12 +222,14 @@ def open_session(
     find: Find = find_layers,
     learned: Learned | None = None,
     modes: Modes = ITS_OWN,
+    bare: BareWeights | None = None,
 ) -> Session:
     """Copy the model and check what can be checked without data.
 
     ``kind`` makes the session of its parts: a subclass, if it has other columns. ``find`` says
     which layers there are. ``learned`` is what earlier sessions of this model and these layers
-    know, and this one adds to. ``modes`` are those in which the model is meant.
+    know, and this one adds to. ``modes`` are those in which the model is meant. ``bare`` are the
+    matrices of no module; None for those that the data shows.
 
     A session draws random numbers, if the data does; whoever opens one puts them back.
     """
@@ -237,14 +239,14 @@ def open_session(
     learned = Learned() if learned is None else learned
     replica = learned.opened
     if replica is None or not replica.follows(problem.model):
-        replica = learned.opened = _opened(problem, find, modes)
+        replica = learned.opened = _opened(problem, find, modes, bare)
     return kind(problem, replica, start, learned, modes)
 
 
-def _opened(problem: Problem, find: Find, modes: Modes) -> Replica:
+def _opened(problem: Problem, find: Find, modes: Modes, known: BareWeights | None) -> Replica:
     modes.check(problem.model)
     warn_of_backward_hooks(problem.model)
-    bare = bare_weights(problem, modes)
+    bare = bare_weights(problem, modes) if known is None else known
     # The memory that parameters share is not shared by the copy.
     find(problem.model, problem.layers, lambda: advised(problem, modes, bare), bare)
     model = made_private(modes.copied(problem.model), problem.output)

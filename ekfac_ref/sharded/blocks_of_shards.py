@@ -27,7 +27,12 @@ from ekfac_ref.question.problem import Problem
 from ekfac_ref.sharded.eigenproblems import shared_bases
 from ekfac_ref.sharded.ranks import Ranks
 from ekfac_ref.sharded.same_question import check_same_question
-from ekfac_ref.sharded.totals import samples_before, total_factors, total_squares
+from ekfac_ref.sharded.totals import (
+    bare_weights_of_all,
+    samples_before,
+    total_factors,
+    total_squares,
+)
 
 
 def kfac_of_shards(problem: Problem, group: "dist.ProcessGroup | None" = None) -> Kroneckers:
@@ -79,4 +84,5 @@ def _opened(ranks: Ranks, problem: Problem, function: str) -> TappedData:
         fisher = problem.fisher
         before = fisher.before + samples_before(ranks, problem)
         problem = replace(problem, fisher=replace(fisher, before=before))
-    return ranks.together(lambda: TappedData(open_session(problem)))[0]
+    bare = bare_weights_of_all(ranks, problem)
+    return ranks.together(lambda: TappedData(open_session(problem, bare=bare)))[0]

@@ -12,7 +12,10 @@ from torch import Tensor
 from ekfac_ref.matrix.kfac import FactorSums
 from ekfac_ref.matrix.outer_products import Gram
 from ekfac_ref.matrix.words import Counts
+from ekfac_ref.model.copies.modes import ITS_OWN
+from ekfac_ref.model.layers import BareWeights
 from ekfac_ref.model.random_state import generators, untouched
+from ekfac_ref.model.recording.bare_weights import bare_weights
 from ekfac_ref.model.tapped import TappedData
 from ekfac_ref.passes import Bases, ByGroup, accumulate, factor_sums, square_sums
 from ekfac_ref.question.batches import NoBatches, read
@@ -60,6 +63,25 @@ def samples_before(ranks: Ranks, problem: Problem) -> int:
                 return 0
 
     return sum(ranks.together(own, lambda samples: samples)[1][: ranks.rank])
+
+
+def bare_weights_of_all(ranks: Ranks, problem: Problem) -> BareWeights:
+    """The matrices of no module, of each Parameter as the first rank has them whose data shows any.
+
+    A rank without data sees none, and one whose first batch leaves an expert out not that one.
+    """
+
+    def own() -> BareWeights:
+        with untouched(*generators(problem.batches)):
+            return bare_weights(problem, ITS_OWN)
+
+    found: dict[str, BareWeights] = {}
+    for of_rank in ranks.together(own, lambda seen: seen)[1]:
+        of_rank = [one for one in of_rank if one.weight not in found]
+        for one in of_rank:
+            found[one.weight] = (*found.get(one.weight, ()), one)
+    order = (name for name, _ in problem.model.named_parameters())
+    return tuple(one for name in order for one in found.get(name, ()))
 
 
 def total_factors(ranks: Ranks, data: TappedData) -> ByGroup[FactorSums]:

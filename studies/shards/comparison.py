@@ -22,7 +22,7 @@ from ekfac_ref.model.session import open_session
 from ekfac_ref.model.tapped import TappedData
 from ekfac_ref.passes import ByGroup, factor_sums, square_sums
 from ekfac_ref.sharded.ranks import Ranks
-from ekfac_ref.sharded.totals import total_factors
+from ekfac_ref.sharded.totals import bare_weights_of_all, total_factors
 
 Batches = list[tuple[Any, Tensor]]
 # Of one matrix with a basis of its own; that of two answers would ask about other data.
@@ -70,7 +70,8 @@ def beside_one_rank(
     ranks = Ranks.of(None)
     own = replace(problem, batches=parts[ranks.rank])
     E, K = sharded.ekfac(own), sharded.kfac(own)
-    sums = total_factors(ranks, TappedData(open_session(own)))
+    bare = bare_weights_of_all(ranks, own)
+    sums = total_factors(ranks, TappedData(open_session(own, bare=bare)))
     digests: list[Any] = [None] * ranks.size
     dist.all_gather_object(digests, (digest(E), digest(K)))
     if ranks.rank:

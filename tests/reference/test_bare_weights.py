@@ -457,6 +457,27 @@ def test_a_matrix_that_the_first_sample_does_not_use() -> None:
     torch.testing.assert_close(K.A, seen.T @ seen / len(seen))
 
 
+@pytest.mark.filterwarnings("ignore:model. at sample 0 it is not clear")
+def test_a_matrix_that_the_first_batch_does_not_use() -> None:
+    """As an expert that is a module: the batches behind are looked at."""
+
+    def where_positive(m: Bare, h: Tensor) -> Tensor:
+        used = h[:, 0, 0] > 0
+        return torch.where(used[:, None, None], h @ m.W, h[..., :2]) if used.any() else h[..., :2]
+
+    model = Bare("W", where_positive).double()
+    x, y = torch.randn(6, 6, 3).double(), torch.randn(6, 6, 2).double()
+    sign = model.first(x).detach()[:, 0, 0].sign()
+    order = sign.argsort()
+    assert sign.min() < 0 < sign.max()
+    batches = [(x[one : one + 1], y[one : one + 1]) for one in order]
+    late, early = (
+        ek.ekfac(ek.Problem(model, data, ek.Gaussian()))["W"].dense()
+        for data in (batches, batches[::-1])
+    )
+    torch.testing.assert_close(late, early)
+
+
 def of_two_experts(m: Bare, h: Tensor) -> Tensor:
     return h @ m.E[0] + h**2 @ m.E[2]
 

@@ -54,6 +54,31 @@ def words(vocabulary: int = 5000, sharing: Any = None, length: int = 3) -> ek.Pr
     return ek.Problem(model, [(x, y)], ek.Gaussian(), sharing=sharing or ek.Expand())
 
 
+class BareExperts(nn.Module):
+    """Matrices of no module; samples with a negative first number go to one of them alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.randn(4, 3))
+        self.experts = nn.ParameterList([*torch.randn(2, 3, 3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, positive = torch.tanh(x @ self.first), x[:, 0] > 0
+        z = torch.zeros_like(y)
+        for W, rows in zip(self.experts, (~positive, positive), strict=True):
+            if rows.any():
+                z = torch.where(rows[:, None], y @ W, z)
+        return z
+
+
+def without_modules() -> ek.Problem:
+    """Of UNEVEN rank 0, and of GAP the first batch of rank 0, uses one of the experts only."""
+    torch.manual_seed(5)
+    x, y = torch.randn(9, 4).double(), torch.randn(9, 3).double()
+    x[:, 0] = x[:, 0].abs() * torch.tensor([-1.0, -1, 1, 1, -1, 1, -1, 1, 1])
+    return ek.Problem(BareExperts().double(), [(x, y)], ek.Gaussian())
+
+
 def one_word_or_several(rank: int) -> Batches:
     """Under Reduce: of rank 0 samples of one word each, whose A is diagonal, of others of two."""
     (x, y), *_ = words(6, ek.Reduce(), 2).batches
@@ -67,6 +92,8 @@ PROBLEMS = {
     "labels drawn": (lambda: convolution(ek.Sampled(2, seed=7)), GAP),
     "mask, reduce": (masked, UNEVEN),
     "many words": (words, GAP),
+    "no modules, no data": (without_modules, GAP),
+    "no modules, an expert": (without_modules, UNEVEN),
 }
 
 

@@ -99,6 +99,7 @@ def test_the_largest_eigenproblem_goes_to_whom_has_least_to_do() -> None:
 
 @pytest.mark.shapes
 @pytest.mark.usefixtures("alone")
+@pytest.mark.filterwarnings("ignore:model. at sample 0 it is not clear")
 @pytest.mark.parametrize("name", questions.PROBLEMS)
 def test_a_group_of_one_changes_nothing(name: str) -> None:
     problem = questions.PROBLEMS[name][0]()

@@ -6,7 +6,7 @@ them.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -41,6 +41,7 @@ _WHOLE: dict[int, tuple[Op, ...]] = {
 def bare_weights(problem: Problem, modes: Modes) -> tuple[BareWeight, ...]:
     """What the forward multiplies or convolves with, or looks up, on the first batch.
 
+    And on those behind it, for as long as there is a Parameter that none has used, an expert's say.
     None of a Parameter that it uses in another way, too, or from both sides; and none where there
     is no forward, which is told where the layers are tried. A bias of several Parameters is none of
     either's: there is no one matrix [W | b].
@@ -50,18 +51,21 @@ def bare_weights(problem: Problem, modes: Modes) -> tuple[BareWeight, ...]:
     if not {*names} & {*asked, *(x.rpartition("[")[0] for x in asked)}:
         return ()
     with suppress(Exception):
-        batch = next(read(problem))
-        return _of_model(made_private(modes.copied(problem.model), problem.output), batch)
+        model = made_private(modes.copied(problem.model), problem.output)
+        return _of_model(model, read(problem))
     return ()
 
 
-def _of_model(model: nn.Module, batch: Batch) -> tuple[BareWeight, ...]:
+def _of_model(model: nn.Module, batches: Iterator[Batch]) -> tuple[BareWeight, ...]:
     own = {name: model.get_parameter(name) for name in uncovered(model)}
     candidates = {name: _every_way(name, p) for name, p in own.items() if p.dim() in _WHOLE}
     recorder = _Products(tuple(x for both in candidates.values() for x in both), own)
-    for some in (batch.samples(0, 1), batch):
-        with torch.enable_grad(), recorder:
-            call_model(model, some.inputs)
+    with suppress(Exception):
+        while any(map(recorder.awaits, candidates.values())):
+            batch = next(batches)
+            for some in (batch.samples(0, 1), batch):
+                with torch.enable_grad(), recorder:
+                    call_model(model, some.inputs)
     found = [x for both in candidates.values() for x in recorder.weights_among(both)]
     of_bias = {(x.bias, x.weight) for x in found}
     several = [name for name, n in Counter(name for name, _ in of_bias).items() if n > 1]
@@ -97,6 +101,12 @@ class _Products(Recorder):
         self._biases: dict[str, set[tuple[str, RowRange]]] = defaultdict(set)
         self._groups: dict[str, set[int]] = defaultdict(set)
         self._used_otherwise: set[str] = set()
+
+    def awaits(self, candidates: list[Layer]) -> bool:
+        """Whether one Parameter was not used so far, in any of these ways or otherwise."""
+        ((parameter,),) = {layer.parameters for layer in candidates}
+        used = any(self.uses[layer.name] for layer in candidates)
+        return not used and parameter not in self._used_otherwise
 
     def weights_among(self, candidates: list[Layer]) -> list[BareWeight]:
         """Of one Parameter: the matrix that it is, or all of a stack, if some are multiplied with.
