@@ -17,15 +17,18 @@ from ekfac_ref.model.forms import Learned
 from ekfac_ref.model.layers import Layer, find_layers
 from ekfac_ref.model.layers_of import bare_among, names_of
 from ekfac_ref.model.random_state import undisturbed
-from ekfac_ref.model.refusals.beforehand import check_parameters, other_in_train_mode
+from ekfac_ref.model.refusals.beforehand import (
+    check_of_one_process,
+    check_parameters,
+    other_in_train_mode,
+)
 from ekfac_ref.optim.curvature import BlockState, Curvature, InBasis
 from ekfac_ref.optim.directions import check_all_given, check_gradients, directions, is_number
 from ekfac_ref.optim.reading import Chunks, Key, chunks_of, in_words_of
 from ekfac_ref.optim.running import RunningMean
 from ekfac_ref.optim.stored import restored, stored
-from ekfac_ref.optim.sums import running_factors
+from ekfac_ref.optim.sums import check_eigenvalues, running_factors
 from ekfac_ref.question.columns import Exact, Fisher, Sampled
-from ekfac_ref.question.finite import all_finite
 from ekfac_ref.question.likelihoods import Likelihood
 from ekfac_ref.question.problem import Inputs, Problem
 from ekfac_ref.question.sharing import Expand, Sharing
@@ -90,6 +93,7 @@ class Preconditioner(ABC):
         self._decay = decay
         self._recompute_every = recompute_every
         check_parameters(model)
+        check_of_one_process(model, _ITS_OWN)
         _say_which_mode(model)
         with in_words_of(self):
             self._layers = find_layers(model, names, None, bare_among(layers or ()))
@@ -125,7 +129,7 @@ class Preconditioner(ABC):
                 }
             count = self._decay * next((b.B.count for b in before.blocks.values()), 0.0)
             operators = self._with_batch(operators, chunks, count)
-            _check_finite(operators)
+            check_eigenvalues(operators)
             scale = 1.0 if self._loss is None else loss_scale(self._loss, problem)
         blocks = {key: BlockState(A, B, operators[key]) for key, (A, B) in factors.items()}
         self._curvature = Curvature(before.updates + 1, scale, blocks)
@@ -229,6 +233,13 @@ class Preconditioner(ABC):
             )
 
 
+_ITS_OWN = (
+    "{kind} averages gradients over processes, but each would divide them by the curvature of its "
+    "own batches, and the replicas part; pass what it wraps, model.module, and to update() the "
+    "same batch on all of them, that of all processes or of one."
+)
+
+
 def _say_which_mode(model: nn.Module) -> None:
     if names := other_in_train_mode(model):
         listed = ", ".join(map(repr, names))
@@ -238,13 +249,3 @@ def _say_which_mode(model: nn.Module) -> None:
             "forward.",
             stacklevel=4,
         )
-
-
-def _check_finite(operators: dict[Key, InBasis]) -> None:
-    """Where A and B are, their products need not be, and an infinite eigenvalue moves nothing."""
-    for (name, _), E in operators.items():
-        if not all_finite(E.eigenvalues):
-            raise ProblemError(
-                f"layer {name!r}: its gradients are too large for {E.eigenvalues.dtype}, their "
-                "squares overflow; scale the data, or lower the learning rate if training diverges."
-            )

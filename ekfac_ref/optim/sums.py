@@ -72,6 +72,16 @@ def running_eigenvalues(
     return {key: replace(E, eigenvalues=means[key].mean) for key, E in operators.items()}
 
 
+def check_eigenvalues(operators: dict[Key, InBasis]) -> None:
+    """Where A and B are, their products need not be, and an infinite eigenvalue moves nothing."""
+    for (name, _), E in operators.items():
+        if not all_finite(E.eigenvalues):
+            raise ProblemError(
+                f"layer {name!r}: its gradients are too large for {E.eigenvalues.dtype}, their "
+                "squares overflow; scale the data, or lower the learning rate if training diverges."
+            )
+
+
 def _squares(E: InBasis, tap: Tap) -> Float[Tensor, "r_out r_in"]:
     """N Lambda of a chunk of samples, in the basis of E."""
     if isinstance(E, LookupEigenKronecker):

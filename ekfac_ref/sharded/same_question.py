@@ -8,15 +8,14 @@ from collections import Counter
 from dataclasses import is_dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.refusals.beforehand import check_model, check_modes
+from ekfac_ref.model.refusals.beforehand import check_model, check_modes, check_of_one_process
 from ekfac_ref.question.problem import Problem
 from ekfac_ref.sharded.ranks import Ranks
 
 Digests = dict[str, str]  # {what: its digest}
-SENDING = ("DistributedDataParallel", "FullyShardedDataParallel")  # in their forwards
 
 
 def check_same_question(ranks: Ranks, problem: Problem, function: str) -> None:
@@ -30,7 +29,7 @@ def check_same_question(ranks: Ranks, problem: Problem, function: str) -> None:
     def parts() -> Digests:
         check_model(problem.model)
         check_modes(problem.model)
-        _check_sends_nothing(problem.model)
+        check_of_one_process(problem.model, _SENDS)
         return {"function called": function, **_choices(problem), **_model(problem)}
 
     _, told = ranks.together(parts, lambda own: own)
@@ -46,14 +45,10 @@ def check_same_question(ranks: Ranks, problem: Problem, function: str) -> None:
                 )
 
 
-def _check_sends_nothing(model: nn.Module) -> None:
-    for module in model.modules():
-        if (kind := type(module).__name__) in SENDING:
-            raise ProblemError(
-                f"model: the forward of a {kind} exchanges tensors with other ranks, which have "
-                "other numbers of batches and so of forwards; pass what it wraps, model.module, "
-                "whole on every rank."
-            )
+_SENDS = (
+    "the forward of a {kind} exchanges tensors with other ranks, which have other numbers of "
+    "batches and so of forwards; pass what it wraps, model.module, whole on every rank."
+)
 
 
 def _choices(problem: Problem) -> Digests:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import chain, pairwise
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -193,6 +194,23 @@ def loss_scale(reduction: str, fisher: Any) -> tuple[float, float]:
     problem = replace(problem, fisher=fisher, likelihood=ek.likelihood_of(loss))
     shard = replace(problem, batches=split(problem, GAP)[dist.get_rank()])
     return sharded.loss_scale(loss, shard), ek.loss_scale(loss, problem)
+
+
+def trained_in_parallel(make: Any) -> list[float]:
+    """The parameters after three steps, whose gradients are of all ranks' batches, averaged."""
+    problem = convolution()
+    (whole,), shards = problem.batches, split(problem, UNEVEN)
+    parallel = nn.parallel.DistributedDataParallel(problem.model)
+    with pytest.raises(ek.ProblemError, match="the replicas part; pass what it wraps"):
+        make(parallel, nn.CrossEntropyLoss())
+    optimizer = make(parallel.module, nn.CrossEntropyLoss())
+    for _ in range(3):
+        optimizer.zero_grad()
+        optimizer.update(*whole)  # the same on all of them
+        for x, y in shards[dist.get_rank()][:1]:
+            nn.functional.cross_entropy(parallel(x), y).backward()
+        optimizer.step()
+    return nn.utils.parameters_to_vector(problem.model.parameters()).tolist()
 
 
 # Questions that have no answer

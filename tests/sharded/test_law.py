@@ -1,6 +1,7 @@
 """Several ranks are one rank: counts, factors, eigenvalues, and the operators on every rank."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from ekfac_ref import sharded
 from ekfac_ref.matrix.kfac import FactorSums
 from ekfac_ref.matrix.outer_products import Gram
 from ekfac_ref.matrix.words import Counts
+from ekfac_ref.optim import EKFAC, KFAC
 from ekfac_ref.sharded.eigenproblems import owners
 from studies.shards.cluster import Cluster
 from studies.shards.comparison import Compared, compared
@@ -72,6 +74,14 @@ def test_some_ranks_alone_are_a_group(ranks: Cluster) -> None:
     outside, *inside = ranks.ask(questions.in_a_group, (1, 2))
     assert "this process is not one of its ranks" in outside.message
     assert all(off < 1e-13 for errors in inside for off in errors)
+
+
+@pytest.mark.parametrize("make", [EKFAC, KFAC])
+def test_replicas_that_are_trained_on_one_curvature_stay_one(ranks: Cluster, make: Any) -> None:
+    """As the refusal of their wrapper advises."""
+    one, *others = ranks.ask(questions.trained_in_parallel, make)
+    assert isinstance(one, list), one
+    assert others == [one, one]
 
 
 def test_two_all_reduces_and_one_broadcast_for_each_layer(ranks: Cluster) -> None:

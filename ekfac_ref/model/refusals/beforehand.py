@@ -31,6 +31,16 @@ def check_model(model: nn.Module) -> None:
     check_parameters(model)
 
 
+def check_of_one_process(model: nn.Module, why: str) -> None:
+    """Raise a ProblemError, which says why, for a model that is trained by several at once."""
+    for module in model.modules():
+        if (kind := type(module).__name__) in _OF_SEVERAL:
+            raise ProblemError(f"model: {why.format(kind=kind)}")
+
+
+_OF_SEVERAL = ("DistributedDataParallel", "FullyShardedDataParallel")
+
+
 def warn_of_backward_hooks(model: nn.Module) -> None:
     """A UserWarning for hooks that may change gradients, and are not called on a copy."""
     names = [f"layer {name!r}" for name, module in model.named_modules() if _backward(module)]
