@@ -42,7 +42,8 @@ def directions(
             continue
         V = in_algebra_dtype(layer.to_matrix(dict(gradients)))
         try:
-            x = operators[layer.name].solve(V, damping=dampings[layer.name])
+            with torch.autocast(V.device.type, enabled=False):  # which would round
+                x = operators[layer.name].solve(V, damping=dampings[layer.name])
         except ProblemError as error:
             raise ProblemError(f"layer {layer.name!r}: {error}") from error
         for name, part in layer.from_matrix(x, found).items():

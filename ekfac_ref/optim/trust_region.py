@@ -24,10 +24,11 @@ def shrinkage(
     operators: Mapping[str, Operator], steps: Mapping[str, Tensor], kl_clip: float
 ) -> float:
     """Nu, for steps {layer: Delta as [W | b]} and the unit likelihood's operators of these."""
-    twice_kl = sum(
-        float(torch.sum(Delta * operators[name].matvec(Delta), dtype=torch.float64))
-        for name, Delta in steps.items()
-    )
+    twice_kl = 0.0
+    for name, Delta in steps.items():
+        with torch.autocast(Delta.device.type, enabled=False):  # which would round
+            E_Delta = operators[name].matvec(Delta)
+        twice_kl += float(torch.sum(Delta * E_Delta, dtype=torch.float64))
     if not isfinite(twice_kl):
         raise ProblemError(
             f"kl_clip: the KL divergence of this step overflows ({twice_kl}); raise damping, or "

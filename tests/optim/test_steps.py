@@ -153,6 +153,23 @@ def test_a_validation_forward_between_backward_and_step_changes_nothing(make) ->
 
 
 @BOTH
+def test_autocast_around_a_step_changes_nothing(make) -> None:
+    """It would round what is multiplied with matrices, which are in the model's own dtype."""
+    x, y = data()
+    ends = []
+    for on in (False, True):
+        model = network().float()
+        chosen = optimizer(make, model, momentum=0.9, kl_clip=1e-4)
+        chosen.update(x.float(), y)
+        backward(model, x.float(), y)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=on):
+            chosen.step()
+            chosen.preconditioner.precondition_(0.1)
+        ends.append([(p.detach(), p.grad) for p in model.parameters()])
+    torch.testing.assert_close(*ends, rtol=0, atol=0)
+
+
+@BOTH
 def test_other_random_numbers_change_nothing(make) -> None:
     def draw(model: nn.Module, chosen: Any) -> None:
         torch.manual_seed(torch.randint(99, ()).item())
