@@ -128,12 +128,13 @@ class PreconditionedMomentum(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` returned, on the same model: as if never stopped."""
-        state = dict(state_dict)
-        if "curvature" not in state:
+        there = state_dict if isinstance(state_dict, Mapping) else ()
+        if missing := [x for x in ("curvature", "param_groups", "state") if x not in there]:
             raise ProblemError(
-                f"state: there is no curvature in it; pass what state_dict() of an optimizer "
+                f"state: there is no {missing[0]} in it; pass what state_dict() of an optimizer "
                 f"{type(self).__name__} returned."
             )
+        state = dict(state_dict)
         curvature = state.pop("curvature")
         check_same_parameters(self.param_groups, state)
         before = self.preconditioner.state_dict()

@@ -14,6 +14,8 @@ from ekfac_ref.model.layers import Layer
 from ekfac_ref.optim.curvature import BlockState, Curvature
 from ekfac_ref.optim.running import RunningMean
 
+_TYPES = {"kind": str, "layers": dict, "updates": int, "scale": float, "blocks": dict}
+
 
 def stored(kind: str, layers: tuple[Layer, ...], curvature: Curvature) -> dict[str, Any]:
     """What ``restored`` reads. The tensors are the curvature's own, which nobody ever writes to."""
@@ -29,11 +31,17 @@ def stored(kind: str, layers: tuple[Layer, ...], curvature: Curvature) -> dict[s
 def restored(kind: str, layers: tuple[Layer, ...], state: Mapping[str, Any]) -> Curvature:
     """The curvature that was stored, bit for bit, in tensors of its own."""
     try:
-        found = {key: state[key] for key in ("kind", "layers", "updates", "scale", "blocks")}
+        found = {key: state[key] for key in _TYPES}
     except (KeyError, TypeError) as error:
         raise ProblemError(
             f"state: there is no {error} in it; pass what state_dict() of a {kind} returned."
         ) from error
+    for key, of_type in _TYPES.items():
+        if not isinstance(found[key], of_type):
+            raise ProblemError(
+                f"state: {key} is of type {type(found[key]).__name__}; the state is damaged, load "
+                "another one."
+            )
     if found["kind"] != kind:
         raise ProblemError(
             f"state: it is of a {found['kind']}; load it into one, not into a {kind}."
@@ -48,7 +56,7 @@ def restored(kind: str, layers: tuple[Layer, ...], state: Mapping[str, Any]) -> 
     blocks = {
         key: _restored_block(key, by_name[key[0]], found["blocks"].get(key), like) for key in keys
     }
-    return Curvature(int(found["updates"]), float(found["scale"]), blocks)
+    return Curvature(found["updates"], found["scale"], blocks)
 
 
 def _structure(layer: Layer) -> dict[str, Any]:

@@ -137,6 +137,10 @@ def test_a_damaged_state_is_refused(make) -> None:
         (lambda s: s["blocks"].pop(("last", 0)), "layer 'last', group 0: A is not a tensor"),
         (lambda s: s["blocks"]["last", 0].pop("Q_B"), "layer 'last', group 0: Q_B is not a tens"),
         (lambda s: s["blocks"]["last", 0].pop("A_count"), "group 0: A_count is not a number"),
+        (lambda s: s.update(blocks=None), "blocks is of type NoneType; the state is damaged"),
+        (lambda s: s.update(layers=[3]), "layers is of type list; the state is damaged"),
+        (lambda s: s.update(updates="one"), "updates is of type str; the state is damaged"),
+        (lambda s: s.update(scale=None), "scale is of type NoneType; the state is damaged"),
     ):
         state = copy.deepcopy(mine.state_dict())
         damage(state)
@@ -168,6 +172,21 @@ def test_the_optimizer_refuses_it_too(make, other: str) -> None:
     with pytest.raises(ek.ProblemError, match=message):
         mine.load_state_dict(state)
     assert leaves(mine.state_dict()) == before
+
+
+@BOTH
+def test_what_is_no_state_of_an_optimizer_is_refused(make) -> None:
+    mine = built(make, Net())
+    before = leaves(mine.state_dict())
+    for state, missing in (
+        (None, "curvature"),
+        ([1], "curvature"),
+        ({"curvature": mine.preconditioner.state_dict()}, "param_groups"),
+        ({k: v for k, v in mine.state_dict().items() if k != "state"}, "state"),
+    ):
+        with pytest.raises(ek.ProblemError, match=f"^state: there is no {missing} in it"):
+            mine.load_state_dict(state)
+        assert leaves(mine.state_dict()) == before
 
 
 @BOTH
