@@ -90,7 +90,7 @@ class Preconditioner(ABC):
                 f"recompute_every: {recompute_every!r} is not a number of updates; choose 1 to "
                 "take new eigenbases at every update."
             )
-        self._decay = decay
+        self._decay = float(decay)
         self._recompute_every = recompute_every
         check_parameters(model)
         check_of_one_process(model, _ITS_OWN)

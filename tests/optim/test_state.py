@@ -4,6 +4,7 @@ import copy
 import io
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -172,6 +173,14 @@ def test_the_optimizer_refuses_it_too(make, other: str) -> None:
     with pytest.raises(ek.ProblemError, match=message):
         mine.load_state_dict(state)
     assert leaves(mine.state_dict()) == before
+
+
+@BOTH
+@pytest.mark.parametrize("of_kind", [float, torch.tensor, np.float32], ids=lambda x: x.__name__)
+def test_its_own_state_is_taken_whatever_number_decay_is(make, of_kind: Any) -> None:
+    chosen = built(make, Net(), decay=of_kind(0.9))
+    chosen.update(*pair(chosen.preconditioner.model))
+    chosen.load_state_dict(through_a_file(chosen.state_dict()))
 
 
 @BOTH
