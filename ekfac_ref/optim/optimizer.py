@@ -127,7 +127,11 @@ class PreconditionedMomentum(torch.optim.Optimizer):
         return state | {"curvature": self.preconditioner.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` returned, on the same model: as if never stopped."""
+        """Go on from what ``state_dict`` returned, on the same model: as if never stopped.
+
+        To the bit, if batches of one form are read alike; where the values of samples say which
+        layers they use, the first batch of the new run decides, and sums are rounded otherwise.
+        """
         there = state_dict if isinstance(state_dict, Mapping) else ()
         if missing := [x for x in ("curvature", "param_groups", "state") if x not in there]:
             raise ProblemError(
