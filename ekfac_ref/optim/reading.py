@@ -65,5 +65,5 @@ def _check_same(at_construction: tuple[Layer, ...], now: tuple[Layer, ...]) -> N
     if before != after:
         raise ProblemError(
             f"model: its layers, parameters, shapes and groups are now {after}, but were {before} "
-            "at construction; make a new preconditioner after changing the model."
+            "at construction; make a new optimizer or preconditioner for the model as it is now."
         )
