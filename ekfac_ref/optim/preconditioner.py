@@ -117,6 +117,8 @@ class Preconditioner(ABC):
         """
         before = self._curvature
         self.check_model()
+        # An expert that this batch leaves out has been used, also where that is loaded or a copy.
+        self._learned.used |= {name for name, _ in before.blocks}
         with in_words_of(self), undisturbed(), enough_memory():
             problem = self._problem(inputs, targets)
             chunks = chunks_of(problem, self._layers, self._learned)
@@ -216,8 +218,6 @@ class Preconditioner(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state_dict`` returned, on a model with the same layers."""
         self._curvature = restored(type(self).__name__, self._layers, state)
-        # An expert that a later batch leaves out has been used, as before.
-        self._learned.used |= {name for name, _ in self._curvature.blocks}
 
     def _problem(self, inputs: Inputs, targets: Tensor) -> Problem:
         fisher = self._question.fisher

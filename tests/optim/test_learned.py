@@ -13,6 +13,7 @@ import ekfac_ref as ek
 from ekfac_ref.model.batched.forward_pass import ForwardPass
 from ekfac_ref.model.copies.replica import Replica
 from ekfac_ref.optim import EKFACPreconditioner, KFACPreconditioner
+from tests.support.experts import Experts
 
 FORWARDS: list[int] = []  # sizes of the batches that it was called on
 
@@ -53,6 +54,21 @@ def test_a_copy_has_it_all_to_learn(copied) -> None:
     first = forwards(preconditioner, 5)
     assert forwards(copied(preconditioner), 5) == first
     assert forwards(preconditioner, 5) == [5]
+
+
+@pytest.mark.filterwarnings("ignore:model. at sample 0 it is not clear")
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_takes_batches_that_leave_an_expert_out(copied) -> None:
+    """As the original does, which has seen a batch that uses all."""
+    torch.manual_seed(0)
+    preconditioner = EKFACPreconditioner(Experts(), ek.Gaussian())
+    x, y = torch.randn(5, 3, 4), torch.randn(5, 3)
+    preconditioner.update(x, y)
+    other = copied(preconditioner)
+    for one in (preconditioner, other):
+        one.update(torch.cat([x[..., :1].abs(), x[..., 1:]], -1), y)
+    same = other.operators["expert.0"].eigenvalues
+    torch.testing.assert_close(same, preconditioner.operators["expert.0"].eigenvalues)
 
 
 def test_every_batch_is_held_to_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
