@@ -9,6 +9,7 @@ from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.copies.modes import EVAL
 from ekfac_ref.model.forms import Learned
 from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.layers_of import bare_among
 from ekfac_ref.model.session import open_session
 from ekfac_ref.model.tapped import TappedData
 from ekfac_ref.model.taps import Tap, Taps
@@ -35,7 +36,7 @@ def chunks_of(problem: Problem, layers: tuple[Layer, ...], learned: Learned) -> 
 
     What the batches before have shown of the model's forms is ``learned``, and not tried again.
     """
-    session = open_session(problem, learned=learned, modes=EVAL)
+    session = open_session(problem, learned=learned, modes=EVAL, bare=bare_among(layers))
     _check_same(layers, session.layers)
     data = TappedData(session)
     return lambda: (Chunk(samples, _by_key(taps)) for samples, taps in data)

@@ -106,3 +106,41 @@ def test_layers_of_modules_are_those_of_their_names() -> None:
         preconditioner.update(*data)
     for name, E in expected.operators.items():
         assert torch.equal(found.operators[name].dense(), E.dense())
+
+
+class OfTwo(nn.Module):
+    """One of two matrices of no module, by the sign of the first number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.W, self.V = (nn.Parameter(torch.randn(3, 2)) for _ in range(2))
+        self.power = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, positive = torch.zeros_like(x[:, :2]), x[:, :1] > 0
+        if positive.any():
+            y = torch.where(positive, x @ self.W, y)
+        if not positive.all():
+            y = torch.where(positive, y, x @ self.V)
+        return y**self.power
+
+
+def changed(optimizer: EKFAC) -> EKFAC:
+    """After the model: it is copied anew."""
+    optimizer.preconditioner.model.power = 2
+    return optimizer
+
+
+@pytest.mark.filterwarnings("ignore:model. at sample 0 it is not clear")
+@pytest.mark.parametrize("again", [copy.deepcopy, changed])
+def test_a_later_batch_may_leave_a_matrix_out(again: Any) -> None:
+    """Also where it is the first one after a copy, or after a change of the forward."""
+    torch.manual_seed(0)
+    model = OfTwo()
+    x, y = torch.tensor([[1.0, 2, 3], [-1, 1, 2]]), torch.randn(2, 2)
+    problem = ek.Problem(model, [(x, y)], ek.Gaussian())
+    optimizer = EKFAC(model, ek.Gaussian(), layers=ek.layers_of(problem))
+    optimizer.update(x, y)
+    other = again(optimizer)
+    other.update(x.abs(), y)
+    assert other.preconditioner.updates == 2
