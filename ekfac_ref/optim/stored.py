@@ -51,11 +51,8 @@ def restored(kind: str, layers: tuple[Layer, ...], state: Mapping[str, Any]) -> 
     keys = [(layer.name, k) for layer in layers for k in range(layer.groups)]
     if found["updates"] == 0:
         return Curvature()
-    like = in_algebra_dtype(layers[0].weight.new_empty(()))
     by_name = {layer.name: layer for layer in layers}
-    blocks = {
-        key: _restored_block(key, by_name[key[0]], found["blocks"].get(key), like) for key in keys
-    }
+    blocks = {key: _restored_block(key, by_name[key[0]], found["blocks"].get(key)) for key in keys}
     return Curvature(found["updates"], found["scale"], blocks)
 
 
@@ -96,7 +93,8 @@ def _stored_block(block: BlockState) -> dict[str, Any]:
     }
 
 
-def _restored_block(key: tuple[str, int], layer: Layer, values: Any, like: Tensor) -> BlockState:
+def _restored_block(key: tuple[str, int], layer: Layer, values: Any) -> BlockState:
+    like = in_algebra_dtype(layer.weight.new_empty(()))
     d_out, d_in = layer.shape[0] // layer.groups, layer.shape[1]
     by_words = layer.op is F.embedding and values is not None and values.get("Q_A", ...) is None
     diagonal = by_words and isinstance(values.get("A"), Tensor) and values["A"].ndim == 1

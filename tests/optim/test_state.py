@@ -183,6 +183,30 @@ def test_its_own_state_is_taken_whatever_number_decay_is(make, of_kind: Any) -> 
     chosen.load_state_dict(through_a_file(chosen.state_dict()))
 
 
+class OfTwoDtypes(nn.Module):
+    """A layer in float32, and one in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 3), nn.Linear(3, 2).double()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.tanh(self.first(x)).double())
+
+
+@BOTH
+def test_layers_of_several_dtypes_come_back_each_in_its_own(make) -> None:
+    chosen = make(OfTwoDtypes(), ek.Categorical())
+    chosen.update(torch.randn(6, 4), torch.randint(2, (6,)))
+    before = leaves(chosen.state_dict())
+    chosen.load_state_dict(through_a_file(chosen.state_dict()))
+    assert leaves(chosen.state_dict()) == before
+    assert [E.Q_B.dtype for E in chosen.preconditioner.operators.values()] == [
+        torch.float32,
+        torch.float64,
+    ]
+
+
 @BOTH
 def test_what_is_no_state_of_an_optimizer_is_refused(make) -> None:
     mine = built(make, Net())
