@@ -20,6 +20,11 @@ from ekfac_ref.conformance.laws.law import (
     law_of_a_trial,
     named,
 )
+from ekfac_ref.conformance.laws.whole_layers import (
+    and_of_layers,
+    multiplies_layer,
+    solving_layers,
+)
 from ekfac_ref.conformance.subjects.answered import Answered
 from ekfac_ref.conformance.subjects.trial import Trial
 from ekfac_ref.conformance.truth import oracle
@@ -40,13 +45,16 @@ _EXACT = 1e-13
 
 
 @law_of_a_block("linear", DEFINITION, Lane.OPAQUE)
-def linear(M: Answered) -> float:
+def _linear(M: Answered) -> float:
     """matvec(V) = sum_oi V_oi matvec(e_o e_i^T)"""
     V = M.random(0)
     residual = M.own.matvec(V.clone()).double() - M.product(V)
     terms = fisher_scale(M.seen) if M.way == "ekfac" else block_scale(M.seen)
     scale = own_scale(M.matrix, terms) * float(V.double().norm())
     return bounded("linear", residual, scale, M.seen)
+
+
+linear = and_of_layers(_linear, multiplies_layer)
 
 
 @law_of_a_trial("own answers", DEFINITION, Lane.OPAQUE, measures=False)
@@ -171,7 +179,7 @@ def _solve(damping: float) -> Law:
             raise LawBroken("<v, solve(v)> > 0: it is not positive")
         return max((ratio for ratio in ratios if ratio is not None), default=None)
 
-    return solve
+    return and_of_layers(solve, solving_layers(damping))
 
 
 # At a damping of 1, one that is squared, or its root, looks right.

@@ -7,26 +7,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ekfac_ref.conformance.declared.damping import Factored
-from ekfac_ref.conformance.laws.damped import solves_factored
 from ekfac_ref.conformance.laws.law import DEFINITION, Lane, Law, each, law_of_a_trial
 from ekfac_ref.conformance.laws.of_two_answers import operators_of_both
+from ekfac_ref.conformance.laws.whole_layers import solves_layer
 from ekfac_ref.conformance.problems import changed
-from ekfac_ref.conformance.subjects.answered import Answered
 from ekfac_ref.conformance.subjects.attention import packed
-from ekfac_ref.conformance.subjects.definition import Block
 from ekfac_ref.conformance.subjects.matrices import Unread, extent
-from ekfac_ref.conformance.subjects.preconditioned import Solved, Vectors, at_random
+from ekfac_ref.conformance.subjects.preconditioned import Vectors, at_random
 from ekfac_ref.conformance.subjects.subject import Answer, Ask
 from ekfac_ref.conformance.subjects.trial import Trial
-from ekfac_ref.conformance.truth.tolerance import (
-    LawBroken,
-    block_scale,
-    bounded,
-    fisher_scale,
-    length,
-    own_scale,
-)
+from ekfac_ref.conformance.truth.tolerance import LawBroken
 from ekfac_ref.errors import ProblemError
 from ekfac_ref.model.forward import algebra_dtype
 from ekfac_ref.model.layers_of import layers_of
@@ -174,28 +164,4 @@ def preconditions(trial: Trial) -> Iterator[float]:
         for solved in trial.preconditioned[name]:
             if not torch.equal(solved.x, solved.again):
                 raise LawBroken("precondition: the same question twice has two answers")
-            yield from _solves(pairs, solved)
-
-
-def _solves(blocks: list[tuple[Block, Answered]], solved: Solved) -> Iterator[float]:
-    """A backward error of the layer as a whole: it may have been solved as one system."""
-    if isinstance(blocks[0][1].damping, Factored):
-        for block, M in blocks:
-            x, V = block.of(solved.x), block.of(solved.V)
-            ratio = solves_factored(M.seen, x, V, solved.damping)
-            if ratio is not None:
-                yield ratio
-        return
-    residual = solved.damping * solved.x - solved.V
-    for block, M in blocks:
-        block.of(residual).add_(M.product(block.of(solved.x)))
-    seen = [block.seen for block, _ in blocks]
-    size = max(own_scale(M.matrix, _terms(M)) for _, M in blocks)
-    scale = (size + solved.damping) * float(solved.x.norm())
-    symbol = {"ekfac": "E", "kfac": "K"}.get(blocks[0][1].way, "F")
-    law = f"({symbol} + {solved.damping:g} I) precondition(V) = V"
-    yield bounded(law, residual, scale, seen[0], max(map(length, seen)))
-
-
-def _terms(M: Answered) -> float:
-    return fisher_scale(M.seen) if M.way == "ekfac" else block_scale(M.seen)
+            yield from solves_layer("precondition", pairs, solved)

@@ -10,11 +10,12 @@ from ekfac_ref.conformance.declared.damping import Damping, Tikhonov
 from ekfac_ref.conformance.subjects.definition import Block, titles
 from ekfac_ref.conformance.subjects.matrices import (
     BadAnswer,
+    extent,
     matrices_of_blocks,
     own_blocks,
     real,
 )
-from ekfac_ref.conformance.subjects.own import Own
+from ekfac_ref.conformance.subjects.own import Own, Together
 from ekfac_ref.conformance.truth.observation import Observation
 
 
@@ -100,8 +101,16 @@ def answered_blocks(
 ) -> list[Answered]:
     """The blocks of one layer, out of its operator."""
     matrices, own = matrices_of_blocks(layer, operator, blocks), own_blocks(operator, blocks)
+    whole = _together(layer, operator, blocks) if len(blocks) > 1 else None
     rows = zip(blocks, titles(layer, blocks), matrices, own, strict=True)
     return [
-        Answered(way, b.seen, M.matrix, Own(one, title, b.seen.shape), damping or Tikhonov())
+        Answered(way, b.seen, M.matrix, Own(one, title, b.seen.shape, whole), damping or Tikhonov())
         for b, title, M, one in rows
     ]
+
+
+def _together(layer: str, operator: Any, blocks: list[Block]) -> Together:
+    """The operator as it is, and a V that no block shares with another."""
+    shape = extent(blocks)
+    V = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    return Together(Own(operator, layer, shape), V.to(blocks[0].seen.algebra))

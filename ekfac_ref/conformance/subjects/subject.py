@@ -36,7 +36,7 @@ class Subject:
     which further laws are asked: ``solve(V, damping=)``; ``Q_B``, ``Q_A`` and ``eigenvalues``. One
     for several blocks (groups, or W and b apart) may have them as ``blocks``, group by group and
     the weight's before the bias's, each for V of its own shape; without, it is asked for products
-    only.
+    and solutions only, as a whole and block by block.
 
     It has one of the ``WAYS`` to ask it at least. What it does not have is not judged, and reports
     say so.
