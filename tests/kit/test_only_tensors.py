@@ -239,3 +239,16 @@ def test_the_diagnosis_of_a_diagonal(monkeypatch: pytest.MonkeyPatch) -> None:
     sentence = ct.diagnose(wrong, few).sentence
     assert sentence.startswith("Its diagonal: it looks as if the implementation has the outer")
     assert nn.Linear in LINEAR.layers
+
+
+def test_a_product_is_asked_with_all_layers_at_once() -> None:
+    """Right as long as one layer has a V, and else the mean over layers in place of the sum."""
+
+    def mean(question: ek.Problem, V: dict[str, Tensor]) -> dict[str, Tensor]:
+        layers = sum(bool(v.any()) for v in V.values())
+        return {name: x / max(layers, 1) for name, x in product(question, V).items()}
+
+    laws = ["network", "network linear", "network symmetric"]
+    found = ct.ask(ct.Subject("mean", fisher_product=mean), problem(), laws)
+    assert "all layers at once" in str(found["network"])
+    assert [law for law, error in found.items() if error] == ["network"]

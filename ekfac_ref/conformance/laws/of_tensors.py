@@ -70,7 +70,10 @@ def gradients_add_up(trial: Trial) -> Iterator[float]:
 
 @law_of_a_trial("network", DEFINITION, Lane.NETWORK)
 def product_with_the_network(trial: Trial) -> Iterator[float]:
-    """F_ij V_j = (1/N) sum_nc vec(G_nci) <G_ncj, V_j>, for layers i and j"""
+    """F_ij V_j = (1/N) sum_nc vec(G_nci) <G_ncj, V_j>, for layers i and j
+
+    And F V is the sum of these over j: a V of all layers at once may take another path.
+    """
     V = at_random(trial.blocks, seed=3)
     for j in V:
         alone = {name: x if name == j else torch.zeros_like(x) for name, x in V.items()}
@@ -78,6 +81,10 @@ def product_with_the_network(trial: Trial) -> Iterator[float]:
         for i in V:
             with named(f"block of layers {i!r} and {j!r}"):
                 yield _apart(trial, i, answers[i] - right[i], alone)
+    answers, right = trial.fisher_product(V), _product(trial, V)
+    for i in V:
+        with named(f"all layers at once, layer {i!r}"):
+            yield _apart(trial, i, answers[i] - right[i], V)
 
 
 @law_of_a_trial("network linear", DEFINITION, Lane.NETWORK)
