@@ -252,3 +252,20 @@ def test_a_product_is_asked_with_all_layers_at_once() -> None:
     found = ct.ask(ct.Subject("mean", fisher_product=mean), problem(), laws)
     assert "all layers at once" in str(found["network"])
     assert [law for law, error in found.items() if error] == ["network"]
+
+
+def test_gradients_that_are_those_of_the_question_before_are_noticed() -> None:
+    """In another order of the samples, and with the same diagonal, if beside one or not."""
+
+    def late() -> Any:
+        kept: list[dict[str, Tensor]] = []
+
+        def answer(question: ek.Problem) -> dict[str, Tensor]:
+            kept.append(gradients(question))
+            return kept[-2:][0]
+
+        return answer
+
+    for beside in (None, diagonal):
+        one = ct.Subject("late", per_sample_gradients=late(), diagonal=beside)
+        assert ct.ask(one, EMPIRICAL, ["no memory"])["no memory"] is not None

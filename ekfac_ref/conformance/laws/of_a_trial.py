@@ -29,9 +29,11 @@ def no_memory(trial: Trial) -> Iterator[float]:
     """the same problem again, after another one: the same bits"""
     another, later = trial.about(changed.in_reverse(trial.problem)), trial.about(trial.problem)
     subject, V = trial.subject, at_random(trial.blocks, seed=5)
-    ways: dict[str, Callable[[Trial], Vectors]] = dict.fromkeys(
-        subject.tensors, lambda one: one.diagonals
-    )
+    ways: dict[str, Callable[[Trial], Vectors]] = {}
+    if subject.diagonal is not None:
+        ways["diagonal"] = lambda one: one.diagonals
+    if subject.per_sample_gradients is not None:  # of another order, they have the same diagonal
+        ways["per_sample_gradients"] = lambda one: one.sample_gradients
     if subject.precondition is not None:
         ways["precondition"] = lambda one: one.solved(V, 1.0)
     if subject.fisher_product is not None:
