@@ -139,7 +139,21 @@ def test_it_may_change_the_model_and_nothing_else() -> None:
 
     one = subject(scaling, declared(Training()))
     assert broken(one, ["first step", "leaves alone"]) == {"leaves alone"}
+    assert broken(one, ["leaves alone"]) == {"leaves alone"}  # whatever else was asked before
     assert broken(subject(trains(EKFAC), declared(Training())), ["leaves alone"]) == set()
+
+
+def test_what_is_frozen_stays() -> None:
+    def moving(problem: ek.Problem, settings: Hyperparameters) -> Iterator[None]:
+        for _ in trains(EKFAC)(problem, settings):
+            problem.model[0].bias.data.mul_(1.5)
+            yield
+
+    posed = problem()
+    posed.model[0].bias.requires_grad_(False)
+    for optimizer, says in ((trains(EKFAC), "None"), (moving, "'0.bias': frozen, and changed")):
+        found = ct.ask(subject(optimizer, declared(Training())), posed, ["leaves alone"])
+        assert says in str(found["leaves alone"])
 
 
 def test_it_is_no_question_of_refusals() -> None:

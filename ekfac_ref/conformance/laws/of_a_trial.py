@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ekfac_ref.conformance.laws.law import DEFINITION, Lane, Law, each, law_of_a_trial
 from ekfac_ref.conformance.laws.of_two_answers import operators_of_both
+from ekfac_ref.conformance.laws.training.step import settings_for
 from ekfac_ref.conformance.laws.whole_layers import solves_layer
 from ekfac_ref.conformance.problems import changed
 from ekfac_ref.conformance.subjects.attention import packed
@@ -75,6 +76,7 @@ def leaves_alone(trial: Trial) -> Iterator[float]:
         lambda: trial.sample_gradients,
         trial.drawn.once,
         lambda: subject.fisher_product and trial.fisher_product(V),
+        lambda: subject.optimizer and trial.trained(3, settings_for(trial)),
     ]
     return each(_left_alone(trial, question) for question in questions)
 

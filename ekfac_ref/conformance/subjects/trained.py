@@ -25,6 +25,12 @@ def trained(
     changes = [
         f"optimizer, {line}" for line in differences(before, after) if not line.startswith(_ITS_OWN)
     ]
+    frozen = [name for name, p in given.model.named_parameters() if not p.requires_grad]
+    changes += [
+        f"optimizer, parameter {name!r}: frozen, and changed"
+        for name in frozen
+        if any(not torch.equal(values[0][name], x[name]) for x in values[1:])
+    ]
     steps = len([*given.batches])
     if len(values) != steps + 1:
         raise BadAnswer(
