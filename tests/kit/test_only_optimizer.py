@@ -26,7 +26,8 @@ from ekfac_ref.conformance.diagnosis import training
 from ekfac_ref.conformance.laws.training.of_training import TRAINING_LAWS
 from ekfac_ref.conformance.mutants.beside.training import UPDATES
 from ekfac_ref.conformance.mutants.mutant import Mutant
-from ekfac_ref.conformance.mutants.trainer import Trainer
+from ekfac_ref.conformance.mutants.trainer import Trainer, one_clip
+from ekfac_ref.conformance.training.closed_form import Rules
 from ekfac_ref.optim import EKFAC, KFAC
 from tests.support.trains import trains
 
@@ -154,6 +155,30 @@ def test_what_is_frozen_stays() -> None:
     for optimizer, says in ((trains(EKFAC), "None"), (moving, "'0.bias': frozen, and changed")):
         found = ct.ask(subject(optimizer, declared(Training())), posed, ["leaves alone"])
         assert says in str(found["leaves alone"])
+
+
+def test_what_goes_wrong_after_the_first_step_of_a_kind_is_noticed() -> None:
+    """A counter that is never put back, a nu that is kept, a velocity that begins dampened."""
+
+    def kept(problem: ek.Problem, settings: Hyperparameters) -> Iterator[None]:
+        first: dict[Any, float] = {}
+
+        def nu(settings: Hyperparameters, squares: Any) -> dict[Any, float]:
+            first.update({} if first else one_clip(settings, squares))
+            return first
+
+        yield from Trainer(nu=nu).optimizer(problem, settings)
+
+    def dampened(momentum: float, before: Any, x: Any) -> Any:
+        return momentum * before + x if before.any() else (1 - momentum) * x
+
+    counting = Trainer(rules=Rules(due=lambda t, every: t == 0 or t >= every))
+    for optimizer, law in (
+        (counting.optimizer, "refresh"),
+        (kept, "clip"),
+        (Trainer(velocity=dampened).optimizer, "momentum"),
+    ):
+        assert broken(subject(optimizer, declared(CLIPPING)), LAWS) == {law}
 
 
 def test_it_is_no_question_of_refusals() -> None:

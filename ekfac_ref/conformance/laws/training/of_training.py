@@ -5,17 +5,18 @@ which the subject was, so what went wrong in one step is not held against the ne
 eigenvectors are not determined there is no one right step, and only ``descent`` is asked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
 
 from ekfac_ref.conformance.declared.damping import Factored
-from ekfac_ref.conformance.declared.training import ByCurvature, Hyperparameters
+from ekfac_ref.conformance.declared.training import ByCurvature, ByGradient, Hyperparameters
 from ekfac_ref.conformance.laws.damped import largest_eigenvalue
 from ekfac_ref.conformance.laws.law import ALGEBRA, DEFINITION, GEORGE, Lane, law_of_a_trial
 from ekfac_ref.conformance.laws.training.step import (
     JudgedStep,
+    all_steps,
     first_steps,
     later_steps,
     settings_for,
@@ -77,57 +78,78 @@ def running_means(trial: Trial) -> Iterator[float]:
 
 @law_of_a_trial("refresh", GEORGE, Lane.TRAINING)
 def refreshes(trial: Trial) -> Iterator[float]:
-    """Delta_t = -lr (M_t + d I)^-1 g_t, with a new basis at the first step and every second one"""
+    """Delta_t = -lr (M_t + d I)^-1 g_t, with a new basis at the first step and every second one
+
+    The fourth step has the basis of the third: a counter that nobody puts back shows there.
+    """
     settings = settings_for(trial, refresh_every=_EVERY)
-    yield from _as_declared("Delta_t = -lr P_t g_t", later_steps(trial, 3, settings), settings)
+    yield from _as_declared("Delta_t = -lr P_t g_t", later_steps(trial, 4, settings), settings)
 
 
 @law_of_a_trial("momentum", DEFINITION, Lane.TRAINING)
 def has_momentum(trial: Trial) -> Iterator[float]:
-    """Delta_2 = momentum Delta_1 - lr (M_2 + d I)^-1 g_2"""
+    """Delta_2 = momentum Delta_1 - lr (M_2 + d I)^-1 g_2
+
+    And Delta_1 is that of no momentum, which is not dampened.
+    """
     if not trial.subject.definition.training.has_momentum:
         return
     settings = settings_for(trial, momentum=_MOMENTUM)
-    steps = later_steps(trial, 2, settings)
-    yield from _as_declared("Delta_2 = momentum Delta_1 - lr P_2 g_2", steps, settings)
+    steps = all_steps(trial, 2, settings)
+    yield from _as_declared("Delta_t = momentum Delta_(t-1) - lr P_t g_t", steps, settings)
 
 
 @law_of_a_trial("clip", "Ba et al. 2017, up to its constant", Lane.TRAINING)
 def clips(trial: Trial) -> Iterator[float]:
     """Delta_1 = -nu lr P g, one nu for all layers, as declared; 1 where the step is short enough
 
-    Asked of a clip at half of the step, and of one at twice the step, which changes nothing.
+    Asked of a clip at half of the step, and of one at twice the step, which changes nothing; and
+    of the second step under the same clip, which has a nu of its own.
     """
-    training = trial.subject.definition.training
-    if training.clip is None:
+    clip = trial.subject.definition.training.clip
+    if clip is None:
         return
     plain = settings_for(trial)
-    whole = first_steps(trial, plain)
-    by_curvature = isinstance(training.clip, ByCurvature)
-    size = terms = 0.0
-    for one in whole:
-        x = one.direction(plain.damping)
-        if x is None:
-            return
-        Mx = one.curvature.times(one.curvature.matrix, x)
-        size += float((x * Mx).sum()) / 2 if by_curvature else float((x * one.gradient).sum())
-        length = float(x.norm())
-        terms += length * (
-            one.curvature.size * length if by_curvature else float(one.gradient.norm()) + one.scale
-        )
-    size, terms = plain.lr**2 * size, plain.lr**2 * terms
-    if not size > terms * _LOST:
+    found = _to_clip(first_steps(trial, plain), clip, plain)
+    if found is None:
         return
     for part in (0.5, 2.0):
-        settings = replace(plain, kl_clip=part**2 * size)
-        nu = min(1.0, part)
-        for one in first_steps(trial, settings):
-            x = one.direction(settings.damping)
-            if x is not None:
-                # nu is off by as many roundings of its sum as that loses by cancelling.
-                lost = replace(one, scale=one.scale + float(one.gradient.norm()) * terms / size)
-                law = f"Delta_1 = -nu lr P g, nu = {nu:g}"
-                yield lost.holds(law, -nu * settings.lr * x, x, settings)
+        settings = replace(plain, kl_clip=part**2 * found[0])
+        for t, update in enumerate(zip(*all_steps(trial, 2, settings), strict=True), 1):
+            here = _to_clip(update, clip, settings)
+            if here is None:
+                break
+            size, terms = here
+            # The clip of the first step is exact, whatever of its size is rounding.
+            nu = min(1.0, part if t == 1 else part * (found[0] / size) ** 0.5)
+            for one in update:
+                x = one.direction(settings.damping)
+                if x is not None:
+                    # nu is off by as many roundings of its sum as that loses by cancelling.
+                    lost = replace(one, scale=one.scale + float(one.gradient.norm()) * terms / size)
+                    law = f"Delta_{t} = -nu lr P g, nu = {nu:g}"
+                    yield lost.holds(law, -nu * settings.lr * x, x, settings)
+
+
+def _to_clip(
+    update: Sequence[JudgedStep], clip: ByCurvature | ByGradient, settings: Hyperparameters
+) -> tuple[float, float] | None:
+    """What the clip bounds in one update of all blocks, and its terms; None where nobody knows."""
+    size = terms = 0.0
+    for one in update:
+        x = one.direction(settings.damping)
+        if x is None:
+            return None
+        Mx, length = one.curvature.times(one.curvature.matrix, x), float(x.norm())
+        if isinstance(clip, ByCurvature):
+            size += float((x * Mx).sum()) / 2
+            terms += length**2 * one.curvature.size
+        else:
+            size += float((x * one.gradient).sum())
+            terms += length * (float(one.gradient.norm()) + one.scale)
+    if not size > terms * _LOST:
+        return None
+    return settings.lr**2 * size, settings.lr**2 * terms
 
 
 @law_of_a_trial("trained again", DEFINITION, Lane.TRAINING, measures=False)

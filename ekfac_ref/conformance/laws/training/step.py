@@ -96,7 +96,7 @@ def _gradients(definition: Definition, problem: Problem) -> _Gradients:
     }
 
 
-def _all_steps(trial: Trial, number: int, settings: Hyperparameters) -> list[list[JudgedStep]]:
+def all_steps(trial: Trial, number: int, settings: Hyperparameters) -> list[list[JudgedStep]]:
     """Of every block, step by step; none where there is nothing to hold them against."""
     subject = trial.subject
     if trial.problem.dtype in COARSE:
@@ -136,9 +136,9 @@ def _of_a_block(
 
 def first_steps(trial: Trial, settings: Hyperparameters) -> list[JudgedStep]:
     """The first step of every block."""
-    return [of_block[0] for of_block in _all_steps(trial, 1, settings)]
+    return [of_block[0] for of_block in all_steps(trial, 1, settings)]
 
 
 def later_steps(trial: Trial, number: int, settings: Hyperparameters) -> list[list[JudgedStep]]:
     """All steps but the first."""
-    return [of_block[1:] for of_block in _all_steps(trial, number, settings)]
+    return [of_block[1:] for of_block in all_steps(trial, number, settings)]
