@@ -13,7 +13,10 @@ class Tikhonov:
 
 @dataclass(frozen=True)
 class OnKFAC:
-    """(B (x) A + d I)^-1, whether the subject shows its KFAC or not: d added to the products."""
+    """(B (x) A + d I)^-1, whether the subject shows its KFAC or not: d added to the products.
+
+    Beside an EKFAC that is shown, a ``precondition`` is held to that.
+    """
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ class Training:
     M has the batch in it already. It is EKFAC's E, with eigenvectors of the running A and B taken
     at the first update and every ``refresh_every`` updates, and Lambda a running mean of its own;
     or KFAC's B (x) A of the last refresh, where ``Definition.damping`` declares that.
+    Momentum is asked without a clip: whether v is kept shortened is not part of these rules.
 
     Attributes:
         average: OverSamples(), OverBatches(), FromTheFirst(), FromZero() or Latest().

@@ -103,7 +103,6 @@ def test_a_type_error_deep_in_a_library_is_a_refusal() -> None:
 
 LOOKED_AT = {
     "no argument": lambda: 1,
-    "keys": lambda problem: {1: 2, "a": 3},
     "no operators": lambda problem: dict.fromkeys(ek.ekfac(problem)),
 }
 
@@ -113,6 +112,13 @@ def test_an_answer_that_cannot_be_looked_at_is_no_refusal(ask: Any) -> None:
     found = trouble(ask)
     assert found.blame is Blame.SUBJECT
     assert found.what.startswith("it raised ")
+
+
+def test_an_answer_by_other_keys_is_told_with_its_keys() -> None:
+    """That have no order among them, as names have."""
+    found = trouble(lambda problem: {1: 2, "a": 3})
+    assert found.blame is Blame.SUBJECT
+    assert found.what == "ekfac returned [1, 'a'], expected a dict of ['0']"
 
 
 class Mine:
