@@ -274,3 +274,30 @@ def test_what_vmap_does_wrongly_is_done_by_other_ops(
             weight = model[0].weight
             (g,) = torch.autograd.grad((f[n] * s).sum(), weight, retain_graph=True)
             torch.testing.assert_close(G["0"][n, c, :, :-1], g)
+
+
+class NotRewritten(nn.Module):
+    """A PReLU by the op that torch has beneath, whose gradient is batched wrongly, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((4,), 0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.ops.aten.prelu(x, self.weight)
+        return y
+
+
+def test_gradients_of_a_wrong_shape_are_taken_sample_by_sample() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), NotRewritten(), nn.Linear(4, 2)).double()
+    data = [(torch.randn(3, 3).double(), torch.randn(3, 2).double())]
+    problem = ek.Problem(model, data, ek.Gaussian(), fisher=ek.Empirical())
+    with pytest.warns(UserWarning, match="batches the gradient of an op wrongly"):
+        (G,) = ek.per_sample_gradients(problem)
+    model[1] = nn.PReLU(4).double()
+    ((x, y),) = data
+    for n in range(3):
+        loss = ((model(x[n : n + 1]) - y[n : n + 1]) ** 2).sum() / 2
+        (g,) = torch.autograd.grad(loss, model[0].weight)
+        torch.testing.assert_close(G["0"][n, 0, :, :-1], g)
