@@ -223,11 +223,11 @@ def one_matrix_each(model: nn.Module, bare: BareWeights = ()) -> Names:
 
 
 def uncovered(model: nn.Module) -> Names:
-    """The names of real trainable parameters that no supported module has."""
+    """The names of trainable parameters that no supported module has."""
     owned = _named(model).values()
     covered = {id(tensor) for one in owned for tensor in (one.weight, one.bias)}
     trainable = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
-    return tuple(n for n, p in trainable if id(p) not in covered and not p.is_complex())
+    return tuple(name for name, p in trainable if id(p) not in covered)
 
 
 def _layer(owners: Owners, parameter_names: dict[Tensor, str]) -> Layer:

@@ -138,3 +138,11 @@ def test_parts_of_an_answer_are_read_in_the_real_dtype() -> None:
     problem = ek.Problem(Spectral(), DATA, ek.Gaussian(), layers=BOTH)
     for name, E in adapted(parts)(problem).items():
         torch.testing.assert_close(E.dense(), ek.ekfac(problem)[name].dense())
+
+
+def test_no_advice_names_a_complex_layer() -> None:
+    """Where something else is refused, a norm before it."""
+    model = ComplexLinear()
+    model.first = nn.Sequential(nn.LayerNorm(6).double(), model.first)
+    with pytest.raises(ek.ProblemError, match=r"LayerNorm.*layers=\('first.1', 'last'\)"):
+        ek.kfac(ek.Problem(model, DATA, ek.Gaussian()))
