@@ -13,7 +13,7 @@ import ekfac_ref
 
 PACKAGE = Path(ekfac_ref.__file__).parent
 STUDIES = PACKAGE.parent / "studies"
-LINES, FILES, WORDS = 37_647, 14, 4  # of the package; in a folder; in a docstring, or fewer
+LINES, FILES, WORDS = 37_650, 14, 4  # of the package; in a folder; in a docstring, or fewer
 SOMEBODY = re.compile(r"\(asked: |\bwanted\b")  # who is not in the room
 
 

@@ -10,10 +10,10 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.refusals.names import check_names
+from ekfac_ref.model.refusals.names import check_names, naming
 from ekfac_ref.model.refusals.ties import check_no_shared_memory, no_one_matrix
 from ekfac_ref.model.weights.attention import RowRange, RowRanges, entries_of, rows_of
-from ekfac_ref.model.weights.layer_kinds import NO_GRADIENT, SUPPORTED, Op, from_matrix, to_matrix
+from ekfac_ref.model.weights.layer_kinds import NO_GRADIENT, Op, from_matrix, to_matrix
 from ekfac_ref.model.weights.owned import BareWeight, Owned, owned_by
 
 
@@ -202,17 +202,6 @@ def _checked(model: nn.Module, layers: list[Layer]) -> tuple[Layer, ...]:
             "requires_grad_(True) on what you want the curvature of."
         )
     return tuple(layers)
-
-
-def naming(layers: Names) -> str:
-    """How to go on with these layers alone."""
-    if layers:
-        return f"naming the layers to treat: Problem(layers={layers!r})"
-    return (
-        "naming the layers to treat, of which there is none here: build the model of "
-        f"{', '.join(SUPPORTED)}, or of products with matrices (x @ W), and pass it as it was "
-        "before torch.jit, torch.export or a quantizer"
-    )
 
 
 def one_matrix_each(model: nn.Module, bare: BareWeights = ()) -> Names:

@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ekfac_ref.errors import ProblemError
-from ekfac_ref.model.layers import Layer, naming
+from ekfac_ref.model.layers import Layer
+from ekfac_ref.model.refusals.names import naming
 
 
 def counted_positions(

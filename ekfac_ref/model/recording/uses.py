@@ -12,11 +12,12 @@ from ekfac_ref.model.copies.modes import Modes
 from ekfac_ref.model.copies.private_copy import made_private
 from ekfac_ref.model.forward import call as call_model
 from ekfac_ref.model.forward import right_norms
-from ekfac_ref.model.layers import BareWeights, Layer, Names, find_layers, naming, one_matrix_each
+from ekfac_ref.model.layers import BareWeights, Layer, Names, find_layers, one_matrix_each
 from ekfac_ref.model.recording.any_use import RecorderOfAnyUse
 from ekfac_ref.model.recording.recorder import Recorder, check_not_transformed
 from ekfac_ref.model.refusals.causes import way_out
 from ekfac_ref.model.refusals.misuses import LayerRefused
+from ekfac_ref.model.refusals.names import naming
 from ekfac_ref.model.refusals.weighted import any_numbers
 from ekfac_ref.model.weights.attention import rows_of
 from ekfac_ref.question.batches import Batch, read

@@ -3,6 +3,7 @@
 from torch import nn
 
 from ekfac_ref.errors import ProblemError
+from ekfac_ref.model.weights.layer_kinds import SUPPORTED
 from ekfac_ref.model.weights.owned import Owned, owned_by
 
 
@@ -66,3 +67,14 @@ def _inside(module: nn.Module, name: str) -> tuple[str, ...]:
         return ()
     parts = ((f"{name}.{part}".strip("."), m) for part, m in module.named_modules())
     return tuple(one.name for part, m in parts for one in owned_by(part, m))
+
+
+def naming(layers: tuple[str, ...]) -> str:
+    """How to go on with these layers alone."""
+    if layers:
+        return f"naming the layers to treat: Problem(layers={layers!r})"
+    return (
+        "naming the layers to treat, of which there is none here: build the model of "
+        f"{', '.join(SUPPORTED)}, or of products with matrices (x @ W), and pass it as it was "
+        "before torch.jit, torch.export or a quantizer"
+    )
